@@ -1,0 +1,58 @@
+"""Where every Barque program starts: `python -I -S .../barque/__main__.py PROGRAM ARGUMENTS`.
+
+Isolated and without `site`: the import path is exactly the directory that holds this package and the
+site-packages of the interpreter's own environment, so nothing from the caller's directory or
+environment is loaded, and start-up pays for nothing else.
+"""
+
+import sys
+
+PROGRAMS = {
+    "barque": "barque.cli.main",
+    "barqued": "barque.daemon.main",
+    "barque-containerd": "barque.containerd.main",
+    "barque-runc": "barque.runc.main",
+    "containerd-shim-barque-v2": "barque.shim.main",
+}
+
+
+def import_path(package_file: str, executable: str, version: tuple[int, ...]) -> list[str]:
+    """The two directories programs import from: this package's, and the environment's packages."""
+    source = package_file.rsplit("/", 2)[0]
+    prefix = executable.rsplit("/", 2)[0]
+    packages = f"{prefix}/lib/python{version[0]}.{version[1]}/site-packages"
+    return [source] if source == packages else [source, packages]
+
+
+def main(program: str, arguments: list[str]) -> int:
+    """Run one of `PROGRAMS`; returns its exit code."""
+    for directory in import_path(__file__, sys.executable, sys.version_info[:2]):
+        if directory not in sys.path:
+            sys.path.append(directory)
+    entry = __import__(PROGRAMS[program], fromlist=["main"]).main
+    code: int = entry(arguments)
+    return code
+
+
+def barque() -> int:
+    return main("barque", sys.argv[1:])
+
+
+def barqued() -> int:
+    return main("barqued", sys.argv[1:])
+
+
+def barque_containerd() -> int:
+    return main("barque-containerd", sys.argv[1:])
+
+
+def barque_runc() -> int:
+    return main("barque-runc", sys.argv[1:])
+
+
+def containerd_shim_barque_v2() -> int:
+    return main("containerd-shim-barque-v2", sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
