@@ -1,0 +1,98 @@
+"""Every path of the daemon.
+
+<data root>/                    survives a reboot; 0710
+    daemon.db                   database.py
+    engine-id
+    containerd/                 the managed barque-containerd's --root
+    containers/<id>/            0710: <id>-json.log, hostname, hosts, resolv.conf
+    volumes/<name>/_data
+    tmp/                        uploads under way; emptied at start
+<exec root>/                    gone after a reboot; 0711
+    barque.sock, barqued.pid    by default
+    daemon.lock                 held while a daemon owns the two roots
+    containerd/                 the managed barque-containerd's --state
+    containerd/containerd.sock
+    io/<id>.sock                stdio sockets of containers and execs
+    netns/<id>                  bound network namespaces
+    shm/<id>                    mount points of containers' /dev/shm
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    root: Path
+    run: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "daemon.db"
+
+    @property
+    def containerd_root(self) -> Path:
+        return self.root / "containerd"
+
+    @property
+    def containerd_state(self) -> Path:
+        return self.run / "containerd"
+
+    @property
+    def containerd_socket(self) -> Path:
+        return self.run / "containerd" / "containerd.sock"
+
+    @property
+    def containerd_log(self) -> Path:
+        return self.run / "containerd" / "containerd.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "daemon.lock"
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    @property
+    def netns(self) -> Path:
+        return self.run / "netns"
+
+    @property
+    def io(self) -> Path:
+        return self.run / "io"
+
+    def container(self, container_id: str) -> Path:
+        return self.root / "containers" / container_id
+
+    def container_log(self, container_id: str) -> Path:
+        return self.container(container_id) / f"{container_id}-json.log"
+
+    def stdio_socket(self, process_id: str) -> Path:
+        """The stdio socket of a container or of an exec, by its id."""
+        return self.io / f"{process_id}.sock"
+
+    def shm(self, container_id: str) -> Path:
+        return self.run / "shm" / container_id
+
+    def make(self) -> None:
+        """Make the directories that must be there before anything else runs."""
+        for directory, mode in (
+            (self.root, 0o710),
+            (self.run, 0o711),
+            (self.containerd_root, 0o711),
+            (self.containerd_state, 0o711),
+            (self.root / "containers", 0o710),
+            (self.volumes, 0o701),
+            (self.tmp, 0o700),
+            (self.io, 0o700),
+            (self.netns, 0o711),
+            (self.run / "shm", 0o700),
+        ):
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
