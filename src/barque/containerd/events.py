@@ -3,9 +3,9 @@
     services --publish-->  Exchange  --queue per subscriber-->  Events/Subscribe (gRPC)
     shims    --forward-->  (ttrpc Events/Forward, gRPC Events/Forward)
 
-Source: containerd, docs/ops.md "Events" and api/services/events/v1/events.proto. Delivery is at most
-once for a subscriber: one that is not connected, or too far behind, has missed what it has missed
-and must re-derive state. Nothing here blocks a publisher.
+Source: containerd, docs/ops.md "Events" and api/services/events/v1/events.proto. Delivery is at
+most once for a subscriber: one that is not connected, or too far behind, has missed what it has
+missed and must re-derive state. Nothing here blocks a publisher.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Message(Protocol):
     """What an event is made of: a protobuf message of package `containerd.events`."""
 
     @property
-    def DESCRIPTOR(self) -> Descriptor: ...  # noqa: N802 - protobuf's name
+    def DESCRIPTOR(self) -> Descriptor: ...
 
-    def SerializeToString(self) -> bytes: ...  # noqa: N802 - protobuf's name
+    def SerializeToString(self) -> bytes: ...
 
 
 class Descriptor(Protocol):
@@ -81,7 +81,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Envelope:
-        """Raises ResourceExhausted once the events kept for a subscriber too far behind are read."""
+        """Raises ResourceExhausted once the events kept for a late subscriber are read."""
         if self._overrun and self._queue.empty():
             raise ResourceExhausted(f"event subscriber is {QUEUE_EVENTS_MAX} events behind")
         return await self._queue.get()
