@@ -1,7 +1,7 @@
 """Where every Barque program starts: `python -I -S .../barque/__main__.py PROGRAM ARGUMENTS`.
 
-Isolated and without `site`: the import path is exactly the directory that holds this package and the
-site-packages of the interpreter's own environment, so nothing from the caller's directory or
+Isolated and without `site`: the import path is exactly the directory that holds this package and
+the site-packages of the interpreter's own environment, so nothing from the caller's directory or
 environment is loaded, and start-up pays for nothing else.
 """
 

@@ -14,7 +14,7 @@ QUEUE_EVENTS = 4096
 
 
 class Events:
-    """Publish and subscribe within one daemon. A reader that is 4096 events behind loses the oldest."""
+    """Publish and subscribe in one daemon. A reader 4096 events behind loses the oldest."""
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._clock_ns = clock_ns

@@ -19,7 +19,7 @@ _TRUE = frozenset({"1", "true", "True", "TRUE", "t", "T"})
 
 
 class Query:
-    """The query string, decoded. Docker's rules: repeated keys keep all values, flags are lenient."""
+    """The query string, decoded. Repeated keys keep all values; flags are lenient, as Docker's."""
 
     def __init__(self, pairs: Mapping[str, list[str]]) -> None:
         self._pairs = pairs
@@ -35,7 +35,7 @@ class Query:
         return list(self._pairs.get(name, ()))
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """Docker's boolean: absent is `default`; "", 0, no, false, none are false; the rest is true."""
+        """Docker's boolean: "", 0, no, false, none are false; the rest is true."""
         values = self._pairs.get(name)
         if values is None:
             return default
@@ -51,7 +51,7 @@ class Query:
             raise errors.InvalidArgument(f"invalid value for {name}: {text!r}") from None
 
     def filters(self, name: str = "filters") -> dict[str, list[str]]:
-        """`filters={"key": ["value"]}` or the older `{"key": {"value": true}}`, as key -> values."""
+        """`{"key": ["value"]}` or the older `{"key": {"value": true}}`, as key -> values."""
         text = self.get(name)
         if not text:
             return {}
@@ -83,12 +83,15 @@ class Duplex(Protocol):
         """The next bytes from the client; b"" once it has half-closed or gone."""
 
     async def write(self, data: bytes) -> None:
-        """Send; returns when the peer's buffer has room. Raises ConnectionError once it has gone."""
+        """Send; returns when the buffer has room. Raises ConnectionError once the peer has gone."""
 
     async def write_eof(self) -> None:
         """Half-close our side, where the transport can."""
 
     def close(self) -> None: ...
+
+
+Hijack = Callable[[str], Awaitable[Duplex]]
 
 
 @dataclass(slots=True)
@@ -101,7 +104,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case
     version: tuple[int, int]  # of the API, as asked for or the newest
     body_chunks: AsyncIterator[bytes]
-    _hijack: Callable[[str], Awaitable[Duplex]]
+    _hijack: Hijack
     params: Mapping[str, str] = field(default_factory=dict)  # from the route's {name} parts
 
     async def body(self, limit: int = MAX_JSON_BODY_BYTES) -> bytes:

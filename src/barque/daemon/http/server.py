@@ -1,0 +1,251 @@
+"""HTTP/1.1 for the Engine API: one task a connection, handlers one after the other.
+
+    bytes -> Stream -> parse_head -> Router -> handler -> Response -> bytes
+                                                 `------> hijack: the Stream itself
+
+A streamed response is cancelled when its client goes; anything else runs to its end, so that no
+half of a change is lost with a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+
+import msgspec
+
+from barque import __version__, errors
+from barque.api.version import MAX_VERSION, MIN_VERSION, parse_version, render_version
+from barque.daemon.http.body import Body
+from barque.daemon.http.head import Head, parse_head
+from barque.daemon.http.messages import Duplex, Hijack, Query, Request, Response
+from barque.daemon.http.router import Router, http_status
+from barque.daemon.http.stream import Stream
+
+MAX_HEAD_BYTES = 64 << 10
+MAX_DRAIN_BYTES = 1 << 20
+log = logging.getLogger(__name__)
+
+_FIXED_HEADERS = (
+    f"Api-Version: {render_version(MAX_VERSION)}\r\n"
+    "Docker-Experimental: false\r\n"
+    "Ostype: linux\r\n"
+    f"Server: Barque/{__version__} (linux)\r\n"
+)
+
+
+class Server:
+    """Serves one router on any number of listeners."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.active_requests = 0
+
+    def protocol(self) -> Stream:
+        """The protocol factory for `create_server` and `create_unix_server`."""
+        return Stream(self._connected)
+
+    def _connected(self, stream: Stream) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End every connection; their handlers are cancelled."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, stream: Stream) -> None:
+        try:
+            while await self._exchange(stream):
+                pass
+        except ConnectionError:
+            pass
+        except Exception:
+            log.exception("connection failed")
+        finally:
+            stream.close()
+
+    async def _exchange(self, stream: Stream) -> bool:
+        """One request and its response; True when another may follow."""
+        try:
+            raw = await stream.read_head(MAX_HEAD_BYTES)
+            if not raw:
+                return False
+            head = parse_head(raw)
+            body = Body(stream, head.headers)
+        except errors.InvalidArgument as error:
+            await _send(stream, Head(), error_response(error), keep=False)
+            return False
+        self.active_requests += 1
+        try:
+            return await self._answer(stream, head, body)
+        finally:
+            self.active_requests -= 1
+
+    async def _answer(self, stream: Stream, head: Head, body: Body) -> bool:
+        hijacked: list[Stream] = []
+
+        async def hijack(content_type: str) -> Duplex:
+            hijacked.append(stream)
+            await stream.write(_hijack_head(head, content_type))
+            return stream
+
+        try:
+            response = await self._dispatch(head, body, hijack)
+        except ConnectionError:
+            return False
+        except Exception as error:
+            if hijacked:
+                log.exception("%s %s failed", head.method, head.target.decode("latin-1"))
+                return False
+            response = error_response(error, f"{head.method} {head.target.decode('latin-1')}")
+        if response is None or hijacked:
+            return False
+        keep = head.keep_alive and await _finish(body)
+        await _send(stream, head, response, keep=keep)
+        return keep
+
+    async def _dispatch(self, head: Head, body: Body, hijack: Hijack) -> Response | None:
+        try:
+            path, query = head.path, Query(head.query)
+        except (ValueError, UnicodeDecodeError):
+            raise errors.InvalidArgument("malformed request target") from None
+        version, path = split_version(path)
+        handler, params = self._router.find("GET" if head.method == "HEAD" else head.method, path)
+        request = Request(
+            head.method,
+            path,
+            query,
+            head.headers,
+            version,
+            aiter(body),
+            hijack,
+            params,
+        )
+        return await handler(request)
+
+
+async def _finish(body: Body) -> bool:
+    """Read what the handler left of the body; False when the connection is of no more use."""
+    try:
+        return body.finished or await body.drain(MAX_DRAIN_BYTES)
+    except errors.InvalidArgument:
+        return False
+
+
+def split_version(path: str) -> tuple[tuple[int, int], str]:
+    """`/v1.41/info` as ((1, 41), "/info"). Raises InvalidArgument outside what is served."""
+    if not path.startswith("/v") or not path[2:3].isdigit():
+        return MAX_VERSION, path
+    text, slash, rest = path[2:].partition("/")
+    version = parse_version(text)
+    if version is None:
+        return MAX_VERSION, path
+    if version < MIN_VERSION:
+        raise errors.InvalidArgument(
+            f"client version {text} is too old. Minimum supported API version is "
+            f"{render_version(MIN_VERSION)}, please upgrade your client to a newer version"
+        )
+    if version > MAX_VERSION:
+        raise errors.InvalidArgument(
+            f"client version {text} is too new. "
+            f"Maximum supported API version is {render_version(MAX_VERSION)}"
+        )
+    return version, slash + rest
+
+
+def error_response(error: BaseException, request: str = "") -> Response:
+    """`{"message": ...}` with the kind's status; what is not one of our kinds is a bug: logged."""
+    status = http_status(error)
+    if not isinstance(error, errors.BarqueError):
+        log.error("%s failed", request, exc_info=error)
+        return Response(status, msgspec.json.encode({"message": f"internal error: {error!r}"}))
+    if status == 304:
+        return Response(304)
+    return Response(status, msgspec.json.encode({"message": str(error)}) + b"\n")
+
+
+def _hijack_head(head: Head, content_type: str) -> bytes:
+    if head.upgrades:
+        start = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+    else:
+        start = "HTTP/1.1 200 OK\r\n"
+    return f"{start}Content-Type: {content_type}\r\n{_FIXED_HEADERS}\r\n".encode()
+
+
+async def _send(stream: Stream, head: Head, response: Response, *, keep: bool) -> None:
+    streamed = not isinstance(response.body, bytes)
+    no_body = head.method == "HEAD" or response.status in {204, 304}
+    framing = _framing(head, response, streamed=streamed)
+    start = _head_bytes(response, framing, keep=keep and framing != "")
+    if isinstance(response.body, bytes):
+        await stream.write(start + (b"" if no_body else response.body))
+        return
+    if no_body:
+        await stream.write(start)
+        return
+    await _send_chunks(stream, start, response.body, chunked=framing.startswith("Transfer"))
+
+
+def _framing(head: Head, response: Response, *, streamed: bool) -> str:
+    if response.status in {204, 304}:
+        return "\r\n"
+    if not streamed:
+        return f"Content-Length: {len(response.body)}\r\n"  # type: ignore[arg-type]
+    return "Transfer-Encoding: chunked\r\n" if head.http_version == "1.1" else ""
+
+
+def _head_bytes(response: Response, framing: str, *, keep: bool) -> bytes:
+    phrase = HTTPStatus(response.status).phrase
+    lines = [f"HTTP/1.1 {response.status} {phrase}\r\n", _FIXED_HEADERS]
+    if response.status not in {204, 304}:
+        lines.append(f"Content-Type: {response.content_type}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in _safe(response.headers).items()]
+    if framing != "\r\n":
+        lines.append(framing)
+    if not keep:
+        lines.append("Connection: close\r\n")
+    return "".join([*lines, "\r\n"]).encode("latin-1", "replace")
+
+
+def _safe(headers: Mapping[str, str]) -> dict[str, str]:
+    return {k: v.replace("\r", " ").replace("\n", " ") for k, v in headers.items()}
+
+
+async def _send_chunks(
+    stream: Stream, start: bytes, body: AsyncIterator[bytes], *, chunked: bool
+) -> None:
+    """Send while the client is there; when it goes, the producer is cancelled where it waits."""
+    task = asyncio.current_task()
+    assert task is not None
+    gone = False
+
+    def cancel() -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
+
+    await stream.write(start)
+    stream.on_gone = cancel
+    try:
+        async for chunk in body:
+            if chunk:
+                await stream.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+        stream.on_gone = None
+        if chunked:
+            await stream.write(b"0\r\n\r\n")
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ConnectionResetError("the client has gone") from None
+    finally:
+        stream.on_gone = None
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()
