@@ -1,0 +1,286 @@
+"""The daemon's configuration: dockerd's flags and daemon.json, each option known by both names.
+
+An option given both ways is an error, as with dockerd; one that Barque does not know, or knows
+but does not do yet, is refused by its name. Nothing is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from barque import __version__, errors
+
+Kind = Literal["flag", "text", "number", "list", "map", "object"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: its flag, its key in daemon.json, and its shape."""
+
+    flag: str  # without the dashes
+    kind: Kind
+    key: str = ""  # in daemon.json, when it is not the flag
+    short: str = ""
+    attribute: str = ""  # of Config, when it is not the flag with underscores
+
+    @property
+    def json_key(self) -> str:
+        return self.key or self.flag
+
+    @property
+    def name(self) -> str:
+        return self.attribute or self.flag.replace("-", "_")
+
+
+OPTIONS = (
+    Option("data-root", "text"),
+    Option("exec-root", "text"),
+    Option("pidfile", "text", short="p"),
+    Option("host", "list", key="hosts", short="H", attribute="hosts"),
+    Option("group", "text", short="G"),
+    Option("containerd", "text"),
+    Option("containerd-namespace", "text"),
+    Option("storage-driver", "text", short="s"),
+    Option("debug", "flag", short="D"),
+    Option("log-level", "text", short="l"),
+    Option("label", "list", key="labels", attribute="labels"),
+    Option("tls", "flag"),
+    Option("tlsverify", "flag"),
+    Option("tlscacert", "text"),
+    Option("tlscert", "text"),
+    Option("tlskey", "text"),
+    Option("bip", "text"),
+    Option("bridge", "text", short="b"),
+    Option("fixed-cidr", "text"),
+    Option("mtu", "number"),
+    Option("dns", "list"),
+    Option("dns-opt", "list", key="dns-opts", attribute="dns_opts"),
+    Option("dns-search", "list"),
+    Option("ip", "text"),
+    Option("insecure-registry", "list", key="insecure-registries", attribute="insecure_registries"),
+    Option("registry-mirror", "list", key="registry-mirrors", attribute="registry_mirrors"),
+    Option("max-concurrent-downloads", "number"),
+    Option("default-runtime", "text"),
+    Option("add-runtime", "map", key="runtimes", attribute="runtimes"),
+    Option("log-driver", "text"),
+    Option("log-opt", "map", key="log-opts", attribute="log_opts"),
+    Option("init", "flag"),
+    Option("init-path", "text"),
+    Option("cgroup-parent", "text"),
+    Option("default-shm-size", "text"),
+    Option("default-ulimit", "map", key="default-ulimits", attribute="default_ulimits"),
+    Option("seccomp-profile", "text"),
+    Option("no-new-privileges", "flag"),
+    Option("live-restore", "flag"),
+    Option("shutdown-timeout", "number"),
+)
+FLAG_ONLY = (
+    Option("config-file", "text"),
+    Option("validate", "flag"),
+    Option("on-demand", "flag"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the daemon runs with. Names are daemon.json's with underscores."""
+
+    data_root: str = "/var/lib/barque"
+    exec_root: str = "/run/barque"
+    pidfile: str = ""  # <exec root>/barqued.pid
+    hosts: tuple[str, ...] = ()  # unix://<exec root>/barque.sock
+    group: str = "docker"
+    containerd: str = ""  # address of a containerd that is not ours to start
+    containerd_namespace: str = "moby"
+    storage_driver: str = "overlay2"
+    debug: bool = False
+    log_level: str = "info"
+    labels: tuple[str, ...] = ()
+    tls: bool = False
+    tlsverify: bool = False
+    tlscacert: str = ""
+    tlscert: str = ""
+    tlskey: str = ""
+    bip: str = ""
+    bridge: str = ""
+    fixed_cidr: str = ""
+    mtu: int = 0
+    dns: tuple[str, ...] = ()
+    dns_opts: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    ip: str = ""
+    insecure_registries: tuple[str, ...] = ()
+    registry_mirrors: tuple[str, ...] = ()
+    max_concurrent_downloads: int = 3
+    default_runtime: str = "barque"
+    runtimes: Mapping[str, Any] = field(default_factory=dict)
+    log_driver: str = "json-file"
+    log_opts: Mapping[str, Any] = field(default_factory=dict)
+    init: bool = False
+    init_path: str = ""
+    cgroup_parent: str = ""
+    default_shm_size: str = "64MiB"
+    default_ulimits: Mapping[str, Any] = field(default_factory=dict)
+    seccomp_profile: str = ""
+    no_new_privileges: bool = False
+    live_restore: bool = True
+    shutdown_timeout: int = 15
+    on_demand: bool = False
+    validate: bool = False
+
+    @property
+    def socket(self) -> str:
+        return f"{self.exec_root}/barque.sock"
+
+    @property
+    def listen(self) -> tuple[str, ...]:
+        return self.hosts or (f"unix://{self.socket}",)
+
+    @property
+    def pid_path(self) -> Path:
+        return Path(self.pidfile or f"{self.exec_root}/barqued.pid")
+
+
+class Usage(errors.InvalidArgument):
+    """A command line or a configuration file that cannot be followed."""
+
+
+class VersionAsked(Exception):
+    """The command line asks for the version."""
+
+
+def _refuse(text: str) -> NoReturn:
+    raise Usage(text)
+
+
+def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
+    """Flags as {attribute: value}; lists and maps collect. Raises Usage."""
+    by_flag = {option.flag: option for option in (*OPTIONS, *FLAG_ONLY)}
+    by_short = {option.short: option for option in OPTIONS if option.short}
+    values: dict[str, Any] = {}
+    queue = list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        if argument in {"-v", "--version"}:
+            raise VersionAsked
+        if argument.startswith("--"):
+            name, equals, text = argument[2:].partition("=")
+            option = by_flag.get(name) or _refuse(f"unknown flag: --{name}")
+        elif argument.startswith("-") and len(argument) > 1:
+            name, text = argument[1], argument[2:].removeprefix("=")
+            equals = "=" if text else ""
+            option = by_short.get(name) or _refuse(
+                f"unknown shorthand flag: {name!r} in {argument}"
+            )
+        else:
+            _refuse(f'"barqued" accepts no arguments, got {argument!r}')
+        if not equals and option.kind != "flag":
+            if not queue:
+                _refuse(f"flag needs an argument: {argument}")
+            text = queue.pop(0)
+        _store(values, option, text if equals or option.kind != "flag" else "true")
+    return values
+
+
+def _store(values: dict[str, Any], option: Option, text: str) -> None:
+    if option.kind == "list":
+        values[option.name] = (*values.get(option.name, ()), text)
+    elif option.kind == "map":
+        key, equals, value = text.partition("=")
+        if not equals:
+            _refuse(f"invalid argument {text!r} for --{option.flag}: expected name=value")
+        item: Any = {"path": value} if option.name == "runtimes" else value
+        values[option.name] = {**values.get(option.name, {}), key: item}
+    else:
+        values[option.name] = _scalar(option, text, f"--{option.flag}")
+
+
+def _scalar(option: Option, text: str, where: str) -> str | int | bool:
+    if option.kind == "flag":
+        known = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+        if text.lower() not in known:
+            _refuse(f"invalid argument {text!r} for {where}: expected true or false")
+        return known[text.lower()]
+    if option.kind == "number":
+        if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 9:
+            _refuse(f"invalid argument {text!r} for {where}: expected a number")
+        return int(text)
+    return text
+
+
+def parse_file(path: Path, raw: bytes) -> dict[str, Any]:
+    """daemon.json as {attribute: value}. Raises Usage that names the key."""
+    try:
+        document = json.loads(raw or b"{}")
+    except ValueError as error:
+        _refuse(f"unable to configure the daemon with file {path}: invalid JSON: {error}")
+    if not isinstance(document, dict):
+        _refuse(f"unable to configure the daemon with file {path}: not a JSON object")
+    by_key = {option.json_key: option for option in OPTIONS}
+    unknown = [key for key in document if key not in by_key]
+    if unknown:
+        _refuse(
+            f"unable to configure the daemon with file {path}: the following directives don't "
+            f"match any configuration option: {', '.join(unknown)}"
+        )
+    return {
+        by_key[key].name: _file_value(by_key[key], value, path) for key, value in document.items()
+    }
+
+
+def _file_value(option: Option, value: Any, path: Path) -> Any:
+    expected = {"flag": bool, "text": str, "number": int, "list": list, "map": dict}[option.kind]
+    good = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
+    if option.kind == "list":
+        good = good and all(isinstance(item, str) for item in value)
+    if not good:
+        _refuse(f"{path}: {option.json_key}: expected a {option.kind}, got {type(value).__name__}")
+    return tuple(value) if option.kind == "list" else value
+
+
+def load(arguments: Sequence[str]) -> Config:
+    """Flags and file merged and checked. Raises Usage, VersionAsked."""
+    flags = parse_flags(arguments)
+    given = flags.pop("config_file", None)
+    path = Path(given or "/etc/barque/daemon.json")
+    from_file: dict[str, Any] = {}
+    try:
+        from_file = parse_file(path, path.read_bytes())
+    except FileNotFoundError:
+        if given is not None:
+            _refuse(f"unable to configure the daemon with file {path}: no such file")
+    except OSError as error:
+        _refuse(f"unable to configure the daemon with file {path}: {error.strerror}")
+    both = [o.flag for o in OPTIONS if o.name in flags and o.name in from_file and o.kind != "map"]
+    if both:
+        _refuse(
+            f"unable to configure the daemon with file {path}: the following directives are "
+            f"specified both as a flag and in the configuration file: {', '.join(both)}"
+        )
+    return _checked(Config(**{**from_file, **flags}))
+
+
+def _checked(config: Config) -> Config:
+    if config.storage_driver not in {"overlay2", "overlayfs"}:
+        _refuse(f"storage driver {config.storage_driver!r} is not there yet: use overlay2")
+    if not config.live_restore:
+        _refuse("live-restore=false is not there: containers always outlive the daemon")
+    if config.log_level not in {"debug", "info", "warn", "error", "fatal"}:
+        _refuse(f"invalid logging level: {config.log_level}")
+    for root in (config.data_root, config.exec_root):
+        if not os.path.isabs(root):
+            _refuse(f"{root!r} is not an absolute path")
+    if len(os.fsencode(config.exec_root)) > 32:
+        _refuse(f"exec-root {config.exec_root!r} is longer than 32 bytes, too long for its sockets")
+    for host in config.hosts:
+        if not host.startswith(("unix://", "tcp://")):
+            _refuse(f"invalid bind address ({host}): expected unix://PATH or tcp://HOST:PORT")
+    return config
+
+
+VERSION_LINE = f"Barque version {__version__}"
