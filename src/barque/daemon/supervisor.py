@@ -1,7 +1,7 @@
 """The managed barque-containerd: started, adopted or restarted, never taken down by our own death.
 
-It runs in its own session, so a daemon that is killed leaves it and every container as they are; the
-next daemon finds it by its socket and its pid file.
+It runs in its own session, so a daemon that is killed leaves it and every container as they are;
+the next daemon finds it by its socket, which also tells its pid.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,17 +23,21 @@ from barque.daemon.paths import Paths
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.005
+_UCRED = struct.Struct("iii")  # pid, uid, gid
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 log = logging.getLogger(__name__)
 
 
-def _answers(path: Path) -> bool:
+def _listener(path: Path) -> int:
+    """The pid of the process that listens on the socket `path`, 0 when none does. unix(7)."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
         try:
             probe.connect(str(path))
         except OSError:
-            return False
-        return True
+            return 0
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid: int = _UCRED.unpack(credentials)[0]
+        return pid
 
 
 class Supervisor:
@@ -51,22 +56,14 @@ class Supervisor:
     def address(self) -> str:
         return str(self._paths.containerd_socket)
 
-    @property
-    def _pid_path(self) -> Path:
-        return self._paths.containerd_state / "containerd.pid"
-
     def start(self) -> None:
         """Start it, or adopt the one that a former daemon left. Returns before it answers."""
-        if _answers(self._paths.containerd_socket) and self._adopt():
-            return
+        found = _listener(self._paths.containerd_socket)
+        if found:
+            with contextlib.suppress(ProcessLookupError):
+                self._pidfd = os.pidfd_open(found)
+                return
         self._spawn()
-
-    def _adopt(self) -> bool:
-        try:
-            self._pidfd = os.pidfd_open(int(self._pid_path.read_text()))
-        except (OSError, ValueError):
-            return False
-        return True
 
     def _spawn(self) -> None:
         argv = program.command(
@@ -86,12 +83,11 @@ class Supervisor:
                 cwd="/",
             )
         self._pidfd = os.pidfd_open(self._child.pid)
-        self._pid_path.write_text(str(self._child.pid))
 
     async def ready(self) -> None:
         """Return once it answers on its socket. Raises Unavailable with the end of its log."""
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while not _answers(self._paths.containerd_socket):
+        while not _listener(self._paths.containerd_socket):
             if self._child is not None and self._child.poll() is not None:
                 raise errors.Unavailable(f"barque-containerd ended at start: {self._log_end()}")
             if asyncio.get_running_loop().time() > deadline:
@@ -108,7 +104,7 @@ class Supervisor:
         """Return when the process that the pidfd names has ended."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._pidfd, lambda: ended.done() or ended.set_result(None))
+        loop.add_reader(self._pidfd, _settle, ended)
         try:
             await ended
         finally:
@@ -149,3 +145,8 @@ class Supervisor:
             await asyncio.wait_for(self._watch, STOP_TIMEOUT_S)
         except TimeoutError:
             log.error("barque-containerd does not end within %s s: left", STOP_TIMEOUT_S)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

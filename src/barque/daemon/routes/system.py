@@ -1,0 +1,141 @@
+"""`/_ping`, `/version`, `/info`, `/events`, and the clear words for what is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from barque import errors
+from barque.daemon.events import Events
+from barque.daemon.http.messages import Request, Response, Route, json_response
+from barque.daemon.system import System
+
+NOT_A_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
+    "this node to swarm and try again."
+)
+_ABOUT = ("container", "image", "network", "volume", "daemon")
+_SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def routes(system: System, events: Events) -> list[Route]:
+    async def ping(request: Request) -> Response:
+        headers = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
+        headers |= {"Builder-Version": "1", "Swarm": "inactive"}
+        return Response(200, b"OK", "text/plain; charset=utf-8", headers)
+
+    async def version(request: Request) -> Response:
+        return json_response(system.version())
+
+    async def info(request: Request) -> Response:
+        return json_response(system.info())
+
+    async def stream_events(request: Request) -> Response:
+        until = parse_time(request.query.get("until"))
+        since = parse_time(request.query.get("since"))
+        filters = request.query.filters()
+        _check_keys(filters)
+        return Response(200, _events(events, filters, since, until))
+
+    async def no_swarm(request: Request) -> Response:
+        raise errors.Unavailable(NOT_A_MANAGER)
+
+    async def no_build(request: Request) -> Response:
+        raise errors.Unsupported("building images is not there yet")
+
+    return [
+        Route("GET", "/_ping", ping),
+        Route("GET", "/version", version),
+        Route("GET", "/info", info),
+        Route("GET", "/events", stream_events),
+        Route("POST", "/build", no_build),
+        Route("POST", "/session", no_build),
+        *(Route("GET", f"/{name}", no_swarm) for name in _SWARM),
+        *(
+            Route(method, f"/{name}/{{rest:path}}", no_swarm)
+            for name in _SWARM
+            for method in ("GET", "POST", "DELETE")
+        ),
+    ]
+
+
+def parse_time(text: str, now_s: float | None = None) -> int | None:
+    """Docker's times as ns since 1970: seconds[.fraction], RFC 3339, or a duration ago (10m)."""
+    if not text:
+        return None
+    whole, _, fraction = text.partition(".")
+    if whole.isdigit() and (not fraction or fraction.isdigit()) and len(text) < 32:
+        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+    parts = _DURATION_PART.findall(text)
+    if parts and "".join(a + b for a, b in parts) == text:
+        ago = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+        return int(((time.time() if now_s is None else now_s) - ago) * 1e9)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1e9)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid time {text[:64]!r}") from None
+
+
+def _check_keys(filters: Mapping[str, list[str]]) -> None:
+    for key in filters:
+        if key not in {"event", "type", "scope", "label", *_ABOUT}:
+            raise errors.InvalidArgument(f"invalid filter {key!r}")
+
+
+async def _events(
+    events: Events, filters: Mapping[str, list[str]], since: int | None, until: int | None
+) -> AsyncIterator[bytes]:
+    """What happened since, then what happens, until the time, the filters applied."""
+    with events.subscribe() as live:
+        past = events.since(since) if since is not None else []
+        for event in past:
+            if (until is None or event["timeNano"] <= until) and matches(event, filters):
+                yield msgspec.json.encode(event) + b"\n"
+        wait_s = None if until is None else max(0.0, until / 1e9 - time.time())
+        try:
+            async with asyncio.timeout(wait_s):
+                async for event in live:
+                    if matches(event, filters):
+                        yield msgspec.json.encode(event) + b"\n"
+        except TimeoutError:
+            return
+
+
+def matches(event: Mapping[str, Any], filters: Mapping[str, list[str]]) -> bool:
+    """Values of one key are alternatives; keys all hold. Docker: system events --filter."""
+    actor = event["Actor"]
+    attributes: Mapping[str, str] = actor["Attributes"]
+    for key, wanted in filters.items():
+        if key == "event":
+            good = any(event["Action"] == w or event["Action"].split(":")[0] == w for w in wanted)
+        elif key in {"type", "scope"}:
+            good = event["Type" if key == "type" else "scope"] in wanted
+        elif key == "label":
+            good = all(_has_label(attributes, label) for label in wanted)
+        else:
+            good = _is_about(event, key, wanted)
+        if not good:
+            return False
+    return True
+
+
+def _has_label(attributes: Mapping[str, str], label: str) -> bool:
+    key, equals, value = label.partition("=")
+    return key in attributes and (not equals or attributes[key] == value)
+
+
+def _is_about(event: Mapping[str, Any], kind: str, wanted: list[str]) -> bool:
+    actor = event["Actor"]
+    attributes = actor["Attributes"]
+    if event["Type"] == kind:
+        known = {actor["ID"], attributes.get("name", "")}
+        return any(w in known or (len(w) >= 12 and actor["ID"].startswith(w)) for w in wanted)
+    return attributes.get(kind) in wanted

@@ -1,0 +1,284 @@
+"""What the daemon tells of itself and of its host: `/version` and `/info`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from barque import __version__
+from barque.api.version import MAX_VERSION, MIN_VERSION, render_version
+from barque.daemon.config import Config
+from barque.daemon.database import Database
+from barque.daemon.paths import Paths
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+INDEX_SERVER = "https://index.docker.io/v1/"
+Counts = Callable[[], Mapping[str, int]]
+
+
+def engine_id(database: Database) -> str:
+    """The id of this installation, made once."""
+    row = database.one("SELECT value FROM meta WHERE key = 'engine-id'")
+    if row is not None:
+        return str(row[0])
+    raw = os.urandom(16).hex()
+    made = f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
+    with database.transaction() as tx:
+        tx.execute("INSERT INTO meta VALUES ('engine-id', ?)", (made,))
+    return made
+
+
+def architecture() -> str:
+    """The machine's architecture by Go's name."""
+    return ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def operating_system(os_release: Path = Path("/etc/os-release")) -> str:
+    """PRETTY_NAME. os-release(5)."""
+    try:
+        lines = os_release.read_text().splitlines()
+    except OSError:
+        return "Linux"
+    pairs = (line.partition("=") for line in lines)
+    return next((value.strip('"') for key, _, value in pairs if key == "PRETTY_NAME"), "Linux")
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cgroup_version() -> str:
+    return "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1"
+
+
+class System:
+    """Facts about daemon and host."""
+
+    def __init__(
+        self,
+        config: Config,
+        paths: Paths,
+        database: Database,
+        *,
+        containerd_version: Callable[[], tuple[str, str]],
+        container_counts: Counts,
+        image_count: Callable[[], int],
+        started: datetime,
+    ) -> None:
+        self._config = config
+        self._paths = paths
+        self._database = database
+        self._containerd_version = containerd_version
+        self._container_counts = container_counts
+        self._image_count = image_count
+        self._started = started
+
+    def version(self) -> dict[str, Any]:
+        """`GET /version`."""
+        kernel, (containerd, revision) = platform.release(), self._containerd_version()
+        newest, oldest = render_version(MAX_VERSION), render_version(MIN_VERSION)
+        python = platform.python_version()
+        return {
+            "Platform": {"Name": "Barque"},
+            "Version": __version__,
+            "ApiVersion": newest,
+            "MinAPIVersion": oldest,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": architecture(),
+            "KernelVersion": kernel,
+            "BuildTime": "",
+            "Components": [
+                {
+                    "Name": "Engine",
+                    "Version": __version__,
+                    "Details": {
+                        "ApiVersion": newest,
+                        "MinAPIVersion": oldest,
+                        "Arch": architecture(),
+                        "KernelVersion": kernel,
+                        "Os": "linux",
+                        "PythonVersion": python,
+                    },
+                },
+                {
+                    "Name": "containerd",
+                    "Version": containerd,
+                    "Details": {"GitCommit": revision},
+                },
+                {"Name": "barque-runc", "Version": __version__, "Details": {"GitCommit": ""}},
+            ],
+        }
+
+    def info(self) -> dict[str, Any]:
+        """`GET /info`."""
+        return {**self._counts(), **self._host(), **self._engine(), "Warnings": self._warnings()}
+
+    def _counts(self) -> dict[str, Any]:
+        counts = self._container_counts()
+        return {
+            "Containers": sum(counts.values()),
+            "ContainersRunning": counts.get("running", 0),
+            "ContainersPaused": counts.get("paused", 0),
+            "ContainersStopped": sum(
+                count for status, count in counts.items() if status not in {"running", "paused"}
+            ),
+            "Images": self._image_count(),
+        }
+
+    def _host(self) -> dict[str, Any]:
+        return {
+            "ID": engine_id(self._database),
+            "Name": platform.node(),
+            "NCPU": os.cpu_count() or 1,
+            "MemTotal": memory_bytes(),
+            "KernelVersion": platform.release(),
+            "OperatingSystem": operating_system(),
+            "OSVersion": "",
+            "OSType": "linux",
+            "Architecture": platform.machine(),
+            "CgroupDriver": "cgroupfs",
+            "CgroupVersion": cgroup_version(),
+            "MemoryLimit": _controller("memory"),
+            "SwapLimit": _has_swap_limit(),
+            "CpuCfsPeriod": _controller("cpu"),
+            "CpuCfsQuota": _controller("cpu"),
+            "CPUShares": _controller("cpu"),
+            "CPUSet": _controller("cpuset"),
+            "PidsLimit": _controller("pids"),
+            "OomKillDisable": cgroup_version() == "1",
+            "IPv4Forwarding": _sysctl("net/ipv4/ip_forward") == "1",
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": 1,
+            "SystemTime": _rfc3339(datetime.now(UTC)),
+            "HttpProxy": os.environ.get("HTTP_PROXY", ""),
+            "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
+            "NoProxy": os.environ.get("NO_PROXY", ""),
+        }
+
+    def _engine(self) -> dict[str, Any]:
+        config = self._config
+        containerd, revision = self._containerd_version()
+        insecure = ["::1/128", "127.0.0.0/8"]
+        return {
+            "Driver": "overlay2",
+            "DriverStatus": [
+                ["Backing Filesystem", _filesystem(self._paths.root)],
+                ["Snapshotter", "overlayfs"],
+            ],
+            "Plugins": {
+                "Volume": ["local"],
+                "Network": ["bridge", "host", "null"],
+                "Authorization": None,
+                "Log": ["json-file", "none"],
+            },
+            "NEventsListener": 0,
+            "Debug": config.debug or config.log_level == "debug",
+            "LoggingDriver": config.log_driver,
+            "IndexServerAddress": INDEX_SERVER,
+            "RegistryConfig": {
+                "InsecureRegistryCIDRs": insecure,
+                "IndexConfigs": {
+                    "docker.io": {
+                        "Name": "docker.io",
+                        "Mirrors": list(config.registry_mirrors),
+                        "Secure": True,
+                        "Official": True,
+                    },
+                    **{
+                        name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+                        for name in config.insecure_registries
+                    },
+                },
+                "Mirrors": list(config.registry_mirrors),
+            },
+            "GenericResources": None,
+            "DockerRootDir": config.data_root,
+            "Labels": list(config.labels),
+            "ExperimentalBuild": False,
+            "ServerVersion": __version__,
+            "Runtimes": {
+                "barque": {"path": "barque-runc"},
+                "io.containerd.barque.v2": {"path": "containerd-shim-barque-v2"},
+                **{name: dict(value) for name, value in config.runtimes.items()},
+            },
+            "DefaultRuntime": config.default_runtime,
+            "Swarm": {
+                "NodeID": "",
+                "NodeAddr": "",
+                "LocalNodeState": "inactive",
+                "ControlAvailable": False,
+                "Error": "",
+                "RemoteManagers": None,
+            },
+            "LiveRestoreEnabled": True,
+            "Isolation": "",
+            "InitBinary": config.init_path or "docker-init",
+            "ContainerdCommit": {"ID": revision or containerd},
+            "RuncCommit": {"ID": __version__},
+            "InitCommit": {"ID": ""},
+            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "ProductLicense": "Apache-2.0",
+            "DefaultAddressPools": [],
+            "Containerd": {
+                "Address": config.containerd or str(self._paths.containerd_socket),
+                "Namespaces": {"Containers": config.containerd_namespace, "Plugins": ""},
+            },
+        }
+
+    def _warnings(self) -> list[str]:
+        checks = (
+            (_controller("memory"), "WARNING: No memory limit support"),
+            (_has_swap_limit(), "WARNING: No swap limit support"),
+            (_controller("cpu"), "WARNING: No cpu cfs quota support"),
+            (_controller("pids"), "WARNING: No pids limit support"),
+            (_sysctl("net/ipv4/ip_forward") == "1", "WARNING: IPv4 forwarding is disabled"),
+        )
+        return [text for good, text in checks if not good]
+
+
+def libraries() -> str:
+    """The versions behind us, for a bug report."""
+    return f"python {sys.version.split()[0]}, sqlite {sqlite3.sqlite_version}"
+
+
+def _controller(name: str) -> bool:
+    try:
+        lines = Path("/proc/cgroups").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.split()[0] == name and line.split()[3] == "1" for line in lines[1:])
+
+
+def _has_swap_limit() -> bool:
+    v1 = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
+    return os.path.exists(v1) or cgroup_version() == "2"
+
+
+def _sysctl(name: str) -> str:
+    try:
+        return Path(f"/proc/sys/{name}").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _filesystem(path: Path) -> str:
+    """The type of the file system that holds `path`, by the longest mount point above it."""
+    best, kind = "", "unknown"
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, point, fstype, *_ = line.split()
+        above = str(path) == point or str(path).startswith(point.rstrip("/") + "/")
+        if above and len(point) >= len(best):
+            best, kind = point, fstype
+    return kind
+
+
+def _rfc3339(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")

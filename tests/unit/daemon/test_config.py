@@ -1,0 +1,82 @@
+"""dockerd's flags and daemon.json: merged, checked, refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from barque.daemon.config import Config, Usage, VersionAsked, load
+
+
+def test_defaults(tmp_path: Path) -> None:
+    empty = tmp_path / "d.json"
+    empty.write_text("{}")
+    assert load(["--config-file", str(empty)]) == Config()
+    assert Config().listen == ("unix:///run/barque/barque.sock",)
+
+
+def test_flags_in_every_form(tmp_path: Path) -> None:
+    config = load(
+        ["--data-root=/d", "--exec-root", "/e", "-H", "unix:///a", "-Htcp://127.0.0.1:1", "-D"]
+        + ["--label", "a=b", "--label=c", "-p", "/p", "--log-opt", "max-size=1m", "--mtu", "1400"]
+    )
+    assert (config.data_root, config.exec_root, config.pidfile) == ("/d", "/e", "/p")
+    assert config.listen == ("unix:///a", "tcp://127.0.0.1:1")
+    assert config.labels == ("a=b", "c")
+    assert config.log_opts == {"max-size": "1m"}
+    assert (config.debug, config.mtu) == (True, 1400)
+
+
+def test_the_file_counts_where_no_flag_does(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"hosts": ["unix:///a"], "debug": True, "log-opts": {"a": "1"}}))
+    config = load(["--config-file", str(path), "--data-root", "/d"])
+    assert config == Config(data_root="/d", hosts=("unix:///a",), debug=True, log_opts={"a": "1"})
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"no-such-key": 1}, "no-such-key"),
+        ({"debug": "yes"}, "debug: expected a flag"),
+        ({"mtu": True}, "mtu: expected a number"),
+        ({"hosts": [1]}, "hosts: expected a list"),
+        ([], "not a JSON object"),
+        ({"data-root": "/x"}, "both as a flag and in the configuration file: data-root"),
+        ({"storage-driver": "zfs"}, "storage driver 'zfs'"),
+    ],
+)
+def test_a_bad_file_is_refused_by_key(tmp_path: Path, document: object, said: str) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(Usage, match=said):
+        load(["--config-file", str(path), "--data-root", "/d"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nope"], "unknown flag: --nope"),
+        (["-Z"], "unknown shorthand flag"),
+        (["--data-root"], "needs an argument"),
+        (["--mtu", "x"], "expected a number"),
+        (["--debug=maybe"], "expected true or false"),
+        (["extra"], "accepts no arguments"),
+        (["--live-restore=false"], "live-restore"),
+        (["--data-root", "relative"], "not an absolute path"),
+        (["-H", "fd://"], "invalid bind address"),
+        (["--exec-root", "/" + "x" * 40], "longer than 32 bytes"),
+        (["--config-file", "/nonexistent"], "no such file"),
+        (["--log-level", "loud"], "invalid logging level"),
+        (["--add-runtime", "x"], "expected name=value"),
+    ],
+)
+def test_a_bad_command_line_is_one_clear_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(Usage, match=said) as caught:
+        load(arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_version_is_asked() -> None:
+    with pytest.raises(VersionAsked):
+        load(["--version"])
