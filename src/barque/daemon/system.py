@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from barque import __version__
-from barque.api.version import MAX_VERSION, MIN_VERSION, render_version
+from barque.api.versions import API_VERSION, MIN_API_VERSION
 from barque.daemon.config import Config
 from barque.daemon.database import Database
 from barque.daemon.paths import Paths
@@ -82,7 +82,7 @@ class System:
     def version(self) -> dict[str, Any]:
         """`GET /version`."""
         kernel, (containerd, revision) = platform.release(), self._containerd_version()
-        newest, oldest = render_version(MAX_VERSION), render_version(MIN_VERSION)
+        newest, oldest = API_VERSION, MIN_API_VERSION
         python = platform.python_version()
         return {
             "Platform": {"Name": "Barque"},

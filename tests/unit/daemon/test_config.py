@@ -16,10 +16,11 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_flags_in_every_form(tmp_path: Path) -> None:
-    config = load(
-        ["--data-root=/d", "--exec-root", "/e", "-H", "unix:///a", "-Htcp://127.0.0.1:1", "-D"]
-        + ["--label", "a=b", "--label=c", "-p", "/p", "--log-opt", "max-size=1m", "--mtu", "1400"]
+    line = (
+        "--data-root=/d --exec-root /e -H unix:///a -Htcp://127.0.0.1:1 -D --label a=b --label=c "
+        "-p /p --log-opt max-size=1m --mtu 1400"
     )
+    config = load(line.split())
     assert (config.data_root, config.exec_root, config.pidfile) == ("/d", "/e", "/p")
     assert config.listen == ("unix:///a", "tcp://127.0.0.1:1")
     assert config.labels == ("a=b", "c")

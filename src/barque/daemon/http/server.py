@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 
 import msgspec
 
 from barque import __version__, errors
-from barque.api.version import MAX_VERSION, MIN_VERSION, parse_version, render_version
+from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
 from barque.daemon.http.body import Body
 from barque.daemon.http.head import Head, parse_head
 from barque.daemon.http.messages import Duplex, Hijack, Query, Request, Response
@@ -26,10 +27,13 @@ from barque.daemon.http.stream import Stream
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_DRAIN_BYTES = 1 << 20
+MAX_VERSION = version_tuple(API_VERSION)
+MIN_VERSION = version_tuple(MIN_API_VERSION)
+_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 log = logging.getLogger(__name__)
 
 _FIXED_HEADERS = (
-    f"Api-Version: {render_version(MAX_VERSION)}\r\n"
+    f"Api-Version: {API_VERSION}\r\n"
     "Docker-Experimental: false\r\n"
     "Ostype: linux\r\n"
     f"Server: Barque/{__version__} (linux)\r\n"
@@ -143,18 +147,17 @@ def split_version(path: str) -> tuple[tuple[int, int], str]:
     if not path.startswith("/v") or not path[2:3].isdigit():
         return MAX_VERSION, path
     text, slash, rest = path[2:].partition("/")
-    version = parse_version(text)
-    if version is None:
+    if not _VERSION.fullmatch(text):
         return MAX_VERSION, path
+    version = version_tuple(text)
     if version < MIN_VERSION:
         raise errors.InvalidArgument(
             f"client version {text} is too old. Minimum supported API version is "
-            f"{render_version(MIN_VERSION)}, please upgrade your client to a newer version"
+            f"{MIN_API_VERSION}, please upgrade your client to a newer version"
         )
     if version > MAX_VERSION:
         raise errors.InvalidArgument(
-            f"client version {text} is too new. "
-            f"Maximum supported API version is {render_version(MAX_VERSION)}"
+            f"client version {text} is too new. Maximum supported API version is {API_VERSION}"
         )
     return version, slash + rest
 
