@@ -1,0 +1,119 @@
+"""Processes: pidfds, prctl(2), capabilities' securebits, the session keyring."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the module without its enums
+import ctypes
+import os
+
+from barque.linux.libc import MACHINE, prototype, raise_errno, system_call
+
+PR_SET_PDEATHSIG = 1
+PR_GET_DUMPABLE = 3
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
+PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_NO_NEW_PRIVS = 39
+PR_CAP_AMBIENT = 47
+
+CLOSE_RANGE_UNSHARE = 2
+CLOSE_RANGE_CLOEXEC = 4
+
+KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+
+_prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
+_prctl_name = prototype("prctl", ctypes.c_int, ctypes.c_char_p, *[ctypes.c_ulong] * 3)
+_close_range = system_call(436, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_personality = prototype("personality", ctypes.c_ulong)
+_getcwd = prototype("getcwd", ctypes.c_char_p, ctypes.c_size_t)
+
+LAST_FD = 0xFFFFFFFF
+
+
+def prctl(option: int, value: int = 0, third: int = 0) -> int:
+    """prctl(2) with numeric arguments."""
+    result = _prctl(option, value, third, 0, 0)
+    if result < 0:
+        raise_errno("prctl")
+    return result
+
+
+def set_name(name: str) -> None:
+    """The name that ps shows, 15 bytes of it."""
+    if _prctl_name(PR_SET_NAME, name.encode()[:15], 0, 0, 0) < 0:
+        raise_errno("prctl")
+
+
+def set_child_subreaper() -> None:
+    """Orphaned descendants become children of this process."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_parent_death_signal(signal: int) -> None:
+    prctl(PR_SET_PDEATHSIG, signal)
+
+
+def set_dumpable(value: bool) -> None:
+    """Not dumpable: no ptrace, and /proc/PID/{fd,exe,mem,...} belong to the host's root."""
+    prctl(PR_SET_DUMPABLE, int(value))
+
+
+def set_no_new_privs() -> None:
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def close_range(first: int, last: int = LAST_FD, flags: int = 0) -> None:
+    """Close (or mark, CLOSE_RANGE_CLOEXEC) every file descriptor from `first` to `last`."""
+    if _close_range(first, last, flags) < 0:
+        raise_errno("close_range")
+
+
+def pidfd_open(pid: int) -> int:
+    """A file descriptor that is this process and becomes readable when it ends."""
+    return os.pidfd_open(pid)
+
+
+def pidfd_send_signal(pidfd: int, signal: int) -> None:
+    _signal.pidfd_send_signal(pidfd, signal)
+
+
+def wait_pidfd(pidfd: int, *, block: bool = True) -> int | None:
+    """The exit code of a child (128 + signal when killed), or None: not ended. Reaps it."""
+    options = os.WEXITED | (0 if block else os.WNOHANG)
+    result = os.waitid(os.P_PIDFD, pidfd, options)
+    if result is None:
+        return None
+    killed = result.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+    return result.si_status + 128 if killed else result.si_status
+
+
+def set_personality(persona: int) -> None:
+    if _personality(persona) < 0:
+        raise_errno("personality")
+
+
+def kernel_getcwd() -> bytes:
+    """The working directory as the kernel names it: "(unreachable)..." when outside the root.
+
+    os.getcwd() hides that: the C library makes an error of it.
+    """
+    number = {"x86_64": 79, "aarch64": 17, "riscv64": 17}[MACHINE]
+    buffer = ctypes.create_string_buffer(4097)
+    call = system_call(number, ctypes.c_char_p, ctypes.c_size_t)
+    if call(buffer, 4096) < 0:
+        raise_errno("getcwd")
+    return buffer.value
+
+
+def join_session_keyring(name: str) -> None:
+    """A new, empty session keyring of this name: the caller's keys stay behind."""
+    call = system_call(_KEYCTL_NUMBER[MACHINE], ctypes.c_int, ctypes.c_char_p)
+    if call(KEYCTL_JOIN_SESSION_KEYRING, name.encode()) < 0:
+        raise_errno("keyctl", name)
