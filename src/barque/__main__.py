@@ -12,6 +12,7 @@ PROGRAMS = {
     "barqued": "barque.daemon.main",
     "barque-containerd": "barque.containerd.main",
     "barque-runc": "barque.runc.main",
+    "barque-netns": "barque.network.maker",  # inner: makes namespaces for barqued
     "containerd-shim-barque-v2": "barque.shim.main",
 }
 

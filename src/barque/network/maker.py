@@ -1,0 +1,100 @@
+"""The maker: a small single-threaded process that enters network namespaces for the daemon.
+
+A daemon has threads, and a namespace belongs to a thread; so a process of its own makes namespaces and
+opens sockets inside them. It leaves when its socket's other end does.
+
+    daemon                                maker
+    "make /run/barque/netns/ID"  ->       unshare, lo up, sysctls, bind /proc/self/ns/net there
+                                 <-       "ok", fds: the namespace, a netlink socket opened inside
+    "open /run/barque/netns/ID"  ->       setns
+                                 <-       "ok", the same two fds
+                                 <-       "ERRNO text" for a request that failed
+
+One request at a time over SOCK_SEQPACKET, standard input.
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import os
+
+from barque.linux.mount import MS_BIND, mount
+from barque.linux.namespaces import CLONE_NEWNET, setns, unshare
+from barque.linux.netlink import NETLINK_ROUTE, Netlink
+from barque.linux.netlink_route import set_link
+
+REQUEST_BYTES = 4096
+LOOPBACK_INDEX = 1
+
+# An interface that is made later gets no IPv6 address unless its network has IPv6 (CVE-2024-32473)
+# and takes no router's word (CVE-2020-10749).
+SYSCTLS = {
+    "/proc/sys/net/ipv6/conf/default/disable_ipv6": b"1",
+    "/proc/sys/net/ipv6/conf/default/accept_ra": b"0",
+    "/proc/sys/net/ipv6/conf/all/accept_ra": b"0",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Serve requests on standard input until its other end closes."""
+    requests = _socket.socket(fileno=0)
+    try:
+        while request := requests.recv(REQUEST_BYTES):
+            _answer(requests, request.decode())
+    except (ConnectionError, KeyboardInterrupt):
+        pass
+    return 0
+
+
+def _answer(requests: _socket.socket, request: str) -> None:
+    verb, _, path = request.partition(" ")
+    try:
+        netlink = make(path) if verb == "make" else enter(path)
+    except OSError as error:
+        requests.send(f"{error.errno or 5} {error}".encode())
+        return
+    namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    fds = array.array("i", (namespace, netlink.fileno()))
+    try:
+        requests.sendmsg([b"ok"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds.tobytes())])
+    finally:
+        os.close(namespace)
+        netlink.close()
+
+
+def make(path: str) -> Netlink:
+    """A new namespace bound at `path`, which must not exist, with its loopback interface up."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    try:
+        unshare(CLONE_NEWNET)
+        netlink = Netlink(NETLINK_ROUTE)
+        netlink.request(set_link(LOOPBACK_INDEX, up=True))
+        for sysctl, value in SYSCTLS.items():
+            _write(sysctl, value)
+        mount("/proc/self/ns/net", path, flags=MS_BIND)
+    except BaseException:
+        os.unlink(path)
+        raise
+    return netlink
+
+
+def enter(path: str) -> Netlink:
+    """Enter the namespace bound at `path`."""
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(namespace, CLONE_NEWNET)
+    finally:
+        os.close(namespace)
+    return Netlink(NETLINK_ROUTE)
+
+
+def _write(path: str, value: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a kernel without IPv6
+        return
+    try:
+        os.write(fd, value)
+    finally:
+        os.close(fd)
