@@ -1,0 +1,119 @@
+"""A task's bundle: the directory that a shim and a runtime work in.
+
+    <state>/io.containerd.runtime.v2.task/<namespace>/<id>/
+        config.json     the OCI runtime spec
+        rootfs/         where the shim mounts the rootfs it is given; the only mount point in here
+        work/           for what the shim keeps (checkpoints)
+        shim.json       ours: which shim holds it, and where it listens
+        address, log    the shim's own
+
+Removal renames the directory out of sight first, so a half removed bundle is never loaded.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from barque.errors import AlreadyExists
+from barque.linux.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount2
+
+
+@dataclass(frozen=True, slots=True)
+class ShimRecord:
+    """What is needed to find a bundle's shim again after a restart."""
+
+    runtime: str
+    address: str  # empty until the start has succeeded
+    version: int  # of the Task service
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    path: Path
+    namespace: str
+    id: str
+
+    @property
+    def rootfs(self) -> Path:
+        return self.path / "rootfs"
+
+    def write_record(self, record: ShimRecord) -> None:
+        """Keep `record`; it is whole or not there whatever happens."""
+        temporary = self.path / ".shim.json"
+        document = {"runtime": record.runtime, "address": record.address, "version": record.version}
+        temporary.write_text(json.dumps(document))
+        temporary.rename(self.path / "shim.json")
+
+    def record(self) -> ShimRecord | None:
+        """The record as last written; None when a start was not finished."""
+        try:
+            document: dict[str, Any] = json.loads((self.path / "shim.json").read_bytes())
+            return ShimRecord(document["runtime"], document["address"], document["version"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def remove(self) -> None:
+        """Unmount the rootfs and remove the directory. Safe to repeat; never crosses a mount."""
+        unmount_all(self.rootfs)
+        hidden = self.path.with_name(f".{self.id}")
+        with suppress(FileNotFoundError):
+            self.path.rename(hidden)
+        remove_hidden(hidden)
+
+
+def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime: str) -> Bundle:
+    """Make the bundle of a new task. Raises AlreadyExists when there is one.
+
+    The runtime's name is kept from the beginning: after a crash during the start, the right shim
+    can clean up.
+    """
+    bundle = Bundle(directory, namespace, id)
+    directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    hidden = directory.with_name(f".{id}")
+    if hidden.exists():
+        remove_hidden(hidden)
+    try:
+        directory.mkdir(mode=0o711)
+    except FileExistsError as error:
+        raise AlreadyExists(f"bundle {directory}: already exists") from error
+    with ExitStack() as undo:
+        undo.callback(bundle.remove)
+        bundle.rootfs.mkdir(mode=0o711)
+        (directory / "work").mkdir(mode=0o700)
+        descriptor = os.open(directory / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(spec)
+        bundle.write_record(ShimRecord(runtime, "", 2))
+        undo.pop_all()
+    return bundle
+
+
+def unmount_all(target: Path) -> None:
+    """Detach every mount on top of `target`; none there is fine. Never follows a link."""
+    while True:
+        try:
+            umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return
+            raise
+
+
+def remove_hidden(hidden: Path) -> None:
+    """Remove a renamed bundle. `rootfs` must be an empty directory: whatever is there is kept."""
+    unmount_all(hidden / "rootfs")
+    with suppress(FileNotFoundError):
+        (hidden / "rootfs").rmdir()
+    shutil.rmtree(hidden, ignore_errors=False, onerror=_unless_gone)
+
+
+def _unless_gone(function: object, path: str, failure: Any) -> None:
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]

@@ -1,0 +1,185 @@
+"""One live shim: its bundle, its connection, and the Task service behind it.
+
+Source: containerd, api/runtime/task/v2/shim.proto. Every answer comes from the shim: containerd
+keeps no second copy of a task's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
+
+from barque.containerd.proto import shim_pb2 as task
+from barque.containerd.shims.bundle import Bundle
+from barque.containerd.shims.launch import TASK_SERVICES, Address
+from barque.containerd.shims.log import ShimLog
+from barque.containerd.ttrpc import Connection, ConnectionLost
+from barque.errors import BarqueError, NotFound, Timeout
+
+STATE_TIMEOUT_S = 2.0
+SHUTDOWN_TIMEOUT_S = 3.0
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended. `status`: its exit code, or 128 + signal."""
+
+    pid: int
+    status: int
+    exited_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Where a process's streams are: fifo paths, or URIs that the shim knows."""
+
+    stdin: str
+    stdout: str
+    stderr: str
+    terminal: bool
+
+
+class Shim:
+    """The client of one shim.
+
+    `buried` is done once the shim was found dead and its task is cleaned up: then it tells how the
+    task ended. It stays pending for a shim that is shut down in order.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: str,
+        connection: Connection,
+        address: Address,
+        log: ShimLog | None,
+    ) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self.connection = connection
+        self.pid = 0  # of the task's first process, once it is created
+        self.leaving = False  # set before an ordered shutdown: its end is then no death
+        self.buried: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._log = log
+        self._service = TASK_SERVICES[address.version]
+
+    @property
+    def namespace(self) -> str:
+        return self.bundle.namespace
+
+    @property
+    def id(self) -> str:
+        return self.bundle.id
+
+    async def create(self, request: task.CreateTaskRequest) -> int:
+        """Create the task; its first process's id. It is not started."""
+        answer = await self._call("Create", request, task.CreateTaskResponse)
+        self.pid = answer.pid
+        return self.pid
+
+    async def start(self, exec_id: str) -> int:
+        request = task.StartRequest(id=self.id, exec_id=exec_id)
+        return (await self._call("Start", request, task.StartResponse)).pid
+
+    async def state(self, exec_id: str = "") -> task.StateResponse:
+        """Raises NotFound when there is no such process, Timeout when the shim hangs."""
+        request = task.StateRequest(id=self.id, exec_id=exec_id)
+        try:
+            async with asyncio.timeout(STATE_TIMEOUT_S):
+                return await self._call("State", request, task.StateResponse)
+        except TimeoutError as error:
+            raise Timeout(f"shim of task {self.id} does not tell its state") from error
+
+    async def exec(self, exec_id: str, stdio: Stdio, spec: AnyMessage) -> None:
+        request = task.ExecProcessRequest(
+            id=self.id,
+            exec_id=exec_id,
+            stdin=stdio.stdin,
+            stdout=stdio.stdout,
+            stderr=stdio.stderr,
+            terminal=stdio.terminal,
+            spec=spec,
+        )
+        await self._call("Exec", request, Empty)
+
+    async def kill(self, exec_id: str, signal: int, everyone: bool) -> None:
+        request = task.KillRequest(id=self.id, exec_id=exec_id, signal=signal, all=everyone)
+        await self._call("Kill", request, Empty)
+
+    async def wait(self, exec_id: str) -> tuple[int, int]:
+        """Exit status and time (ns) of a process, as soon as it has ended.
+
+        When the shim dies first, this is how its task was found after the clean-up.
+        """
+        request = task.WaitRequest(id=self.id, exec_id=exec_id)
+        try:
+            answer = await self._call("Wait", request, task.WaitResponse)
+        except ConnectionLost:
+            if self.leaving:
+                raise
+            ended = await asyncio.shield(self.buried)
+            return ended.status, ended.exited_at_ns
+        return answer.exit_status, answer.exited_at.ToNanoseconds()
+
+    async def delete(self, exec_id: str = "") -> task.DeleteResponse:
+        """Free a process that has ended. Raises Conflict while it runs."""
+        request = task.DeleteRequest(id=self.id, exec_id=exec_id)
+        return await self._call("Delete", request, task.DeleteResponse)
+
+    async def pause(self) -> None:
+        await self._call("Pause", task.PauseRequest(id=self.id), Empty)
+
+    async def resume(self) -> None:
+        await self._call("Resume", task.ResumeRequest(id=self.id), Empty)
+
+    async def resize(self, exec_id: str, width: int, height: int) -> None:
+        request = task.ResizePtyRequest(id=self.id, exec_id=exec_id, width=width, height=height)
+        await self._call("ResizePty", request, Empty)
+
+    async def close_stdin(self, exec_id: str) -> None:
+        request = task.CloseIORequest(id=self.id, exec_id=exec_id, stdin=True)
+        await self._call("CloseIO", request, Empty)
+
+    async def pids(self) -> task.PidsResponse:
+        return await self._call("Pids", task.PidsRequest(id=self.id), task.PidsResponse)
+
+    async def update(self, request: task.UpdateTaskRequest) -> None:
+        await self._call("Update", request, Empty)
+
+    async def stats(self) -> AnyMessage:
+        return (await self._call("Stats", task.StatsRequest(id=self.id), task.StatsResponse)).stats
+
+    async def connect(self) -> task.ConnectResponse:
+        return await self._call("Connect", task.ConnectRequest(id=self.id), task.ConnectResponse)
+
+    async def shutdown(self) -> None:
+        """Have the shim leave; returns when its connection has ended, or after 3 seconds."""
+        self.leaving = True
+        request = task.ShutdownRequest(id=self.id)
+        try:
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                await self._call("Shutdown", request, Empty)
+                await asyncio.shield(self.connection.lost)
+        except (ConnectionLost, TimeoutError, NotFound):
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the shim; it goes on."""
+        self.connection.close()
+        if self._log is not None:
+            self._log.close()
+
+    async def _call(self, method: str, request: Message, answer: type[Answer]) -> Answer:
+        payload = await self.connection.call(self._service, method, request.SerializeToString())
+        try:
+            return answer.FromString(payload)
+        except DecodeError as error:
+            raise BarqueError(f"shim of task {self.id} gave a malformed answer") from error

@@ -1,0 +1,320 @@
+"""All shims of one containerd: started, found again after a restart, cleaned up after their death.
+
+    absent --create--> starting --(address)--> connected --delete--> leaving --> absent
+                                                    `--(connection lost)--> burying --> absent
+
+A shim never depends on this process. Where a task's state is asked for, the shim is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from barque.containerd.events import Events
+from barque.containerd.proto import shim_pb2 as task
+from barque.containerd.proto.event_types_pb2 import TaskDelete, TaskExit
+from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle, remove_hidden
+from barque.containerd.shims.launch import OURS, Address, Launcher
+from barque.containerd.shims.log import ShimLog
+from barque.containerd.shims.shim import Exit, Shim
+from barque.containerd.ttrpc import connect
+from barque.errors import AlreadyExists, BarqueError, NotFound
+
+LOAD_TIMEOUT_S = 5.0
+EXIT_UNKNOWN = 255  # containerd's word for a task whose end nobody has seen
+LOADS_AT_ONCE = 16
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+Result = TypeVar("Result")
+
+
+class Shims:
+    """The shims of every namespace. `directory` holds the bundles, one directory a namespace."""
+
+    def __init__(self, directory: Path, launcher: Launcher, events: Events) -> None:
+        self._directory = directory
+        self._launcher = launcher
+        self._events = events
+        self._shims: dict[Key, Shim] = {}
+        self._reserved: set[Key] = set()  # ids whose bundle is being made or removed
+        self._loaded = asyncio.Event()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    # Looking up
+
+    async def get(self, namespace: str, id: str) -> Shim:
+        """Raises NotFound."""
+        if not self._loaded.is_set():
+            await self._loaded.wait()
+        shim = self._shims.get((namespace, id))
+        if shim is None:
+            raise NotFound(f"task {id} not found")
+        return shim
+
+    async def in_namespace(self, namespace: str) -> list[Shim]:
+        await self._loaded.wait()
+        return [shim for (space, _), shim in self._shims.items() if space == namespace]
+
+    # The life of one shim
+
+    async def create(
+        self,
+        namespace: str,
+        runtime: str,
+        spec: bytes,
+        shim_options: AnyMessage | None,
+        request: task.CreateTaskRequest,
+    ) -> Shim:
+        """Start a shim and create its task, `request` without its bundle.
+
+        Raises AlreadyExists for a task that is there, and whatever the shim says; then nothing is
+        left. When the caller is cancelled the task is taken down as soon as it is there.
+        """
+        work = self._spawn(self._create(namespace, runtime, spec, shim_options, request))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if not work.cancelled():
+                self._spawn(self._abandon(work))
+            raise
+
+    async def _create(
+        self,
+        namespace: str,
+        runtime: str,
+        spec: bytes,
+        shim_options: AnyMessage | None,
+        request: task.CreateTaskRequest,
+    ) -> Shim:
+        key = (namespace, request.id)
+        await self._loaded.wait()
+        if key in self._shims or key in self._reserved:
+            raise AlreadyExists(f"task {request.id}: already exists")
+        self._launcher.check(runtime)
+        async with AsyncExitStack() as undo:
+            self._reserved.add(key)
+            undo.callback(self._reserved.discard, key)
+            bundle = create_bundle(self._path(*key), namespace, request.id, spec, runtime)
+            undo.push_async_callback(self._discard, bundle, runtime)
+            shim_log = None
+            if runtime != OURS:
+                shim_log = ShimLog(bundle)
+                undo.callback(shim_log.close)
+            address = await self._launcher.start(bundle, runtime, shim_options)
+            bundle.write_record(ShimRecord(runtime, address.url, address.version))
+            shim = await self._connect(bundle, runtime, address, shim_log)
+            undo.push_async_callback(shim.shutdown)
+            request.bundle = str(bundle.path)
+            await shim.create(request)
+            undo.pop_all()
+        self._adopt(shim)
+        self._reserved.discard(key)
+        return shim
+
+    async def _abandon(self, work: asyncio.Task[Shim]) -> None:
+        """Take down a task that nobody waits for any more."""
+        try:
+            shim = await work
+            await shim.kill("", signal.SIGKILL, everyone=True)
+            await shim.wait("")
+            await self._delete(shim)
+        except BarqueError as error:
+            log.info("abandoned task: %s", error)
+
+    async def delete(self, shim: Shim) -> task.DeleteResponse:
+        """Delete a task that has ended, its shim and its bundle; how it ended.
+
+        Raises Conflict while it runs. Carried to its end even when the caller is cancelled.
+        """
+        return await asyncio.shield(self._spawn(self._delete(shim)))
+
+    async def _delete(self, shim: Shim) -> task.DeleteResponse:
+        answer = await shim.delete()
+        key = (shim.namespace, shim.id)
+        self._reserved.add(key)
+        self._shims.pop(key, None)
+        try:
+            await shim.shutdown()
+            shim.bundle.remove()
+        finally:
+            self._reserved.discard(key)
+        return answer
+
+    # After a restart
+
+    async def load(self) -> None:
+        """Find the shims that are there already; clean up after those that are not.
+
+        Every lookup waits for this. Nothing of a running task is touched.
+        """
+        limit = asyncio.Semaphore(LOADS_AT_ONCE)
+
+        async def load_one(bundle: Bundle) -> None:
+            async with limit:
+                await self._load(bundle)
+
+        try:
+            await asyncio.gather(*map(load_one, self._bundles()))
+        finally:
+            self._loaded.set()
+
+    def _bundles(self) -> list[Bundle]:
+        found = []
+        for directory in self._directory.glob("*/*"):
+            if directory.name.startswith("."):
+                with suppress(OSError):
+                    remove_hidden(directory)
+            elif directory.is_dir():
+                found.append(Bundle(directory, directory.parent.name, directory.name))
+        return found
+
+    async def _load(self, bundle: Bundle) -> None:
+        record = bundle.record()
+        runtime = record.runtime if record is not None else OURS
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                self._adopt(await self._reconnect(bundle, record))
+        except NotFound as error:  # killed before its creation, or after its deletion
+            log.info("task %s/%s is half made: %s", bundle.namespace, bundle.id, error)
+            await self._discard(bundle, runtime)
+        except (BarqueError, TimeoutError) as error:
+            log.warning("task %s/%s lost its shim: %s", bundle.namespace, bundle.id, error)
+            await self._bury(bundle, runtime, 0)
+
+    async def _reconnect(self, bundle: Bundle, record: ShimRecord | None) -> Shim:
+        """Raises BarqueError when no shim with a task answers for this bundle."""
+        address = found_address(bundle, record)
+        if record is None or address is None:
+            raise NotFound(f"task {bundle.id} was not started")
+        shim_log = None if record.runtime == OURS else ShimLog(bundle)
+        try:
+            shim = await self._connect(bundle, record.runtime, address, shim_log)
+        except BarqueError:
+            if not record.address:  # our last run did not see it start, so it had no task
+                raise NotFound(f"task {bundle.id} was not started") from None
+            raise
+        try:
+            shim.pid = (await shim.state()).pid
+        except NotFound:
+            await shim.shutdown()
+            raise
+        except BarqueError:
+            shim.close()
+            raise
+        return shim
+
+    # After a death
+
+    def _adopt(self, shim: Shim) -> None:
+        self._shims[shim.namespace, shim.id] = shim
+        shim.connection.lost.add_done_callback(lambda _: self._on_lost(shim))
+
+    def _on_lost(self, shim: Shim) -> None:
+        if not (shim.leaving or self._closed):
+            self._spawn(self._mourn(shim))
+
+    async def _mourn(self, shim: Shim) -> None:
+        """The shim died: free what it held, then say how its task ended."""
+        log.warning("shim of task %s/%s died", shim.namespace, shim.id)
+        key = (shim.namespace, shim.id)
+        ended = Exit(shim.pid, EXIT_UNKNOWN, time.time_ns())
+        try:
+            ended = await self._bury(shim.bundle, shim.runtime, shim.pid)
+        finally:
+            shim.close()
+            if self._shims.get(key) is shim:
+                del self._shims[key]
+            shim.buried.set_result(ended)
+
+    async def _bury(self, bundle: Bundle, runtime: str, pid: int) -> Exit:
+        """Run `shim delete`, tell the exit, remove the bundle. Goes through all its steps."""
+        ended = Exit(pid, EXIT_UNKNOWN, time.time_ns())
+        try:
+            answer = await self._launcher.delete(bundle, runtime)
+            at_ns = answer.exited_at.ToNanoseconds() or ended.exited_at_ns
+            ended = Exit(answer.pid or pid, answer.exit_status, at_ns)
+        except BarqueError as error:
+            log.error("cleaning up after shim of %s/%s: %s", bundle.namespace, bundle.id, error)
+        self._tell_exit(bundle, ended)
+        try:
+            bundle.remove()
+        except OSError as error:
+            log.error("removing bundle %s: %s", bundle.path, error)
+        return ended
+
+    def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:
+        exit_event = TaskExit(
+            container_id=bundle.id, id=bundle.id, pid=ended.pid, exit_status=ended.status
+        )
+        exit_event.exited_at.FromNanoseconds(ended.exited_at_ns)
+        self._events.publish(bundle.namespace, "/tasks/exit", exit_event)
+        delete_event = TaskDelete(container_id=bundle.id, pid=ended.pid, exit_status=ended.status)
+        delete_event.exited_at.FromNanoseconds(ended.exited_at_ns)
+        self._events.publish(bundle.namespace, "/tasks/delete", delete_event)
+
+    # Ending
+
+    async def close(self) -> None:
+        """Let go of all shims; they and their tasks go on."""
+        self._closed = True
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+        for shim in self._shims.values():
+            shim.close()
+
+    # Inside
+
+    def _path(self, namespace: str, id: str) -> Path:
+        return self._directory / namespace / id
+
+    async def _connect(
+        self, bundle: Bundle, runtime: str, address: Address, shim_log: ShimLog | None
+    ) -> Shim:
+        try:
+            connection = await connect(address.url, f"shim of task {bundle.id}")
+        except BaseException:
+            if shim_log is not None:
+                shim_log.close()
+            raise
+        return Shim(bundle, runtime, connection, address, shim_log)
+
+    async def _discard(self, bundle: Bundle, runtime: str) -> None:
+        """Undo a start, unannounced: what there is of shim and container is killed and freed."""
+        try:
+            await self._launcher.delete(bundle, runtime)
+        except BarqueError as error:
+            log.warning("undoing the start of %s: %s", bundle.id, error)
+        try:
+            bundle.remove()
+        except OSError as error:
+            log.error("removing bundle %s: %s", bundle.path, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Run `work` to its end, whatever becomes of its caller."""
+        running = asyncio.get_running_loop().create_task(work)
+        self._background.add(running)
+        running.add_done_callback(self._background.discard)
+        return running
+
+
+def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:
+    """Where the bundle's shim listens: by our record, or by the file that shims write."""
+    if record is not None and record.address:
+        return Address(record.address, record.version)
+    try:
+        written = (bundle.path / "address").read_text().strip()
+    except OSError:
+        return None
+    return Address(written, 2) if written else None

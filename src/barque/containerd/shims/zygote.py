@@ -1,0 +1,140 @@
+"""The keeper of the zygote: the one warm process that our shims are forked from.
+
+The zygote's contract is docs/boundaries.md section 3. It is a convenience only: shims do not depend
+on it, so when it is dead the next request starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from barque.errors import BarqueError, Unavailable
+
+START_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 20.0
+ANSWER_BYTES_MAX = 1 << 17
+RETRIES = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the shim binary would have done: exit code, output."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Zygote:
+    """Owns the zygote process of one containerd and its socket at `path`."""
+
+    def __init__(self, path: str, argv: Sequence[str]) -> None:
+        self._path = path
+        self._argv = (*argv, path)
+        self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the zygote that runs; None before the first start and after a death."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Have a zygote that answers. Raises Unavailable when it does not start."""
+        async with self._starting:
+            if self.pid is None:
+                await self._spawn()
+
+    async def _spawn(self) -> None:
+        if os.path.lexists(self._path):
+            os.unlink(self._path)
+        process = await asyncio.create_subprocess_exec(
+            *self._argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=None,
+            start_new_session=True,
+            cwd="/",
+        )
+        self._process = process
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                ready = await process.stdout.readline()
+        except TimeoutError:
+            ready = b""
+        if not ready:
+            await self._end(process)
+            raise Unavailable(f"zygote did not start (exit code {process.returncode})")
+        log.info("zygote started pid=%d", process.pid)
+
+    async def request(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Answer:
+        """Do what the shim binary would do with `argv`. Starts a zygote when there is none.
+
+        Raises Unavailable when no zygote can be had, BarqueError when it does not answer in time.
+        """
+        packet = json.dumps({"argv": list(argv), "env": dict(env), "cwd": cwd}).encode()
+        for attempt in range(RETRIES):
+            await self.start()
+            try:
+                connection = await self._connect()
+            except OSError as error:  # died since; its exit may not have been noticed yet
+                log.warning("zygote is gone: %s", error)
+                await self._forget()
+                if attempt + 1 == RETRIES:
+                    raise Unavailable(f"zygote does not answer: {error}") from error
+                continue
+            with connection:
+                return await self._exchange(connection, packet)
+        raise AssertionError("unreachable")
+
+    async def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _exchange(self, connection: socket.socket, packet: bytes) -> Answer:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await loop.sock_sendall(connection, packet)
+                data = await loop.sock_recv(connection, ANSWER_BYTES_MAX)
+        except (OSError, TimeoutError) as error:
+            raise BarqueError(f"zygote did not answer a request: {error}") from error
+        if not data:
+            raise BarqueError("zygote died while it carried out a request")
+        answer = json.loads(data)
+        return Answer(answer["code"], answer["stdout"], answer["stderr"])
+
+    async def _forget(self) -> None:
+        async with self._starting:
+            if self._process is not None:
+                await self._end(self._process)
+            self._process = None
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            try:
+                process.kill()
+            except ProcessLookupError:
+                pass
+        await process.wait()
+
+    async def close(self) -> None:
+        """End the zygote; the shims forked from it go on."""
+        await self._forget()
+        if os.path.lexists(self._path):
+            os.unlink(self._path)
