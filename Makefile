@@ -1,0 +1,41 @@
+# What a newcomer types. Every target works on a fresh Debian or Ubuntu machine, as root.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/run.stamp  ## install what it needs, start a container, drive it from both command lines
+	@tools/demo.sh
+
+test: .venv/dev.stamp .venv/peers.stamp  ## the whole test suite, beside the real peers
+	$(BIN)/pytest
+
+check: .venv/dev.stamp  ## format, lint, types, layers, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit tests/test_layers.py tests/test_tidy.py tests/test_imports.py
+	@$(BIN)/python tools/longest.py
+
+bench: .venv/dev.stamp .venv/peers.stamp  ## ratios of times and memory against the installed peers
+	$(BIN)/python -m bench
+
+install: .venv/run.stamp  ## the programs in .venv/bin, with what they need
+
+stop-demo:  ## remove what `make demo` left running
+	@tools/demo.sh stop
+
+clean:  ## remove the environment
+	rm -rf .venv build
+
+.venv/run.stamp: requirements/runtime.txt pyproject.toml tools/setup.sh tools/launchers.py
+	tools/setup.sh run
+
+.venv/dev.stamp: requirements/dev.txt pyproject.toml tools/setup.sh tools/launchers.py
+	tools/setup.sh dev
+
+.venv/peers.stamp: tools/setup.sh
+	tools/setup.sh peers
+
+.PHONY: help demo test check bench install stop-demo clean

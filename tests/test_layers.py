@@ -1,0 +1,68 @@
+"""Imports point down only: DESIGN's table of who may import whom, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "barque"
+
+MAY_IMPORT = {
+    "oci": "",
+    "linux": "",
+    "runc": "oci linux",
+    "shim": "oci linux runc",
+    "registry": "oci",
+    "network": "linux",
+    "volume": "linux",
+    "containerd": "oci linux shim",
+    "api": "oci",
+    "client": "api",
+    "daemon": "oci api containerd network volume registry linux",
+    "cli": "api client",
+}
+EVERYONE = {"errors", "program"}  # the kinds of failure; how one program starts another
+
+# Across a process boundary only its contract is imported.
+ONLY = {
+    ("shim", "runc"): "barque.runc.main",
+    ("daemon", "containerd"): "barque.containerd.client",
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "barque":
+                yield from (f"barque.{alias.name}" for alias in node.names)
+            else:
+                yield node.module or ""
+
+
+def pairs() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        package = path.relative_to(SOURCE).parts[0]
+        if package not in MAY_IMPORT:
+            continue
+        for name in imports(path):
+            if name.startswith("barque.") and name.split(".")[1] != "__version__":
+                found.append((str(path.relative_to(SOURCE)), name))
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize(("module", "imported"), pairs())
+def test_imports_point_down(module: str, imported: str) -> None:
+    package, target = module.split("/")[0], imported.split(".")[1]
+    assert target in {package, *EVERYONE, *MAY_IMPORT[package].split()}
+    contract = ONLY.get((package, target))
+    assert contract is None or imported == contract or imported.startswith(f"{contract}.")
+
+
+def test_every_package_has_its_place() -> None:
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert packages == set(MAY_IMPORT)

@@ -1,0 +1,93 @@
+#!/bin/bash
+# Install what `make demo` (run), `make check` (dev) and `make test` (peers) need: an environment in
+# ./.venv with pinned packages, the launchers of the programs, and Debian's packages where missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stage=${1:?run, dev or peers}
+
+RUN_PACKAGES="busybox-static nftables libseccomp2 iproute2"
+PEER_PACKAGES="docker.io containerd runc crun podman skopeo umoci docker-registry debootstrap
+    iptables uidmap tmux strace curl nginx-light apache2-utils docker-compose procps"
+
+say() { printf '%s\n' "$*" >&2; }
+
+packages() {
+    local missing=()
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+        say "please install these packages: ${missing[*]}"
+        exit 1
+    fi
+    say "installing ${missing[*]}"
+    # Nothing that a package brings may be started here: the tests start their own peers.
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        made=yes
+    fi
+    local log
+    log=$(mktemp)
+    if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
+        >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        [ -n "$made" ] && rm -f $policy
+        exit 1
+    fi
+    rm -f "$log"
+    [ -n "$made" ] && rm -f $policy
+    return 0
+}
+
+# The first Python that is new enough, by its true path: a shim in front would cost every start.
+python() {
+    local name path
+    for name in python3.11 python3.12 python3.13 python3.14 python3; do
+        path=$("$name" -c 'import os, sys, venv, ensurepip
+if sys.version_info >= (3, 11): print(os.path.realpath(sys.executable))' 2>/dev/null) || continue
+        [ -n "$path" ] && echo "$path" && return
+    done
+    return 1
+}
+
+environment() {
+    [ -x .venv/bin/pip ] && return
+    if ! python >/dev/null; then
+        packages python3 python3-venv
+    fi
+    local interpreter
+    interpreter=$(python) || { say "no Python 3.11 or newer with venv is here"; exit 1; }
+    "$interpreter" -m venv .venv
+}
+
+install() {
+    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "requirements/$1.txt"
+    .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    .venv/bin/python -m compileall -q src
+    .venv/bin/python tools/launchers.py .venv/bin
+}
+
+case $stage in
+run)
+    packages $RUN_PACKAGES
+    environment
+    install runtime
+    ;;
+dev)
+    packages $RUN_PACKAGES
+    environment
+    install dev
+    touch .venv/run.stamp
+    ;;
+peers)
+    packages $PEER_PACKAGES
+    ;;
+*)
+    say "usage: tools/setup.sh run|dev|peers"
+    exit 2
+    ;;
+esac
+touch ".venv/$stage.stamp"
