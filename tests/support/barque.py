@@ -1,0 +1,229 @@
+"""Our own stack on roots of its own: daemon, containerd and zygote, started, crashed, removed.
+
+    with stack() as barque:
+        barque.cli("run", "--rm", "busybox", "true")          # our command
+        barque.docker("ps")                                     # the real docker CLI
+        barque.kill("barqued")
+
+Leaving the block removes what the test made and fails when anything of it is left on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from barque import program
+from tests.support.docker_peer import busybox_tar, real_docker_cli
+
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 30.0
+CGROUPS = Path("/sys/fs/cgroup")
+POLL_S = 0.02
+
+
+@dataclass
+class Stack:
+    """One running Barque, all of whose names contain `word`."""
+
+    root: Path
+    word: str
+    flags: Sequence[str]
+    daemon: subprocess.Popen[bytes] | None = None
+    subnet: int = field(default_factory=lambda: 1 + secrets.randbelow(250))
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "r" / "barque.sock"
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.socket}"
+
+    @property
+    def bridge(self) -> str:
+        return f"bq{self.word}"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "barqued.log"
+
+    def argv(self) -> list[str]:
+        return program.command(
+            "barqued",
+            *("--data-root", str(self.root / "d"), "--exec-root", str(self.root / "r")),
+            *("--bridge", self.bridge, "--bip", f"10.213.{self.subnet}.1/24"),
+            *("--config-file", str(self.root / "daemon.json")),
+            *self.flags,
+        )
+
+    def start(self) -> None:
+        """Start the daemon and wait for its socket to answer."""
+        assert self.daemon is None
+        with self.log.open("ab") as output:
+            self.daemon = subprocess.Popen(
+                self.argv(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
+            )
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self.answers():
+            assert self.daemon is not None
+            assert self.daemon.poll() is None, f"barqued ended: {self.log.read_text()[-3000:]}"
+            assert time.monotonic() < deadline, f"no answer: {self.log.read_text()[-3000:]}"
+            time.sleep(POLL_S)
+
+    def answers(self) -> bool:
+        done = subprocess.run(
+            ["curl", "-sf", "--unix-socket", str(self.socket), "http://d/_ping"],
+            capture_output=True,
+            check=False,
+        )
+        return done.stdout == b"OK"
+
+    def stop(self) -> None:
+        """An orderly end of the daemon; its containers go on."""
+        assert self.daemon is not None
+        self.daemon.terminate()
+        self.daemon.wait(STOP_LIMIT_S)
+        self.daemon = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pids(self, what: str) -> list[int]:
+        """Our processes of this stack whose command line contains `what`."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if str(self.root) in line and what in line and int(pid) != os.getpid():
+                    found.append(int(pid))
+        return found
+
+    def kill(self, what: str) -> None:
+        """kill -9 of every process of this stack whose command line contains `what`."""
+        for pid in self.pids(what):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.daemon is not None and what in " ".join(self.argv()) and "barqued" in what:
+            self.daemon.wait(STOP_LIMIT_S)
+            self.daemon = None
+
+    def _run(
+        self, argv: Sequence[str], check: bool, stdin: bytes, timeout_s: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        environment = {
+            **os.environ,
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONFIG": str(self.root / "config"),
+        }
+        done = subprocess.run(
+            argv, env=environment, input=stdin, capture_output=True, timeout=timeout_s, check=False
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"{argv} exited with {done.returncode}: {done.stderr.decode()}\n"
+                f"daemon: {self.log.read_text()[-2000:]}"
+            )
+        return done
+
+    def cli(
+        self, *arguments: str, check: bool = True, stdin: bytes = b"", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Our command against this stack."""
+        return self._run(program.command("barque", *arguments), check, stdin, timeout_s)
+
+    def docker(
+        self, *arguments: str, check: bool = True, stdin: bytes = b"", timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
+        """The real docker CLI against this stack."""
+        return self._run([real_docker_cli(), *arguments], check, stdin, timeout_s)
+
+    def add_busybox(self) -> None:
+        self.docker("import", "-", "busybox", stdin=busybox_tar())
+
+    # the end
+
+    def destroy(self) -> None:
+        """Remove every container and stop every process; raises AssertionError for what is left."""
+        if self.daemon is None or self.daemon.poll() is not None:
+            self.daemon = None
+            self.start()
+        ids = self.docker("ps", "-aq", check=False).stdout.split()
+        if ids:
+            self.docker("rm", "-f", "-v", *(i.decode() for i in ids), check=False)
+        networks = self.docker("network", "ls", "-q", "-f", "type=custom", check=False)
+        if networks.returncode == 0 and networks.stdout.split():
+            self.docker("network", "rm", *networks.stdout.decode().split(), check=False)
+        self.stop()
+        self._wait_gone()
+        left = self.leftovers()
+        for pid in self.pids(str(self.root)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert not left, f"left on the machine: {left}"
+
+    def _wait_gone(self) -> None:
+        deadline = time.monotonic() + STOP_LIMIT_S
+        while self.pids(str(self.root)) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    def leftovers(self) -> list[str]:
+        """Processes, mounts, links, rule sets and cgroups that carry this stack's names."""
+        left = [f"process {Path(f'/proc/{p}/cmdline')}" for p in self.pids(str(self.root))]
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        left += [f"mount {line}" for line in mounts if f"{self.root}/" in line]
+        links = os.listdir("/sys/class/net")
+        left += [f"link {name}" for name in links if self.word in name]
+        rules = subprocess.run(
+            ["nft", "list", "tables"], capture_output=True, text=True, check=True
+        )
+        left += [f"rules {line}" for line in rules.stdout.splitlines() if self.word in line]
+        return left
+
+
+def _remove(root: Path) -> None:
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        point = line.split()[4]
+        if point.startswith(f"{root}/"):
+            subprocess.run(["umount", "-l", point], check=False)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@contextmanager
+def stack(*flags: str, busybox: bool = True) -> Iterator[Stack]:
+    """A running stack, with the image `busybox` unless not wanted."""
+    assert sys.executable
+    word = secrets.token_hex(4)
+    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    made = Stack(root, word, flags)
+    (root / "daemon.json").write_text("{}")
+    try:
+        made.start()
+        if busybox:
+            made.add_busybox()
+        yield made
+        made.destroy()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            made.destroy()
+        raise
+    finally:
+        for pid in made.pids(str(root)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _remove(root)
