@@ -24,8 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from barque import program
 from tests.support.docker_peer import busybox_tar, real_docker_cli
+
+from barque import program
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
