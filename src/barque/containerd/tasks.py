@@ -1,0 +1,286 @@
+"""The gRPC service `containerd.services.tasks.v1.Tasks`: each call goes to the task's shim.
+
+Source: containerd, api/services/tasks/v1/tasks.proto; error texts and codes as its
+plugins/services/tasks, which dockerd, CRI and ctr branch on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+
+from barque.containerd.grpc import Call, Service
+from barque.containerd.proto import shim_pb2 as task
+from barque.containerd.proto import tasks_pb2 as api
+from barque.containerd.proto.containers_pb2 import Container
+from barque.containerd.proto.task_types_pb2 import Process, Status
+from barque.containerd.proto.types_pb2 import Metric
+from barque.containerd.shims.shim import Shim, Stdio
+from barque.containerd.shims.supervisor import Shims
+from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
+
+ID_BYTES_MAX = 76
+SIGNAL_MAX = 64
+STATES_AT_ONCE = 32
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*\Z")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class Containers(Protocol):
+    """What tasks need of the store of container records."""
+
+    def get(self, namespace: str, id: str) -> Container:
+        """Raises NotFound."""
+
+
+FilterCompiler = Callable[[list[str]], Callable[[Callable[[list[str]], str | None]], bool]]
+
+
+class Tasks:
+    """The methods of the service. `compile_filters` is containerd's filter language."""
+
+    def __init__(
+        self, shims: Shims, containers: Containers, compile_filters: FilterCompiler
+    ) -> None:
+        self._shims = shims
+        self._containers = containers
+        self._compile_filters = compile_filters
+
+    def service(self) -> Service:
+        return Service(
+            api.DESCRIPTOR.services_by_name["Tasks"],
+            {
+                "Create": self.create,
+                "Start": self.start,
+                "Delete": self.delete,
+                "DeleteProcess": self.delete_process,
+                "Get": self.get,
+                "List": self.list_tasks,
+                "Kill": self.kill,
+                "Exec": self.exec,
+                "ResizePty": self.resize_pty,
+                "CloseIO": self.close_io,
+                "Pause": self.pause,
+                "Resume": self.resume,
+                "ListPids": self.list_pids,
+                "Checkpoint": self.checkpoint,
+                "Update": self.update,
+                "Metrics": self.metrics,
+                "Wait": self.wait,
+            },
+        )
+
+    async def create(self, call: Call, request: api.CreateTaskRequest) -> api.CreateTaskResponse:
+        if request.checkpoint.digest:
+            raise Unsupported(f"restoring task {request.container_id} from a checkpoint")
+        container = self._containers.get(namespace_of(call), request.container_id)
+        runtime_options = present(container.runtime.options)
+        options = present(request.options) or runtime_options
+        shim = await self._shims.create(
+            call.namespace,
+            request.runtime_path or container.runtime.name,
+            container.spec.value,
+            runtime_options,
+            task.CreateTaskRequest(
+                id=request.container_id,
+                rootfs=request.rootfs,
+                terminal=request.terminal,
+                stdin=request.stdin,
+                stdout=request.stdout,
+                stderr=request.stderr,
+                options=options,
+            ),
+        )
+        return api.CreateTaskResponse(container_id=request.container_id, pid=shim.pid)
+
+    async def start(self, call: Call, request: api.StartRequest) -> api.StartResponse:
+        shim = await self._shim(call, request.container_id)
+        return api.StartResponse(pid=await shim.start(request.exec_id))
+
+    async def delete(self, call: Call, request: api.DeleteTaskRequest) -> api.DeleteResponse:
+        shim = await self._shim(call, request.container_id)
+        return _deleted(shim.id, await self._shims.delete(shim))
+
+    async def delete_process(
+        self, call: Call, request: api.DeleteProcessRequest
+    ) -> api.DeleteResponse:
+        shim = await self._shim(call, request.container_id)
+        check_id(request.exec_id)
+        return _deleted(request.exec_id, await shim.delete(request.exec_id))
+
+    async def get(self, call: Call, request: api.GetRequest) -> api.GetResponse:
+        shim = await self._shim(call, request.container_id)
+        state = await shim.state(request.exec_id)
+        return api.GetResponse(process=_process(shim, request.exec_id, state))
+
+    async def list_tasks(self, call: Call, request: api.ListTasksRequest) -> api.ListTasksResponse:
+        """Every task of the namespace that its shim can tell of. Filter fields: id, status."""
+        states = await self._of_all(call, Shim.state)
+        processes = [_process(shim, "", state) for shim, state in states]
+        if request.filter:
+            wanted = self._compile_filters([request.filter])
+            processes = [process for process in processes if wanted(_process_field(process))]
+        return api.ListTasksResponse(tasks=processes)
+
+    async def kill(self, call: Call, request: api.KillRequest) -> Empty:
+        shim = await self._shim(call, request.container_id)
+        if not 0 <= request.signal <= SIGNAL_MAX:
+            raise InvalidArgument(f"signal {request.signal} is out of range")
+        await shim.kill(request.exec_id, request.signal, request.all)
+        return Empty()
+
+    async def exec(self, call: Call, request: api.ExecProcessRequest) -> Empty:
+        check_id(request.exec_id)
+        shim = await self._shim(call, request.container_id)
+        stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
+        await shim.exec(request.exec_id, stdio, request.spec)
+        return Empty()
+
+    async def resize_pty(self, call: Call, request: api.ResizePtyRequest) -> Empty:
+        shim = await self._shim(call, request.container_id)
+        await shim.resize(request.exec_id, request.width, request.height)
+        return Empty()
+
+    async def close_io(self, call: Call, request: api.CloseIORequest) -> Empty:
+        shim = await self._shim(call, request.container_id)
+        if request.stdin:
+            await shim.close_stdin(request.exec_id)
+        return Empty()
+
+    async def pause(self, call: Call, request: api.PauseTaskRequest) -> Empty:
+        await (await self._shim(call, request.container_id)).pause()
+        return Empty()
+
+    async def resume(self, call: Call, request: api.ResumeTaskRequest) -> Empty:
+        await (await self._shim(call, request.container_id)).resume()
+        return Empty()
+
+    async def list_pids(self, call: Call, request: api.ListPidsRequest) -> api.ListPidsResponse:
+        shim = await self._shim(call, request.container_id)
+        return api.ListPidsResponse(processes=(await shim.pids()).processes)
+
+    async def checkpoint(
+        self, call: Call, request: api.CheckpointTaskRequest
+    ) -> api.CheckpointTaskResponse:
+        shim = await self._shim(call, request.container_id)
+        raise Unsupported(f"checkpoint of task {shim.id} is not implemented")
+
+    async def update(self, call: Call, request: api.UpdateTaskRequest) -> Empty:
+        shim = await self._shim(call, request.container_id)
+        await shim.update(
+            task.UpdateTaskRequest(
+                id=shim.id, resources=request.resources, annotations=request.annotations
+            )
+        )
+        return Empty()
+
+    async def metrics(self, call: Call, request: api.MetricsRequest) -> api.MetricsResponse:
+        """What the cgroups of the namespace's tasks count. Filter fields: id, namespace."""
+        wanted = self._compile_filters(list(request.filters))
+        stats = await self._of_all(call, Shim.stats, lambda shim: wanted(_shim_field(shim)))
+        now_ns = time.time_ns()
+        answer = api.MetricsResponse()
+        for shim, data in stats:
+            metric = Metric(id=shim.id, data=data)
+            metric.timestamp.FromNanoseconds(now_ns)
+            answer.metrics.append(metric)
+        return answer
+
+    async def wait(self, call: Call, request: api.WaitRequest) -> api.WaitResponse:
+        shim = await self._shim(call, request.container_id)
+        status, exited_at_ns = await shim.wait(request.exec_id)
+        answer = api.WaitResponse(exit_status=status)
+        answer.exited_at.FromNanoseconds(exited_at_ns)
+        return answer
+
+    async def _shim(self, call: Call, id: str) -> Shim:
+        return await self._shims.get(namespace_of(call), id)
+
+    async def _of_all(
+        self,
+        call: Call,
+        ask: Callable[[Shim], Awaitable[Result]],
+        wanted: Callable[[Shim], bool] = lambda shim: True,
+    ) -> list[tuple[Shim, Result]]:
+        """What each shim of the namespace answers; one that cannot is left out, and logged."""
+        limit = asyncio.Semaphore(STATES_AT_ONCE)
+
+        async def one(shim: Shim) -> tuple[Shim, Result] | None:
+            async with limit:
+                try:
+                    return shim, await ask(shim)
+                except NotFound:
+                    return None
+                except BarqueError as error:
+                    log.warning("task %s/%s: %s", shim.namespace, shim.id, error)
+                    return None
+
+        shims = [
+            shim for shim in await self._shims.in_namespace(namespace_of(call)) if wanted(shim)
+        ]
+        return [found for found in await asyncio.gather(*map(one, shims)) if found is not None]
+
+
+def namespace_of(call: Call) -> str:
+    """The namespace a call is for. Raises InvalidArgument."""
+    if not call.namespace:
+        raise InvalidArgument("namespace is required")
+    return call.namespace
+
+
+def check_id(id: str) -> None:
+    """Raises InvalidArgument: it must be safe as a path component. containerd, pkg/identifiers."""
+    if not id:
+        raise InvalidArgument("identifier must not be empty")
+    if len(id) > ID_BYTES_MAX:
+        raise InvalidArgument(
+            f'identifier "{id}" greater than maximum length ({ID_BYTES_MAX} characters)'
+        )
+    if not _IDENTIFIER.match(id):
+        raise InvalidArgument(f'identifier "{id}" must match {_IDENTIFIER.pattern[:-2]}')
+
+
+def present(value: AnyMessage) -> AnyMessage | None:
+    """An unset Any is no options at all."""
+    return value if value.type_url or value.value else None
+
+
+def _deleted(id: str, ended: task.DeleteResponse) -> api.DeleteResponse:
+    return api.DeleteResponse(
+        id=id, pid=ended.pid, exit_status=ended.exit_status, exited_at=ended.exited_at
+    )
+
+
+def _process(shim: Shim, exec_id: str, state: task.StateResponse) -> Process:
+    return Process(
+        container_id=shim.id,
+        id=exec_id or shim.id,
+        pid=state.pid,
+        status=state.status,
+        stdin=state.stdin,
+        stdout=state.stdout,
+        stderr=state.stderr,
+        terminal=state.terminal,
+        exit_status=state.exit_status,
+        exited_at=state.exited_at,
+    )
+
+
+def _process_field(process: Process) -> Callable[[list[str]], str | None]:
+    fields = {"id": process.id, "status": Status.Name(process.status).lower()}
+    return lambda path: fields.get(".".join(path))
+
+
+def _shim_field(shim: Shim) -> Callable[[list[str]], str | None]:
+    fields = {"id": shim.id, "namespace": shim.namespace}
+    return lambda path: fields.get(".".join(path))
