@@ -1,0 +1,1 @@
+"""Benchmarks: Barque and the installed peers on the same machine in the same run."""
