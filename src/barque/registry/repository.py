@@ -1,0 +1,221 @@
+"""One repository of one registry: manifests and blobs by name and digest. distribution-spec.
+
+All that comes is bounded in size and compared with its digest before anyone sees its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from barque import errors
+from barque.oci import digest as digests
+from barque.registry import failures
+from barque.registry.addresses import Address
+from barque.registry.connection import Broken
+from barque.registry.session import MAX_ATTEMPTS, Session
+from barque.registry.transport import Exchange
+
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_RESUMES = 50  # of one blob, each of which brought at least a byte
+SCHEMA_1 = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    }
+)
+ACCEPTED = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest or index as received; `digest` is over `raw`."""
+
+    media_type: str
+    digest: str
+    raw: bytes
+
+
+class Repository:
+    """`name` is the repository's familiar name, for messages: `busybox`, `localhost:5000/app`."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+
+    async def manifest(self, reference: str) -> Fetched:
+        """The manifest or index that a tag or digest names.
+
+        Raises NotFound in Docker's words; DataLoss when the digest asked for, or that the registry
+        announced, is not that of the bytes; Unsupported for schema 1.
+        """
+        headers = {"Accept": ", ".join(ACCEPTED)}
+        async with self._session.ask("GET", f"manifests/{reference}", headers) as answer:
+            if answer.head.status != 200:
+                raw = await answer.read(failures.MAX_ERROR_BYTES)
+                raise self._pull_failure(reference, answer.head.status, raw)
+            raw = await answer.read(MAX_MANIFEST_BYTES)
+            return self._verified(reference, answer.head.headers, raw)
+
+    def _pull_failure(self, reference: str, status: int, raw: bytes) -> errors.BarqueError:
+        separator = "@" if digests.is_valid(reference) else ":"
+        shown = f"{self._name}{separator}{reference}"
+        return failures.pull_failure(self._name, shown, status, raw)
+
+    def _verified(self, reference: str, headers: Mapping[str, str], raw: bytes) -> Fetched:
+        media_type = headers.get("content-type", "").partition(";")[0].strip()
+        if media_type in SCHEMA_1:
+            raise errors.Unsupported(
+                f"image {self._name}:{reference} has the old manifest format schema 1, "
+                "which is not supported: push it again with a newer tool"
+            )
+        wanted = reference if digests.is_valid(reference) else ""
+        announced = headers.get("docker-content-digest", "")
+        for expected in filter(None, (wanted, announced)):
+            algorithm = digests.parse(expected)[0]
+            actual = f"{algorithm}:{hashlib.new(algorithm, raw).hexdigest()}"
+            if actual != expected:
+                raise errors.DataLoss(
+                    f"manifest verification failed for digest {expected}: received {actual}"
+                )
+        digest = wanted or announced or "sha256:" + hashlib.sha256(raw).hexdigest()
+        return Fetched(media_type, digest, raw)
+
+    async def blob(self, digest: str, size: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a blob, `size` of them. A broken transfer goes on where it was.
+
+        Raises DataLoss after the last byte when they are not those of `digest`, or are fewer or
+        more than `size`: nothing may be made visible before the end.
+        """
+        hasher = hashlib.new(digests.parse(digest)[0])
+        received, idle_attempts, resumes = 0, 0, 0
+        while True:
+            try:
+                async with aclosing(self._range(digest, received, size)) as chunks:
+                    async for chunk in chunks:
+                        received, idle_attempts = received + len(chunk), 0
+                        hasher.update(chunk)
+                        yield chunk
+                break
+            except Broken:
+                idle_attempts, resumes = idle_attempts + 1, resumes + 1
+                if idle_attempts >= MAX_ATTEMPTS or resumes > MAX_RESUMES:
+                    raise
+                await self._session.pause(idle_attempts)
+        if f"{hasher.name}:{hasher.hexdigest()}" != digest:
+            raise errors.DataLoss(f"filesystem layer verification failed for digest {digest}")
+
+    async def _range(self, digest: str, offset: int, size: int) -> AsyncGenerator[bytes, None]:
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        async with self._session.ask("GET", f"blobs/{digest}", headers) as answer:
+            status = answer.head.status
+            if status not in {200, 206}:
+                raw = await answer.read(failures.MAX_ERROR_BYTES)
+                raise self._blob_failure(digest, status, raw)
+            skip = offset - _range_start(answer) if status == 206 else offset
+            if skip < 0:
+                raise errors.DataLoss(f"blob {digest}: the registry sent another range")
+            async for chunk in _exactly(digest, answer, skip, size - offset):
+                yield chunk
+
+    def _blob_failure(self, digest: str, status: int, raw: bytes) -> errors.BarqueError:
+        code, text = failures.reason(status, raw)
+        if status == 404:
+            text = text if code else "blob unknown"
+            return errors.NotFound(f"blob {digest} of {self._name} not found: {text}")
+        return failures.refused(text, status)
+
+    async def has_blob(self, digest: str) -> bool:
+        digests.parse(digest)
+        async with self._session.ask("HEAD", f"blobs/{digest}", {}, push=True) as answer:
+            return answer.head.status == 200
+
+    async def upload_blob(
+        self, digest: str, size: int, chunks: Callable[[], AsyncIterator[bytes]]
+    ) -> None:
+        """Sends a blob whole; `chunks` is called for each attempt. Needs the right to push."""
+        digests.parse(digest)
+        query = urlencode({"digest": digest})
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            upload = await self._start_upload()
+            separator = "&" if "?" in upload.target else "?"
+            try:
+                await self._send_upload(upload.target + separator + query, size, chunks())
+                return
+            except Broken:
+                if attempt == MAX_ATTEMPTS:
+                    raise
+                await self._session.pause(attempt)
+
+    async def _start_upload(self) -> Address:
+        async with self._session.ask("POST", "blobs/uploads/", {}, push=True) as answer:
+            if answer.head.status != 202:
+                raise await _push_failure(answer)
+            location = answer.address.join(answer.head.headers.get("location", ""))
+        if location.origin != answer.address.origin:
+            where = answer.address.authority
+            raise errors.Unsupported(f"registry {where} takes uploads on another host")
+        return location
+
+    async def _send_upload(self, target: str, size: int, chunks: AsyncIterator[bytes]) -> None:
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        async with self._session.ask("PUT", target, headers, chunks, push=True) as answer:
+            if answer.head.status != 201:
+                raise await _push_failure(answer)
+
+    async def put_manifest(self, reference: str, media_type: str, raw: bytes) -> None:
+        """Names what was uploaded: `reference` is a tag or the digest of `raw`."""
+        headers = {"Content-Type": media_type}
+        where = f"manifests/{reference}"
+        async with self._session.ask("PUT", where, headers, raw, push=True) as answer:
+            if answer.head.status != 201:
+                raise await _push_failure(answer)
+
+
+async def _push_failure(answer: Exchange) -> errors.BarqueError:
+    status, raw = answer.head.status, await answer.read(failures.MAX_ERROR_BYTES)
+    code, text = failures.reason(status, raw)
+    if code in {"DENIED", "UNAUTHORIZED"} or status in {401, 403}:
+        return errors.Forbidden(text if code else f"denied: {failures.DENIED}")
+    return failures.refused(text, status)
+
+
+def _range_start(answer: Exchange) -> int:
+    match = re.match(r"bytes (\d{1,18})-", answer.head.headers.get("content-range", ""))
+    if not match:
+        raise errors.DataLoss(f"{answer.address.shown}: a partial answer without its range")
+    return int(match[1])
+
+
+async def _exactly(digest: str, answer: Exchange, skip: int, size: int) -> AsyncIterator[bytes]:
+    """`size` bytes after the first `skip`. Raises DataLoss for more, Broken for fewer."""
+    announced = answer.head.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) != skip + size:
+        raise errors.DataLoss(
+            f"blob {digest}: the registry has {int(announced) - skip} more bytes of it, "
+            f"its descriptor says {size}"
+        )
+    left = size
+    async for chunk in answer.chunks():
+        if skip:
+            skipped = min(skip, len(chunk))
+            skip -= skipped
+            chunk = chunk[skipped:]
+        if len(chunk) > left:
+            raise errors.DataLoss(f"blob {digest}: more bytes came than its descriptor says")
+        left -= len(chunk)
+        if chunk:
+            yield chunk
+    if left:
+        raise Broken(f"blob {digest}: the connection ended {left} bytes too early")
