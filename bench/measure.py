@@ -1,4 +1,4 @@
-"""Timing in turns: every contender once a round, so that noise of the machine falls on all alike."""
+"""Timing in turns: every contender once a round, so that noise falls on all alike."""
 
 from __future__ import annotations
 
