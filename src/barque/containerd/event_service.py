@@ -7,16 +7,17 @@ Filter fields: namespace, topic, event.<field of the event>.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 
 from barque.containerd.events import Envelope, Exchange, Predicate
+from barque.containerd.filters import Lookup, Path, any_of, parse_all
 from barque.containerd.grpc import Call, Service
-from barque.containerd.proto import event_types_pb2, events_pb2, events_ttrpc_pb2
+from barque.containerd.identifiers import namespace_of
+from barque.containerd.proto import event_types_pb2, events_pb2, events_ttrpc_pb2, images_pb2
 from barque.containerd.proto.types_pb2 import Envelope as EnvelopeMessage
-from barque.containerd.tasks import FilterCompiler, namespace_of
 from barque.containerd.ttrpc import Handler
 from barque.errors import InvalidArgument
 
@@ -25,14 +26,19 @@ TTRPC_SERVICES = (
     "containerd.services.events.ttrpc.v1.Events",
     "containerd.services.ttrpc.events.v1.Events",
 )
+EVENT_TYPES: dict[str, type[Message]] = {
+    kind.DESCRIPTOR.full_name: kind
+    for module in (event_types_pb2, images_pb2)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Message)
+}
 
 
 class EventService:
     """Publish, Forward, Subscribe."""
 
-    def __init__(self, exchange: Exchange, compile_filters: FilterCompiler) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._compile_filters = compile_filters
 
     def service(self) -> Service:
         return Service(
@@ -67,15 +73,15 @@ class EventService:
         self, call: Call, request: events_pb2.SubscribeRequest
     ) -> AsyncIterator[EnvelopeMessage]:
         """Events of every namespace from now on; any of the filters is enough."""
-        with self._exchange.subscribe(self._predicate(list(request.filters))) as subscription:
+        with self._exchange.subscribe(predicate(request.filters)) as subscription:
             async for envelope in subscription:
                 yield message_of(envelope)
 
-    def _predicate(self, filters: list[str]) -> Predicate | None:
-        if not filters:
-            return None
-        matches = self._compile_filters(filters)
-        return lambda envelope: matches(lookup(envelope))
+
+def predicate(filters: Sequence[str]) -> Predicate | None:
+    """What a subscription with `filters` wants. Raises InvalidArgument for a malformed one."""
+    matches = any_of(parse_all(filters))
+    return (lambda envelope: matches(lookup(envelope))) if filters else None
 
 
 def envelope_of(message: EnvelopeMessage) -> Envelope:
@@ -96,13 +102,13 @@ def message_of(envelope: Envelope) -> EnvelopeMessage:
     return message
 
 
-def lookup(envelope: Envelope) -> Callable[[list[str]], str | None]:
+def lookup(envelope: Envelope) -> Lookup:
     """The fields of an event for a filter; None where there is no such field."""
 
-    def field(path: list[str]) -> str | None:
-        if path == ["namespace"]:
+    def field(path: Path) -> str | None:
+        if path == ("namespace",):
             return envelope.namespace
-        if path == ["topic"]:
+        if path == ("topic",):
             return envelope.topic
         if len(path) > 1 and path[0] == "event":
             event = decode_event(envelope.type_url, envelope.value)
@@ -114,17 +120,14 @@ def lookup(envelope: Envelope) -> Callable[[list[str]], str | None]:
 
 def decode_event(type_url: str, value: bytes) -> Message | None:
     """The event of a type we know, decoded; None for any other."""
-    name = type_url.rpartition("/")[2].removeprefix("containerd.events.")
-    known = getattr(event_types_pb2, name, None) if name.isidentifier() else None
-    if not (isinstance(known, type) and issubclass(known, Message)):
-        return None
+    known = EVENT_TYPES.get(type_url.rpartition("/")[2])
     try:
-        return known.FromString(value)
+        return None if known is None else known.FromString(value)
     except DecodeError:
         return None
 
 
-def message_field(message: Message, path: list[str]) -> str | None:
+def message_field(message: Message, path: Path) -> str | None:
     """A string, boolean or map entry of `message` as a filter sees it."""
     descriptor = message.DESCRIPTOR.fields_by_name.get(path[0])
     if descriptor is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
@@ -16,7 +15,9 @@ from typing import Protocol, TypeVar
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
+from barque.containerd.filters import Lookup, any_of, parse, parse_all
 from barque.containerd.grpc import Call, Service
+from barque.containerd.identifiers import check_identifier, namespace_of
 from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto import tasks_pb2 as api
 from barque.containerd.proto.containers_pb2 import Container
@@ -26,11 +27,9 @@ from barque.containerd.shims.shim import Shim, Stdio
 from barque.containerd.shims.supervisor import Shims
 from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
 
-ID_BYTES_MAX = 76
 SIGNAL_MAX = 64
 STATES_AT_ONCE = 32
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*\Z")
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
@@ -43,18 +42,12 @@ class Containers(Protocol):
         """Raises NotFound."""
 
 
-FilterCompiler = Callable[[list[str]], Callable[[Callable[[list[str]], str | None]], bool]]
-
-
 class Tasks:
-    """The methods of the service. `compile_filters` is containerd's filter language."""
+    """The methods of the service."""
 
-    def __init__(
-        self, shims: Shims, containers: Containers, compile_filters: FilterCompiler
-    ) -> None:
+    def __init__(self, shims: Shims, containers: Containers) -> None:
         self._shims = shims
         self._containers = containers
-        self._compile_filters = compile_filters
 
     def service(self) -> Service:
         return Service(
@@ -115,7 +108,7 @@ class Tasks:
         self, call: Call, request: api.DeleteProcessRequest
     ) -> api.DeleteResponse:
         shim = await self._shim(call, request.container_id)
-        check_id(request.exec_id)
+        check_identifier(request.exec_id)
         return _deleted(request.exec_id, await shim.delete(request.exec_id))
 
     async def get(self, call: Call, request: api.GetRequest) -> api.GetResponse:
@@ -128,7 +121,7 @@ class Tasks:
         states = await self._of_all(call, Shim.state)
         processes = [_process(shim, "", state) for shim, state in states]
         if request.filter:
-            wanted = self._compile_filters([request.filter])
+            wanted = any_of([parse(request.filter)])
             processes = [process for process in processes if wanted(_process_field(process))]
         return api.ListTasksResponse(tasks=processes)
 
@@ -140,7 +133,7 @@ class Tasks:
         return Empty()
 
     async def exec(self, call: Call, request: api.ExecProcessRequest) -> Empty:
-        check_id(request.exec_id)
+        check_identifier(request.exec_id)
         shim = await self._shim(call, request.container_id)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
         await shim.exec(request.exec_id, stdio, request.spec)
@@ -186,7 +179,7 @@ class Tasks:
 
     async def metrics(self, call: Call, request: api.MetricsRequest) -> api.MetricsResponse:
         """What the cgroups of the namespace's tasks count. Filter fields: id, namespace."""
-        wanted = self._compile_filters(list(request.filters))
+        wanted = any_of(parse_all(request.filters))
         stats = await self._of_all(call, Shim.stats, lambda shim: wanted(_shim_field(shim)))
         now_ns = time.time_ns()
         answer = api.MetricsResponse()
@@ -231,25 +224,6 @@ class Tasks:
         return [found for found in await asyncio.gather(*map(one, shims)) if found is not None]
 
 
-def namespace_of(call: Call) -> str:
-    """The namespace a call is for. Raises InvalidArgument."""
-    if not call.namespace:
-        raise InvalidArgument("namespace is required")
-    return call.namespace
-
-
-def check_id(id: str) -> None:
-    """Raises InvalidArgument: it must be safe as a path component. containerd, pkg/identifiers."""
-    if not id:
-        raise InvalidArgument("identifier must not be empty")
-    if len(id) > ID_BYTES_MAX:
-        raise InvalidArgument(
-            f'identifier "{id}" greater than maximum length ({ID_BYTES_MAX} characters)'
-        )
-    if not _IDENTIFIER.match(id):
-        raise InvalidArgument(f'identifier "{id}" must match {_IDENTIFIER.pattern[:-2]}')
-
-
 def present(value: AnyMessage) -> AnyMessage | None:
     """An unset Any is no options at all."""
     return value if value.type_url or value.value else None
@@ -276,11 +250,11 @@ def _process(shim: Shim, exec_id: str, state: task.StateResponse) -> Process:
     )
 
 
-def _process_field(process: Process) -> Callable[[list[str]], str | None]:
+def _process_field(process: Process) -> Lookup:
     fields = {"id": process.id, "status": Status.Name(process.status).lower()}
     return lambda path: fields.get(".".join(path))
 
 
-def _shim_field(shim: Shim) -> Callable[[list[str]], str | None]:
+def _shim_field(shim: Shim) -> Lookup:
     fields = {"id": shim.id, "namespace": shim.namespace}
     return lambda path: fields.get(".".join(path))
