@@ -48,6 +48,9 @@ IFLA_NET_NS_FD: Final = 28
 IFLA_EXT_MASK: Final = 29
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
+IFLA_INFO_SLAVE_KIND: Final = 4
+IFLA_INFO_SLAVE_DATA: Final = 5
+IFLA_BRPORT_ISOLATED: Final = 33
 VETH_INFO_PEER: Final = 1
 RTEXT_FILTER_SKIP_STATS: Final = 8
 
@@ -185,6 +188,13 @@ def set_link(
         )
     )
     return Message(RTM_NEWLINK, 0, body, f"set link {name or index}")
+
+
+def isolate_port(index: int) -> Message:
+    """Make bridge port `index` isolated: it reaches no other isolated port, only the bridge."""
+    options = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\x01"))
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), options)
+    return Message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + info, f"isolate link {index}")
 
 
 def delete_link(index: int) -> Message:

@@ -1,1 +1,1 @@
-
+"""Sandboxes, endpoints, IPAM, bridges, port maps."""

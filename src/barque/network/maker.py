@@ -1,7 +1,8 @@
 """The maker: a small single-threaded process that enters network namespaces for the daemon.
 
-A daemon has threads, and a namespace belongs to a thread; so a process of its own makes namespaces and
-opens sockets inside them. It leaves when its socket's other end does.
+A daemon has threads, and a namespace belongs to a thread; so a process of its own makes namespaces
+and opens sockets inside them. Between requests it is at home, so that it keeps no namespace alive;
+it leaves when its socket's other end does.
 
     daemon                                maker
     "make /run/barque/netns/ID"  ->       unshare, lo up, sysctls, bind /proc/self/ns/net there
@@ -39,9 +40,11 @@ SYSCTLS = {
 def main(arguments: list[str]) -> int:
     """Serve requests on standard input until its other end closes."""
     requests = _socket.socket(fileno=0)
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         while request := requests.recv(REQUEST_BYTES):
             _answer(requests, request.decode())
+            setns(home, CLONE_NEWNET)
     except (ConnectionError, KeyboardInterrupt):
         pass
     return 0

@@ -1,0 +1,113 @@
+"""One daemon's nftables table, kept as its networks and published ports say.
+
+Text goes to one `nft` process when the table is loaded or a network comes or goes; ports are
+elements sent by netlink. What should be there is remembered here, so that a table which somebody
+else flushed is loaded again whole. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from barque import errors
+from barque.linux import nfnetlink
+from barque.linux.netlink import NETLINK_NETFILTER, Message, Netlink
+from barque.network import rules
+from barque.network.rules import Published, Segment
+
+log = logging.getLogger(__name__)
+
+NFT = ("nft", "-f", "-")
+NFT_TIMEOUT_S = 60.0
+
+
+def run_nft(text: str) -> None:
+    """Apply `text` as one transaction. Raises Unavailable with nft's own words."""
+    try:
+        done = subprocess.run(
+            NFT, input=text, capture_output=True, text=True, timeout=NFT_TIMEOUT_S, check=False
+        )
+    except FileNotFoundError:
+        raise errors.Unavailable("nft is not installed: bridge networks need nftables") from None
+    except subprocess.TimeoutExpired:
+        raise errors.Unavailable("nft does not answer") from None
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise errors.Unavailable(f"nft: {words[0]}")
+
+
+class Firewall:
+    def __init__(self, table: str, *, enabled: bool = True) -> None:
+        self.table = table
+        self.enabled = enabled
+        self._segments: dict[str, Segment] = {}
+        self._published: set[Published] = set()
+        self._netlink: Netlink | None = None
+
+    def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
+        """Replace the whole table by these networks and ports."""
+        self._segments = {segment.bridge: segment for segment in segments}
+        self._published = set(published)
+        self.reload()
+
+    def reload(self) -> None:
+        """Load the table again as it should be, in one transaction."""
+        if self.enabled:
+            run_nft(rules.base(self.table, self._segments.values(), self._published))
+
+    def add_segment(self, segment: Segment) -> None:
+        if self.enabled:
+            run_nft(rules.add_segment(self.table, segment))
+        self._segments[segment.bridge] = segment
+
+    def delete_segment(self, bridge: str) -> None:
+        """Remove a network's rules; one that has none is left alone."""
+        segment = self._segments.pop(bridge, None)
+        if segment is not None and self.enabled:
+            run_nft(rules.delete_segment(self.table, segment))
+
+    def publish(self, ports: Sequence[Published]) -> None:
+        """Open `ports`, all or none."""
+        if not ports:
+            return
+        if not self.enabled:
+            raise errors.Unsupported(
+                "publishing ports needs firewall rules (--iptables=false is set)"
+            )
+        try:
+            self._transaction(*(self._addition(port) for port in ports))
+        except FileNotFoundError:  # somebody flushed the ruleset
+            self.reload()
+            self._transaction(*(self._addition(port) for port in ports))
+        self._published.update(ports)
+
+    def withdraw(self, ports: Iterable[Published]) -> None:
+        """Close `ports`; one that is closed already is left alone."""
+        for port in ports:
+            self._published.discard(port)
+            try:
+                self._transaction(nfnetlink.delete_elements(self.table, port.map_name, [port.key]))
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+
+    def _addition(self, port: Published) -> Message:
+        return nfnetlink.add_elements(self.table, port.map_name, [(port.key, port.data)])
+
+    def _transaction(self, *messages: Message) -> None:
+        if self._netlink is None:
+            self._netlink = Netlink(NETLINK_NETFILTER)
+        nfnetlink.transaction(self._netlink, *messages)
+
+    def delete(self) -> None:
+        """Remove the table. Safe to run twice."""
+        if self.enabled:
+            run_nft(f"add table inet {self.table}\ndelete table inet {self.table}\n")
+
+    def close(self) -> None:
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None

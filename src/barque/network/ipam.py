@@ -1,0 +1,112 @@
+"""Addresses of one network: host-local, the lowest free one first, so that a restart finds its own.
+
+Pure bookkeeping; the owner writes the same facts to its database in the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+
+from barque import errors
+
+
+def parse_network(text: str) -> IPv4Network:
+    """A subnet in CIDR notation, host bits cleared. Raises InvalidArgument."""
+    try:
+        return IPv4Network(text, strict=False)
+    except (AddressValueError, NetmaskValueError, ValueError):
+        raise errors.InvalidArgument(f"invalid CIDR address: {text}") from None
+
+
+def parse_address(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except (AddressValueError, ValueError):
+        raise errors.InvalidArgument(f"invalid IPv4 address: {text}") from None
+
+
+class AddressSpace:
+    """The addresses of `subnet`, given out from `within` (the whole subnet unless narrowed)."""
+
+    def __init__(
+        self,
+        subnet: IPv4Network,
+        *,
+        within: IPv4Network | None = None,
+        reserved: Iterable[IPv4Address] = (),
+    ) -> None:
+        """Raises InvalidArgument for a range outside the subnet or a subnet without room."""
+        self.subnet = subnet
+        self.within = within or subnet
+        if not self.within.subnet_of(subnet):
+            raise errors.InvalidArgument(f"range {within} is not inside subnet {subnet}")
+        if subnet.prefixlen > 30:
+            raise errors.InvalidArgument(f"subnet {subnet} has no room for containers")
+        self._base = int(self.within.network_address)
+        self._size = self.within.num_addresses
+        self._reserved = {subnet.network_address, subnet.broadcast_address, *reserved}
+        self._taken = 0  # one bit an address of `within`
+        self._outside: set[IPv4Address] = set()  # taken in the subnet, not in `within`
+        for address in self._reserved:
+            self._mark(address)
+
+    def _mark(self, address: IPv4Address) -> None:
+        if address in self.within:
+            self._taken |= 1 << (int(address) - self._base)
+        else:
+            self._outside.add(address)
+
+    def is_free(self, address: IPv4Address) -> bool:
+        if address in self.within:
+            return not self._taken >> (int(address) - self._base) & 1
+        return address not in self._outside
+
+    def pick(self, wanted: IPv4Address | None = None) -> IPv4Address:
+        """An address that is free, not yet taken: `wanted`, or the lowest.
+
+        Raises InvalidArgument when `wanted` is not of the subnet, Forbidden when it is taken,
+        ResourceExhausted when none is left. The words are Docker's.
+        """
+        if wanted is None:
+            lowest = (~self._taken & (self._taken + 1)).bit_length() - 1
+            if lowest >= self._size:
+                raise errors.ResourceExhausted(
+                    f"no available IPv4 addresses on this network's address pools: {self.within}"
+                )
+            return IPv4Address(self._base + lowest)
+        if wanted not in self.subnet:
+            raise errors.InvalidArgument(
+                f"invalid address {wanted}: It does not belong to any of this network's subnets"
+            )
+        if not self.is_free(wanted):
+            raise errors.Forbidden("Address already in use")
+        return wanted
+
+    def take(self, address: IPv4Address) -> None:
+        """Mark `address`, which `pick` gave or a record names."""
+        self._mark(address)
+
+    def release(self, address: IPv4Address) -> None:
+        """Free `address`. One that is free or reserved stays as it is."""
+        if address in self._reserved:
+            return
+        if address in self.within:
+            self._taken &= ~(1 << (int(address) - self._base))
+        else:
+            self._outside.discard(address)
+
+
+def choose_subnet(pools: Iterable[tuple[str, int]], occupied: Iterable[IPv4Network]) -> IPv4Network:
+    """The first network of `pools` that overlaps nothing `occupied`.
+
+    Raises ResourceExhausted with Docker's words when there is none.
+    """
+    taken = list(occupied)
+    for base, prefix in pools:
+        pool = parse_network(base)
+        candidates = [pool] if prefix <= pool.prefixlen else pool.subnets(new_prefix=prefix)
+        for candidate in candidates:
+            if not any(candidate.overlaps(other) for other in taken):
+                return candidate
+    raise errors.ResourceExhausted("all predefined address pools have been fully subnetted")

@@ -1,0 +1,49 @@
+"""What dockerd's network options say, as the daemon's flags and daemon.json give them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_BRIDGE = "barque0"
+NO_BRIDGE = "none"
+DEFAULT_MTU = 1500
+
+# Docker's pools for networks whose subnet is not given: (base, prefix length of each network).
+DEFAULT_POOLS: tuple[tuple[str, int], ...] = (
+    *((f"172.{second}.0.0/16", 16) for second in range(17, 32)),
+    ("192.168.0.0/16", 20),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """Empty strings mean "not given"."""
+
+    bridge: str = ""  # --bridge: "" is barque0 or the next free name, "none" is no default network
+    bip: str = ""  # --bip: address and prefix of the default bridge
+    fixed_cidr: str = ""  # --fixed-cidr: where its containers' addresses come from
+    default_gateway: str = ""  # --default-gateway of containers on it
+    mtu: int = DEFAULT_MTU  # --mtu
+    icc: bool = True  # --icc
+    ip_masq: bool = True  # --ip-masq
+    ip_forward: bool = True  # --ip-forward: switch the kernel's forwarding on
+    ip_forward_no_drop: bool = False  # --ip-forward-no-drop: and let the host become a router
+    firewall: bool = True  # --iptables: rules at all
+    default_host_ip: str = "0.0.0.0"  # --ip: where ports are published that name no address
+    pools: tuple[tuple[str, int], ...] = DEFAULT_POOLS  # --default-address-pool
+    dns: tuple[str, ...] = ()  # --dns
+    dns_search: tuple[str, ...] = ()  # --dns-search
+    dns_options: tuple[str, ...] = ()  # --dns-opt
+    host_gateway_ip: str = ""  # --host-gateway-ip: what "host-gateway" in --add-host means
+    pool_size: int = 4  # warm network namespaces kept
+
+
+@dataclass(frozen=True, slots=True)
+class DnsOptions:
+    """A container's own --dns, --dns-search, --dns-option and --add-host ("name:address")."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    domainname: str = ""

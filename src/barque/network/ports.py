@@ -1,0 +1,197 @@
+"""Published ports: what is asked for, and the host ports that a socket of ours holds."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from barque import errors
+
+FALLBACK_RANGE = (49153, 65535)
+LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+MAX_PORT = 65535
+SOCKET_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class PortRequest:
+    """One binding of a container's port; `first` 0 means any host port."""
+
+    protocol: str
+    container_port: int
+    host_ip: IPv4Address
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    protocol: str
+    host_ip: IPv4Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host_ip}:{self.port}"
+
+
+def parse_port(text: str) -> int:
+    """1 to 65535. Raises InvalidArgument."""
+    if not _PORT.match(text) or not 0 < int(text) <= MAX_PORT:
+        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+    return int(text)
+
+
+def parse_container_port(text: str) -> tuple[int, str]:
+    """A key of PortBindings and ExposedPorts: "80/tcp", "53/udp", "80"."""
+    number, _, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if protocol == "sctp":
+        raise errors.Unsupported(f"publishing port {text}: sctp is not supported yet")
+    if protocol not in SOCKET_KINDS:
+        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+    return parse_port(number), protocol
+
+
+def _host_range(text: str) -> tuple[int, int]:
+    """A HostPort: "", "0", "8080" or "8000-8010"."""
+    if text in {"", "0"}:
+        return 0, 0
+    low, dash, high = text.partition("-")
+    first = parse_port(low)
+    last = parse_port(high) if dash else first
+    if last < first:
+        raise errors.InvalidArgument(f"invalid port specification: {text!r}")
+    return first, last
+
+
+def _host_ip(text: str, default: IPv4Address) -> IPv4Address:
+    if not text:
+        return default
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid IP address: {text}") from None
+    if isinstance(address, IPv6Address):
+        raise errors.Unsupported(f"publishing on the IPv6 address {text} is not supported yet")
+    return address
+
+
+def parse_bindings(
+    bindings: Mapping[str, Sequence[Mapping[str, str]] | None], default_ip: IPv4Address
+) -> list[PortRequest]:
+    """HostConfig.PortBindings as requests. Raises InvalidArgument, Unsupported."""
+    found: list[PortRequest] = []
+    for key, entries in bindings.items():
+        port, protocol = parse_container_port(key)
+        for entry in entries or ():
+            first, last = _host_range(entry.get("HostPort") or "")
+            host_ip = _host_ip(entry.get("HostIp") or "", default_ip)
+            found.append(PortRequest(protocol, port, host_ip, first, last))
+    return found
+
+
+def local_port_range(path: Path = LOCAL_PORT_RANGE) -> tuple[int, int]:
+    """Where ports come from that nobody chose: the kernel's own range, as Docker does."""
+    with suppress(OSError, ValueError):
+        first, last = (int(word) for word in path.read_text().split())
+        if 0 < first <= last <= MAX_PORT:
+            return first, last
+    return FALLBACK_RANGE
+
+
+class HostPorts:
+    """The host ports that are ours. Each is held by a socket, so that no other program takes it."""
+
+    def __init__(self, dynamic_range: tuple[int, int]) -> None:
+        self._held: dict[tuple[str, int], dict[IPv4Address, socket.socket | None]] = {}
+        self._range = dynamic_range
+        self._next = dynamic_range[0]
+
+    def reserve(self, request: PortRequest) -> HostPort:
+        """A port of the request's range, held from now on.
+
+        Raises BarqueError with Docker's words when it is taken, by a container of ours or by
+        another program.
+        """
+        failure: errors.BarqueError | None = None
+        for number in self._candidates(request):
+            port = HostPort(request.protocol, request.host_ip, number)
+            try:
+                self.hold(port)
+            except errors.BarqueError as error:
+                failure = failure or error
+                continue
+            if not request.first:
+                self._next = number + 1
+            return port
+        if request.first and request.first == request.last and failure is not None:
+            raise failure
+        raise errors.BarqueError("all ports are allocated")
+
+    def _candidates(self, request: PortRequest) -> Iterator[int]:
+        if request.first:
+            yield from range(request.first, request.last + 1)
+            return
+        first, last = self._range
+        start = self._next if first <= self._next <= last else first
+        yield from range(start, last + 1)
+        yield from range(first, start)
+
+    def hold(self, port: HostPort) -> None:
+        """Hold exactly this port. Raises as `reserve`."""
+        holders = self._held.get((port.protocol, port.port), {})
+        anywhere = not int(port.host_ip)
+        if holders and (anywhere or port.host_ip in holders or IPv4Address(0) in holders):
+            raise errors.BarqueError(f"Bind for {port} failed: port is already allocated")
+        opened = _bind(port)
+        self._held.setdefault((port.protocol, port.port), {})[port.host_ip] = opened
+
+    def adopt(self, port: HostPort) -> bool:
+        """Hold a port that a running container has; False when another program got it meanwhile."""
+        try:
+            self.hold(port)
+        except errors.BarqueError:
+            self._held.setdefault((port.protocol, port.port), {})[port.host_ip] = None
+            return False
+        return True
+
+    def release(self, port: HostPort) -> None:
+        """Let go of the port; one that is not held is left alone."""
+        holders = self._held.get((port.protocol, port.port), {})
+        opened = holders.pop(port.host_ip, None)
+        if opened is not None:
+            opened.close()
+        if not holders:
+            self._held.pop((port.protocol, port.port), None)
+
+    def close(self) -> None:
+        for holders in self._held.values():
+            for opened in holders.values():
+                if opened is not None:
+                    opened.close()
+        self._held.clear()
+
+
+def _bind(port: HostPort) -> socket.socket:
+    """A socket that holds `port`. Of tcp it listens: else another listener could share the port."""
+    kind = SOCKET_KINDS[port.protocol]
+    opened = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+    try:
+        if port.protocol == "tcp":
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((str(port.host_ip), port.port))
+        if port.protocol == "tcp":
+            opened.listen(0)
+    except OSError as error:
+        opened.close()
+        words = os.strerror(error.errno or 0).lower()
+        raise errors.BarqueError(f"listen {port.protocol}4 {port}: bind: {words}") from None
+    return opened

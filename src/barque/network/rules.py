@@ -1,0 +1,213 @@
+"""The nftables rules, as text: one table a daemon, with chains for each of its networks.
+
+    raw               127/8 arriving from a bridge is dropped: route_localnet is for the host's own
+                      way out, not for a container's way in
+    prerouting (nat)  addressed to this host, and not to its loopback: look in the published ports
+    output (nat)      the same for the host's own packets, loopback included
+    forward           to a network: replies, its own containers, published ports, nothing else;
+                      from an internal network: to itself only
+    postrouting (nat) leaving a network: masquerade; coming back into it (hairpin): masquerade
+
+`ports` (one host address) and `ports_any` (all of them) hold the published ports and are filled by
+netlink. Only our own table is ever touched. To accept here does not overrule another table's drop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+PORTS = "ports"
+PORTS_ANY = "ports_any"
+ROUTER_GUARD_TABLE = "barque_router_guard"
+PROTOCOLS = {"tcp": 6, "udp": 17}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What the rules must know of one bridge network."""
+
+    bridge: str
+    masquerade: bool = True
+    icc: bool = True  # containers of the network may reach each other
+    internal: bool = False  # no way in or out but for the host
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A host port that leads to a container's port."""
+
+    protocol: str
+    host_ip: IPv4Address
+    host_port: int
+    container_ip: IPv4Address
+    container_port: int
+
+    @property
+    def map_name(self) -> str:
+        return PORTS if int(self.host_ip) else PORTS_ANY
+
+    @property
+    def key(self) -> bytes:
+        """The map's key as the kernel has it: each field padded to four bytes."""
+        address = self.host_ip.packed if int(self.host_ip) else b""
+        port = self.host_port.to_bytes(2, "big") + b"\0\0"
+        return address + bytes((PROTOCOLS[self.protocol], 0, 0, 0)) + port
+
+    @property
+    def data(self) -> bytes:
+        return self.container_ip.packed + self.container_port.to_bytes(2, "big") + b"\0\0"
+
+    @property
+    def element(self) -> str:
+        address = f"{self.host_ip} . " if int(self.host_ip) else ""
+        target = f"{self.container_ip} . {self.container_port}"
+        return f"{address}{self.protocol} . {self.host_port} : {target}"
+
+
+def table_name(instance: str) -> str:
+    """The table of the daemon with this instance name; valid as an identifier whatever the name."""
+    return f"barque_{hashlib.sha256(instance.encode()).hexdigest()[:8]}"
+
+
+def chain_suffix(bridge: str) -> str:
+    """A bridge's part of a chain's name: identifiers have fewer characters than interface names."""
+    return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in bridge)
+
+
+def base(table: str, segments: Iterable[Segment], published: Iterable[Published]) -> str:
+    """A transaction that replaces the whole table at once."""
+    return "\n".join(
+        (
+            f"add table inet {table}",
+            f"delete table inet {table}",
+            f"table inet {table} {{{_SKELETON}}}",
+            *(add_segment(table, segment) for segment in segments),
+            *_port_elements(table, published),
+            "",
+        )
+    )
+
+
+def _port_elements(table: str, published: Iterable[Published]) -> Iterable[str]:
+    by_map: dict[str, list[str]] = {}
+    for port in published:
+        by_map.setdefault(port.map_name, []).append(port.element)
+    for name, elements in by_map.items():
+        yield f"add element inet {table} {name} {{ {', '.join(elements)} }}"
+
+
+def add_segment(table: str, segment: Segment) -> str:
+    """The chains and map elements of one network, to be added."""
+    name, chain = f'"{segment.bridge}"', chain_suffix(segment.bridge)
+    among = "accept" if segment.icc else "drop"
+    into = ["ct state established,related accept", f"iifname {name} {among}"]
+    out = ["ct status dnat masquerade"]
+    if segment.internal:
+        out = []
+    else:
+        into.append("ct status dnat accept")
+        if segment.masquerade:
+            out.append(f"oifname != {name} masquerade")
+    lines = [
+        f"add chain inet {table} to_{chain}",
+        f"add chain inet {table} from_{chain}",
+        f"add chain inet {table} nat_{chain}",
+        *(f"add rule inet {table} to_{chain} {rule}" for rule in (*into, "drop")),
+        *(f"add rule inet {table} nat_{chain} {rule}" for rule in out),
+        f"add element inet {table} bridges {{ {name} }}",
+        f"add element inet {table} to_bridge {{ {name} : jump to_{chain} }}",
+        f"add element inet {table} leaving {{ {name} : jump nat_{chain} }}",
+    ]
+    if segment.internal:
+        lines.append(f"add rule inet {table} from_{chain} oifname != {name} drop")
+        lines.append(f"add element inet {table} from_bridge {{ {name} : jump from_{chain} }}")
+    return "\n".join(lines) + "\n"
+
+
+def delete_segment(table: str, segment: Segment) -> str:
+    """Undo `add_segment`."""
+    name, chain = f'"{segment.bridge}"', chain_suffix(segment.bridge)
+    lines = [
+        f"delete element inet {table} bridges {{ {name} }}",
+        f"delete element inet {table} to_bridge {{ {name} }}",
+        f"delete element inet {table} leaving {{ {name} }}",
+    ]
+    if segment.internal:
+        lines.append(f"delete element inet {table} from_bridge {{ {name} }}")
+    for prefix in ("to", "from", "nat"):
+        lines.append(f"flush chain inet {table} {prefix}_{chain}")
+        lines.append(f"delete chain inet {table} {prefix}_{chain}")
+    return "\n".join(lines) + "\n"
+
+
+def router_guard() -> str:
+    """Keeps the host from becoming a router when it is we who switch forwarding on.
+
+    Drops what would go from one hardware interface to another: those have no link kind, so the two
+    accepting rules do not match. Virtual interfaces (bridges, veth, tunnels) pass.
+    """
+    table = ROUTER_GUARD_TABLE
+    return f"""
+add table inet {table}
+delete table inet {table}
+table inet {table} {{
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        meta nfproto != ipv4 accept
+        meta iifkind != "none" accept
+        meta oifkind != "none" accept
+        drop
+    }}
+}}
+"""
+
+
+_SKELETON = """
+    map ports {
+        type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+    }
+    map ports_any {
+        type inet_proto . inet_service : ipv4_addr . inet_service
+    }
+    set bridges {
+        type ifname
+    }
+    map to_bridge {
+        type ifname : verdict
+    }
+    map from_bridge {
+        type ifname : verdict
+    }
+    map leaving {
+        type ifname : verdict
+    }
+    chain raw {
+        type filter hook prerouting priority raw; policy accept;
+        iifname @bridges ip daddr 127.0.0.0/8 drop
+    }
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        ip daddr != 127.0.0.0/8 fib daddr type local jump publish
+    }
+    chain output {
+        type nat hook output priority -100; policy accept;
+        fib daddr type local jump publish
+    }
+    chain publish {
+        dnat ip to ip daddr . meta l4proto . th dport map @ports
+        dnat ip to meta l4proto . th dport map @ports_any
+    }
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        iifname vmap @from_bridge
+        oifname vmap @to_bridge
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname @bridges ip saddr 127.0.0.0/8 masquerade
+        iifname vmap @leaving
+    }
+"""

@@ -1,0 +1,216 @@
+"""Bridges, and the places of sandboxes on them: the kernel's part. One thread at a time.
+
+Every step may be done again: what is there already is taken as done, what is gone stays gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from barque import errors
+from barque.linux import netlink_route as route
+from barque.linux.netlink import NETLINK_ROUTE, Netlink
+from barque.network.pool import Namespace
+
+log = logging.getLogger(__name__)
+
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+ALIAS_PREFIX = "barque:"
+FREE_NAMES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Plug:
+    """A sandbox's place on a bridge."""
+
+    bridge: int  # interface index
+    host_link: str
+    inner_link: str
+    mac: bytes
+    address: IPv4Interface
+    gateway: IPv4Address | None  # None: no default route through here
+    mtu: int
+    isolated: bool = False  # may not reach other ports of the bridge
+
+
+def mac_of(address: IPv4Address) -> bytes:
+    """The link address that goes with an IPv4 address: neighbours' caches stay right by design."""
+    return b"\x02\x42" + address.packed
+
+
+def format_mac(mac: bytes) -> str:
+    return mac.hex(":")
+
+
+def parse_mac(text: str) -> bytes:
+    try:
+        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6 or mac[0] & 1:
+        raise errors.InvalidArgument(f"invalid MAC address: {text}")
+    return mac
+
+
+def set_interface_sysctl(family: str, interface: str, key: str, value: str) -> None:
+    """net.<family>.conf.<interface>.<key>; a kernel without that family is left alone."""
+    with suppress(FileNotFoundError):
+        Path(f"/proc/sys/net/{family}/conf", interface, key).write_text(value)
+
+
+class Wiring:
+    """The host's side of sandboxes: bridges and their ports. `owner` marks the bridges we make."""
+
+    def __init__(self, owner: str) -> None:
+        self.alias = ALIAS_PREFIX + hashlib.sha256(owner.encode()).hexdigest()[:16]
+        self._host = Netlink(NETLINK_ROUTE)
+
+    def close(self) -> None:
+        self._host.close()
+
+    def link(self, name: str) -> route.Link | None:
+        return route.get_link(self._host, name)
+
+    def owns(self, link: route.Link) -> bool:
+        return link.alias == self.alias
+
+    def free_bridge_name(self, wanted: str) -> str:
+        """`wanted`, or with another number at its end when that belongs to somebody else."""
+        stem = wanted.rstrip("0123456789")
+        for number in range(FREE_NAMES):
+            name = f"{stem}{number}"
+            link = self.link(name)
+            if link is None or self.owns(link):
+                return name
+        raise errors.ResourceExhausted(f"no free bridge name like {wanted}")
+
+    def bridge_address(self, name: str) -> IPv4Interface | None:
+        """The first IPv4 address of an interface that is there."""
+        link = self.link(name)
+        if link is None:
+            return None
+        for packed, prefix in route.addresses(self._host, link.index):
+            if len(packed) == 4:
+                return IPv4Interface((packed, prefix))
+        return None
+
+    def ensure_bridge(self, name: str, address: IPv4Interface, mtu: int) -> int:
+        """Make bridge `name` or take the one that is there; give it `address`. Returns its index.
+
+        IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host sends
+        from 127.0.0.1 to a published port reach a container; the table's raw chain shuts the way back.
+        """
+        link = self.link(name)
+        if link is None:
+            with suppress(FileExistsError):
+                self._host.request(route.add_bridge(name, mac_of(address.ip), mtu))
+            link = self.link(name)
+            if link is None:
+                raise errors.Unavailable(f"bridge {name} is gone")
+            self._host.request(route.set_link(link.index, alias=self.alias))
+        if link.kind != "bridge":
+            raise errors.Conflict(f"interface {name} is not a bridge")
+        set_interface_sysctl("ipv6", name, "accept_ra", "0")
+        set_interface_sysctl("ipv6", name, "disable_ipv6", "1")
+        set_interface_sysctl("ipv4", name, "route_localnet", "1")
+        self._set_address(link.index, address)
+        self._host.request(route.set_link(link.index, up=True))
+        return link.index
+
+    def _set_address(self, index: int, address: IPv4Interface) -> None:
+        present = [a for a in route.addresses(self._host, index) if len(a[0]) == 4]
+        wanted = (address.packed, address.network.prefixlen)
+        if wanted not in present:
+            self._host.request(route.add_address(index, *wanted))
+        for packed, prefix in present:
+            if (packed, prefix) != wanted:
+                self._host.request(route.delete_address(index, packed, prefix))
+
+    def delete_bridge(self, name: str) -> None:
+        """Remove a bridge that we made; another's, or none, is left alone."""
+        link = self.link(name)
+        if link is not None and self.owns(link):
+            self._delete(link.index)
+
+    def _delete(self, index: int) -> None:
+        try:
+            self._host.request(route.delete_link(index))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def occupied(self, besides: int = 0) -> list[IPv4Network]:
+        """What the host's routes lead to, but for the default route and interface `besides`."""
+        return [
+            IPv4Network((destination, prefix))
+            for destination, prefix, interface in route.routes(self._host)
+            if prefix and interface != besides
+        ]
+
+    def plug(self, namespace: Namespace, plug: Plug) -> None:
+        """Give the sandbox its place: the prepared pair of `namespace`, or a new one."""
+        if plug.host_link == namespace.host_link:
+            outer, inner = namespace.host_index, namespace.inner_index
+            if plug.bridge != namespace.bridge:
+                self._host.request(route.set_link(outer, master=plug.bridge))
+        else:
+            outer, inner = self._add_pair(namespace, plug)
+        if plug.isolated:
+            self._host.request(route.isolate_port(outer))
+        steps = [
+            route.set_link(inner, up=True, mac=plug.mac, mtu=plug.mtu),
+            route.add_address(inner, plug.address.packed, plug.address.network.prefixlen),
+        ]
+        if plug.gateway is not None:
+            steps.append(route.add_route(inner, plug.gateway.packed))
+        namespace.netlink.request(*steps)
+
+    def _add_pair(self, namespace: Namespace, plug: Plug) -> tuple[int, int]:
+        self._host.request(
+            route.add_veth(plug.host_link, plug.inner_link, namespace.fd, plug.bridge, plug.mtu)
+        )
+        outer = self.link(plug.host_link)
+        inner = route.get_link(namespace.netlink, plug.inner_link)
+        if outer is None or inner is None:
+            raise errors.Unavailable(f"veth pair {plug.host_link} is gone")
+        return outer.index, inner.index
+
+    def unplug(self, host_link: str) -> None:
+        """Cut a sandbox off its bridge at once; the pair dies with its namespace, in the background."""
+        link = self.link(host_link)
+        if link is None:
+            return
+        try:
+            self._host.request(route.set_link(link.index, up=False, master=0))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def delete_pair(self, host_link: str) -> None:
+        """Remove a veth pair whose sandbox goes on. Waits for the kernel (some 20 ms)."""
+        link = self.link(host_link)
+        if link is not None:
+            self._delete(link.index)
+
+    def replug(self, host_link: str, bridge: int) -> bool:
+        """Make a live sandbox's link a port of its bridge again; False when the link is gone."""
+        link = self.link(host_link)
+        if link is None:
+            return False
+        if link.master != bridge or not link.up:
+            self._host.request(route.set_link(link.index, up=True, master=bridge))
+        return True
+
+
+def enable_forwarding() -> bool:
+    """Switch the kernel's IPv4 forwarding on; whether it was off before."""
+    if FORWARDING.read_text().strip() != "0":
+        return False
+    FORWARDING.write_text("1")
+    return True
