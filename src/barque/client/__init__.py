@@ -1,1 +1,1 @@
-
+"""The Python client of the Engine API; `barque.client.client.Client` is where to start."""

@@ -1,0 +1,12 @@
+"""The versions of the Engine API that this engine speaks, and where it listens."""
+
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+DEFAULT_SOCKET = "/run/barque/barque.sock"
+DEFAULT_HOST = "unix://" + DEFAULT_SOCKET
+
+
+def version_tuple(text: str) -> tuple[int, int]:
+    """ "1.41" as (1, 41), to compare. Raises ValueError for anything else."""
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)

@@ -1,0 +1,1 @@
+"""Flags of `run` and `create` that need more than a table, one topic a module."""

@@ -1,0 +1,252 @@
+"""The `barque` command: find the command, parse its flags, run it, turn failures into exit codes.
+
+Each command is a module of `cli.commands`, imported only when it is the one that runs:
+
+    USAGE      what follows the command's name on its usage line
+    SUMMARY    one line
+    ALIASES    all its names, for the help page; empty when there is one
+    OPTIONS    rows for `cli.flags`
+    ARGUMENTS  (least, most) positional arguments; most is -1 where any number will do
+    run(session, options, arguments) -> exit code
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+from barque import errors
+from barque.cli import flags, terminal
+from barque.cli.session import PROGRAM, Failure, Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Command(Protocol):
+        """A module of `cli.commands`."""
+
+        USAGE: str
+        SUMMARY: str
+        ALIASES: tuple[str, ...]
+        OPTIONS: tuple[flags.Row, ...]
+        ARGUMENTS: tuple[int, int]
+
+        def run(self, session: Session, options: flags.Options, arguments: list[str], /) -> int: ...
+
+
+USAGE_EXIT = 125
+# Commands whose flags end at the first argument: the rest is another program's command line.
+COMMAND_LINES = frozenset(("run", "create", "exec", "top"))
+# Commands whose failures are told in the program's name, with the way to the help page.
+RUNNERS = frozenset(("run", "create"))
+
+COMMANDS = {
+    **{
+        name: name
+        for name in (
+            "attach create events exec images import info inspect kill load logs pause port ps pull "
+            "rename restart rm rmi run start stop tag top unpause version wait"
+        ).split()
+    },
+    **{
+        f"container {name}": name
+        for name in (
+            "attach create exec kill logs pause port rename restart rm run start stop top unpause "
+            "wait ps"
+        ).split()
+    },
+    "container ls": "ps",
+    "container list": "ps",
+    "container remove": "rm",
+    "container inspect": "inspect_container",
+    "container prune": "container_prune",
+    "image ls": "images",
+    "image list": "images",
+    "image rm": "rmi",
+    "image remove": "rmi",
+    "image inspect": "inspect_image",
+    "image pull": "pull",
+    "image load": "load",
+    "image import": "import",
+    "image tag": "tag",
+    "system info": "info",
+    "system events": "events",
+    **{f"network {name}": f"network_{name}" for name in ("create", "ls", "rm", "inspect")},
+    "network list": "network_ls",
+    "network remove": "network_rm",
+    "network connect": "network_connect",
+    "network disconnect": "network_disconnect",
+    **{f"volume {name}": f"volume_{name}" for name in ("create", "ls", "rm", "inspect")},
+    "volume list": "volume_ls",
+    "volume remove": "volume_rm",
+}
+GROUPS = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "network": "Manage networks",
+    "system": "Manage the engine",
+    "volume": "Manage volumes",
+}
+# Docker has them; here they wait for their turn, and say so.
+NOT_YET = frozenset(
+    (
+        "bake build builder buildx checkpoint commit compose config context cp diff export history "
+        "login logout manifest node plugin push save search secret service stack stats swarm trust "
+        "update"
+    ).split()
+    + ["image build", "image history", "image prune", "image push", "image save"]
+    + ["container commit", "container cp", "container diff", "container export"]
+    + ["container stats", "container update", "network prune", "volume prune", "volume update"]
+    + ["system df", "system prune", "system dial-stdio"]
+)
+
+GLOBAL_OPTIONS: tuple[flags.Row, ...] = (
+    ("config", "", "string", "Directory of the client's settings", '"~/.docker"'),
+    ("context", "c", "string", "Context to use (overrides DOCKER_HOST)"),
+    ("debug", "D", "bool", "Show more of what goes wrong"),
+    ("host", "H", "list", "Address of the daemon"),
+    (
+        "log-level",
+        "l",
+        "string",
+        'Level of logging ("debug", "info", "warn", "error", "fatal")',
+        '"info"',
+    ),
+    ("tls", "", "bool", "Use TLS; implied by --tlsverify"),
+    ("tlscacert", "", "string", "CA that the daemon's certificate must be signed by"),
+    ("tlscert", "", "string", "Certificate of the client"),
+    ("tlskey", "", "string", "Key of the client"),
+    ("tlsverify", "", "bool", "Use TLS and verify the daemon"),
+    ("version", "v", "bool", "Print the version and quit"),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    arguments = [_utf8(word) for word in arguments]
+    try:
+        options, rest = flags.parse(GLOBAL_OPTIONS, arguments, interspersed=False)
+    except flags.UsageError as error:
+        return _misused("", "[OPTIONS] COMMAND [ARG...]", str(error))
+    if options.flag("version"):
+        from barque import __version__
+
+        terminal.out(f"Barque version {__version__}\n")
+        return 0
+    path, rest = _find(rest)
+    if path in COMMANDS:
+        return _run(path, Session(options), rest, options.flag("help"))
+    return _no_command(path, rest)
+
+
+def _utf8(word: str) -> str:
+    """Text that JSON can carry, from whatever bytes the caller's locale let through."""
+    return word if word.isascii() else os.fsencode(word).decode("utf-8", "replace")
+
+
+def _find(words: list[str]) -> tuple[str, list[str]]:
+    """The command that `words` begin with, and the words behind it."""
+    if not words:
+        return "", []
+    if words[0] in GROUPS and len(words) > 1 and not words[1].startswith("-"):
+        return f"{words[0]} {words[1]}", words[2:]
+    return words[0], words[1:]
+
+
+def _no_command(path: str, rest: list[str]) -> int:
+    if path == "help" and rest:
+        found, _ = _find(rest)
+        if found in COMMANDS or found in GROUPS:
+            return _help(found)
+    if path in ("", "help") or path in GROUPS:
+        return _help(path if path in GROUPS else "")
+    if path in NOT_YET or path.split()[0] in NOT_YET:
+        terminal.err(f"{PROGRAM}: '{PROGRAM} {path}' is not there yet\n")
+        return 1
+    group = path.rpartition(" ")[0]
+    shown = f"{PROGRAM} {group}".strip()
+    usage = f"\nUsage:  {shown}\n" if group else ""
+    terminal.err(
+        f"{PROGRAM}: unknown command: {PROGRAM} {path}\n{usage}\n"
+        f"Run '{shown} --help' for more information\n"
+    )
+    return 1
+
+
+def _help(path: str) -> int:
+    from barque.cli import help
+
+    terminal.out(help.page(path))
+    return 0
+
+
+def load(path: str) -> Command:
+    """The module of a command."""
+    name = f"barque.cli.commands.{COMMANDS[path].replace('import', 'import_')}"
+    module: Command = __import__(name, fromlist=["run"])
+    return module
+
+
+def _run(path: str, session: Session, words: list[str], helped: bool) -> int:
+    command = load(path)
+    name = COMMANDS[path]
+    try:
+        options, arguments = flags.parse(
+            command.OPTIONS, words, interspersed=name not in COMMAND_LINES
+        )
+        if helped or options.flag("help"):
+            return _help(path)
+        if refusal := _wrong_count(path, command, len(arguments)):
+            terminal.err(refusal)
+            return 1
+        return command.run(session, options, arguments)
+    except flags.UsageError as error:
+        return _misused(path, command.USAGE, str(error))
+    except Failure as failure:
+        return _failed(name, path, str(failure), failure.code)
+    except errors.BarqueError as error:
+        return _failed(name, path, str(error), USAGE_EXIT if name == "run" else 1)
+
+
+def _failed(name: str, path: str, text: str, code: int) -> int:
+    if text and name in RUNNERS:
+        text = f"{PROGRAM}: {text}\n\nRun '{PROGRAM} {path} --help' for more information"
+    if text:
+        terminal.err(text + "\n")
+    return code
+
+
+def _misused(path: str, usage: str, text: str) -> int:
+    shown = f"{PROGRAM} {path}".rstrip()
+    terminal.err(
+        f"{text}\n\nUsage:  {shown} {usage}\n\nRun '{shown} --help' for more information\n"
+    )
+    return USAGE_EXIT
+
+
+def _wrong_count(path: str, command: Command, count: int) -> str:
+    """What is wrong with the number of arguments; "" when nothing is."""
+    least, most = command.ARGUMENTS
+    if least <= count and (most < 0 or count <= most):
+        return ""
+    shown, word = f"{PROGRAM} {path}", "See"
+    if most == 0:
+        need, word = "accepts no arguments", "Run"
+    elif least == most:
+        need, word = f"requires {_arguments(least)}", "Run"
+    elif most < 0:
+        need = f"requires at least {_arguments(least)}"
+    elif count < least:
+        need = f"requires at least {least} and at most {_arguments(most)}"
+    else:
+        need = f"requires at most {_arguments(most)}"
+    return (
+        f"{PROGRAM}: '{shown}' {need}\n\nUsage:  {shown} {command.USAGE}\n\n"
+        f"{word} '{shown} --help' for more information\n"
+    )
+
+
+def _arguments(count: int) -> str:
+    return f"{count} argument{'' if count == 1 else 's'}"

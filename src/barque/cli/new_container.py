@@ -1,0 +1,77 @@
+"""Making a container for `run` and `create`: the image pulled when it is missing, the id written down."""
+
+from __future__ import annotations
+
+import os
+
+from barque import errors
+from barque.cli import creation, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.cli.flags import Options
+    from barque.cli.session import Session
+
+PULL_WORDS = ("always", "missing", "never", "")
+
+
+def create(session: Session, options: Options, body: dict[str, Any]) -> str:
+    """The id of the new container; warnings are told. Raises BarqueError."""
+    policy = options.text("pull", "missing")
+    if policy not in PULL_WORDS:
+        raise options.invalid("pull", policy, "pull option must be one of: always, missing, never")
+    for flag, version in creation.NEEDS_VERSION.items():
+        if flag in options:
+            session.require(flag, version)
+    if session.settings.get("proxies"):
+        from barque.cli.creating.proxies import apply
+
+        apply(session, body)
+    cidfile = options.text("cidfile")
+    if cidfile and os.path.exists(cidfile):
+        raise errors.Conflict(
+            "container ID file found, make sure the other container isn't running or delete "
+            f"{cidfile}"
+        )
+    _console_size(body)
+    created = _create(session, options, body, policy)
+    for warning in created.get("Warnings") or ():
+        terminal.err(f"WARNING: {warning}\n")
+    if cidfile:
+        with open(cidfile, "w", encoding="ascii") as file:
+            file.write(created["Id"])
+    return str(created["Id"])
+
+
+def _console_size(body: dict[str, Any]) -> None:
+    if body.get("Tty"):
+        rows, columns = terminal.size(terminal.STDOUT)
+        if rows and columns:
+            body["HostConfig"]["ConsoleSize"] = [rows, columns]
+
+
+def _create(session: Session, options: Options, body: dict[str, Any], policy: str) -> Any:
+    platform = options.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    name = options.text("name")
+    image = body["Image"]
+    if policy == "always":
+        _pull(session, options, image, platform)
+    try:
+        return session.client.containers.create(body, name=name, platform=platform)
+    except errors.NotFound as error:
+        if policy not in ("missing", "") or "no such image" not in str(error).lower():
+            raise
+    from barque.cli.references import familiar
+
+    terminal.err(f"Unable to find image '{familiar(image)}' locally\n")
+    _pull(session, options, image, platform)
+    return session.client.containers.create(body, name=name, platform=platform)
+
+
+def _pull(session: Session, options: Options, image: str, platform: str) -> None:
+    from barque.cli import pulling
+
+    fd = -1 if options.flag("quiet") else terminal.STDERR
+    pulling.pull(session, image, platform=platform, fd=fd)

@@ -1,0 +1,113 @@
+"""What every command is given: the daemon's client, made when first used, and the user's settings."""
+
+from __future__ import annotations
+
+import os
+
+from barque import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.cli.flags import Options
+    from barque.client.client import Client
+
+PROGRAM = "barque"
+
+
+class Failure(errors.BarqueError):
+    """A command that ends with this exit code after this text (none: it has been told already)."""
+
+    def __init__(self, code: int, text: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Session:
+    def __init__(self, options: Options) -> None:
+        """`options` are the global ones. Raises InvalidArgument."""
+        self._options = options
+        self._client: Client | None = None
+        self._settings: dict[str, Any] | None = None
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    @property
+    def context(self) -> str:
+        return "default"
+
+    @property
+    def config_directory(self) -> str:
+        home = os.environ.get("HOME", "/")
+        given = self._options.text("config") or os.environ.get("DOCKER_CONFIG", "")
+        return given or f"{home}/.docker"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """config.json of the client, {} where there is none."""
+        if self._settings is None:
+            from barque.cli.config import read_settings
+
+            self._settings = read_settings(self.config_directory)
+        return self._settings
+
+    @property
+    def detach_keys(self) -> str:
+        return str(self.settings.get("detachKeys") or "")
+
+    def host(self) -> tuple[str, bool]:
+        """The daemon's address, and whether it was asked for in so many words."""
+        hosts = self._options.all("host")
+        if len(hosts) > 1:
+            raise errors.InvalidArgument("specify only one -H")
+        named = self._options.text("context") or os.environ.get("DOCKER_CONTEXT", "")
+        if hosts and "context" in self._options:
+            raise errors.InvalidArgument(
+                "conflicting options: cannot specify both --host and --context"
+            )
+        if named not in ("", "default") and not hosts:
+            raise errors.Unsupported(f"context {named!r}: contexts are not there yet")
+        from barque.api.versions import DEFAULT_HOST
+
+        given = hosts[0] if hosts else os.environ.get("DOCKER_HOST", "")
+        return given or DEFAULT_HOST, bool(given)
+
+    def _connect(self) -> Client:
+        from barque.client.client import Client
+
+        host, explicit = self.host()
+        absent = None
+        if not explicit:
+            from barque.cli import ondemand
+
+            absent = ondemand.start
+        tls = None
+        if self._wants_tls():
+            from barque.cli.config import tls_files
+
+            tls = tls_files(self._options, self.config_directory)
+        return Client(
+            host,
+            version=os.environ.get("DOCKER_API_VERSION", "").removeprefix("v"),
+            tls=tls,
+            headers=[("User-Agent", "Barque-Client")],
+            absent=absent,
+        )
+
+    def _wants_tls(self) -> bool:
+        environment = os.environ.get("DOCKER_TLS_VERIFY", "") or os.environ.get("DOCKER_TLS", "")
+        return bool(environment) or self._options.flag("tls") or self._options.flag("tlsverify")
+
+    def require(self, flag: str, version: str) -> None:
+        """Raises Failure when the daemon's API is older than the flag."""
+        if not self.client.at_least(version):
+            raise Failure(
+                1,
+                f'"--{flag}" requires API version {version}, '
+                f"but the Docker daemon API version is {self.client.version}",
+            )

@@ -1,0 +1,47 @@
+"""Signals as bytes on a pipe, so that one poll waits for them and for everything else."""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# What a container is not told of: not to be caught, or about this process alone.
+NOT_FORWARDED = frozenset(
+    (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG)
+)
+FORWARDED = tuple(n for n in range(1, 32) if n not in NOT_FORWARDED)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """The byte on the pipe is what counts."""
+
+
+class Signals:
+    """While it is open, `numbers` are caught; `take` gives those that came."""
+
+    __slots__ = ("_before", "_read", "_write")
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._before = {number: _signal.signal(number, _ignore) for number in numbers}
+
+    def fileno(self) -> int:
+        return self._read
+
+    def take(self) -> list[int]:
+        try:
+            return list(os.read(self._read, 512))
+        except BlockingIOError:
+            return []
+
+    def close(self) -> None:
+        for number, handler in self._before.items():
+            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
+        _signal.set_wakeup_fd(-1)
+        os.close(self._read)
+        os.close(self._write)

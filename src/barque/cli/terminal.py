@@ -1,0 +1,84 @@
+"""The process's own standard streams: writing whole texts, sizes, and the raw mode of a terminal."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+PLAIN_COLUMNS = 80  # where there is no terminal to ask
+
+
+def write(fd: int, data: bytes | memoryview) -> None:
+    """All of `data`. A reader that has gone ends the process as SIGPIPE does any other program."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        import _signal
+
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGPIPE)
+
+
+def out(text: str) -> None:
+    write(STDOUT, text.encode("utf-8", "surrogateescape"))
+
+
+def err(text: str) -> None:
+    write(STDERR, text.encode("utf-8", "surrogateescape"))
+
+
+def is_terminal(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def size(fd: int) -> tuple[int, int]:
+    """(rows, columns), or (0, 0) where `fd` is no terminal."""
+    try:
+        columns, rows = os.get_terminal_size(fd)
+    except OSError:
+        return 0, 0
+    return rows, columns
+
+
+class Raw:
+    """With it, the terminal at `fd` passes every byte on; after it, it is as it was before."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._before: list[Any] = []
+
+    def __enter__(self) -> Raw:
+        import termios
+
+        self._before = termios.tcgetattr(self._fd)
+        mode = termios.tcgetattr(self._fd)
+        mode[0] &= ~(
+            termios.IGNBRK
+            | termios.BRKINT
+            | termios.PARMRK
+            | termios.ISTRIP
+            | termios.INLCR
+            | termios.IGNCR
+            | termios.ICRNL
+            | termios.IXON
+        )
+        mode[1] &= ~termios.OPOST
+        mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._fd, termios.TCSANOW, mode)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import termios
+
+        termios.tcsetattr(self._fd, termios.TCSANOW, self._before)

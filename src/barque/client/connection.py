@@ -1,0 +1,186 @@
+"""One connection to a daemon: a unix or tcp socket, with TLS when asked for, and HTTP on it."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+
+from barque import errors
+from barque.client import http
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Protocol
+
+    class Stream(Protocol):
+        """What of a socket is used: of `_socket` or of `ssl`."""
+
+        def sendall(self, data: bytes, /) -> None: ...
+        def send(self, data: bytes, /) -> int: ...
+        def recv(self, size: int, /) -> bytes: ...
+        def fileno(self) -> int: ...
+        def shutdown(self, how: int, /) -> None: ...
+        def setblocking(self, flag: bool, /) -> None: ...
+        def close(self) -> None: ...
+
+
+RECEIVE_BYTES = 256 << 10
+DEFAULT_TCP_PORT, DEFAULT_TLS_PORT = 2375, 2376
+
+
+class Host:
+    """Where a daemon listens: `unix:///path`, `tcp://host:port`, `http(s)://host:port`."""
+
+    __slots__ = ("address", "header", "scheme", "text", "tls")
+
+    def __init__(self, text: str, tls: Tls | None = None) -> None:
+        """Raises InvalidArgument or Unsupported."""
+        scheme, found, rest = text.partition("://")
+        if not found:
+            scheme, rest = "tcp", text
+        self.text, self.scheme, self.tls = text, scheme, tls
+        if scheme == "unix":
+            self.address: Any = rest
+            self.header = "docker"
+        elif scheme in ("tcp", "http", "https"):
+            if scheme == "https" and tls is None:
+                self.tls = Tls()
+            self.address = _tcp_address(text, rest, bool(self.tls))
+            self.header = rest.partition("/")[0]
+        elif scheme in ("ssh", "npipe", "fd"):
+            raise errors.Unsupported(f"host {text!r}: {scheme}:// is not there yet")
+        else:
+            raise errors.InvalidArgument(f"unable to parse docker host `{text}`")
+
+
+def _tcp_address(text: str, rest: str, tls: bool) -> tuple[str, int]:
+    name = rest.partition("/")[0]
+    host, colon, port = name.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = name, str(DEFAULT_TLS_PORT if tls else DEFAULT_TCP_PORT)
+    if not port.isdigit() or int(port) > 65535:
+        raise errors.InvalidArgument(f"unable to parse docker host `{text}`")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+class Tls:
+    """The files of a TLS client; `verify` says whether the daemon's certificate is checked."""
+
+    __slots__ = ("ca", "cert", "key", "verify")
+
+    def __init__(self, ca: str = "", cert: str = "", key: str = "", verify: bool = True) -> None:
+        self.ca, self.cert, self.key, self.verify = ca, cert, key, verify
+
+
+def _open(host: Host) -> Stream:
+    """A connected socket. Raises OSError."""
+    if host.scheme == "unix":
+        unix = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            unix.connect(host.address)
+        except BaseException:
+            unix.close()
+            raise
+        return unix
+    if host.tls is not None:
+        from barque.client import tls
+
+        return tls.connect(host.address, host.tls)
+    return _open_tcp(*host.address)
+
+
+def _open_tcp(name: str, port: int) -> Stream:
+    failure = OSError(errno.EADDRNOTAVAIL, "no address")
+    for family, kind, protocol, _, address in _socket.getaddrinfo(
+        name, port, 0, _socket.SOCK_STREAM
+    ):
+        tcp = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)
+        try:
+            tcp.connect(address)
+            tcp.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            return tcp
+        except OSError as error:
+            tcp.close()
+            failure = error
+    raise failure
+
+
+class Connection:
+    """One request after the other; `answer` belongs to the last."""
+
+    __slots__ = ("_stream", "answer", "host", "used")
+
+    def __init__(self, host: Host) -> None:
+        """Raises OSError when nobody listens."""
+        self.host = host
+        self._stream = _open(host)
+        self.answer = http.Answer("")
+        self.used = False  # an answer has been read from it already
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes | Iterable[bytes] | None,
+    ) -> None:
+        """Send one request; an iterable body goes out in chunks."""
+        self.answer = http.Answer(method)
+        whole = b""
+        if isinstance(body, bytes):
+            headers = [*headers, ("Content-Length", str(len(body)))]
+            whole = body
+        elif body is not None:
+            headers = [*headers, ("Transfer-Encoding", "chunked")]
+        elif method == "POST":
+            headers = [*headers, ("Content-Length", "0")]
+        head = http.request_head(method, target, self.host.header, headers)
+        self._stream.sendall(head + whole)
+        if body is not None and not isinstance(body, bytes):
+            self._send_chunks(body)
+
+    def _send_chunks(self, pieces: Iterable[bytes]) -> None:
+        """An early refusal closes our sending side: the answer says why, so it is read instead."""
+        try:
+            for piece in pieces:
+                if piece:
+                    self._stream.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self._stream.sendall(b"0\r\n\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def pump(self) -> None:
+        """Receive once. Raises Unavailable when the answer breaks off."""
+        try:
+            data = self._stream.recv(RECEIVE_BYTES)
+        except (ConnectionResetError, BrokenPipeError):
+            data = b""
+        self.answer.feed(data)
+
+    def read_head(self) -> http.Answer:
+        while not self.answer.status:
+            self.pump()
+        self.used = True
+        return self.answer
+
+    def read_pieces(self) -> Iterator[bytes]:
+        """The body as it comes, to its end."""
+        while True:
+            piece = self.answer.take()
+            if piece:
+                yield piece
+            elif self.answer.done:
+                return
+            else:
+                self.pump()
+
+    def hijack(self) -> tuple[Stream, bytes]:
+        """The socket as a raw stream, and the bytes that have come already. The caller closes it."""
+        return self._stream, self.answer.hijack()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        self._stream.close()

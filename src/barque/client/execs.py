@@ -1,0 +1,38 @@
+"""Endpoints of exec: another process in a running container. Source: Engine API reference, "Exec"."""
+
+from __future__ import annotations
+
+from barque.client.http import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from barque.client.client import Client
+    from barque.client.connection import Stream
+
+
+class Execs:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create(self, container: str, body: dict[str, Any]) -> str:
+        """Returns the id of the exec."""
+        path = f"/containers/{quote(container)}/exec"
+        document = self._client.request("POST", path, body=body).json()
+        return str(document["Id"])
+
+    def start_detached(self, exec_id: str) -> None:
+        body = {"Detach": True, "Tty": False}
+        self._client.request("POST", f"/exec/{exec_id}/start", body=body).read()
+
+    def start(self, exec_id: str, body: dict[str, Any]) -> Callable[[], tuple[Stream, bytes, str]]:
+        return self._client.hijack(f"/exec/{exec_id}/start", body=body)
+
+    def inspect(self, exec_id: str) -> Any:
+        return self._client.request("GET", f"/exec/{exec_id}/json").json()
+
+    def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        query = [("h", str(rows)), ("w", str(columns))]
+        self._client.request("POST", f"/exec/{exec_id}/resize", query).read()

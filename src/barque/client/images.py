@@ -1,0 +1,83 @@
+"""Endpoints under /images. Source: Engine API reference, "Image"."""
+
+from __future__ import annotations
+
+from barque.client import json
+from barque.client.containers import filters_query, flags
+from barque.client.http import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from barque.client.client import Client, Reply
+
+    Filters = dict[str, list[str]]
+
+
+class Images:
+    """`image` is an id, the beginning of one, or a reference."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def _path(self, image: str, rest: str = "") -> str:
+        return f"/images/{quote(image, safe=b'/:@')}{rest}"
+
+    def list(
+        self, *, all: bool = False, digests: bool = False, filters: Filters | None = None
+    ) -> Any:
+        query = flags(all=all, digests=digests) + filters_query(filters)
+        return self._client.request("GET", "/images/json", query).json()
+
+    def inspect(self, image: str) -> Any:
+        return json.loads(self.inspect_raw(image))
+
+    def inspect_raw(self, image: str) -> bytes:
+        return self._client.request("GET", self._path(image, "/json")).read()
+
+    def pull(
+        self, repository: str, tag: str, *, platform: str = "", auth: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Progress documents. `auth` is the value of X-Registry-Auth; a failure comes as "error"."""
+        query = [("fromImage", repository), ("tag", tag)]
+        if platform:
+            query.append(("platform", platform))
+        headers = [("X-Registry-Auth", auth)] if auth else []
+        reply = self._client.request("POST", "/images/create", query, headers=headers)
+        return reply.documents()
+
+    def import_(
+        self,
+        source: str,
+        content: Iterable[bytes] | None,
+        *,
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Iterable[str] = (),
+        platform: str = "",
+    ) -> Iterator[dict[str, Any]]:
+        """`source` is an URL that the daemon fetches, or "-" for `content`, a tar archive."""
+        query = [("fromSrc", source)]
+        query += [("repo", repository)] if repository else []
+        query += [("tag", tag)] if tag else []
+        query += [("message", message)] if message else []
+        query += [("changes", change) for change in changes]
+        query += [("platform", platform)] if platform else []
+        return self._client.request("POST", "/images/create", query, stream=content).documents()
+
+    def load(self, content: Iterable[bytes], *, quiet: bool = False) -> Reply:
+        """`docker save`'s archive in; the answer is JSON progress, or plain text from old daemons."""
+        query = [("quiet", "1" if quiet else "0")]
+        return self._client.request("POST", "/images/load", query, stream=content)
+
+    def tag(self, image: str, repository: str, tag: str) -> None:
+        query = [("repo", repository), ("tag", tag)]
+        self._client.request("POST", self._path(image, "/tag"), query).read()
+
+    def remove(self, image: str, *, force: bool = False, prune: bool = True) -> Any:
+        """Returns [{"Untagged": ...} or {"Deleted": ...}, ...]."""
+        query = flags(force=force, noprune=not prune)
+        return self._client.request("DELETE", self._path(image), query).json()

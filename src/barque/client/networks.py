@@ -1,0 +1,43 @@
+"""Endpoints under /networks. Source: Engine API reference, "Network"."""
+
+from __future__ import annotations
+
+from barque.client.containers import filters_query, flags
+from barque.client.http import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.client.client import Client
+
+    Filters = dict[str, list[str]]
+
+
+class Networks:
+    """`network` is an id, the beginning of one, or a name."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, filters: Filters | None = None) -> Any:
+        return self._client.request("GET", "/networks", filters_query(filters)).json()
+
+    def inspect_raw(self, network: str, *, verbose: bool = False) -> bytes:
+        path = f"/networks/{quote(network)}"
+        return self._client.request("GET", path, flags(verbose=verbose)).read()
+
+    def create(self, body: dict[str, Any]) -> Any:
+        """Returns {"Id", "Warning"}."""
+        return self._client.request("POST", "/networks/create", body=body).json()
+
+    def remove(self, network: str) -> None:
+        self._client.request("DELETE", f"/networks/{quote(network)}").read()
+
+    def connect(self, network: str, container: str, endpoint: dict[str, Any]) -> None:
+        body = {"Container": container, "EndpointConfig": endpoint}
+        self._client.request("POST", f"/networks/{quote(network)}/connect", body=body).read()
+
+    def disconnect(self, network: str, container: str, *, force: bool = False) -> None:
+        body = {"Container": container, "Force": force}
+        self._client.request("POST", f"/networks/{quote(network)}/disconnect", body=body).read()

@@ -1,0 +1,36 @@
+"""Endpoints of the daemon as a whole. Source: Engine API reference, "System"."""
+
+from __future__ import annotations
+
+from barque.client.containers import filters_query
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.client.client import Client, Reply
+
+    Filters = dict[str, list[str]]
+
+
+class System:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def ping(self) -> dict[str, str]:
+        """The headers of the answer, names in lower case: api-version, ostype, swarm..."""
+        reply = self._client.request("GET", "/_ping")
+        reply.read()
+        return reply.headers
+
+    def version(self) -> Any:
+        return self._client.request("GET", "/version").json()
+
+    def info(self) -> Any:
+        return self._client.request("GET", "/info").json()
+
+    def events(self, *, since: str = "", until: str = "", filters: Filters | None = None) -> Reply:
+        query = filters_query(filters)
+        query += [("since", since)] if since else []
+        query += [("until", until)] if until else []
+        return self._client.request("GET", "/events", query, fresh=True)

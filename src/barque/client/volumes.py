@@ -1,0 +1,32 @@
+"""Endpoints under /volumes. Source: Engine API reference, "Volume"."""
+
+from __future__ import annotations
+
+from barque.client.containers import filters_query, flags
+from barque.client.http import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.client.client import Client
+
+    Filters = dict[str, list[str]]
+
+
+class Volumes:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def list(self, filters: Filters | None = None) -> Any:
+        """Returns {"Volumes": [...] or None, "Warnings": ...}."""
+        return self._client.request("GET", "/volumes", filters_query(filters)).json()
+
+    def inspect_raw(self, name: str) -> bytes:
+        return self._client.request("GET", f"/volumes/{quote(name)}").read()
+
+    def create(self, body: dict[str, Any]) -> Any:
+        return self._client.request("POST", "/volumes/create", body=body).json()
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        self._client.request("DELETE", f"/volumes/{quote(name)}", flags(force=force)).read()
