@@ -56,7 +56,7 @@ class Bundle:
         try:
             document: dict[str, Any] = json.loads((self.path / "shim.json").read_bytes())
             return ShimRecord(document["runtime"], document["address"], document["version"])
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def remove(self) -> None:

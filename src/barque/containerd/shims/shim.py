@@ -65,7 +65,7 @@ class Shim:
         self.runtime = runtime
         self.connection = connection
         self.pid = 0  # of the task's first process, once it is created
-        self.leaving = False  # set before an ordered shutdown: its end is then no death
+        self.leaving = False  # we end the connection ourselves: its end is no death
         self.buried: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._log = log
         self._service = TASK_SERVICES[address.version]

@@ -272,6 +272,7 @@ class Shims:
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         for shim in self._shims.values():
+            shim.leaving = True
             shim.close()
 
     # Inside

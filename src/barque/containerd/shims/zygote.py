@@ -19,7 +19,9 @@ from barque.errors import BarqueError, Unavailable
 START_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 20.0
 ANSWER_BYTES_MAX = 1 << 17
-RETRIES = 2
+ATTEMPTS = 3
+# A unix socket is reset when its other end closes without having read: nothing was done then.
+UNREAD = (ConnectionRefusedError, ConnectionResetError, BrokenPipeError, FileNotFoundError)
 
 log = logging.getLogger(__name__)
 
@@ -80,40 +82,32 @@ class Zygote:
     async def request(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Answer:
         """Do what the shim binary would do with `argv`. Starts a zygote when there is none.
 
-        Raises Unavailable when no zygote can be had, BarqueError when it does not answer in time.
+        Raises Unavailable when no zygote can be had, BarqueError when one does not answer in time
+        or died over the request, so that nobody knows what it has done.
         """
         packet = json.dumps({"argv": list(argv), "env": dict(env), "cwd": cwd}).encode()
-        for attempt in range(RETRIES):
+        refused: OSError | None = None
+        for _ in range(ATTEMPTS):
             await self.start()
             try:
-                connection = await self._connect()
-            except OSError as error:  # died since; its exit may not have been noticed yet
+                return await self._ask(packet)
+            except UNREAD as error:
                 log.warning("zygote is gone: %s", error)
+                refused = error
                 await self._forget()
-                if attempt + 1 == RETRIES:
-                    raise Unavailable(f"zygote does not answer: {error}") from error
-                continue
-            with connection:
-                return await self._exchange(connection, packet)
-        raise AssertionError("unreachable")
+        raise Unavailable(f"zygote does not answer: {refused}") from refused
 
-    async def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            await asyncio.get_running_loop().sock_connect(connection, self._path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    async def _exchange(self, connection: socket.socket, packet: bytes) -> Answer:
+    async def _ask(self, packet: bytes) -> Answer:
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await loop.sock_sendall(connection, packet)
-                data = await loop.sock_recv(connection, ANSWER_BYTES_MAX)
-        except (OSError, TimeoutError) as error:
-            raise BarqueError(f"zygote did not answer a request: {error}") from error
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        with connection:
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await loop.sock_connect(connection, self._path)
+                    await loop.sock_sendall(connection, packet)
+                    data = await loop.sock_recv(connection, ANSWER_BYTES_MAX)
+            except TimeoutError as error:
+                raise BarqueError("zygote did not answer a request in time") from error
         if not data:
             raise BarqueError("zygote died while it carried out a request")
         answer = json.loads(data)
