@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class Containers(Protocol):
     """What tasks need of the store of container records."""
 
-    def get(self, namespace: str, id: str) -> Container:
+    def find(self, namespace: str, id: str) -> Container:
         """Raises NotFound."""
 
 
@@ -76,7 +76,7 @@ class Tasks:
     async def create(self, call: Call, request: api.CreateTaskRequest) -> api.CreateTaskResponse:
         if request.checkpoint.digest:
             raise Unsupported(f"restoring task {request.container_id} from a checkpoint")
-        container = self._containers.get(namespace_of(call), request.container_id)
+        container = self._containers.find(namespace_of(call), request.container_id)
         runtime_options = present(container.runtime.options)
         options = present(request.options) or runtime_options
         shim = await self._shims.create(

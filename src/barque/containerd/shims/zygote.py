@@ -12,12 +12,14 @@ import logging
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from barque.errors import BarqueError, Unavailable
 
 START_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 20.0
+END_TIMEOUT_S = 1.0
 ANSWER_BYTES_MAX = 1 << 17
 ATTEMPTS = 3
 # A unix socket is reset when its other end closes without having read: nothing was done then.
@@ -120,12 +122,16 @@ class Zygote:
             self._process = None
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        if process.returncode is None:
-            try:
+        """Closing its standard input is the order to leave; a deaf one is killed."""
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
                 process.kill()
-            except ProcessLookupError:
-                pass
-        await process.wait()
+            await process.wait()
 
     async def close(self) -> None:
         """End the zygote; the shims forked from it go on."""
