@@ -82,7 +82,8 @@ class Link:
     __slots__ = ("address", "alias", "flags", "index", "kind", "master", "mtu", "name")
 
     def __init__(self, body: bytes) -> None:
-        _family, _type, self.index, self.flags, _change = _IFINFO.unpack_from(body)
+        fields: tuple[int, ...] = _IFINFO.unpack_from(body)
+        self.index, self.flags = fields[2], fields[3]
         found = attributes(body, _IFINFO.size)
         self.name = _string(found.get(IFLA_IFNAME, b""))
         self.alias = _string(found.get(IFLA_IFALIAS, b""))

@@ -46,6 +46,7 @@ class Firewall:
         self._segments: dict[str, Segment] = {}
         self._published: set[Published] = set()
         self._netlink: Netlink | None = None
+        self.loaded = False
 
     def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
         """Replace the whole table by these networks and ports."""
@@ -57,6 +58,7 @@ class Firewall:
         """Load the table again as it should be, in one transaction."""
         if self.enabled:
             run_nft(rules.base(self.table, self._segments.values(), self._published))
+        self.loaded = True
 
     def add_segment(self, segment: Segment) -> None:
         if self.enabled:
@@ -104,8 +106,9 @@ class Firewall:
 
     def delete(self) -> None:
         """Remove the table. Safe to run twice."""
-        if self.enabled:
+        if self.enabled and self.loaded:
             run_nft(f"add table inet {self.table}\ndelete table inet {self.table}\n")
+        self.loaded = False
 
     def close(self) -> None:
         if self._netlink is not None:

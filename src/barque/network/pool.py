@@ -1,8 +1,8 @@
 """Warm network namespaces: made before they are asked for, so that a container only takes one.
 
 A namespace is bound at `<directory>/<id>`. A wired one has a veth pair: its host side is already a
-port of the default bridge, its inner side is `eth0`, down and without address. One thread refills the
-pool; it waits a moment first, so as not to work beside the start that has just taken one.
+port of the default bridge, its inner side is `eth0`, down and without address. One thread refills
+the pool; it waits a moment first, so as not to work beside the start that has just taken one.
 """
 
 from __future__ import annotations

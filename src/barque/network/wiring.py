@@ -103,8 +103,8 @@ class Wiring:
     def ensure_bridge(self, name: str, address: IPv4Interface, mtu: int) -> int:
         """Make bridge `name` or take the one that is there; give it `address`. Returns its index.
 
-        IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host sends
-        from 127.0.0.1 to a published port reach a container; the table's raw chain shuts the way back.
+        IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host
+        sends from 127.0.0.1 to a published port out; the table's raw chain shuts the way in.
         """
         link = self.link(name)
         if link is None:
@@ -182,7 +182,7 @@ class Wiring:
         return outer.index, inner.index
 
     def unplug(self, host_link: str) -> None:
-        """Cut a sandbox off its bridge at once; the pair dies with its namespace, in the background."""
+        """Cut a sandbox off its bridge at once; its pair dies later, with its namespace."""
         link = self.link(host_link)
         if link is None:
             return

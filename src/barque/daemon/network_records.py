@@ -1,0 +1,221 @@
+"""What the daemon stores of networks and of containers' places in them, and its API documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from barque.network.ipam import AddressSpace
+from barque.network.rules import Published, Segment
+
+BRIDGE_OPTION = "com.docker.network.bridge."
+MTU_OPTION = "com.docker.network.driver.mtu"
+BUILTIN_NAMES = frozenset({"bridge", "host", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """A network as created. `bridge` and `subnet` are empty for host and none."""
+
+    id: str
+    name: str
+    driver: str  # bridge, host, null
+    created: str  # RFC 3339
+    bridge: str = ""
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+    auxiliary: Mapping[str, str] = field(default_factory=dict)
+    default_gateway: str = ""  # of containers, when it is not the bridge's own address
+    subnet_chosen: bool = False  # by us: static addresses are then refused, as Docker does
+    internal: bool = False
+    attachable: bool = False
+    icc: bool = True
+    masquerade: bool = True
+    mtu: int = 0
+    host_ip: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> NetworkRecord:
+        return cls(**json.loads(text))
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.name in BUILTIN_NAMES
+
+    @property
+    def segment(self) -> Segment:
+        return Segment(
+            self.bridge, masquerade=self.masquerade, icc=self.icc, internal=self.internal
+        )
+
+    @property
+    def interface(self) -> IPv4Interface:
+        """The bridge's own address."""
+        return IPv4Interface(f"{self.gateway}/{IPv4Network(self.subnet).prefixlen}")
+
+    def gateway_of_containers(self) -> IPv4Address | None:
+        if self.internal:
+            return None
+        return IPv4Address(self.default_gateway or self.gateway)
+
+    def space(self) -> AddressSpace:
+        reserved = [self.gateway, self.default_gateway, *self.auxiliary.values()]
+        return AddressSpace(
+            IPv4Network(self.subnet),
+            within=IPv4Network(self.ip_range) if self.ip_range else None,
+            reserved=[IPv4Address(address) for address in reserved if address],
+        )
+
+    def ipam(self) -> dict[str, Any]:
+        config: dict[str, Any] = {}
+        if self.subnet:
+            config["Subnet"] = self.subnet
+            if self.ip_range:
+                config["IPRange"] = self.ip_range
+            config["Gateway"] = self.gateway
+        if self.auxiliary:
+            config["AuxiliaryAddresses"] = dict(self.auxiliary)
+        return {"Driver": "default", "Options": None, "Config": [config] if config else []}
+
+    def document(self, containers: Mapping[str, Any]) -> dict[str, Any]:
+        """The API's Network."""
+        return {
+            "Name": self.name,
+            "Id": self.id,
+            "Created": self.created,
+            "Scope": "local",
+            "Driver": self.driver,
+            "EnableIPv4": True,
+            "EnableIPv6": False,
+            "IPAM": self.ipam(),
+            "Internal": self.internal,
+            "Attachable": self.attachable,
+            "Ingress": False,
+            "ConfigFrom": {"Network": ""},
+            "ConfigOnly": False,
+            "Containers": dict(containers),
+            "Options": dict(self.options),
+            "Labels": dict(self.labels),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """A container's place in a network, and the sandbox it is in. Stored while it is attached."""
+
+    id: str
+    network: str
+    sandbox: str  # id of the network namespace; "" in the host's
+    container: str
+    name: str
+    hostname: str = ""
+    domainname: str = ""
+    mode: str = "bridge"
+    bindings: Mapping[str, Any] = field(default_factory=dict)  # what was asked to be published
+    address: str = ""  # with prefix
+    gateway: str = ""
+    mac: str = ""
+    host_link: str = ""
+    inner_link: str = ""
+    asked_address: str = ""
+    asked_mac: str = ""
+    gw_priority: int = 0
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> EndpointRecord:
+        return cls(**json.loads(text))
+
+    @property
+    def ip(self) -> str:
+        return self.address.partition("/")[0]
+
+    @property
+    def prefix(self) -> int:
+        return int(self.address.partition("/")[2] or 0)
+
+    def member(self) -> dict[str, Any]:
+        """An entry of a network's Containers."""
+        return {
+            "Name": self.name,
+            "EndpointID": self.id,
+            "MacAddress": self.mac,
+            "IPv4Address": self.address,
+            "IPv6Address": "",
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """An entry of a container's NetworkSettings.Networks (EndpointSettings)."""
+        asked = {"IPv4Address": self.asked_address} if self.asked_address else None
+        return {
+            "IPAMConfig": asked,
+            "Links": None,
+            "Aliases": None,
+            "MacAddress": self.mac,
+            "DriverOpts": None,
+            "GwPriority": self.gw_priority,
+            "NetworkID": self.network,
+            "EndpointID": self.id,
+            "Gateway": self.gateway,
+            "IPAddress": self.ip,
+            "IPPrefixLen": self.prefix,
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "DNSNames": None,
+        }
+
+
+def ports_document(
+    bindings: Mapping[str, Any], published: Iterable[Published]
+) -> dict[str, list[dict[str, str]] | None]:
+    """NetworkSettings.Ports: what is published, and null for what is only exposed."""
+    document: dict[str, list[dict[str, str]] | None] = dict.fromkeys(bindings)
+    for port in published:
+        key = f"{port.container_port}/{port.protocol}"
+        entry = {"HostIp": str(port.host_ip), "HostPort": str(port.host_port)}
+        document[key] = [*(document.get(key) or ()), entry]
+    return document
+
+
+def sandbox_settings(
+    *,
+    sandbox: str = "",
+    key: str = "",
+    ports: Mapping[str, Any] | None = None,
+    endpoints: Mapping[str, EndpointRecord] | None = None,
+) -> dict[str, Any]:
+    """The API's NetworkSettings; `endpoints` by network name."""
+    endpoints = endpoints or {}
+    default = endpoints.get("bridge")
+    return {
+        "Bridge": "",
+        "SandboxID": sandbox,
+        "SandboxKey": key,
+        "Ports": dict(ports or {}),
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": default.id if default else "",
+        "Gateway": default.gateway if default else "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": default.ip if default else "",
+        "IPPrefixLen": default.prefix if default else 0,
+        "IPv6Gateway": "",
+        "MacAddress": default.mac if default else "",
+        "Networks": {name: endpoint.settings() for name, endpoint in endpoints.items()},
+    }

@@ -1,0 +1,79 @@
+"""The networks a daemon knows: records by id, name and id prefix, and their address spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network
+
+from barque import errors
+from barque.daemon.database import Database
+from barque.daemon.network_records import NetworkRecord
+from barque.network.ipam import AddressSpace
+
+
+class Registry:
+    """All networks, in memory and in the table `networks`. Used from the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._records: dict[str, NetworkRecord] = {}
+        self._spaces: dict[str, AddressSpace] = {}
+        for (text,) in database.query("SELECT record FROM networks"):
+            self._remember(NetworkRecord.load(text))
+
+    def _remember(self, record: NetworkRecord) -> None:
+        self._records[record.id] = record
+        if record.subnet:
+            self._spaces[record.id] = record.space()
+
+    def __iter__(self) -> Iterator[NetworkRecord]:
+        return iter(sorted(self._records.values(), key=lambda record: record.created))
+
+    def named(self, name: str) -> NetworkRecord | None:
+        return next((r for r in self._records.values() if r.name == name), None)
+
+    def resolve(self, reference: str) -> NetworkRecord:
+        """By id, name or unambiguous id prefix, in this order. Raises NotFound, InvalidArgument."""
+        found = self._records.get(reference) or self.named(reference)
+        if found is not None:
+            return found
+        matches = [r for key, r in self._records.items() if reference and key.startswith(reference)]
+        if len(matches) > 1:
+            raise errors.InvalidArgument(
+                f"network {reference} is ambiguous ({len(matches)} matches found on ID prefix)"
+            )
+        if not matches:
+            raise errors.NotFound(f"network {reference} not found")
+        return matches[0]
+
+    def get(self, network_id: str) -> NetworkRecord | None:
+        return self._records.get(network_id)
+
+    def space(self, network_id: str) -> AddressSpace:
+        return self._spaces[network_id]
+
+    def put(self, record: NetworkRecord) -> None:
+        """Add or replace a record. Raises AlreadyExists when its name is another's."""
+        other = self.named(record.name)
+        if other is not None and other.id != record.id:
+            raise errors.AlreadyExists(f"network with name {record.name} already exists")
+        with self._database.transaction() as tx:
+            tx.execute(
+                "INSERT OR REPLACE INTO networks VALUES (?, ?, ?)",
+                (record.id, record.name, record.dump()),
+            )
+        self._remember(record)
+
+    def delete(self, record: NetworkRecord) -> None:
+        """Forget a network. Safe to run twice."""
+        with self._database.transaction() as tx:
+            tx.execute("DELETE FROM networks WHERE id = ?", (record.id,))
+        self._records.pop(record.id, None)
+        self._spaces.pop(record.id, None)
+
+    def subnets(self, besides: Sequence[str] = ()) -> list[IPv4Network]:
+        return [
+            IPv4Network(record.subnet)
+            for record in self._records.values()
+            if record.subnet and record.id not in besides
+        ]

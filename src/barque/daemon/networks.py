@@ -1,0 +1,353 @@
+"""The networks service: what containers, routes and the composition root call.
+
+start    bridge of the default network, warm namespaces; before anything else
+restore  sandboxes of live containers taken over, all others removed, rules loaded
+attach   a sandbox for a container that is about to start
+detach   gone; safe to call again
+close    at the daemon's end: containers that run keep what they have
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from barque import errors
+from barque.daemon.database import Database
+from barque.daemon.events import Events
+from barque.daemon.network_records import (
+    BRIDGE_OPTION,
+    MTU_OPTION,
+    NetworkRecord,
+    sandbox_settings,
+)
+from barque.daemon.network_registry import Registry
+from barque.daemon.sandboxes import Asked, Sandboxes, SandboxState, Worker
+from barque.network import files
+from barque.network.host import DefaultBridge, Host
+from barque.network.ipam import parse_address, parse_network
+from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
+from barque.network.ports import HostPorts, local_port_range, parse_bindings
+
+log = logging.getLogger(__name__)
+
+CONTAINER_MODE = "container:"
+ID_BYTES = 32
+HOST_RESOLV_CONF = Path("/etc/resolv.conf")
+SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
+HOST_HOSTS = Path("/etc/hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What a container gets. `netns` is None in the host's namespace."""
+
+    netns: str | None
+    settings: dict[str, Any]  # the API's NetworkSettings
+    hosts: str  # contents of /etc/hosts
+    resolv_conf: str  # contents of /etc/resolv.conf
+
+
+def now() -> str:
+    """RFC 3339 with nine digits, as the API has it."""
+    moment = datetime.now(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}000Z"
+
+
+class Networks:
+    def __init__(
+        self,
+        database: Database,
+        events: Events,
+        *,
+        owner: str,
+        netns: Path,
+        maker_argv: Sequence[str],
+        options: NetworkOptions | None = None,
+    ) -> None:
+        """`owner` is what tells this daemon's bridges and rules from others': its data root."""
+        self._database = database
+        self._events = events
+        self._options = options or NetworkOptions()
+        self._registry = Registry(database)
+        self._host = Host(owner, netns, maker_argv, self._options)
+        self._worker = Worker()
+        self._ports = HostPorts(local_port_range())
+        self._sandboxes = Sandboxes(database, self._registry, self._host, self._worker, self._ports)
+        self._loading: asyncio.Task[None] | None = None
+        self._bridge_name = ""
+
+    # -- the daemon's own life
+
+    async def start(self) -> None:
+        """Make the default bridge, begin to fill the pool, remove stale namespaces."""
+        rows = self._sandboxes.sandbox_ids()
+        for name, driver in (("host", "host"), ("none", "null")):
+            if self._registry.named(name) is None:
+                record = NetworkRecord(secrets.token_hex(ID_BYTES), name, driver, now())
+                self._registry.put(record)
+        default = await self._default_bridge(settled=bool(rows))
+        await self._worker(self._host.start, default, rows)
+        if default is not None:
+            record = self._put_default(default)
+            self._sandboxes.set_bridge(record.id, self._host.pool.bridge)
+
+    async def _default_bridge(self, *, settled: bool) -> DefaultBridge | None:
+        known = self._registry.named("bridge")
+        if self._options.bridge == NO_BRIDGE:
+            if known is not None:
+                self._registry.delete(known)
+            return None
+        before = DefaultBridge(known.bridge, known.interface) if known else None
+        taken = self._registry.subnets(besides=[known.id] if known else [])
+        return await self._worker(self._host.default_bridge, before, taken, settled=settled)
+
+    def _put_default(self, default: DefaultBridge) -> NetworkRecord:
+        """The record of the default network as the options and the machine make it today."""
+        options, known = self._options, self._registry.named("bridge")
+        subnet, mtu = default.interface.network, options.mtu
+        record = NetworkRecord(
+            id=known.id if known else secrets.token_hex(ID_BYTES),
+            name="bridge",
+            driver="bridge",
+            created=known.created if known else now(),
+            bridge=default.name,
+            subnet=str(subnet),
+            gateway=str(default.interface.ip),
+            ip_range=str(parse_network(options.fixed_cidr)) if options.fixed_cidr else "",
+            default_gateway=options.default_gateway,
+            subnet_chosen=True,
+            icc=options.icc,
+            masquerade=options.ip_masq,
+            mtu=mtu,
+            host_ip=options.default_host_ip,
+            options={
+                BRIDGE_OPTION + "default_bridge": "true",
+                BRIDGE_OPTION + "enable_icc": _word(options.icc),
+                BRIDGE_OPTION + "enable_ip_masquerade": _word(options.ip_masq),
+                BRIDGE_OPTION + "host_binding_ipv4": options.default_host_ip,
+                BRIDGE_OPTION + "name": default.name,
+                MTU_OPTION: str(mtu),
+            },
+        )
+        record.space()  # refuses what does not fit before it is stored
+        if record != known:
+            self._registry.put(record)
+        return record
+
+    async def restore(self, live: Iterable[str]) -> None:
+        """Take over the sandboxes of the `live` containers, remove all others, load the rules."""
+        alive = set(live)
+        states = self._sandboxes.take_over()
+        for state in states:
+            if state.container not in alive:
+                await self._sandboxes.dismantle(state.container)
+        kept = [state for state in states if state.container in alive]
+        for state in kept:
+            self._sandboxes.hold_ports(state)
+        self._loading = asyncio.create_task(self._load(kept))
+
+    async def _load(self, states: Sequence[SandboxState]) -> None:
+        for record in self._registry:
+            if record.bridge and record.name != "bridge":
+                index = await self._worker(
+                    self._host.wiring.ensure_bridge, record.bridge, record.interface, record.mtu
+                )
+                self._sandboxes.set_bridge(record.id, index)
+        for state in states:
+            await self._worker(self._sandboxes.repair, state)
+        published = [port for state in states for port in state.published]
+        segments = [record.segment for record in self._registry if record.bridge]
+        await self._worker(self._host.load, segments, published)
+
+    async def _ready(self) -> None:
+        """Until the rules are there; raises what kept them from loading."""
+        if self._loading is None:
+            raise errors.Unavailable("networks are not restored yet")
+        await asyncio.shield(self._loading)
+
+    async def close(self) -> None:
+        """Leave: the stock of namespaces goes, running containers keep theirs."""
+        if self._loading is not None:
+            await asyncio.gather(self._loading, return_exceptions=True)
+        bridge = self._registry.named("bridge")
+        await self._worker(
+            self._host.close,
+            bridge=bridge.bridge if bridge else "",
+            empty=not len(self._sandboxes)
+            and all(not r.bridge or r is bridge for r in self._registry),
+        )
+        self._ports.close()
+        self._worker.close()
+
+    # -- containers
+
+    async def attach(
+        self,
+        container_id: str,
+        *,
+        name: str,
+        hostname: str,
+        mode: str = "",
+        endpoints: Mapping[str, Mapping[str, Any] | None] | None = None,
+        ports: Mapping[str, Sequence[Mapping[str, str]] | None] | None = None,
+        dns: DnsOptions | None = None,
+    ) -> Sandbox:
+        """A sandbox for a container that is about to start; on failure nothing is left.
+
+        `mode` is HostConfig.NetworkMode, `endpoints` NetworkingConfig.EndpointsConfig, `ports`
+        HostConfig.PortBindings (with null for what is exposed only), ranges already expanded.
+        Raises NotFound, InvalidArgument, Conflict, Unsupported, ResourceExhausted, BarqueError.
+        """
+        dns = dns or DnsOptions()
+        if mode.startswith(CONTAINER_MODE):
+            return self._shared(mode.removeprefix(CONTAINER_MODE), dns)
+        asked = self.asked(mode, endpoints or {})
+        kind = asked[0].network.driver
+        extra = [files.extra_host(entry, self._host_gateway()) for entry in dns.extra_hosts]
+        state = SandboxState(
+            container=container_id,
+            name=name,
+            hostname=hostname,
+            domainname=dns.domainname,
+            mode={"host": "host", "null": "none"}.get(kind, asked[0].network.name),
+            bindings={} if kind in {"host", "null"} else dict(ports or {}),
+        )
+        requests = parse_bindings(state.bindings, self._default_host_ip(asked))
+        if kind == "bridge":
+            await self._ready()
+        await self._sandboxes.build(state, asked, requests)
+        for one in asked:
+            self._announce("connect", one.network, container_id)
+        return self._sandbox(state, dns, extra)
+
+    def asked(self, mode: str, endpoints: Mapping[str, Mapping[str, Any] | None]) -> list[Asked]:
+        """Which networks a container is to be in; refuses what is wrong or not there yet."""
+        main = self._registry.resolve(_plain_mode(mode))
+        named = {self._registry.resolve(_plain_mode(key)).id: s for key, s in endpoints.items()}
+        if main.driver in {"host", "null"} and set(named) - {main.id}:
+            raise errors.InvalidArgument(
+                f"container sharing network namespace with another container or {main.name} "
+                "cannot be connected to any other network"
+            )
+        records = [main, *(self._registry.resolve(key) for key in named if key != main.id)]
+        return [_asked(record, named.get(record.id) or {}) for record in records]
+
+    def _default_host_ip(self, asked: Sequence[Asked]) -> IPv4Address:
+        first = min(asked, key=lambda one: one.order).network
+        return parse_address(first.host_ip or self._options.default_host_ip)
+
+    def _host_gateway(self) -> str:
+        bridge = self._registry.named("bridge")
+        return self._options.host_gateway_ip or (bridge.gateway if bridge else "")
+
+    def _shared(self, other: str, dns: DnsOptions) -> Sandbox:
+        """The sandbox of container `other`, whose id is whole."""
+        state = self._sandboxes.get(other)
+        if state is None:
+            raise errors.Conflict(f"cannot join network of a non running container: {other}")
+        found = self._sandbox(state, dns, [])
+        return replace(found, settings=sandbox_settings())
+
+    def _sandbox(
+        self, state: SandboxState, dns: DnsOptions, extra: Sequence[tuple[str, str]]
+    ) -> Sandbox:
+        own = files.own_names(state.hostname, state.domainname)
+        names = [(endpoint.ip, own) for endpoint in state.endpoints if endpoint.ip]
+        host = _read(HOST_RESOLV_CONF)
+        if state.mode == "host":
+            hosts = files.hosts(names, extra, head=_read(HOST_HOSTS))
+            resolv_conf = host
+            if dns.servers or dns.search or dns.options:
+                resolv_conf = self._resolv_conf(host, dns)
+        else:
+            hosts = files.hosts(names, extra)
+            if not files.usable_servers(host):
+                host = _read(SYSTEMD_RESOLV_CONF) or host
+            resolv_conf = self._resolv_conf(host, dns)
+        netns = None if state.path is None else str(state.path)
+        return Sandbox(netns, self._sandboxes.settings(state), hosts, resolv_conf)
+
+    def _resolv_conf(self, host: str, dns: DnsOptions) -> str:
+        return files.resolv_conf(
+            host,
+            servers=dns.servers or self._options.dns,
+            search=dns.search or self._options.dns_search,
+            options=dns.options or self._options.dns_options,
+        )
+
+    async def detach(self, container_id: str) -> None:
+        """Remove a container's sandbox. Safe to call twice, and for one that never had any."""
+        state = self._sandboxes.get(container_id)
+        if state is None:
+            return
+        await self._sandboxes.dismantle(container_id)
+        for endpoint in state.endpoints:
+            record = self._registry.get(endpoint.network)
+            if record is not None:
+                self._announce("disconnect", record, container_id)
+
+    def settings(self, container_id: str) -> dict[str, Any]:
+        """The API's NetworkSettings of a container as they are now, empty ones if it has none."""
+        state = self._sandboxes.get(container_id)
+        return sandbox_settings() if state is None else self._sandboxes.settings(state)
+
+    def _announce(self, action: str, network: NetworkRecord, container_id: str) -> None:
+        attributes = {"container": container_id, "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, attributes)
+
+    # -- networks
+
+    def inspect(self, reference: str) -> dict[str, Any]:
+        """The API's Network with its containers. Raises NotFound."""
+        record = self._registry.resolve(reference)
+        members = {e.container: e.member() for e in self._sandboxes.members(record.id)}
+        return record.document(members)
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _plain_mode(mode: str) -> str:
+    return "bridge" if mode in {"", "default"} else mode
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _asked(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
+    """An EndpointSettings for `network`; what is not there yet is refused by its name."""
+    for key in ("Links", "Aliases", "DriverOpts"):
+        if settings.get(key):
+            raise errors.Unsupported(
+                f"{key} of the endpoint in network {network.name} is not supported yet"
+            )
+    ipam = settings.get("IPAMConfig") or {}
+    address = str(ipam.get("IPv4Address") or "")
+    if ipam.get("IPv6Address") or ipam.get("LinkLocalIPs"):
+        raise errors.Unsupported(
+            f"IPv6 and link-local addresses in {network.name} are not there yet"
+        )
+    if address and network.subnet_chosen:
+        raise errors.InvalidArgument(
+            "user specified IP address is supported "
+            + (
+                "on user defined networks only"
+                if network.is_builtin
+                else "only when connecting to networks with user configured subnets"
+            )
+        )
+    mac = str(settings.get("MacAddress") or "")
+    return Asked(network, address, mac, int(settings.get("GwPriority") or 0))

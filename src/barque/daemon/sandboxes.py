@@ -1,0 +1,359 @@
+"""Sandboxes: what each running container has of the network, from attach to detach.
+
+A row is written before the kernel is touched and deleted after it was cleaned, so whatever a crash
+leaves has a row, and `restore` finishes the removal. The kernel's part runs in one worker thread,
+in the order it was asked for; everything else on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from barque import errors
+from barque.daemon.database import Database
+from barque.daemon.network_records import (
+    EndpointRecord,
+    NetworkRecord,
+    ports_document,
+    sandbox_settings,
+)
+from barque.daemon.network_registry import Registry
+from barque.network.host import Host
+from barque.network.ipam import parse_address
+from barque.network.pool import Namespace, host_link_name
+from barque.network.ports import HostPort, HostPorts, PortRequest
+from barque.network.rules import Published
+from barque.network.wiring import Plug, format_mac, mac_of, parse_mac
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+ID_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A network a container is to be in, with the EndpointSettings that were asked for."""
+
+    network: NetworkRecord
+    address: str = ""
+    mac: str = ""
+    gw_priority: int = 0
+
+    @property
+    def order(self) -> tuple[bool, int, str]:
+        """The first in this order gets eth0, the default route and the published ports."""
+        return self.network.internal, -self.gw_priority, self.network.name
+
+
+@dataclass
+class SandboxState:
+    """One container's sandbox as it stands; fills up while it is built."""
+
+    container: str
+    name: str
+    hostname: str
+    domainname: str
+    mode: str
+    bindings: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    path: Path | None = None  # None in the host's namespace
+    endpoints: list[EndpointRecord] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
+
+    @property
+    def host_links(self) -> list[str]:
+        return [endpoint.host_link for endpoint in self.endpoints if endpoint.host_link]
+
+
+class Worker:
+    """One thread for the kernel's part: what is submitted runs in order."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
+
+    async def __call__(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: function(*arguments, **named))
+
+    def close(self) -> None:
+        self._executor.shutdown()
+
+
+class Sandboxes:
+    def __init__(
+        self, database: Database, registry: Registry, host: Host, worker: Worker, ports: HostPorts
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._host = host
+        self._worker = worker
+        self._ports = ports
+        self._states: dict[str, SandboxState] = {}
+        self._bridges: dict[str, int] = {}  # interface index of each network's bridge
+
+    def get(self, container: str) -> SandboxState | None:
+        return self._states.get(container)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def set_bridge(self, network: str, index: int) -> None:
+        self._bridges[network] = index
+
+    def forget_bridge(self, network: str) -> None:
+        self._bridges.pop(network, None)
+
+    def members(self, network: str) -> list[EndpointRecord]:
+        """The endpoints in a network."""
+        rows = self._database.query("SELECT record FROM endpoints WHERE network = ?", network)
+        return [EndpointRecord.load(text) for (text,) in rows]
+
+    def sandbox_ids(self) -> list[str]:
+        """The ids of all sandboxes that have rows."""
+        return [endpoint.sandbox for endpoint in self._rows() if endpoint.sandbox]
+
+    def _rows(self) -> list[EndpointRecord]:
+        rows = self._database.query("SELECT record FROM endpoints")
+        return [EndpointRecord.load(text) for (text,) in rows]
+
+    async def build(
+        self, state: SandboxState, asked: Sequence[Asked], requests: Sequence[PortRequest]
+    ) -> SandboxState:
+        """Make the sandbox whole, or nothing of it.
+
+        `state` has no endpoints yet; its mode tells which kind of namespace it gets.
+        """
+        if state.container in self._states:
+            raise errors.Conflict(f"container {state.container} is attached to networks already")
+        self._states[state.container] = state
+        try:
+            await self._assemble(state, asked, requests)
+        except BaseException:
+            await asyncio.shield(self.dismantle(state.container))
+            raise
+        return state
+
+    async def _assemble(
+        self, state: SandboxState, asked: Sequence[Asked], requests: Sequence[PortRequest]
+    ) -> None:
+        ordered = sorted(asked, key=lambda one: one.order)
+        if state.mode == "host":
+            state.endpoints = [self._plain_endpoint(state, one) for one in ordered]
+            self._write(state)
+            return
+        namespace = await self._namespace(wired=any(one.network.bridge for one in ordered))
+        try:
+            state.id, state.path = namespace.id, namespace.path
+            for number, one in enumerate(ordered):
+                state.endpoints.append(self._endpoint(state, one, number))
+            self._reserve(state, requests)
+            self._write(state)
+            plugs = self._plugs(state, asked)
+        except BaseException:
+            namespace.close()
+            raise
+        try:
+            await self._worker(self._host.build, namespace, plugs, state.published)
+        except OSError as error:
+            raise errors.Unavailable(f"network of container {state.container}: {error}") from error
+
+    async def _namespace(self, *, wired: bool) -> Namespace:
+        """A namespace from the stock, or made now."""
+        found = self._host.pool.warm() if wired else None
+        return await self._worker(self._host.pool.make, wired=wired) if found is None else found
+
+    def _plain_endpoint(self, state: SandboxState, asked: Asked) -> EndpointRecord:
+        """A place in a network without addresses: host, none."""
+        return EndpointRecord(
+            id=secrets.token_hex(ID_BYTES),
+            network=asked.network.id,
+            sandbox=state.id,
+            container=state.container,
+            name=state.name,
+            hostname=state.hostname,
+            domainname=state.domainname,
+            mode=state.mode,
+            bindings=state.bindings,
+        )
+
+    def _endpoint(self, state: SandboxState, asked: Asked, number: int) -> EndpointRecord:
+        """Choose and mark the address of a place in a network."""
+        plain = self._plain_endpoint(state, asked)
+        network = asked.network
+        if not network.bridge:
+            return plain
+        space = self._registry.space(network.id)
+        address = space.pick(parse_address(asked.address) if asked.address else None)
+        mac = parse_mac(asked.mac) if asked.mac else mac_of(address)
+        gateway = network.gateway_of_containers()
+        space.take(address)
+        return replace(
+            plain,
+            address=f"{address}/{space.subnet.prefixlen}",
+            gateway=str(gateway) if gateway else "",
+            mac=format_mac(mac),
+            host_link=host_link_name(state.id, number),
+            inner_link=f"eth{number}",
+            asked_address=asked.address,
+            asked_mac=asked.mac,
+            gw_priority=asked.gw_priority,
+        )
+
+    def _reserve(self, state: SandboxState, requests: Sequence[PortRequest]) -> None:
+        """Hold the host's ports. Raises BarqueError with Docker's words."""
+        exposed = [e for e in state.endpoints if e.gateway]
+        if not requests or not exposed:
+            return
+        endpoint = exposed[0]
+        for request in requests:
+            try:
+                held = self._ports.reserve(request)
+            except errors.BarqueError as error:
+                raise errors.BarqueError(
+                    "driver failed programming external connectivity on endpoint "
+                    f"{state.name} ({endpoint.id}): {error}"
+                ) from error
+            state.published.append(_published(held, endpoint.ip, request.container_port))
+
+    def _write(self, state: SandboxState) -> None:
+        with self._database.transaction(durable=False) as tx:
+            tx.executemany(
+                "INSERT INTO endpoints VALUES (?, ?, ?)",
+                [(e.container, e.network, e.dump()) for e in state.endpoints],
+            )
+            tx.executemany(
+                "INSERT INTO addresses VALUES (?, ?, ?)",
+                [(e.network, e.ip, e.container) for e in state.endpoints if e.ip],
+            )
+            tx.executemany(
+                "INSERT INTO ports VALUES (?, ?, ?, ?, ?)",
+                [
+                    (
+                        p.protocol,
+                        str(p.host_ip),
+                        p.host_port,
+                        state.container,
+                        f"{p.container_ip}:{p.container_port}",
+                    )
+                    for p in state.published
+                ],
+            )
+
+    def _plugs(self, state: SandboxState, asked: Sequence[Asked]) -> list[Plug]:
+        networks = {one.network.id: one.network for one in asked}
+        plugs: list[Plug] = []
+        for endpoint in state.endpoints:
+            network = networks[endpoint.network]
+            if network.bridge:
+                plugs.append(self._plug(endpoint, network, first=not plugs))
+        return plugs
+
+    def _plug(self, endpoint: EndpointRecord, network: NetworkRecord, *, first: bool) -> Plug:
+        return Plug(
+            bridge=self._bridges[network.id],
+            host_link=endpoint.host_link,
+            inner_link=endpoint.inner_link,
+            mac=parse_mac(endpoint.mac),
+            address=IPv4Interface(endpoint.address),
+            gateway=IPv4Address(endpoint.gateway) if endpoint.gateway and first else None,
+            mtu=network.mtu,
+            isolated=not network.icc,
+        )
+
+    async def dismantle(self, container: str) -> None:
+        """Remove a container's sandbox: kernel, rows, ports, addresses. Safe to run twice."""
+        state = self._states.get(container)
+        if state is None:
+            return
+        await self._worker(
+            self._host.tear_down, state.path, state.host_links, list(state.published)
+        )
+        self._forget(state)
+
+    def _forget(self, state: SandboxState) -> None:
+        with self._database.transaction(durable=False) as tx:
+            for table in ("endpoints", "addresses", "ports"):
+                tx.execute(f"DELETE FROM {table} WHERE container = ?", (state.container,))
+        for port in state.published:
+            self._ports.release(HostPort(port.protocol, port.host_ip, port.host_port))
+        for endpoint in state.endpoints:
+            if endpoint.ip and self._registry.get(endpoint.network) is not None:
+                self._registry.space(endpoint.network).release(IPv4Address(endpoint.ip))
+        self._states.pop(state.container, None)
+
+    def take_over(self) -> list[SandboxState]:
+        """All sandboxes that have rows, as they were; their addresses are marked, ports held."""
+        by_container: dict[str, list[EndpointRecord]] = {}
+        for endpoint in self._rows():
+            by_container.setdefault(endpoint.container, []).append(endpoint)
+        for container, endpoints in by_container.items():
+            self._states[container] = self._revived(container, endpoints)
+        return list(self._states.values())
+
+    def _revived(self, container: str, endpoints: list[EndpointRecord]) -> SandboxState:
+        first = endpoints[0]
+        rows = self._database.query(
+            "SELECT proto, host_ip, host_port, record FROM ports WHERE container = ?", container
+        )
+        state = SandboxState(
+            container=container,
+            name=first.name,
+            hostname=first.hostname,
+            domainname=first.domainname,
+            mode=first.mode,
+            bindings=first.bindings,
+            id=first.sandbox,
+            path=self._host.path_of(first.sandbox) if first.sandbox else None,
+            endpoints=sorted(endpoints, key=lambda e: e.inner_link),
+        )
+        for endpoint in endpoints:
+            if endpoint.ip and self._registry.get(endpoint.network) is not None:
+                self._registry.space(endpoint.network).take(IPv4Address(endpoint.ip))
+        for protocol, host_ip, host_port, target in rows:
+            held = HostPort(protocol, IPv4Address(host_ip), host_port)
+            ip, _, port = target.partition(":")
+            state.published.append(_published(held, ip, int(port)))
+        return state
+
+    def hold_ports(self, state: SandboxState) -> None:
+        """Hold the host ports of a sandbox that was taken over."""
+        for port in state.published:
+            held = HostPort(port.protocol, port.host_ip, port.host_port)
+            if not self._ports.adopt(held):
+                log.warning("host port %s of %s is held by another program", held, state.name)
+
+    def repair(self, state: SandboxState) -> None:
+        """Make a live sandbox's links ports of their bridges again. In the worker thread."""
+        for endpoint in state.endpoints:
+            bridge = self._bridges.get(endpoint.network)
+            if not endpoint.host_link or bridge is None:
+                continue
+            if not self._host.wiring.replug(endpoint.host_link, bridge):
+                log.warning("link %s of container %s is gone", endpoint.host_link, state.name)
+
+    def settings(self, state: SandboxState) -> dict[str, Any]:
+        """The API's NetworkSettings."""
+        named: dict[str, EndpointRecord] = {}
+        for endpoint in state.endpoints:
+            network = self._registry.get(endpoint.network)
+            named[network.name if network else endpoint.network] = endpoint
+        return sandbox_settings(
+            sandbox=state.id,
+            key=str(state.path) if state.path else "",
+            ports=ports_document(state.bindings, state.published),
+            endpoints=named,
+        )
+
+
+def _published(held: HostPort, ip: str, container_port: int) -> Published:
+    return Published(held.protocol, held.host_ip, held.port, IPv4Address(ip), container_port)

@@ -1,0 +1,171 @@
+"""This machine's share of a daemon's networks: bridges, rules, namespaces, in one place.
+
+Synchronous; a daemon calls it from one worker thread, so that steps happen in the order asked for.
+Only `pool` may be used from elsewhere too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+
+from barque import errors
+from barque.network import rules
+from barque.network.firewall import Firewall, run_nft
+from barque.network.ipam import choose_subnet
+from barque.network.options import DEFAULT_BRIDGE, NetworkOptions
+from barque.network.pool import Maker, Namespace, Pool, bound_name, sweep, unbind
+from barque.network.rules import Published, Segment
+from barque.network.wiring import Plug, Wiring, enable_forwarding
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultBridge:
+    """Where the default network is: its bridge and that bridge's own address."""
+
+    name: str
+    interface: IPv4Interface
+
+
+class Host:
+    """`owner` tells the daemon from others on the machine; in `netns` namespaces are bound."""
+
+    def __init__(
+        self, owner: str, netns: Path, maker_argv: Sequence[str], options: NetworkOptions
+    ) -> None:
+        self._options = options
+        self._netns = netns
+        self.wiring = Wiring(owner)
+        self.firewall = Firewall(rules.table_name(owner), enabled=options.firewall)
+        self.pool = Pool(netns, Maker(maker_argv), size=options.pool_size)
+
+    def path_of(self, sandbox: str) -> Path:
+        """Where the namespace of sandbox `sandbox` is bound."""
+        return self._netns / bound_name(sandbox)
+
+    def default_bridge(
+        self, before: DefaultBridge | None, taken: Iterable[IPv4Network], *, settled: bool
+    ) -> DefaultBridge:
+        """Which bridge and address the default network gets.
+
+        `before` is what it had, kept while it still fits and always when `settled` (containers of
+        ours live on it). Options win over it; an interface named by --bridge that is there keeps
+        its own address, as with dockerd. Otherwise the first pool that collides with nothing.
+        """
+        if before is not None and settled:
+            return before
+        name = self._options.bridge or self.wiring.free_bridge_name(
+            before.name if before else DEFAULT_BRIDGE
+        )
+        link = self.wiring.link(name)
+        if self._options.bip:
+            return DefaultBridge(name, _interface(self._options.bip))
+        if link is not None and not self.wiring.owns(link):
+            present = self.wiring.bridge_address(name)
+            if present is not None:
+                return DefaultBridge(name, present)
+        occupied = [*taken, *self.wiring.occupied(besides=link.index if link else 0)]
+        if before is not None and not any(before.interface.network.overlaps(o) for o in occupied):
+            return DefaultBridge(name, before.interface)
+        subnet = choose_subnet(self._options.pools, occupied)
+        return DefaultBridge(name, IPv4Interface(f"{subnet[1]}/{subnet.prefixlen}"))
+
+    def choose_subnet(self, taken: Iterable[IPv4Network]) -> IPv4Network:
+        """A free subnet for a new network."""
+        return choose_subnet(self._options.pools, [*taken, *self.wiring.occupied()])
+
+    def start(self, default: DefaultBridge | None, keep: Iterable[str]) -> None:
+        """Remove what a dead daemon left, but sandboxes `keep`; make the bridge, fill the pool."""
+        swept = sweep(self._netns, keep)
+        if swept:
+            log.info("removed %d stale network namespaces", swept)
+        if default is not None:
+            index = self.wiring.ensure_bridge(default.name, default.interface, self._options.mtu)
+            self.pool.bridge = index
+        self.pool.mtu = self._options.mtu
+        self.pool.start()
+
+    def load(self, segments: Sequence[Segment], published: Sequence[Published]) -> None:
+        """Load the rules, then let packets through."""
+        if not segments:
+            return
+        self.firewall.load(segments, published)
+        if self._options.ip_forward and enable_forwarding() and self._options.firewall:
+            self._guard()
+
+    def _guard(self) -> None:
+        if not self._options.ip_forward_no_drop:
+            run_nft(rules.router_guard())
+
+    def add_network(self, segment: Segment, interface: IPv4Interface, mtu: int) -> int:
+        """Make a network's bridge and rules. Undone whole when it fails."""
+        index = self.wiring.ensure_bridge(segment.bridge, interface, mtu)
+        try:
+            if not self.firewall.loaded:
+                self.load([segment], [])
+            else:
+                self.firewall.add_segment(segment)
+        except BaseException:
+            self.wiring.delete_bridge(segment.bridge)
+            raise
+        return index
+
+    def delete_network(self, bridge: str) -> None:
+        self.firewall.delete_segment(bridge)
+        self.wiring.delete_bridge(bridge)
+
+    def build(
+        self, namespace: Namespace, plugs: Sequence[Plug], published: Sequence[Published]
+    ) -> None:
+        """Give a sandbox its places and open its ports, then let go of the namespace's handles."""
+        try:
+            for plug in plugs:
+                self.wiring.plug(namespace, plug)
+            self.firewall.publish(published)
+        finally:
+            namespace.close()
+
+    def tear_down(
+        self, path: Path | None, host_links: Iterable[str], published: Sequence[Published]
+    ) -> None:
+        """Close the ports, cut the links, let the namespace go: all steps, safe to run twice."""
+        steps: list[Callable[[], object]] = [partial(self.firewall.withdraw, published)]
+        steps += [partial(self.wiring.unplug, link) for link in host_links]
+        if path is not None:
+            steps.append(partial(unbind, path))
+        failures: list[Exception] = []
+        for step in steps:
+            try:
+                step()
+            except Exception as error:
+                error.add_note(f"tearing down network sandbox {path}")
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("network teardown incomplete", failures)
+
+    def close(self, *, bridge: str = "", empty: bool = False) -> None:
+        """Empty the pool; when no sandbox is left, take rules and default bridge away too."""
+        self.pool.close()
+        if empty:
+            self.firewall.delete()
+            if bridge:
+                self.wiring.delete_bridge(bridge)
+        self.firewall.close()
+        self.wiring.close()
+
+
+def _interface(text: str) -> IPv4Interface:
+    """--bip: an address with its prefix."""
+    try:
+        interface = IPv4Interface(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid CIDR address: {text}") from None
+    if interface.ip == interface.network.network_address:
+        raise errors.InvalidArgument(f"bip {text} is a network, not the bridge's own address")
+    return interface
