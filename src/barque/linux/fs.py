@@ -52,6 +52,7 @@ _openat2 = system_call(
 )
 _statfs = prototype("statfs", ctypes.c_char_p, ctypes.POINTER(_StatFs))
 _fstatfs = prototype("fstatfs", ctypes.c_int, ctypes.POINTER(_StatFs))
+_syncfs = prototype("syncfs", ctypes.c_int)
 
 
 def openat2(directory: int, path: StrPath, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
@@ -160,6 +161,12 @@ def sync_directory(path: StrPath) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_filesystem(fd: int) -> None:
+    """syncfs(2): all that was written to the filesystem of `fd` is durable when this returns."""
+    if _syncfs(fd) < 0:
+        raise_errno("syncfs", fd)
 
 
 def remove_tree(path: StrPath) -> None:
