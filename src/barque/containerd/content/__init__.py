@@ -1,0 +1,1 @@
+"""Blobs by digest: immutable, verified, durable before they have a name."""

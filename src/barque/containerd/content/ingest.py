@@ -1,0 +1,120 @@
+"""A blob under way: a file that grows, and the digest of what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from barque.errors import DataLoss
+from barque.linux.fs import sync_directory, write_all
+
+CHUNK_BYTES = 1 << 20
+
+
+class Ingest:
+    """The bytes of one ref. Methods block on the disk: call them in a thread when they may be long.
+
+    `offset` bytes are written; `updated_ns` is when the last of them was.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        ref: str,
+        number: int,
+        total: int,
+        expected: str,
+        started_ns: int,
+        path: str,
+    ) -> None:
+        self.namespace = namespace
+        self.ref = ref
+        self.number = number
+        self.total = total
+        self.expected = expected
+        self.started_ns = started_ns
+        self._path = path
+        self._fd = -1
+        self._hash: Any = None
+        self._algorithm = expected.partition(":")[0] or "sha256"
+        self.offset, self.updated_ns = _size_and_time(path, started_ns)
+
+    def open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self._fd = os.open(self._path, flags, 0o644)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def needs_catching_up(self) -> bool:
+        """Whether bytes of an earlier writer must still be hashed, which takes time."""
+        return self._hash is None and self.offset > 0
+
+    def catch_up(self) -> None:
+        """Hash what an earlier writer left."""
+        if self._hash is not None:
+            return
+        self._hash = hashlib.new(self._algorithm, usedforsecurity=False)
+        at = 0
+        while at < self.offset:
+            chunk = os.pread(self._fd, min(CHUNK_BYTES, self.offset - at), at)
+            if not chunk:
+                raise DataLoss(f"ingest {self.ref} is shorter than it was")
+            self._hash.update(chunk)
+            at += len(chunk)
+
+    def write(self, data: bytes) -> None:
+        """Append. A write that fails in part is undone, so `offset` stays true."""
+        self.catch_up()
+        os.lseek(self._fd, self.offset, os.SEEK_SET)
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            os.ftruncate(self._fd, self.offset)
+            raise
+        self._hash.update(data)
+        self.offset += len(data)
+
+    def restart(self) -> None:
+        """Drop everything written."""
+        os.ftruncate(self._fd, 0)
+        self.offset = 0
+        self._hash = hashlib.new(self._algorithm, usedforsecurity=False)
+
+    def digest(self) -> str:
+        self.catch_up()
+        return f"{self._algorithm}:{self._hash.hexdigest()}"
+
+    def verify(self, size: int, expected: str) -> str:
+        """The digest. Raises DataLoss when size (0: any) or digest ("": any) is another."""
+        if size > 0 and size != self.offset:
+            raise DataLoss(
+                f"unexpected commit size {self.offset}, expected {size}: failed precondition"
+            )
+        digest = self.digest()
+        if expected and digest != expected:
+            raise DataLoss(
+                f"unexpected commit digest {digest}, expected {expected}: failed precondition"
+            )
+        return digest
+
+    def keep(self, target: str) -> None:
+        """Make the verified file the blob at `target`, durable when this returns."""
+        os.fchmod(self._fd, 0o444)
+        os.fsync(self._fd)
+        directory = target.rpartition("/")[0]
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        os.rename(self._path, target)
+        sync_directory(directory)
+
+
+def _size_and_time(path: str, otherwise_ns: int) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return 0, otherwise_ns
+    return found.st_size, found.st_mtime_ns

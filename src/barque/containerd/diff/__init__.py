@@ -1,0 +1,1 @@
+"""Layers: archives applied onto a directory, and made from two."""

@@ -1,0 +1,113 @@
+"""Every path of barque-containerd, joined here and nowhere else.
+
+    <root>                              survives a reboot
+      meta.db                           names, labels, references
+      content/blobs/sha256/<hex>        one file a blob, never changed
+      content/ingest/<number>           a blob under way
+      snapshots/<snapshotter>/<number>/ fs, work: one directory a snapshot; short, for mount options
+      snapshots/<snapshotter>.trash/    what is being deleted
+      uuid                              this server's name
+      lock                              held by the one server that uses this root
+    <state>                             gone after a reboot
+      containerd.sock                   gRPC; containerd.sock.ttrpc for the events of shims
+      zygote.sock                       the warm process that forks shims
+      io.containerd.runtime.v2.task/<namespace>/<id>/   the bundle of a task
+
+Names are validated before they come here (identifiers, digests, numbers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from barque.oci import digest as digests
+
+DEFAULT_ROOT = "/var/lib/barque/containerd"
+DEFAULT_STATE = "/run/barque/containerd"
+DEFAULT_CONFIG = "/etc/barque/containerd.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    root: Path
+    state: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "meta.db"
+
+    @property
+    def uuid(self) -> Path:
+        return self.root / "uuid"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def content(self) -> Path:
+        return self.root / "content"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    def snapshotter(self, name: str) -> Path:
+        return self.snapshots / name
+
+    @property
+    def socket(self) -> Path:
+        return self.state / "containerd.sock"
+
+    @property
+    def zygote(self) -> Path:
+        return self.state / "zygote.sock"
+
+    @property
+    def tasks(self) -> Path:
+        return self.state / "io.containerd.runtime.v2.task"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPaths:
+    """The files of the content store under `base`."""
+
+    base: Path
+
+    @property
+    def blobs(self) -> Path:
+        return self.base / "blobs"
+
+    @property
+    def ingests(self) -> Path:
+        return self.base / "ingest"
+
+    def blob(self, digest: str) -> str:
+        """Where the blob lies. Raises InvalidArgument for text that is not a digest."""
+        algorithm, digits = digests.parse(digest)
+        return f"{self.base}/blobs/{algorithm}/{digits}"
+
+    def ingest(self, number: int) -> str:
+        return f"{self.base}/ingest/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPaths:
+    """The directories of one snapshotter under `base`. Plain text: they go into mount options."""
+
+    base: str
+
+    @property
+    def trash(self) -> str:
+        return f"{self.base}.trash"
+
+    def directory(self, number: int) -> str:
+        return f"{self.base}/{number}"
+
+    def files(self, number: int) -> str:
+        """The snapshot's own files: overlay's upper directory."""
+        return f"{self.base}/{number}/fs"
+
+    def work(self, number: int) -> str:
+        return f"{self.base}/{number}/work"

@@ -1,0 +1,1 @@
+"""File systems in layers: `store` keeps keys and chains, a snapshotter keeps directories."""

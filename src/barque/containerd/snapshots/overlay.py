@@ -1,0 +1,79 @@
+"""The overlay snapshotter: one directory a snapshot, joined by overlayfs.
+
+    <number>/fs     the snapshot's own files, overlay's upper directory   (as the parent's, or 0755)
+    <number>/work   overlay's work directory, for an active one with parents (0711)
+
+Source: containerd, docs/snapshotters; the options and directory modes are containerd's. Removal
+renames the directory away, which is quick, and deletes it in the background.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from barque.containerd.paths import SnapshotPaths
+from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
+from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
+
+INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
+
+
+class Overlay:
+    name = "overlayfs"
+
+    def __init__(self, paths: SnapshotPaths, trash: Trash) -> None:
+        self._paths = paths
+        self._trash = trash
+        # With an index the same upper directory can not be mounted a second time.
+        self._options = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
+        os.makedirs(paths.base, mode=0o700, exist_ok=True)
+
+    def make(self, number: int, parents: Sequence[int], kind: int) -> None:
+        directory = self._paths.directory(number)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            self._trash.throw(directory)
+            os.mkdir(directory, 0o700)
+        if kind == VIEW and parents:
+            return
+        files = self._paths.files(number)
+        os.mkdir(files, 0o755)
+        if parents:
+            os.mkdir(self._paths.work(number), 0o711)
+            _copy_root(self._paths.files(parents[0]), files)
+
+    def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
+        access = "ro" if kind == VIEW else "rw"
+        if not parents:
+            return [Mount("bind", self._paths.files(number), (access, "rbind"))]
+        if kind == VIEW and len(parents) == 1:
+            return [Mount("bind", self._paths.files(parents[0]), (access, "rbind"))]
+        options = list(self._options)
+        if kind != VIEW:
+            options.append(f"workdir={self._paths.work(number)}")
+            options.append(f"upperdir={self._paths.files(number)}")
+        options.append("lowerdir=" + ":".join(self._paths.files(parent) for parent in parents))
+        return [Mount("overlay", "overlay", tuple(options))]
+
+    def seal(self, number: int) -> Usage:
+        return sync_and_measure(self._paths.files(number))
+
+    def usage(self, number: int) -> Usage:
+        return usage_of(self._paths.files(number))
+
+    def remove(self, number: int) -> None:
+        self._trash.throw(self._paths.directory(number))
+
+    def numbers(self) -> set[int]:
+        return numbers_in(self._paths.base)
+
+
+def _copy_root(source: str, target: str) -> None:
+    """The root of an overlay looks like its upper directory: give it the parent's looks."""
+    found = os.stat(source)
+    if found.st_uid or found.st_gid:
+        os.chown(target, found.st_uid, found.st_gid)
+    if found.st_mode & 0o7777 != 0o755:
+        os.chmod(target, found.st_mode & 0o7777)
