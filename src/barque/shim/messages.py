@@ -88,7 +88,7 @@ PAUSED: Final = 4
 PAUSING: Final = 5
 
 # --- containerd.task.v2.Task ---------------------------------------------------------------------
-TASK_SERVICE: Final = "containerd.task.v2.Task"
+TASK_SERVICES: Final = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 PACKAGE: Final = "containerd.task.v2."
 
 

@@ -1,0 +1,185 @@
+"""`start` and `delete`, as the binary itself and as the zygote does them."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the module without its enums
+import json
+import os
+import sys
+import time
+
+from barque.errors import BarqueError, Unsupported
+from barque.shim import paths, rootfs, shim, wire
+from barque.shim.loop import Loop, Pending
+from barque.shim.messages import ANY, DELETE_RESPONSE, RUNC_OPTIONS, timestamp
+from barque.shim.process import read_pid
+from barque.shim.runtime import Runtime, place_stdio
+from barque.shim.sockets import listen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Callable
+    from typing import Final
+
+    from barque.shim.main import Invocation
+
+    Entry = Callable[[list[str]], int] | None
+
+KILLED: Final = 128 + 9
+STDIN_BYTES_MAX: Final = 1 << 16
+JSON_SINCE_VERSION: Final = 2
+
+
+def start(invocation: Invocation) -> int:
+    """Start a shim in a process of its own and print where it listens."""
+    check_start_options()
+    socket_path, server = prepare(invocation)
+    pid = os.fork()
+    if pid == 0:
+        become_shim(invocation, socket_path, server, None)
+    write(paths.SHIM_PID, str(pid))
+    server.close()
+    sys.stdout.write(answer(socket_path))
+    sys.stdout.flush()
+    return 0
+
+
+def answer(socket_path: str) -> str:
+    """What `start` prints: the address, or bootstrap parameters where containerd knows them."""
+    address = f"unix://{socket_path}"
+    newest = os.environ.get("MAX_SHIM_VERSION", "")
+    if newest.isdigit() and int(newest) >= JSON_SINCE_VERSION:
+        return json.dumps({"version": 2, "address": address, "protocol": "ttrpc"})
+    return address
+
+
+def check_start_options() -> None:
+    """containerd gives `start` the task's options too; of them only the shim's cgroup is for it."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return
+    raw = sys.stdin.buffer.read(STDIN_BYTES_MAX)
+    if not raw:
+        return
+    given = wire.decode(ANY, raw)
+    if given["type_url"].endswith(RUNC_OPTIONS.name):
+        options = wire.decode(RUNC_OPTIONS, given["value"])
+        if options["shim_cgroup"]:
+            raise Unsupported("option shim_cgroup is not supported")
+
+
+def prepare(invocation: Invocation) -> tuple[str, _socket.socket]:
+    """Listen for containerd in the bundle that is the working directory; write `address`."""
+    _ = invocation.namespace, invocation.id  # refused here rather than by the shim
+    directory = paths.sockets(invocation.address)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = paths.socket(directory)
+    server = listen(path)
+    write(paths.ADDRESS, f"unix://{path}")
+    return path, server
+
+
+def become_shim(
+    invocation: Invocation, socket_path: str, server: _socket.socket, entry: Entry
+) -> None:
+    """In the shim's own process: leave the caller's session and streams, serve, never return."""
+    code = 1
+    try:
+        os.setsid()
+        place_stdio(None)
+        shim.serve(
+            shim.Config(
+                namespace=invocation.namespace,
+                identity=invocation.id,
+                address=invocation.address,
+                events_address=os.environ.get("TTRPC_ADDRESS", ""),
+                bundle=os.getcwd(),
+                debug="debug" in invocation.switches,
+            ),
+            socket_path,
+            server,
+            entry,
+        )
+        code = 0
+    except BaseException as error:
+        shim.Log(paths.LOG, invocation.values["id"]).warn(f"shim ends: {error!r}")
+    finally:
+        os._exit(code)
+
+
+def delete(invocation: Invocation, entry: Entry = None) -> int:
+    """Clean up after a dead shim: its container, its mounts, its socket. Twice is fine."""
+    sys.stdout.buffer.write(clean_up(invocation, entry))
+    sys.stdout.flush()
+    return 0
+
+
+def clean_up(invocation: Invocation, entry: Entry) -> bytes:
+    """The work of `delete`; an encoded DeleteResponse. The working directory is the bundle.
+
+    Raises BarqueError when the runtime cannot delete the container: then its mounts stay too.
+    """
+    bundle = os.getcwd()
+    problem = run_delete(bundle, invocation, entry)
+    if problem is not None and "does not exist" not in str(problem):
+        raise problem
+    rootfs.unmount(paths.bundle_file(bundle, paths.ROOTFS))
+    remove_socket(paths.bundle_file(bundle, paths.ADDRESS))
+    try:
+        pid = read_pid(paths.bundle_file(bundle, paths.INIT_PID))
+    except BarqueError:
+        pid = 0
+    values = {"pid": pid, "exit_status": KILLED, "exited_at": timestamp(time.time_ns())}
+    return wire.encode(DELETE_RESPONSE, values)
+
+
+def run_delete(bundle: str, invocation: Invocation, entry: Entry) -> BaseException | None:
+    """`delete --force` of the runtime the bundle's task was made with."""
+    options = {"root": "", "binary": "", "systemd_cgroup": False}
+    try:
+        with open(paths.bundle_file(bundle, paths.OPTIONS)) as file:
+            options.update(json.load(file))
+    except FileNotFoundError:
+        return None  # the shim died before it made anything
+    loop = Loop()
+    runtime = Runtime(
+        loop,
+        bundle,
+        str(options["root"]),
+        str(options["binary"]),
+        bool(options["systemd_cgroup"]),
+        entry,
+    )
+    done: list[Pending] = []
+
+    def ended(pending: Pending) -> None:
+        done.append(pending)
+        loop.stop()
+
+    loop.spawn(runtime.call("delete", "delete", "--force", invocation.id)).then(ended)
+    if not done:
+        loop.run()
+    loop.close()
+    return done[0].error
+
+
+def remove_socket(address_file: str) -> None:
+    try:
+        with open(address_file) as file:
+            path = file.read().strip().removeprefix("unix://")
+        if path.startswith("/"):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def write(path: str, text: str) -> None:
+    """Write a small file at once: readers see all of it or none."""
+    with open(f"{path}~", "w") as file:
+        file.write(text)
+    os.rename(f"{path}~", path)
+
+
+def reset_signals() -> None:
+    """In a process forked from the zygote: signals as a new process has them."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

@@ -1,0 +1,242 @@
+"""One container: bundle, root filesystem, runtime, first process and execs."""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import AlreadyExists, BarqueError, Conflict, InvalidArgument
+from barque.shim import paths, rootfs, wire
+from barque.shim.console import ConsoleSocket
+from barque.shim.messages import CREATED, RUNC_OPTIONS, STOPPED
+from barque.shim.process import Process, read_pid
+from barque.shim.runtime import Runtime
+from barque.shim.stdio import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from barque.shim.loop import Loop, Routine
+
+    Values = dict[str, Any]
+
+SIGKILL: Final = 9
+
+
+class Host:
+    """What a container needs from the shim around it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        address: str,
+        namespace: str,
+        version: str,
+        entry: Callable[[list[str]], int] | None,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.loop = loop
+        self.address = address
+        self.namespace = namespace
+        self.version = version
+        self.entry = entry
+        self.warn = warn
+
+
+class Container:
+    """Everything of it; which calls its state allows is decided by `Tasks` and `Process`."""
+
+    def __init__(self, host: Host, request: Values) -> None:
+        """From a CreateTaskRequest; nothing is done yet. Raises InvalidArgument for its options."""
+        self.id: str = request["id"]
+        self.bundle: str = request["bundle"]
+        self._host = host
+        self._options = parse_options(request["options"])
+        self.runtime = Runtime(
+            host.loop,
+            self.bundle,
+            paths.runtime_root(host.address, host.namespace, self._options["root"]),
+            self._options["binary_name"],
+            self._options["systemd_cgroup"],
+            host.entry,
+        )
+        self._rootfs = paths.bundle_file(self.bundle, paths.ROOTFS)
+        self.init = Process(self.id, "", request, self._stdio(request))
+        self.execs: dict[str, Process] = {}
+
+    def _stdio(self, request: Values) -> Stdio:
+        return Stdio(
+            self._host.loop,
+            request["terminal"],
+            request["stdin"],
+            request["stdout"],
+            request["stderr"],
+            self._host.warn,
+        )
+
+    # life
+
+    def create(self, request: Values) -> Routine:
+        """Mount the root filesystem and have the runtime make the container. All or nothing."""
+        init = self.init
+        try:
+            self.runtime.save()
+            os.makedirs(self.runtime.root, mode=0o700, exist_ok=True)
+            rootfs.mount_all(request["rootfs"], self._rootfs)
+            try:
+                flags = ["--bundle", self.bundle]
+                if self._options["no_pivot_root"]:
+                    flags.append("--no-pivot")
+                if self._options["no_new_keyring"]:
+                    flags.append("--no-new-keyring")
+                pid_file = paths.bundle_file(self.bundle, paths.INIT_PID)
+                yield from self._run(init, "create", ["create", *flags], pid_file, self.id)
+            except BaseException:
+                rootfs.unmount(self._rootfs)
+                raise
+        except BaseException:
+            init.stdio.close()
+            raise
+        return None
+
+    def start(self, target: Process) -> Routine:
+        if not target.exec_id:
+            yield from self.runtime.call("start", "start", self.id)
+            return None
+        process_file = paths.exec_process(self.bundle, target.exec_id)
+        pid_file = paths.exec_pid(self.bundle, target.exec_id)
+        argv = ["exec", "--process", process_file, "--detach"]
+        yield from self._run(target, "exec", argv, pid_file, self.id)
+        return None
+
+    def _run(
+        self, target: Process, what: str, argv: list[str], pid_file: str, identity: str
+    ) -> Routine:
+        """Call the runtime to make `target`'s process, with its streams or terminal."""
+        console = None
+        if target.stdio.terminal:
+            directory = paths.sockets(self._host.address)
+            console = ConsoleSocket(paths.socket(directory, ".pty"))
+            argv = [*argv, "--console-socket", console.path]
+        try:
+            yield from self.runtime.call(
+                what, *argv, "--pid-file", pid_file, identity, stdio=target.stdio.child
+            )
+            target.pid = read_pid(pid_file)
+            if console is not None:
+                target.stdio.set_console(console.take())
+        finally:
+            target.stdio.release_child()
+            if console is not None:
+                console.close()
+        return None
+
+    def delete(self) -> Routine:
+        """Have the runtime forget it, and unmount. Twice is fine."""
+        try:
+            yield from self.runtime.call("delete", "delete", self.id)
+        except BarqueError as error:
+            if "does not exist" not in str(error):
+                raise
+        rootfs.unmount(self._rootfs)
+        return None
+
+    def close(self) -> None:
+        """Let go of all streams."""
+        for target in (self.init, *self.execs.values()):
+            target.stdio.close()
+
+    def kill_rest(self) -> Routine:
+        """The first process is gone. Without a pid namespace of its own it leaves others behind."""
+        if not self._host_pids:
+            return None
+        yield from self.runtime.call("kill", "kill", "--all", self.id, str(SIGKILL))
+        return None
+
+    _host_pids = False
+
+    def oom_check(self) -> None:
+        """Nothing yet."""
+
+    # execs
+
+    def add_exec(self, request: Values) -> None:
+        exec_id = paths.check_id("exec id", request["exec_id"])
+        if exec_id in self.execs or exec_id == self.id:
+            raise AlreadyExists(f"id {exec_id}")
+        if self.init.status == STOPPED:
+            raise Conflict("cannot exec in a stopped state")
+        if self.init.status == CREATED:
+            raise Conflict("cannot exec in a created state")
+        spec = request["spec"]
+        if spec is None or not spec["value"]:
+            raise InvalidArgument(f"exec {exec_id} has no process spec")
+        target = Process(self.id, exec_id, request, self._stdio(request))
+        try:
+            write_private(paths.exec_process(self.bundle, exec_id), spec["value"])
+        except OSError as error:
+            target.stdio.close()
+            raise BarqueError(f"exec {exec_id}: {error}") from error
+        self.execs[exec_id] = target
+
+    def delete_exec(self, target: Process) -> None:
+        if target.pid and not target.ended.done:
+            raise Conflict("cannot delete a running process")
+        target.stdio.close()
+        for name in (
+            paths.exec_process(self.bundle, target.exec_id),
+            paths.exec_pid(self.bundle, target.exec_id),
+        ):
+            if os.path.exists(name):
+                os.unlink(name)
+        self.execs.pop(target.exec_id, None)
+
+    # all of it
+
+    def signal(self, signal: int, everyone: bool) -> Routine:
+        flags = ["--all"] if everyone else []
+        yield from self.runtime.call("kill", "kill", *flags, self.id, str(signal))
+        return None
+
+    def update(self, request: Values) -> Routine:
+        resources = request["resources"]
+        if resources is None:
+            raise InvalidArgument("update without resources")
+        name = paths.bundle_file(self.bundle, paths.RESOURCES)
+        write_private(name, resources["value"])
+        try:
+            yield from self.runtime.call("update", "update", "--resources", name, self.id)
+        finally:
+            os.unlink(name)
+        return None
+
+    def pids(self) -> list[int]:
+        return [self.init.pid]
+
+    def stats(self) -> Values | None:
+        raise BarqueError("no metrics yet")
+
+
+def parse_options(options: Values | None) -> Values:
+    """The task's runtime options. Raises InvalidArgument for a type that is not known."""
+    if options is None or not options["type_url"]:
+        return wire.decode(RUNC_OPTIONS, b"")
+    name = options["type_url"].rpartition("/")[2]
+    if name != "containerd.runc.v1.Options":
+        raise InvalidArgument(f"task options of type {name} are not supported")
+    return wire.decode(RUNC_OPTIONS, options["value"])
+
+
+def any_of(table: wire.Table, values: Values) -> Values:
+    """A `google.protobuf.Any`, named as containerd names types."""
+    return {"type_url": table.name, "value": wire.encode(table, values)}
+
+
+def write_private(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)

@@ -1,0 +1,130 @@
+"""One process that the shim is the parent of: a container's first process, or an exec.
+
+created --start--> running --exit--> stopped         (an exec is created by Exec, without a pid)
+   |                |    ^
+   `----exit---->   pause resume                      (the first process: its container is paused)
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from barque.errors import Conflict, InvalidArgument, NotFound
+from barque.shim.loop import Pending
+from barque.shim.messages import CREATED, PAUSED, RUNNING, STOPPED, timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from barque.shim.stdio import Stdio
+
+NAMES: Final = {CREATED: "created", RUNNING: "running", PAUSED: "paused", STOPPED: "stopped"}
+START: Final = "start"
+PAUSE: Final = "pause"
+RESUME: Final = "resume"
+EXIT: Final = "exit"
+NEXT: Final = {
+    (CREATED, START): RUNNING,
+    (CREATED, EXIT): STOPPED,
+    (RUNNING, PAUSE): PAUSED,
+    (RUNNING, EXIT): STOPPED,
+    (PAUSED, RESUME): RUNNING,
+    (PAUSED, EXIT): STOPPED,
+}
+SIGNAL_MAX: Final = 64
+PID_FILE_BYTES: Final = 32
+
+
+class Turn:
+    """First come, first served: one routine at a time between `take` and `give`."""
+
+    __slots__ = ("_taken", "_waiting")
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: list[Pending] = []
+
+    def take(self) -> Pending:
+        pending = Pending()
+        if self._taken:
+            self._waiting.append(pending)
+        else:
+            self._taken = True
+            pending.set()
+        return pending
+
+    def give(self) -> None:
+        if self._waiting:
+            self._waiting.pop(0).set()
+        else:
+            self._taken = False
+
+
+class Process:
+    """See the module. `ended` is done once the exit has been announced."""
+
+    def __init__(self, container: str, exec_id: str, io: dict[str, Any], stdio: Stdio) -> None:
+        self.container = container
+        self.exec_id = exec_id
+        self.io = {key: io[key] for key in ("stdin", "stdout", "stderr", "terminal")}
+        self.stdio = stdio
+        self.pid = 0
+        self.status = CREATED
+        self.exit_status = 0
+        self.exited_ns = 0
+        self.reaped = False
+        self.turn = Turn()
+        self.starting: Pending | None = None
+        self.ended = Pending()
+
+    def check(self, event: str) -> None:
+        """Raises Conflict when the state does not allow `event`."""
+        if (self.status, event) not in NEXT:
+            raise Conflict(f"cannot {event} a {NAMES[self.status]} process")
+
+    def advance(self, event: str) -> None:
+        self.check(event)
+        self.status = NEXT[self.status, event]
+
+    def note_exit(self, status: int) -> None:
+        """It has been reaped: from here on its pid means nothing."""
+        code = os.waitstatus_to_exitcode(status)
+        self.reaped = True
+        self.exit_status = code if code >= 0 else 128 - code
+        self.exited_ns = time.time_ns()
+
+    def check_signal(self, signal: int) -> None:
+        """Raises when it cannot be signalled."""
+        if not 0 < signal <= SIGNAL_MAX:
+            raise InvalidArgument(f"signal {signal} is out of range")
+        if self.reaped:
+            raise NotFound("process already finished")
+        if not self.pid:
+            raise Conflict("process not created")
+
+    def signal(self, signal: int) -> None:
+        """Send a signal. The pid is its own until it is reaped, and only the loop reaps."""
+        self.check_signal(signal)
+        try:
+            os.kill(self.pid, signal)
+        except ProcessLookupError as error:
+            raise NotFound("process already finished") from error
+
+    def exit_values(self) -> dict[str, Any]:
+        """Fields `exit_status` and `exited_at` of many messages."""
+        at = timestamp(self.exited_ns) if self.exited_ns else None
+        return {"exit_status": self.exit_status, "exited_at": at}
+
+
+def read_pid(path: str) -> int:
+    """The pid in a pid-file. Raises NotFound or InvalidArgument."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(PID_FILE_BYTES).strip()
+    except FileNotFoundError as error:
+        raise NotFound(f"the runtime wrote no pid-file {path}") from error
+    if not text.isdigit() or not 0 < int(text) < 1 << 31:
+        raise InvalidArgument(f"pid-file {path} has no pid: {text!r}")
+    return int(text)

@@ -1,0 +1,168 @@
+"""The mounts that make a container's root filesystem, as containerd's snapshotters name them.
+
+Source: containerd's mount package as its requests show it (api/types/mount.proto), mount(8) for the
+options. A snapshotter's mounts are trusted: they come from containerd, not from the image.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from barque.errors import BarqueError, Unsupported
+from barque.linux import mount as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+DATA_BYTES_MAX: Final = 4095  # the kernel copies one page, with its zero byte
+PROPAGATION: Final = {
+    "shared": m.MS_SHARED,
+    "slave": m.MS_SLAVE,
+    "private": m.MS_PRIVATE,
+    "unbindable": m.MS_UNBINDABLE,
+}
+SET: Final = {
+    "ro": m.MS_RDONLY,
+    "nosuid": m.MS_NOSUID,
+    "nodev": m.MS_NODEV,
+    "noexec": m.MS_NOEXEC,
+    "sync": m.MS_SYNCHRONOUS,
+    "remount": m.MS_REMOUNT,
+    "mand": m.MS_MANDLOCK,
+    "dirsync": m.MS_DIRSYNC,
+    "noatime": m.MS_NOATIME,
+    "nodiratime": m.MS_NODIRATIME,
+    "bind": m.MS_BIND,
+    "rbind": m.MS_BIND | m.MS_REC,
+    "relatime": m.MS_RELATIME,
+    "strictatime": m.MS_STRICTATIME,
+}
+CLEAR: Final = {
+    "rw": m.MS_RDONLY,
+    "suid": m.MS_NOSUID,
+    "dev": m.MS_NODEV,
+    "exec": m.MS_NOEXEC,
+    "async": m.MS_SYNCHRONOUS,
+    "nomand": m.MS_MANDLOCK,
+    "atime": m.MS_NOATIME,
+    "diratime": m.MS_NODIRATIME,
+    "norelatime": m.MS_RELATIME,
+    "nostrictatime": m.MS_STRICTATIME,
+}
+# What a bind mount takes only by a second call.
+BIND_SECOND: Final = m.MS_RDONLY | m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC | m.MS_NOATIME
+UNMOUNTS_MAX: Final = 64
+
+
+class Options:
+    """fstab-style options, sorted: flags of mount(2), propagation, and data for the filesystem."""
+
+    __slots__ = ("data", "flags", "propagation")
+
+    def __init__(self, options: list[str]) -> None:
+        self.flags = 0
+        self.propagation = 0
+        self.data: list[str] = []
+        for option in options:
+            recursive = m.MS_REC if option.startswith("r") else 0
+            name = option[1:] if recursive else option
+            if option in SET:
+                self.flags |= SET[option]
+            elif option in CLEAR:
+                self.flags &= ~CLEAR[option]
+            elif option in PROPAGATION:
+                self.propagation = PROPAGATION[option]
+            elif recursive and name in PROPAGATION:
+                self.propagation = PROPAGATION[name] | recursive
+            elif option == "loop":
+                raise Unsupported("mount option loop is not supported")
+            elif option != "defaults":
+                self.data.append(option)
+
+
+def mount(entry: dict[str, Any], target: str) -> None:
+    """Do one mount of a request on `target`. Raises BarqueError that names it."""
+    options = Options(entry["options"])
+    kind = entry["type"]
+    try:
+        if kind == "overlay":
+            _mount_overlay(entry["source"] or kind, target, options)
+        else:
+            data = ",".join(options.data)
+            m.mount(entry["source"], target, kind, options.flags, data or None)
+        if options.flags & m.MS_BIND and options.flags & BIND_SECOND:
+            m.mount(None, target, None, options.flags | m.MS_REMOUNT)
+        if options.propagation:
+            m.mount(None, target, None, options.propagation)
+    except (OSError, ValueError) as error:
+        raise BarqueError(
+            f"failed to mount rootfs component {kind} {entry['source']!r}: {error}"
+        ) from error
+
+
+def _mount_overlay(source: str, target: str, options: Options) -> None:
+    """Layers beyond what one page of options holds are named relative to their common directory."""
+    data = ",".join(options.data)
+    if len(data.encode()) <= DATA_BYTES_MAX:
+        m.mount(source, target, "overlay", options.flags, data)
+        return
+    base, short = shorten(options.data)
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(base)
+        m.mount(source, target, "overlay", options.flags, short)
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def shorten(options: list[str]) -> tuple[str, str]:
+    """The common directory of all lower layers, and the options with layers relative to it.
+
+    Raises BarqueError when they are still too long.
+    """
+    lower = next((o for o in options if o.startswith("lowerdir=")), "lowerdir=")
+    layers = lower.removeprefix("lowerdir=").split(":")
+    base = os.path.commonpath(layers) if all(layers) else "/"
+    if base in layers:
+        base = os.path.dirname(base)
+    relative = "lowerdir=" + ":".join([os.path.relpath(layer, base) for layer in layers])
+    data = ",".join([relative if option is lower else option for option in options])
+    if len(data.encode()) > DATA_BYTES_MAX:
+        raise BarqueError(f"overlay of {len(layers)} layers: options are too long for the kernel")
+    return base, data
+
+
+def mount_all(entries: list[dict[str, Any]], target: str) -> None:
+    """Do a request's mounts in order; after a failure none is left."""
+    if not entries:
+        return
+    os.makedirs(target, mode=0o711, exist_ok=True)
+    done = 0
+    try:
+        for entry in entries:
+            if entry["target"]:
+                place = f"{target}/{entry['target'].lstrip('/')}"
+                if os.path.realpath(place) != os.path.normpath(place):
+                    raise BarqueError(f"mount target {entry['target']!r} leads elsewhere")
+                mount(entry, place)
+            else:
+                mount(entry, target)
+            done += 1
+    except BaseException:
+        if done:
+            unmount(target)
+        raise
+
+
+def unmount(target: str) -> None:
+    """Take everything mounted at `target` away, lazily. Nothing mounted is fine."""
+    for _ in range(UNMOUNTS_MAX):
+        try:
+            m.umount2(target, m.MNT_DETACH | m.UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return
+            raise

@@ -1,0 +1,194 @@
+"""The OCI runtime as the shim sees it: argv, files, exit code. docs/boundaries.md section 2.
+
+    our own       fork, then `barque.runc.main.main(argv)` in the child: no exec, no import
+    a foreign one fork and exec of the binary that the task's options name
+
+A call is a routine: it ends when the runtime has exited. Its standard input, output and error are
+given, because create and exec hand them on to the container's process.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the module without its enums
+import json
+import os
+
+from barque.errors import BarqueError, NotFound
+from barque.linux.process import close_range
+from barque.program import command
+from barque.shim import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from barque.shim.loop import Loop, Routine
+
+LOG_TAIL_BYTES: Final = 1 << 16
+STDERR: Final = 2
+
+
+class Runtime:
+    """How the runtime is called for one container.
+
+    `binary`: the foreign runtime, or empty for ours. `entry`: `main` of our runtime when it is
+    loaded and this process runs from a sealed interpreter, else None: then ours is executed too.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        bundle: str,
+        root: str,
+        binary: str,
+        systemd_cgroup: bool,
+        entry: Callable[[list[str]], int] | None,
+    ) -> None:
+        self._loop = loop
+        self._bundle = bundle
+        self._calls = 0
+        self.root = root
+        self.binary = binary
+        self.systemd_cgroup = systemd_cgroup
+        self._entry = entry
+
+    def save(self) -> None:
+        """Write down what `delete` needs when this shim is dead."""
+        options = {
+            "root": self.root,
+            "binary": self.binary,
+            "systemd_cgroup": self.systemd_cgroup,
+        }
+        name = paths.bundle_file(self._bundle, paths.OPTIONS)
+        with open(f"{name}~", "w") as file:
+            file.write(json.dumps(options))
+        os.rename(f"{name}~", name)
+
+    def call(
+        self, what: str, *arguments: str, stdio: tuple[int, int, int] | None = None
+    ) -> Routine:
+        """Run the runtime to its end. `stdio`: descriptors for its 0, 1 and 2; none: /dev/null.
+
+        Raises BarqueError "OCI runtime WHAT failed: ..." with the runtime's own last error.
+        """
+        self._calls += 1
+        log = paths.runtime_log(self._bundle, self._calls)
+        try:
+            pid = self._fork(self._argv(log, arguments), stdio, log)
+            status = yield self._loop.exited(pid)
+            code = os.waitstatus_to_exitcode(status)
+            if code != 0:
+                raise self._error(what, code, log)
+        finally:
+            if os.path.exists(log):
+                os.unlink(log)
+        return None
+
+    def _argv(self, log: str, arguments: tuple[str, ...]) -> list[str]:
+        argv = ["--root", self.root, "--log", log, "--log-format", "json"]
+        if self.systemd_cgroup:
+            argv.append("--systemd-cgroup")
+        return [*argv, *arguments]
+
+    def _fork(self, argv: list[str], stdio: tuple[int, int, int] | None, log: str) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            code = self._child(argv, stdio, log)
+        except BaseException as error:
+            report(f"{type(error).__name__}: {error}", log)
+        finally:
+            os._exit(code)
+
+    def _child(self, argv: list[str], stdio: tuple[int, int, int] | None, log: str) -> int:
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        place_stdio(stdio)
+        close_range(3)
+        if self._entry is not None and not self.binary:
+            return self._entry(argv)
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+        program = [self.binary] if self.binary else command("barque-runc")
+        try:
+            os.execvp(program[0], [*program, *argv])
+        except OSError as error:
+            report(f'exec: "{program[0]}": {error.strerror}', log)
+        return 127
+
+    def _error(self, what: str, code: int, log: str) -> BarqueError:
+        text = last_error(log)
+        name = os.path.basename(self.binary) or "barque-runc"
+        how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        if not text:
+            text = f"{name} did not terminate successfully: {how}"
+        return BarqueError(f"OCI runtime {what} failed: {text}")
+
+
+def place_stdio(stdio: tuple[int, int, int] | None) -> None:
+    """In a forked child: make `stdio` its descriptors 0, 1 and 2, inheritable."""
+    if stdio is None:
+        null = os.open("/dev/null", os.O_RDWR)
+        stdio = (null, null, null)
+    # First out of the way of each other, then to their places.
+    high = [os.dup(fd) if fd < 3 else fd for fd in stdio]
+    for place, fd in enumerate(high):
+        os.dup2(fd, place)
+
+
+def report(text: str, log: str) -> None:
+    """Add an error line to the runtime's log, as a runtime would."""
+    line = json.dumps({"level": "error", "msg": text}) + "\n"
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.write(fd, line.encode())
+    os.close(fd)
+
+
+def last_error(log: str) -> str:
+    """The message of the last error in a runtime's JSON log; empty when there is none."""
+    try:
+        with open(log, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            lines = file.read(LOG_TAIL_BYTES).splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry: Any = json.loads(line)
+            if entry.get("level") in ("error", "fatal", "panic"):
+                return str(entry["msg"]).strip()
+        except (ValueError, AttributeError, KeyError):
+            continue
+    return ""
+
+
+def kill_error(error: BarqueError) -> BarqueError:
+    """A failed `kill` of a runtime, in containerd's kinds and words."""
+    text = str(error)
+    if (
+        "os: process already finished" in text
+        or "container not running" in text
+        or "no such process" in text.lower()
+    ):
+        return NotFound("process already finished")
+    if "does not exist" in text:
+        return NotFound("no such container")
+    return error
+
+
+def load_entry() -> Callable[[list[str]], int] | None:
+    """`main` of our runtime, loaded for calls in forked children; None: not from this process."""
+    from barque.linux import memfd
+
+    if not memfd.is_sealed():
+        return None
+    try:
+        from barque.runc import main
+    except ImportError:
+        return None
+    entry: Callable[[list[str]], int] = main.main
+    return entry

@@ -1,0 +1,327 @@
+"""The Task service: containerd's calls, carried out on the containers of this shim.
+
+Source: containerd's api/runtime/task/v2/shim.proto; the order and the wording of events and errors
+are those of containerd's shim for runc, which clients match on.
+"""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import AlreadyExists, BarqueError, Conflict, NotFound, Unsupported
+from barque.shim import container as containers
+from barque.shim import messages, paths, process, runtime
+from barque.shim.container import Container
+from barque.shim.loop import Loop, Pending
+from barque.shim.process import Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from barque.shim.events import Publisher
+    from barque.shim.loop import Routine
+    from barque.shim.server import Method
+
+    Values = dict[str, Any]
+
+
+class Tasks:
+    """The containers of one shim."""
+
+    def __init__(
+        self, loop: Loop, publisher: Publisher, host: containers.Host, shutdown: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._publisher = publisher
+        self._host = host
+        self._shutdown = shutdown
+        self._containers: dict[str, Container] = {}
+        self._calls = 0
+
+    def methods(self) -> dict[tuple[str, str], Method]:
+        """The service's table for `barque.shim.server`, under its two names."""
+        by_name = {
+            "State": self.state,
+            "Create": self.create,
+            "Start": self.start,
+            "Delete": self.delete,
+            "Pids": self.pids,
+            "Pause": self.pause,
+            "Resume": self.resume,
+            "Checkpoint": self.checkpoint,
+            "Kill": self.kill,
+            "Exec": self.exec,
+            "ResizePty": self.resize_pty,
+            "CloseIO": self.close_io,
+            "Update": self.update,
+            "Wait": self.wait,
+            "Stats": self.stats,
+            "Connect": self.connect,
+            "Shutdown": self.shutdown,
+        }
+        return {
+            (service, name): (*messages.METHODS[name], method)
+            for service in messages.TASK_SERVICES
+            for name, method in by_name.items()
+        }
+
+    # finding
+
+    def _container(self, request: Values) -> Container:
+        found = self._containers.get(request["id"])
+        if found is None:
+            raise NotFound("container not created")
+        return found
+
+    def _process(self, request: Values) -> Process:
+        container = self._container(request)
+        if not request["exec_id"]:
+            return container.init
+        found = container.execs.get(request["exec_id"])
+        if found is None:
+            raise NotFound(f"process does not exist {request['exec_id']}")
+        return found
+
+    # a container's life
+
+    def create(self, request: Values) -> Routine:
+        identity = paths.check_id("container id", request["id"])
+        if identity in self._containers:
+            raise AlreadyExists(f"container {identity} already exists")
+        if request["checkpoint"] or request["parent_checkpoint"]:
+            raise Unsupported("restoring a task from a checkpoint is not supported")
+        container = Container(self._host, request)
+        self._containers[identity] = container
+        self._calls += 1
+        try:
+            yield from container.create(request)
+        except BaseException:
+            del self._containers[identity]
+            raise
+        finally:
+            self._call_ended()
+        init = container.init
+        self._publisher.publish(
+            "/tasks/create",
+            {
+                "container_id": identity,
+                "bundle": request["bundle"],
+                "rootfs": request["rootfs"],
+                "io": init.io,
+                "pid": init.pid,
+            },
+        )
+        self._watch(container, init)
+        return {"pid": init.pid}
+
+    def start(self, request: Values) -> Routine:
+        container = self._container(request)
+        target = self._process(request)
+        yield target.turn.take()
+        self._calls += 1
+        try:
+            target.check(process.START)
+            target.starting = Pending()
+            yield from container.start(target)
+            target.advance(process.START)
+            self._announce_start(target)
+        finally:
+            if target.starting is not None:
+                starting, target.starting = target.starting, None
+                starting.set()
+            if target.exec_id and target.pid:
+                self._watch(container, target)
+            self._call_ended()
+            target.turn.give()
+        return {"pid": target.pid}
+
+    def _announce_start(self, target: Process) -> None:
+        values: Values = {"container_id": target.container, "pid": target.pid}
+        if target.exec_id:
+            values["exec_id"] = target.exec_id
+            self._publisher.publish("/tasks/exec-started", values)
+        else:
+            self._publisher.publish("/tasks/start", values)
+
+    def _call_ended(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._loop.forget_unclaimed()
+
+    def _watch(self, container: Container, target: Process) -> None:
+        """Follow a process whose pid is known to its end."""
+
+        def exited(status: int) -> None:
+            target.note_exit(status)
+            self._loop.spawn(self._finish(container, target))
+
+        self._loop.on_exit(target.pid, exited)
+
+    def _finish(self, container: Container, target: Process) -> Routine:
+        """After `start` has been announced: the last of the output, then the exit."""
+        if target.starting is not None:
+            yield target.starting
+        if not target.exec_id:
+            try:
+                yield from container.kill_rest()
+            except BarqueError as error:
+                self._host.warn(f"processes of {container.id} may be left: {error}")
+        yield target.stdio.drain()
+        target.advance(process.EXIT)
+        container.oom_check()
+        self._publisher.publish(
+            "/tasks/exit",
+            {
+                "container_id": target.container,
+                "id": target.exec_id or target.container,
+                "pid": target.pid,
+                **target.exit_values(),
+            },
+        )
+        target.ended.set()
+        return None
+
+    def delete(self, request: Values) -> Routine:
+        container = self._container(request)
+        target = self._process(request)
+        yield target.turn.take()
+        try:
+            if target.exec_id:
+                container.delete_exec(target)
+            else:
+                yield from self._delete_container(container)
+        finally:
+            target.turn.give()
+        return {"pid": target.pid, **target.exit_values()}
+
+    def _delete_container(self, container: Container) -> Routine:
+        init = container.init
+        if init.status not in (messages.STOPPED, messages.CREATED):
+            raise Conflict(f"cannot delete a {process.NAMES[init.status]} process")
+        yield from container.delete()
+        if init.pid and not init.ended.done:
+            yield init.ended
+        container.close()
+        self._containers.pop(container.id, None)
+        self._publisher.publish(
+            "/tasks/delete",
+            {"container_id": container.id, "pid": init.pid, **init.exit_values()},
+        )
+        return None
+
+    # what runs in it
+
+    def exec(self, request: Values) -> Values:
+        container = self._container(request)
+        container.add_exec(request)
+        self._publisher.publish(
+            "/tasks/exec-added", {"container_id": container.id, "exec_id": request["exec_id"]}
+        )
+        return {}
+
+    def kill(self, request: Values) -> Routine:
+        container = self._container(request)
+        target = self._process(request)
+        signal = request["signal"]
+        target.check_signal(signal)
+        if target.exec_id or (not container.runtime.binary and not request["all"]):
+            target.signal(signal)
+            return {}
+        try:
+            yield from container.signal(signal, request["all"])
+        except BarqueError as error:
+            raise runtime.kill_error(error) from error
+        return {}
+
+    def pause(self, request: Values) -> Routine:
+        return (yield from self._freeze(request, process.PAUSE, "/tasks/paused"))
+
+    def resume(self, request: Values) -> Routine:
+        return (yield from self._freeze(request, process.RESUME, "/tasks/resumed"))
+
+    def _freeze(self, request: Values, verb: str, topic: str) -> Routine:
+        container = self._container(request)
+        init = container.init
+        yield init.turn.take()
+        try:
+            init.check(verb)
+            yield from container.runtime.call(verb, verb, container.id)
+            if not init.reaped:
+                init.advance(verb)
+        finally:
+            init.turn.give()
+        self._publisher.publish(topic, {"container_id": container.id})
+        return {}
+
+    def checkpoint(self, request: Values) -> Values:
+        self._container(request)
+        raise Unsupported("checkpointing a task is not supported")
+
+    def update(self, request: Values) -> Routine:
+        container = self._container(request)
+        yield container.init.turn.take()
+        try:
+            yield from container.update(request)
+        finally:
+            container.init.turn.give()
+        return {}
+
+    def resize_pty(self, request: Values) -> Values:
+        target = self._process(request)
+        target.stdio.resize(request["width"], request["height"])
+        return {}
+
+    def close_io(self, request: Values) -> Values:
+        target = self._process(request)
+        if request["stdin"]:
+            target.stdio.close_stdin()
+        return {}
+
+    # looking
+
+    def state(self, request: Values) -> Values:
+        container = self._container(request)
+        target = self._process(request)
+        return {
+            "id": container.id,
+            "bundle": container.bundle,
+            "pid": target.pid,
+            "status": target.status,
+            **target.io,
+            **target.exit_values(),
+            "exec_id": target.exec_id,
+        }
+
+    def wait(self, request: Values) -> Routine:
+        target = self._process(request)
+        if not target.ended.done:
+            yield target.ended
+        return target.exit_values()
+
+    def pids(self, request: Values) -> Values:
+        container = self._container(request)
+        by_pid = {target.pid: exec_id for exec_id, target in container.execs.items()}
+        entries: list[Values] = []
+        for pid in container.pids():
+            entry: Values = {"pid": pid}
+            if pid in by_pid:
+                details = {"exec_id": by_pid[pid]}
+                entry["info"] = containers.any_of(messages.PROCESS_DETAILS, details)
+            entries.append(entry)
+        return {"processes": entries}
+
+    def stats(self, request: Values) -> Values:
+        return {"stats": self._container(request).stats()}
+
+    def connect(self, request: Values) -> Values:
+        found = self._containers.get(request["id"])
+        pid = found.init.pid if found is not None else 0
+        return {"shim_pid": os.getpid(), "task_pid": pid, "version": self._host.version}
+
+    def shutdown(self, request: Values) -> Values:
+        """Ends the shim, when it has no container."""
+        if not self._containers:
+            self._loop.after(0, self._shutdown)  # once this is answered
+        return {}

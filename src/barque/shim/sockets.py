@@ -1,0 +1,223 @@
+"""Unix sockets: listening at mode 0600, accepting trusted peers, buffered writing."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+
+from barque.shim.loop import ERROR, HANG_UP, READ, WRITE, Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+BACKLOG: Final = 64
+READ_BYTES: Final = 1 << 16
+NOBODY_LEFT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+CREDENTIALS: Final = struct.Struct("iII")  # pid, uid, gid
+
+
+def listen(path: str, kind: int = _socket.SOCK_STREAM) -> _socket.socket:
+    """A non-blocking listening socket at `path`, mode 0600, which must not exist.
+
+    It is bound under another name first, so that nobody sees it before it listens.
+    """
+    server = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_NONBLOCK)
+    hidden = f"{path}~"
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "socket exists already", path)
+        server.bind(hidden)
+        os.chmod(hidden, 0o600)
+        server.listen(BACKLOG)
+        os.rename(hidden, path)
+    except BaseException:
+        server.close()
+        if os.path.lexists(hidden):
+            os.unlink(hidden)
+        raise
+    return server
+
+
+def trusted(fd: int) -> bool:
+    """Whether the peer of a connected unix socket is root or the user of this process."""
+    peer = _socket.socket(fileno=fd)
+    try:
+        raw = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, CREDENTIALS.size)
+    finally:
+        peer.detach()
+    uid: int = CREDENTIALS.unpack(raw)[1]
+    return uid in (0, os.geteuid())
+
+
+class Listener:
+    """Accepts on a listening socket; untrusted peers are closed at once.
+
+    Out of descriptors it lets waiting connections go, one by one, with a descriptor that is kept
+    for this: a ready listener that nobody accepts from would spin the loop.
+    """
+
+    def __init__(self, loop: Loop, server: _socket.socket, accepted: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._server = server
+        self._accepted = accepted
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        loop.watch(server.fileno(), READ, self._ready)
+
+    def _ready(self, events: int) -> None:
+        try:
+            fd, _ = self._server._accept()  # type: ignore[attr-defined]
+        except (BlockingIOError, ConnectionError, InterruptedError):
+            return
+        except OSError as error:
+            if error.errno not in NOBODY_LEFT:
+                raise
+            self._shed()
+            return
+        if not trusted(fd):
+            os.close(fd)
+            return
+        os.set_blocking(fd, False)
+        self._accepted(fd)
+
+    def _shed(self) -> None:
+        if self._spare < 0:
+            return
+        os.close(self._spare)
+        self._spare = -1
+        try:
+            os.close(self._server._accept()[0])  # type: ignore[attr-defined]
+        except OSError:
+            pass
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._loop.unwatch(self._server.fileno())
+        self._server.close()
+        if self._spare >= 0:
+            os.close(self._spare)
+
+
+class Stream:
+    """A connected socket: bytes come to `received` (b"" at the peer's end of file), bytes to send
+    are queued. `closed` is called once, when the connection has ended or is broken."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        fd: int,
+        received: Callable[[bytes], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self.fd = fd
+        self._loop = loop
+        self._received = received
+        self._closed = closed
+        self._out = bytearray()
+        self._reading = True
+        self._paused = False
+        self._parked = False
+        self._finishing = False
+        self.drained: Callable[[], None] | None = None
+        loop.watch(fd, READ, self._ready)
+
+    @property
+    def queued(self) -> int:
+        """Bytes not yet taken by the kernel."""
+        return len(self._out)
+
+    def send(self, data: bytes) -> None:
+        if self.fd < 0:
+            return
+        if not self._out:
+            try:
+                sent = os.write(self.fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._out += data
+        self._interest()
+
+    def pause_reading(self, paused: bool) -> None:
+        """Bytes wait in the socket while paused, also those of a peer that has gone since."""
+        if self._paused != paused and self.fd >= 0:
+            self._paused = paused
+            if self._parked:
+                self._parked = False
+                self._loop.watch(self.fd, 0, self._ready)
+            self._interest()
+
+    def finish(self) -> None:
+        """Close once everything queued is sent."""
+        self._finishing = True
+        if not self._out:
+            self.close()
+
+    def close(self) -> None:
+        if self.fd < 0:
+            return
+        self._loop.unwatch(self.fd)
+        os.close(self.fd)
+        self.fd = -1
+        self._out.clear()
+        self._closed()
+
+    def _interest(self) -> None:
+        if not self._parked:
+            reading = self._reading and not self._paused
+            self._loop.change(self.fd, READ * reading | WRITE * bool(self._out))
+
+    def _ready(self, events: int) -> None:
+        if events & (WRITE | ERROR | HANG_UP) and self._out:
+            self._flush()
+        if self.fd >= 0 and events & (READ | HANG_UP | ERROR):
+            if not self._reading:
+                if events & (HANG_UP | ERROR):
+                    self.close()  # gone in both directions
+            elif not self._paused:
+                self._read()
+            elif events & (HANG_UP | ERROR):
+                self._parked = True  # it would be reported for ever
+                self._loop.unwatch(self.fd)
+
+    def _flush(self) -> None:
+        try:
+            sent = os.write(self.fd, self._out)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        del self._out[:sent]
+        if self._out:
+            return
+        if self._finishing:
+            self.close()
+            return
+        self._interest()
+        if self.drained is not None:
+            self.drained()
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self.fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self._reading = False
+            self._interest()
+        self._received(data)

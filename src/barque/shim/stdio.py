@@ -1,0 +1,287 @@
+"""Standard streams of one process: from it to log, clients, fifos, files; from those to it.
+
+    without terminal:  process --pipe--> Source --> log, clients, fifo     (two of them)
+                       clients, fifo --> Writer --pipe--> process
+    with terminal:     process <--pty--> master; a duplicate of it is the Writer
+
+A slow client or fifo holds the sources back, and so the process. A log never does.
+"""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import BarqueError, Conflict, InvalidArgument, Unsupported
+from barque.linux import tty
+from barque.shim import uri
+from barque.shim.attach import Attachments
+from barque.shim.logs import STDERR, STDOUT, JsonFile, LogFile
+from barque.shim.loop import Loop, Pending
+from barque.shim.streams import FileWriter, Source, Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+HOLD_BYTES: Final = 1 << 17
+WINDOW_MAX: Final = 0xFFFF
+TERMINAL_GRACE_S: Final = 0.2
+
+
+class Stdio:
+    """Made before the runtime is called, with `child` the descriptors for it; closed at Delete."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        terminal: bool,
+        stdin: str,
+        stdout: str,
+        stderr: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Raises InvalidArgument or Unsupported for addresses, BarqueError when one cannot be
+        opened; nothing is left open then."""
+        self.terminal = terminal
+        self._loop = loop
+        self._warn = warn
+        self._sources: dict[int, Source] = {}
+        self._sinks: dict[int, list[Writer | FileWriter]] = {STDOUT: [], STDERR: []}
+        self._log: JsonFile | None = None
+        self._attachments: Attachments | None = None
+        self._input: Writer | None = None
+        self._input_wanted = False
+        self._input_once = False
+        self._input_fifo: Source | None = None
+        self._early_input = b""
+        self._console = -1
+        self._child: list[int] = []
+        self._ends_input = False
+        try:
+            self._open(uri.parse(stdin), uri.parse(stdout), uri.parse(stderr))
+            self.child = self._pipes()
+        except OSError as error:
+            self.close()
+            raise BarqueError(f"stdio cannot be opened: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    # opening
+
+    def _open(self, stdin: uri.Address, stdout: uri.Address, stderr: uri.Address) -> None:
+        if stdout.kind == uri.BARQUE:
+            if stdin.kind != uri.NULL or stderr.kind != uri.NULL:
+                raise InvalidArgument("barque:// takes all streams: stdin and stderr must be empty")
+            self._open_own(stdout.path, uri.BarqueOptions(stdout.options))
+            return
+        if stdin.kind not in (uri.NULL, uri.FIFO):
+            raise InvalidArgument(f"stdin cannot be a {stdin.kind}:// address")
+        self._input_wanted = stdin.kind == uri.FIFO
+        if stdout.kind == uri.FILE and stderr.kind == uri.NULL:
+            stderr = stdout
+        self._open_sink(STDOUT, stdout)
+        if not self.terminal:
+            self._open_sink(STDERR, stderr)
+        if stdin.kind == uri.FIFO:
+            fd = os.open(stdin.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._input_fifo = Source(self._loop, fd, self._from_fifo)
+            self._input_fifo.ended.then(lambda _: self._fifo_ended())
+
+    def _open_own(self, path: str, options: uri.BarqueOptions) -> None:
+        self._input_wanted = options.stdin
+        self._input_once = options.stdin_once and not self.terminal
+        if options.log == "json-file":
+            file = LogFile(options.log_path, options.max_size, options.max_files, self._warn)
+            self._log = JsonFile(file, options.attributes)
+        stdin = self if options.stdin else None
+        self._attachments = Attachments(self._loop, path, self.terminal, stdin, self._balance)
+
+    def _open_sink(self, stream: int, address: uri.Address) -> None:
+        if address.kind == uri.FIFO:
+            # Also for reading: it opens at once, and a reader that comes and goes breaks nothing.
+            fd = os.open(address.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._sinks[stream].append(Writer(self._loop, fd, self._balance))
+        elif address.kind == uri.FILE:
+            os.makedirs(os.path.dirname(address.path), mode=0o711, exist_ok=True)
+            self._sinks[stream].append(FileWriter(address.path))
+        elif address.kind != uri.NULL:
+            raise Unsupported(f"{address.kind}:// is not supported for this stream")
+
+    def _pipes(self) -> tuple[int, int, int] | None:
+        if self.terminal:
+            return None
+        fds = [self._input_pipe()]
+        for stream in (STDOUT, STDERR):
+            if self._discards(stream):
+                fds.append(self._null(os.O_WRONLY))
+                continue
+            read, write = os.pipe2(os.O_CLOEXEC)
+            self._child.append(write)
+            self._add_source(stream, read)
+            fds.append(write)
+        return fds[0], fds[1], fds[2]
+
+    def _input_pipe(self) -> int:
+        if not self._input_wanted:
+            return self._null(os.O_RDONLY)
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self._child.append(read)
+        self._set_input(write)
+        return read
+
+    def _null(self, flags: int) -> int:
+        fd = os.open("/dev/null", flags | os.O_CLOEXEC)
+        self._child.append(fd)
+        return fd
+
+    def _discards(self, stream: int) -> bool:
+        return self._attachments is None and not self._sinks[stream]
+
+    def _add_source(self, stream: int, fd: int) -> None:
+        source = Source(self._loop, fd, lambda data: self._output(stream, data))
+        self._sources[stream] = source
+        source.ended.then(lambda _: self._source_ended(stream))
+
+    def _set_input(self, fd: int) -> None:
+        self._input = Writer(self._loop, fd, self._input_caught_up)
+        if self._early_input:
+            self._input.write(self._early_input)
+            self._early_input = b""
+        if self._ends_input:
+            self.close_stdin()
+
+    def release_child(self) -> None:
+        """The runtime has its copies: close ours of the process's ends."""
+        for fd in self._child:
+            os.close(fd)
+        self._child = []
+
+    def set_console(self, master: int) -> None:
+        """The runtime has made the terminal; `master` is ours from here on."""
+        self._console = os.dup(master)
+        self._add_source(STDOUT, master)
+        if self._input_wanted:
+            self._set_input(os.dup(master))
+
+    # output
+
+    def _output(self, stream: int, data: bytes) -> None:
+        if self._log is not None:
+            self._log.write(stream, data)
+        if self._attachments is not None:
+            self._attachments.send(stream, data)
+        for sink in self._sinks[stream]:
+            sink.write(data)
+        self._balance()
+
+    def _balance(self) -> None:
+        """Hold the process back while someone who may do so is behind."""
+        held = self._attachments is not None and self._attachments.holds_back()
+        for stream, source in self._sources.items():
+            behind = any(sink.queued >= HOLD_BYTES for sink in self._sinks[stream])
+            source.hold(held or behind)
+
+    def _source_ended(self, stream: int) -> None:
+        """The last byte is read: a reader of the fifo sees its end now, not at Delete."""
+        if self._log is not None:
+            self._log.end(stream)
+        while self._sinks[stream]:
+            self._sinks[stream].pop().close()
+
+    # input
+
+    def write(self, data: bytes) -> bool:
+        """Bytes of a client for the process. False: hold them back."""
+        if self._input is None:
+            if self._input_wanted and not self._ends_input:
+                self._early_input += data
+            return len(self._early_input) < HOLD_BYTES
+        return self._input.write(data)
+
+    def client_ended(self) -> None:
+        """A client that may write has ended its side."""
+        if self._input_once:
+            self.close_stdin()
+
+    def _from_fifo(self, data: bytes) -> None:
+        if not self.write(data) and self._input_fifo is not None:
+            self._input_fifo.hold(True)
+
+    def _fifo_ended(self) -> None:
+        self._input_fifo = None
+        if not self.terminal:
+            self.close_stdin()
+
+    def _input_caught_up(self) -> None:
+        if self._input_fifo is not None:
+            self._input_fifo.hold(False)
+        if self._attachments is not None:
+            self._attachments.hold_input(False)
+
+    def close_stdin(self) -> None:
+        """The process reads the end of file after what is queued."""
+        self._ends_input = True
+        if self._input is not None and not self.terminal:
+            self._input.close()
+
+    # terminal
+
+    def resize(self, width: int, height: int) -> None:
+        if self._console < 0:
+            raise Conflict("process has no terminal")
+        if width > WINDOW_MAX or height > WINDOW_MAX:
+            raise InvalidArgument(f"window size {width}x{height} is out of range")
+        tty.set_window_size(self._console, height, width)
+
+    # the end
+
+    def drain(self) -> Pending:
+        """The process has exited: done when all it wrote is in the log and on its way to clients.
+
+        A terminal's output reaches its master some time after the write; its end is waited for,
+        but not for ever: another process may have kept the terminal.
+        """
+        done = Pending()
+        source = self._sources.get(STDOUT)
+        if not self.terminal or source is None or source.ended.done:
+            self._drained(done)
+            return done
+        source.hold(False)
+        source.ended.then(lambda _: self._drained(done))
+        self._loop.after(TERMINAL_GRACE_S, lambda: self._drained(done))
+        return done
+
+    def _drained(self, done: Pending) -> None:
+        if done.done:
+            return
+        for stream, source in tuple(self._sources.items()):
+            source.drain()
+            if self._log is not None and not source.ended.done:
+                self._log.end(stream)
+        if self._attachments is not None:
+            self._attachments.end()
+        done.set()
+
+    def close(self) -> None:
+        """Let go of everything. Clients and fifos still get what is queued for them."""
+        self.release_child()
+        if self._input_fifo is not None:
+            self._input_fifo.close()
+        for source in self._sources.values():
+            source.close()
+        if self._input is not None:
+            self._input.abandon()
+        if self._attachments is not None:
+            self._attachments.close()
+            self._attachments = None
+        for sinks in self._sinks.values():
+            while sinks:
+                sinks.pop().close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        if self._console >= 0:
+            os.close(self._console)
+            self._console = -1
