@@ -1,0 +1,68 @@
+"""The supervisor half of the server: zygote, shims, and the services over them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from barque import program
+from barque.containerd.event_service import EventService
+from barque.containerd.events import Exchange
+from barque.containerd.grpc import Service
+from barque.containerd.paths import Paths
+from barque.containerd.shims.launch import Launcher
+from barque.containerd.shims.supervisor import Shims
+from barque.containerd.shims.zygote import Zygote
+from barque.containerd.tasks import Containers, Tasks
+from barque.containerd.ttrpc import Server
+from barque.errors import BarqueError
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def supervision(
+    paths: Paths, address: str, exchange: Exchange, containers: Containers, *, debug: bool
+) -> AsyncIterator[list[Service]]:
+    """The Tasks and Events services of the server at `address`.
+
+    Zygote and the shims of an earlier run are looked after in the background: calls about tasks
+    wait for them, others do not. Leaving disturbs no shim.
+    """
+    zygote = Zygote(str(paths.zygote), program.command("containerd-shim-barque-v2", "zygote"))
+    shims = Shims(paths.tasks, Launcher(zygote, address, publish_binary(), debug), exchange)
+    events = EventService(exchange)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(zygote.close)
+        stack.push_async_callback(shims.close)
+        server = Server(events.ttrpc_methods())
+        await server.listen(f"{address}.ttrpc")
+        stack.push_async_callback(server.close)
+        background = asyncio.create_task(_prepare(zygote, shims))
+        stack.push_async_callback(_end, background)
+        yield [Tasks(shims, containers).service(), events.service()]
+
+
+async def _prepare(zygote: Zygote, shims: Shims) -> None:
+    """Find the shims first: their events wait."""
+    warm = asyncio.create_task(zygote.start())
+    await shims.load()
+    try:
+        await warm
+    except BarqueError as error:
+        log.error("no zygote, shims will start slower: %s", error)
+
+
+async def _end(background: asyncio.Task[None]) -> None:
+    background.cancel()
+    with suppress(asyncio.CancelledError):
+        await background
+
+
+def publish_binary() -> str:
+    """Our own program's path, where one is installed: a fallback of foreign shims for events."""
+    return os.path.join(os.path.dirname(sys.executable), "barque-containerd")
