@@ -58,8 +58,6 @@ class Channel:
             http2_connection_window_size=WINDOW_BYTES, http2_stream_window_size=WINDOW_BYTES
         )
         self._connection = _Connection(path=self.address, config=configuration)
-        # Go's server refuses the authority that a path would make.
-        self._connection._authority = "localhost"
 
     def with_lease(self, lease: str) -> Channel:
         """The same connection; what its calls make is held by `lease`."""
@@ -77,6 +75,8 @@ class Channel:
             async with call as stream:
                 await stream.send_message(request, end=True)
                 answer = await stream.recv_message()
+        except errors.BarqueError:
+            raise
         except Exception as error:
             raise self._translate(error) from error
         if answer is None:
@@ -123,6 +123,8 @@ class Channel:
         try:
             async with call as stream:
                 yield Duplex(stream, self)
+        except errors.BarqueError:
+            raise
         except Exception as error:
             raise self._translate(error) from error
 

@@ -1,0 +1,49 @@
+"""The diff service: layers applied onto snapshots, and made from two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from barque.containerd.client import descriptors, mounts
+from barque.containerd.client.channel import Channel
+from barque.containerd.client.descriptors import Descriptor
+from barque.containerd.client.mounts import Mount
+from barque.containerd.proto import diff_pb2 as api
+
+SERVICE = "containerd.services.diff.v1.Diff"
+
+
+class Diff:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def apply(self, layer: Descriptor, onto: Sequence[Mount]) -> Descriptor:
+        """Unpack a layer of the content store; what it is uncompressed (its digest: the diff id).
+
+        Raises NotFound for the content, InvalidArgument or DataLoss for a bad layer.
+        """
+        request = api.ApplyRequest(
+            diff=descriptors.to_message(layer), mounts=[mounts.to_message(mount) for mount in onto]
+        )
+        answer = await self._channel.unary(SERVICE, "Apply", request, api.ApplyResponse)
+        return descriptors.from_message(answer.applied)
+
+    async def make(
+        self,
+        lower: Sequence[Mount],
+        upper: Sequence[Mount],
+        *,
+        media_type: str,
+        ref: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> Descriptor:
+        """Store what makes `upper` from `lower` as a layer of the content store."""
+        request = api.DiffRequest(
+            left=[mounts.to_message(mount) for mount in lower],
+            right=[mounts.to_message(mount) for mount in upper],
+            media_type=media_type,
+            ref=ref,
+            labels=labels,
+        )
+        answer = await self._channel.unary(SERVICE, "Diff", request, api.DiffResponse)
+        return descriptors.from_message(answer.diff)

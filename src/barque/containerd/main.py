@@ -1,0 +1,210 @@
+"""barque-containerd: the composition root, and containerd's command line.
+
+Reading `serve` shows all there is: stores over one database, services over stores, one socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from barque.containerd.collector import Collector
+from barque.containerd.config import (
+    Command,
+    Config,
+    default_document,
+    load,
+    parse_arguments,
+)
+from barque.containerd.containers import Containers
+from barque.containerd.content.service import Content
+from barque.containerd.content.store import ContentStore
+from barque.containerd.diff.service import Diff
+from barque.containerd.events import Exchange
+from barque.containerd.grpc import Server, Service
+from barque.containerd.images import Images
+from barque.containerd.leases import Leases
+from barque.containerd.metadata import Metadata
+from barque.containerd.namespaces import Namespaces
+from barque.containerd.paths import ContentPaths, Paths, SnapshotPaths
+from barque.containerd.references import CONTENT, SNAPSHOTS, References
+from barque.containerd.snapshots.disk import Trash
+from barque.containerd.snapshots.overlay import Overlay
+from barque.containerd.snapshots.service import Snapshots
+from barque.containerd.snapshots.store import AllSnapshots, SnapshotStore
+from barque.containerd.version import (
+    API_VERSION,
+    REVISION,
+    Introspection,
+    Plugin,
+    Version,
+    server_id,
+)
+from barque.errors import BarqueError, Conflict
+
+log = logging.getLogger("barque.containerd")
+
+LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50, "panic": 50}
+USAGE = """usage: barque-containerd [--config FILE] [--root DIR] [--state DIR] [--address SOCKET]
+                         [--log-level LEVEL] [config default | config dump]
+"""
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        command = parse_arguments(arguments)
+        return run(command)
+    except (BarqueError, OSError) as error:
+        sys.stderr.write(f"barque-containerd: {error}\n")
+        return 1
+
+
+def run(command: Command) -> int:
+    match command.name, command.arguments:
+        case "version", ():
+            sys.stdout.write(f"containerd barque v{API_VERSION} {REVISION}\n")
+        case "help", ():
+            sys.stdout.write(USAGE)
+        case "config", ("default",):
+            sys.stdout.write(default_document())
+        case "config", ("dump",):
+            config = load(command.options)
+            sys.stdout.write(
+                f'version = 2\nroot = "{config.root}"\nstate = "{config.state}"\n\n[grpc]\n'
+                f'  address = "{config.socket}"\n\n[debug]\n  level = "{config.log_level}"\n'
+            )
+        case "", ():
+            asyncio.run(serve(load(command.options)))
+        case name, rest:
+            sys.stderr.write(f"unknown command {' '.join((name, *rest))}\n{USAGE}")
+            return 1
+    return 0
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    log_to_stderr(config.log_level)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with running(config):
+        # What was made at start stays: the collector of the language need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("serving on %s", config.socket)
+        await stopped.wait()
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[None]:
+    """A whole server, from lock to socket; when this is entered, it answers."""
+    paths = Paths(config.root, config.state)
+    for directory in (paths.root, paths.state):
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    lock = take_lock(paths)
+    metadata = Metadata(paths.database)
+    trash = Trash(SnapshotPaths(str(paths.snapshotter(Overlay.name))).trash)
+    try:
+        exchange = Exchange()
+        references = References(metadata)
+        content = ContentStore(metadata, references, ContentPaths(paths.content))
+        snapshots = {
+            store.name: store
+            for store in (
+                SnapshotStore(
+                    metadata,
+                    references,
+                    Overlay(SnapshotPaths(str(paths.snapshotter(Overlay.name))), trash),
+                ),
+            )
+        }
+        sweep_files(content, snapshots)
+        collector = Collector(
+            metadata,
+            references,
+            {CONTENT: content, SNAPSHOTS: AllSnapshots(snapshots)},
+            time.time,
+        )
+        services: list[Service] = [
+            Version().service(),
+            Introspection(plugins(paths, snapshots), server_id(paths.uuid)).service(),
+            Namespaces(metadata, exchange).service(),
+            Content(content, metadata, references, exchange).service(),
+            Images(metadata, references, exchange, collector).service(),
+            Snapshots(snapshots, metadata, references, exchange, collector).service(),
+            Containers(metadata, references, exchange, collector).service(),
+            Leases(metadata, references, collector).service(),
+            Diff(content).service(),
+        ]
+        server = Server(services)
+        await server.start(config.socket)
+        sweeping = asyncio.create_task(collector.keep_sweeping())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            await server.stop()
+            with suppress(FileNotFoundError):
+                os.unlink(config.socket)
+    finally:
+        metadata.checkpoint()
+        metadata.close()
+        trash.close()
+        os.close(lock)
+
+
+def take_lock(paths: Paths) -> int:
+    """One server a root. Raises Conflict; the lock lasts as long as the descriptor."""
+    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise Conflict(f"{paths.root} is in use by another server") from None
+    return fd
+
+
+def sweep_files(content: ContentStore, snapshots: dict[str, SnapshotStore]) -> None:
+    """What a crash left on disk and no row knows."""
+    removed = content.sweep_files() + sum(store.sweep_files() for store in snapshots.values())
+    if removed:
+        log.info("removed %d leftovers of an earlier run", removed)
+
+
+def plugins(paths: Paths, snapshots: dict[str, SnapshotStore]) -> list[Plugin]:
+    """This server's parts in containerd's words: clients look for snapshotters among them."""
+    services = ("containers", "content", "diff", "events", "images", "introspection", "leases")
+    return [
+        Plugin("io.containerd.content.v1", "content", {"root": str(paths.content)}),
+        *(
+            Plugin("io.containerd.snapshotter.v1", name, {"root": str(paths.snapshotter(name))})
+            for name in snapshots
+        ),
+        Plugin("io.containerd.metadata.v1", "bolt", {"policy": "shared"}),
+        Plugin("io.containerd.differ.v1", "walking"),
+        Plugin("io.containerd.gc.v1", "scheduler"),
+        Plugin("io.containerd.runtime.v2", "task"),
+        *(
+            Plugin("io.containerd.grpc.v1", name)
+            for name in (*services, "namespaces", "snapshots", "tasks", "version")
+        ),
+    ]
+
+
+def log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=LEVELS[level],
+        format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" module=%(name)s',
+    )
+    logging.getLogger("grpclib").setLevel(logging.ERROR)
