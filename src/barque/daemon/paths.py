@@ -53,6 +53,10 @@ class Paths:
         return self.run / "daemon.lock"
 
     @property
+    def root_lock(self) -> Path:
+        return self.root / "daemon.lock"
+
+    @property
     def tmp(self) -> Path:
         return self.root / "tmp"
 

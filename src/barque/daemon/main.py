@@ -1,0 +1,91 @@
+"""barqued's command line: read the options, take the roots, start containerd, serve.
+
+containerd is started before the daemon's own modules are loaded, so that both start at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from barque import errors
+from barque.daemon.config import VERSION_LINE, Config, VersionAsked, load
+from barque.daemon.paths import Paths
+from barque.daemon.supervisor import Supervisor
+
+LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        config = load(arguments)
+    except VersionAsked:
+        sys.stdout.write(f"{VERSION_LINE}\n")
+        return 0
+    except errors.InvalidArgument as error:
+        sys.stderr.write(f"barqued: {error}\n")
+        return 1
+    if config.validate:
+        sys.stderr.write("configuration OK\n")
+        return 0
+    try:
+        with ExitStack() as stack:
+            return run(config, stack)
+    except (errors.BarqueError, OSError) as error:
+        sys.stderr.write(f"barqued: failed to start daemon: {error}\n")
+        return 1
+
+
+def run(config: Config, stack: ExitStack) -> int:
+    """Serve until told to end. Raises what kept the daemon from starting."""
+    if os.geteuid() != 0:
+        raise errors.Forbidden("barqued needs to be started as root")
+    os.umask(0o022)
+    _log_to_stderr(config)
+    paths = Paths(Path(config.data_root), Path(config.exec_root))
+    paths.make()
+    take_lock(stack, paths.root_lock, config.data_root)
+    take_lock(stack, paths.lock, config.exec_root)
+    write_pid(stack, config.pid_path)
+    supervisor = None
+    if not config.containerd:
+        supervisor = Supervisor(paths, "debug" if config.debug else config.log_level)
+        supervisor.start()
+    from barque.daemon import serve  # loading it takes as long as containerd takes to start
+
+    return serve.run(config, paths, supervisor)
+
+
+def take_lock(stack: ExitStack, path: Path, what: str) -> None:
+    """One daemon a root. Raises Conflict; held until the stack is closed, or we die."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise errors.Conflict(f"{what} is in use by another barqued") from None
+
+
+def write_pid(stack: ExitStack, path: Path) -> None:
+    """The pid file; one that a living process wrote is an error, as with dockerd."""
+    with suppress(OSError, ValueError):
+        other = int(path.read_text())
+        if other != os.getpid() and "barqued" in Path(f"/proc/{other}/cmdline").read_text():
+            raise errors.Conflict(f"process with PID {other} is still running: see {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(os.getpid()))
+    stack.callback(path.unlink, missing_ok=True)
+
+
+def _log_to_stderr(config: Config) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=LEVELS["debug" if config.debug else config.log_level],
+        format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" module=%(name)s',
+    )
+    for chatty in ("grpclib", "asyncio", "hpack"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
