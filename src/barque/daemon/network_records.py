@@ -40,6 +40,9 @@ class NetworkRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def dump(self) -> str:
         return json.dumps(asdict(self))
 

@@ -192,31 +192,42 @@ class Networks:
     async def attach(
         self,
         container_id: str,
-        *,
         name: str,
         hostname: str,
         mode: str = "",
         endpoints: Mapping[str, Mapping[str, Any] | None] | None = None,
         ports: Mapping[str, Sequence[Mapping[str, str]] | None] | None = None,
-        dns: DnsOptions | None = None,
+        *,
+        dns: Sequence[str] = (),
+        dns_search: Sequence[str] = (),
+        dns_options: Sequence[str] = (),
+        extra_hosts: Sequence[str] = (),
+        domainname: str = "",
     ) -> Sandbox:
         """A sandbox for a container that is about to start; on failure nothing is left.
 
-        `mode` is HostConfig.NetworkMode, `endpoints` NetworkingConfig.EndpointsConfig, `ports`
-        HostConfig.PortBindings (with null for what is exposed only), ranges already expanded.
+        `mode` is HostConfig.NetworkMode; `endpoints` NetworkingConfig.EndpointsConfig, which
+        decides when it names any network; `ports` HostConfig.PortBindings (null for what is
+        exposed only).
         Raises NotFound, InvalidArgument, Conflict, Unsupported, ResourceExhausted, BarqueError.
         """
-        dns = dns or DnsOptions()
+        own = DnsOptions(
+            tuple(files.check_server(server) for server in dns),
+            tuple(files.check_word(word, "dns search domain") for word in dns_search),
+            tuple(files.check_word(word, "dns option") for word in dns_options),
+            tuple(extra_hosts),
+            domainname,
+        )
         if mode.startswith(CONTAINER_MODE):
-            return self._shared(mode.removeprefix(CONTAINER_MODE), dns)
+            return self._shared(mode.removeprefix(CONTAINER_MODE), own)
         asked = self.asked(mode, endpoints or {})
         kind = asked[0].network.driver
-        extra = [files.extra_host(entry, self._host_gateway()) for entry in dns.extra_hosts]
+        extra = [files.extra_host(entry, self._host_gateway()) for entry in extra_hosts]
         state = SandboxState(
             container=container_id,
             name=name,
             hostname=hostname,
-            domainname=dns.domainname,
+            domainname=domainname,
             mode={"host": "host", "null": "none"}.get(kind, asked[0].network.name),
             bindings={} if kind in {"host", "null"} else dict(ports or {}),
         )
@@ -226,19 +237,21 @@ class Networks:
         await self._sandboxes.build(state, asked, requests)
         for one in asked:
             self._announce("connect", one.network, container_id)
-        return self._sandbox(state, dns, extra)
+        return self._sandbox(state, own, extra)
 
     def asked(self, mode: str, endpoints: Mapping[str, Mapping[str, Any] | None]) -> list[Asked]:
         """Which networks a container is to be in; refuses what is wrong or not there yet."""
-        main = self._registry.resolve(_plain_mode(mode))
-        named = {self._registry.resolve(_plain_mode(key)).id: s for key, s in endpoints.items()}
-        if main.driver in {"host", "null"} and set(named) - {main.id}:
+        wanted = {
+            self._registry.resolve(_plain_mode(key)): settings or {}
+            for key, settings in (endpoints or {mode: {}}).items()
+        }
+        alone = next((one for one in wanted if one.driver in {"host", "null"}), None)
+        if alone is not None and len(wanted) > 1:
             raise errors.InvalidArgument(
-                f"container sharing network namespace with another container or {main.name} "
-                "cannot be connected to any other network"
+                "container cannot be connected to multiple networks with one of the networks in "
+                + ("private (none) mode" if alone.driver == "null" else "host mode")
             )
-        records = [main, *(self._registry.resolve(key) for key in named if key != main.id)]
-        return [_asked(record, named.get(record.id) or {}) for record in records]
+        return [_asked(record, settings) for record, settings in wanted.items()]
 
     def _default_host_ip(self, asked: Sequence[Asked]) -> IPv4Address:
         first = min(asked, key=lambda one: one.order).network

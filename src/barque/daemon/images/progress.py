@@ -50,6 +50,10 @@ class Progress:
     def layer(self, digest: str) -> LayerProgress:
         return LayerProgress(self, digest.partition(":")[2][:12], self._clock_s)
 
+    def item(self, id: str) -> LayerProgress:
+        """As `layer`, for what has no digest yet."""
+        return LayerProgress(self, id, self._clock_s)
+
     @property
     def crowded(self) -> bool:
         return len(self._lines) > MAX_PENDING_LINES
