@@ -140,6 +140,16 @@ class EndpointRecord:
     def load(cls, text: str) -> EndpointRecord:
         return cls(**json.loads(text))
 
+    @classmethod
+    def absent(cls, network: NetworkRecord, container: str) -> EndpointRecord:
+        """The place of a container that does not run: without id and addresses."""
+        return cls(id="", network=network.id, sandbox="", container=container, name="")
+
+    @property
+    def number(self) -> int:
+        """Of its interface in the sandbox: eth0, eth1, ..."""
+        return int(self.inner_link.removeprefix("eth") or -1)
+
     @property
     def ip(self) -> str:
         return self.address.partition("/")[0]

@@ -34,7 +34,7 @@ class Registry:
 
     def resolve(self, reference: str) -> NetworkRecord:
         """By id, name or unambiguous id prefix, in this order. Raises NotFound, InvalidArgument."""
-        found = self._records.get(reference) or self.named(reference)
+        found = self.find(reference)
         if found is not None:
             return found
         matches = [r for key, r in self._records.items() if reference and key.startswith(reference)]
@@ -45,6 +45,10 @@ class Registry:
         if not matches:
             raise errors.NotFound(f"network {reference} not found")
         return matches[0]
+
+    def find(self, reference: str) -> NetworkRecord | None:
+        """By id or name, None when there is none."""
+        return self._records.get(reference) or self.named(reference)
 
     def get(self, network_id: str) -> NetworkRecord | None:
         return self._records.get(network_id)

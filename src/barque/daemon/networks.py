@@ -15,16 +15,19 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 from barque import errors
+from barque.daemon import network_filters
 from barque.daemon.database import Database
 from barque.daemon.events import Events
+from barque.daemon.network_create import first_address, parse_create
 from barque.daemon.network_records import (
     BRIDGE_OPTION,
     MTU_OPTION,
+    EndpointRecord,
     NetworkRecord,
     sandbox_settings,
 )
@@ -82,7 +85,7 @@ class Networks:
         self._ports = HostPorts(local_port_range())
         self._sandboxes = Sandboxes(database, self._registry, self._host, self._worker, self._ports)
         self._loading: asyncio.Task[None] | None = None
-        self._bridge_name = ""
+        self._changing = asyncio.Lock()  # one network is made or removed at a time
 
     # -- the daemon's own life
 
@@ -262,8 +265,8 @@ class Networks:
         return self._options.host_gateway_ip or (bridge.gateway if bridge else "")
 
     def _shared(self, other: str, dns: DnsOptions) -> Sandbox:
-        """The sandbox of container `other`, whose id is whole."""
-        state = self._sandboxes.get(other)
+        """The sandbox of container `other`, by id or name."""
+        state = self._sandboxes.find(other)
         if state is None:
             raise errors.Conflict(f"cannot join network of a non running container: {other}")
         found = self._sandbox(state, dns, [])
@@ -307,10 +310,26 @@ class Networks:
             if record is not None:
                 self._announce("disconnect", record, container_id)
 
-    def settings(self, container_id: str) -> dict[str, Any]:
-        """The API's NetworkSettings of a container as they are now, empty ones if it has none."""
+    def settings(
+        self,
+        container_id: str,
+        mode: str | None = None,
+        endpoints: Mapping[str, Mapping[str, Any] | None] | None = None,
+    ) -> dict[str, Any]:
+        """The API's NetworkSettings of a container as they are now.
+
+        Of one that does not run, the networks that `mode` and `endpoints` say it will be in, as
+        far as they exist, without addresses; none when `mode` is not given.
+        """
         state = self._sandboxes.get(container_id)
-        return sandbox_settings() if state is None else self._sandboxes.settings(state)
+        if state is not None:
+            return self._sandboxes.settings(state)
+        if mode is None or mode.startswith(CONTAINER_MODE):
+            return sandbox_settings()
+        found = [self._registry.find(_plain_mode(key)) for key in endpoints or {mode: {}}]
+        return sandbox_settings(
+            endpoints={r.name: EndpointRecord.absent(r, container_id) for r in found if r}
+        )
 
     def _announce(self, action: str, network: NetworkRecord, container_id: str) -> None:
         attributes = {"container": container_id, "name": network.name, "type": network.driver}
@@ -323,6 +342,145 @@ class Networks:
         record = self._registry.resolve(reference)
         members = {e.container: e.member() for e in self._sandboxes.members(record.id)}
         return record.document(members)
+
+    def summaries(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """The API's Networks that match, without their containers."""
+        network_filters.check_keys(filters, network_filters.LIST_KEYS)
+        used = self._sandboxes.networks_in_use()
+        return [
+            record.document({})
+            for record in self._registry
+            if network_filters.matches(record, filters, in_use=record.id in used)
+        ]
+
+    async def create(self, body: Mapping[str, Any]) -> str:
+        """Make a network; returns its id. On failure nothing is left."""
+        record = parse_create(body, network_id=secrets.token_hex(ID_BYTES), created=now())
+        await self._ready()
+        async with self._changing:
+            if self._registry.named(record.name) is not None:
+                raise errors.AlreadyExists(f"network with name {record.name} already exists")
+            record = await self._with_subnet(record)
+            if await self._worker(self._host.wiring.link, record.bridge) is not None:
+                raise errors.Forbidden(f"bridge device {record.bridge} already exists")
+            self._registry.put(record)
+            try:
+                index = await self._worker(
+                    self._host.add_network, record.segment, record.interface, record.mtu
+                )
+            except BaseException:
+                self._registry.delete(record)
+                raise
+            self._sandboxes.set_bridge(record.id, index)
+        self._events.publish(
+            "network", "create", record.id, {"name": record.name, "type": record.driver}
+        )
+        return record.id
+
+    async def _with_subnet(self, record: NetworkRecord) -> NetworkRecord:
+        taken = self._registry.subnets()
+        if not record.subnet:
+            subnet = await self._worker(self._host.choose_subnet, taken)
+            return replace(record, subnet=str(subnet), gateway=str(first_address(subnet)))
+        if any(IPv4Network(record.subnet).overlaps(other) for other in taken):
+            raise errors.Forbidden(
+                "invalid pool request: Pool overlaps with other one on this address space"
+            )
+        return record
+
+    async def remove(self, reference: str) -> None:
+        """Remove a network nobody is in. Raises NotFound, Forbidden with Docker's words."""
+        async with self._changing:
+            record = self._registry.resolve(reference)
+            if record.is_builtin:
+                raise errors.Forbidden(
+                    f"{record.name} is a pre-defined network and cannot be removed"
+                )
+            members = self._sandboxes.members(record.id)
+            if members:
+                who = ", ".join(f'name:"{m.name}" id:"{m.container[:12]}"' for m in members)
+                raise errors.Forbidden(
+                    f"error while removing network: network {record.name} has active endpoints "
+                    f"({who})"
+                )
+            await self._worker(self._host.delete_network, record.bridge)
+            self._registry.delete(record)
+            self._sandboxes.forget_bridge(record.id)
+        self._events.publish(
+            "network", "destroy", record.id, {"name": record.name, "type": record.driver}
+        )
+
+    async def prune(
+        self, filters: Mapping[str, Sequence[str]], *, before: str | None = None
+    ) -> list[str]:
+        """Remove the networks of users that nobody is in; returns their names."""
+        network_filters.check_keys(filters, network_filters.PRUNE_KEYS)
+        used = self._sandboxes.networks_in_use()
+        removed: list[str] = []
+        for record in list(iter(self._registry)):
+            if record.id in used or not network_filters.prunable(record, filters, before=before):
+                continue
+            try:
+                await self.remove(record.id)
+            except (errors.Forbidden, errors.NotFound):  # came into use, or went, meanwhile
+                continue
+            removed.append(record.name)
+        self._events.publish("network", "prune", "", {"reclaimed": "0"})
+        return removed
+
+    def name_of(self, reference: str) -> str:
+        """The name of the network `reference` (a NetworkMode too). Raises NotFound."""
+        return self._registry.resolve(_plain_mode(reference)).name
+
+    def attached(self, container_id: str) -> bool:
+        """Whether the container has a sandbox, so runs."""
+        return self._sandboxes.get(container_id) is not None
+
+    def check_together(self, first: str, second: str) -> None:
+        """Raises Forbidden when no container can be in both networks."""
+        self.check_addition(self._registry.resolve(second), self._registry.resolve(first).name)
+
+    async def connect(self, reference: str, container_id: str, settings: Mapping[str, Any]) -> None:
+        """Put a running container into one more network."""
+        record = self._registry.resolve(reference)
+        state = self._sandboxes.get(container_id)
+        if state is None:
+            raise errors.Conflict(f"container {container_id} is not running")
+        self.check_addition(record, state.mode)
+        if any(endpoint.network == record.id for endpoint in state.endpoints):
+            raise errors.Forbidden(
+                f"endpoint with name {state.name} already exists in network {record.name}"
+            )
+        await self._ready()
+        await self._sandboxes.connect(state, _asked(record, settings))
+        self._announce("connect", record, container_id)
+
+    def check_addition(self, record: NetworkRecord, mode: str) -> None:
+        """Raises Forbidden when a container of `mode` cannot be in network `record` too."""
+        if "host" in {mode, record.driver}:
+            raise errors.Forbidden(
+                "container cannot be disconnected from host network or connected to host network"
+            )
+        if mode == "none" or record.driver == "null":
+            raise errors.Forbidden(
+                "container cannot be connected to multiple networks with one of the networks in "
+                "private (none) mode"
+            )
+
+    async def disconnect(self, reference: str, container_id: str) -> None:
+        """Take a running container out of a network."""
+        record = self._registry.resolve(reference)
+        state = self._sandboxes.get(container_id)
+        if state is None or not any(e.network == record.id for e in state.endpoints):
+            raise errors.Forbidden(
+                f"container {container_id} is not connected to network {record.name}"
+            )
+        if record.driver == "host":
+            raise errors.Forbidden(
+                "container cannot be disconnected from host network or connected to host network"
+            )
+        await self._sandboxes.disconnect(state, record)
+        self._announce("disconnect", record, container_id)
 
 
 def _word(value: bool) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,15 @@ class Sandboxes:
 
     def get(self, container: str) -> SandboxState | None:
         return self._states.get(container)
+
+    def find(self, reference: str) -> SandboxState | None:
+        """By container id, or by its name."""
+        found = self._states.get(reference)
+        named = (state for state in self._states.values() if state.name == reference)
+        return found or next(named, None)
+
+    def networks_in_use(self) -> set[str]:
+        return {network for (network,) in self._database.query("SELECT network FROM endpoints")}
 
     def __len__(self) -> int:
         return len(self._states)
@@ -227,14 +237,8 @@ class Sandboxes:
 
     def _write(self, state: SandboxState) -> None:
         with self._database.transaction(durable=False) as tx:
-            tx.executemany(
-                "INSERT INTO endpoints VALUES (?, ?, ?)",
-                [(e.container, e.network, e.dump()) for e in state.endpoints],
-            )
-            tx.executemany(
-                "INSERT INTO addresses VALUES (?, ?, ?)",
-                [(e.network, e.ip, e.container) for e in state.endpoints if e.ip],
-            )
+            for endpoint in state.endpoints:
+                _insert_endpoint(tx, endpoint)
             tx.executemany(
                 "INSERT INTO ports VALUES (?, ?, ?, ?, ?)",
                 [
@@ -269,6 +273,61 @@ class Sandboxes:
             mtu=network.mtu,
             isolated=not network.icc,
         )
+
+    async def connect(self, state: SandboxState, asked: Asked) -> None:
+        """One more place for a live sandbox. It gets the default route when there is none yet."""
+        number = 1 + max((e.number for e in state.endpoints), default=-1)
+        endpoint = self._endpoint(state, asked, number)
+        routed = any(e.gateway for e in state.endpoints)
+        state.endpoints.append(endpoint)
+        try:
+            self._write_endpoint(endpoint)
+            plug = self._plug(endpoint, asked.network, first=not routed)
+            await self._worker(self._host.connect, state.id, plug)
+        except BaseException as error:
+            await asyncio.shield(self._leave(state, endpoint, []))
+            if isinstance(error, OSError):
+                raise errors.Unavailable(f"network {asked.network.name}: {error}") from error
+            raise
+
+    async def disconnect(self, state: SandboxState, network: NetworkRecord) -> None:
+        """Take a live sandbox out of a network; its published ports go with the place they led to.
+
+        The last place left with a way out gets the default route, as far as there is one.
+        """
+        endpoint = next(e for e in state.endpoints if e.network == network.id)
+        gone = [port for port in state.published if str(port.container_ip) == endpoint.ip]
+        await self._leave(state, endpoint, gone)
+        rest = [e for e in state.endpoints if e.gateway]
+        if endpoint.gateway and rest:
+            await self._worker(
+                self._host.set_gateway, state.id, rest[0].inner_link, IPv4Address(rest[0].gateway)
+            )
+
+    async def _leave(
+        self, state: SandboxState, endpoint: EndpointRecord, published: Sequence[Published]
+    ) -> None:
+        await self._worker(self._host.disconnect, endpoint.host_link, published)
+        with self._database.transaction(durable=False) as tx:
+            for table in ("endpoints", "addresses"):
+                tx.execute(
+                    f"DELETE FROM {table} WHERE container = ? AND network = ?",
+                    (state.container, endpoint.network),
+                )
+            tx.executemany(
+                "DELETE FROM ports WHERE proto = ? AND host_ip = ? AND host_port = ?",
+                [(p.protocol, str(p.host_ip), p.host_port) for p in published],
+            )
+        for port in published:
+            self._ports.release(HostPort(port.protocol, port.host_ip, port.host_port))
+        state.published = [port for port in state.published if port not in published]
+        state.endpoints = [e for e in state.endpoints if e.id != endpoint.id]
+        if endpoint.ip and self._registry.get(endpoint.network) is not None:
+            self._registry.space(endpoint.network).release(IPv4Address(endpoint.ip))
+
+    def _write_endpoint(self, endpoint: EndpointRecord) -> None:
+        with self._database.transaction(durable=False) as tx:
+            _insert_endpoint(tx, endpoint)
 
     async def dismantle(self, container: str) -> None:
         """Remove a container's sandbox: kernel, rows, ports, addresses. Safe to run twice."""
@@ -353,6 +412,14 @@ class Sandboxes:
             ports=ports_document(state.bindings, state.published),
             endpoints=named,
         )
+
+
+def _insert_endpoint(tx: sqlite3.Connection, endpoint: EndpointRecord) -> None:
+    key = (endpoint.container, endpoint.network)
+    tx.execute("INSERT INTO endpoints VALUES (?, ?, ?)", (*key, endpoint.dump()))
+    if endpoint.ip:
+        address = (endpoint.network, endpoint.ip, endpoint.container)
+        tx.execute("INSERT INTO addresses VALUES (?, ?, ?)", address)
 
 
 def _published(held: HostPort, ip: str, container_port: int) -> Published:

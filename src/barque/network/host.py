@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from barque import errors
+from barque.linux import netlink_route as route
 from barque.network import rules
 from barque.network.firewall import Firewall, run_nft
 from barque.network.ipam import choose_subnet
@@ -128,6 +129,29 @@ class Host:
             for plug in plugs:
                 self.wiring.plug(namespace, plug)
             self.firewall.publish(published)
+        finally:
+            namespace.close()
+
+    def connect(self, sandbox: str, plug: Plug) -> None:
+        """One more place for a sandbox that is in use."""
+        namespace = self.pool.open(sandbox)
+        try:
+            self.wiring.plug(namespace, plug)
+        finally:
+            namespace.close()
+
+    def disconnect(self, host_link: str, published: Sequence[Published]) -> None:
+        """Take one place away from a sandbox that goes on. Safe to run twice."""
+        self.firewall.withdraw(published)
+        self.wiring.delete_pair(host_link)
+
+    def set_gateway(self, sandbox: str, inner_link: str, gateway: IPv4Address) -> None:
+        """Give a sandbox in use its default route."""
+        namespace = self.pool.open(sandbox)
+        try:
+            link = route.get_link(namespace.netlink, inner_link)
+            if link is not None:
+                namespace.netlink.request(route.add_route(link.index, gateway.packed))
         finally:
             namespace.close()
 
