@@ -11,7 +11,7 @@ PROGRAMS = {
     "barque": "barque.cli.main",
     "barqued": "barque.daemon.main",
     "barque-containerd": "barque.containerd.main",
-    "barque-runc": "barque.runc.main",
+    "barque-runc": "barque.runc.command",
     "barque-netns": "barque.network.maker",  # inner: makes namespaces for barqued
     "containerd-shim-barque-v2": "barque.shim.main",
 }

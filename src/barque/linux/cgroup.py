@@ -1,7 +1,7 @@
 """Control groups: version 1, version 2, and both side by side (hybrid).
 
-A container's cgroup is one directory in each hierarchy. `Cgroup.directories` maps a controller's name
-(version 1) and `UNIFIED` (version 2) to them; it is plain data and is kept in the container's state.
+A container has one directory in each hierarchy. `Cgroup.directories` maps a controller's name
+(version 1) and `UNIFIED` (version 2) to them; it is plain data, kept in the container's state.
 
     v2       /sys/fs/cgroup is cgroup2
     v1       /sys/fs/cgroup/<controller> is cgroup, one hierarchy each

@@ -32,7 +32,8 @@ _prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 _prctl_name = prototype("prctl", ctypes.c_int, ctypes.c_char_p, *[ctypes.c_ulong] * 3)
 _close_range = system_call(436, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
 _personality = prototype("personality", ctypes.c_ulong)
-_getcwd = prototype("getcwd", ctypes.c_char_p, ctypes.c_size_t)
+_sethostname = prototype("sethostname", ctypes.c_char_p, ctypes.c_size_t)
+_setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 
 LAST_FD = 0xFFFFFFFF
 
@@ -117,3 +118,15 @@ def join_session_keyring(name: str) -> None:
     call = system_call(_KEYCTL_NUMBER[MACHINE], ctypes.c_int, ctypes.c_char_p)
     if call(KEYCTL_JOIN_SESSION_KEYRING, name.encode()) < 0:
         raise_errno("keyctl", name)
+
+
+def set_hostname(name: str) -> None:
+    raw = name.encode()
+    if _sethostname(raw, len(raw)) < 0:
+        raise_errno("sethostname", name)
+
+
+def set_domainname(name: str) -> None:
+    raw = name.encode()
+    if _setdomainname(raw, len(raw)) < 0:
+        raise_errno("setdomainname", name)

@@ -1,0 +1,118 @@
+"""The commands, one module each with FLAGS, USAGE, WORDS (fewest, most) and `run`."""
+
+from __future__ import annotations
+
+from barque.errors import BarqueError, InvalidArgument, Unsupported
+from barque.linux.fs import write_all
+from barque.runc.flags import SWITCH, Flag, parse
+from barque.runc.log import reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from barque.runc.log import Log
+    from barque.runc.paths import Paths
+
+# name: what it does; the module of that name does it
+NAMES = {
+    "create": "create a container",
+    "delete": "delete any resources held by the container",
+    "exec": "execute new process inside the container",
+    "features": "show the enabled features",
+    "kill": "send a signal to the container's init process",
+    "list": "list containers started with the given root",
+    "pause": "suspend all processes inside the container",
+    "ps": "display the processes running inside a container",
+    "resume": "resume all processes that have been paused",
+    "run": "create and run a container",
+    "spec": "create a new specification file",
+    "start": "execute the user defined process in a created container",
+    "state": "output the state of a container",
+    "update": "update container resource constraints",
+    "checkpoint": "not supported yet",
+    "events": "not supported yet",
+    "restore": "not supported yet",
+}
+MISSING = ("checkpoint", "events", "restore")
+HELP = Flag("help,h", SWITCH, "show this")
+# What runc says before the reason, and the exit code of a failure, where it is not 1.
+PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
+FAILURE_CODES = {"exec": 255}
+VERSION_TEXT = "runc version 1.2.0 (barque-runc {version})\nspec: {spec}\n"
+
+
+def failure_code(name: str) -> int:
+    return FAILURE_CODES.get(name, 1)
+
+
+def run(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int:
+    """Parse the command's own line and run it."""
+    if name in MISSING:
+        raise Unsupported(f"{name} is not supported yet")
+    command = load(name)
+    given = parse(arguments, (*command.FLAGS, HELP))
+    if given.on("help"):
+        write_all(1, usage(name, command).encode())
+        return 0
+    check_words(name, len(given.words), *command.WORDS)
+    prefix = PREFIXES.get(name, "")
+    try:
+        code: int = command.run(given, paths, log)
+    except BarqueError as error:
+        if not prefix:
+            raise
+        failure = type(error)(f"{prefix}{error}")
+        for note in getattr(error, "__notes__", ()):
+            failure.add_note(note)
+        raise failure from error
+    except OSError as error:
+        raise BarqueError(f"{prefix}{reason(error)}") from error
+    return code
+
+
+def load(name: str) -> Any:
+    return __import__(f"{__name__}.{name}", fromlist=["run"])
+
+
+def load_all() -> None:
+    for name in NAMES:
+        if name not in MISSING:
+            load(name)
+
+
+def check_words(name: str, count: int, fewest: int, most: int | None) -> None:
+    if fewest == most and count != fewest:
+        raise InvalidArgument(f'runc: "{name}" requires exactly {fewest} argument(s)')
+    if count < fewest:
+        raise InvalidArgument(f'runc: "{name}" requires a minimum of {fewest} argument(s)')
+    if most is not None and count > most:
+        raise InvalidArgument(f'runc: "{name}" requires a maximum of {most} argument(s)')
+
+
+def usage(name: str, command: Any) -> str:
+    lines = ["NAME:", f"   runc {name} - {NAMES[name]}", "", "USAGE:", f"   runc {command.USAGE}"]
+    return "\n".join([*lines, "", "OPTIONS:", *map(flag_line, (*command.FLAGS, HELP)), ""])
+
+
+def flag_line(flag: Flag) -> str:
+    value = "" if flag.kind == SWITCH else " value"
+    names = ", ".join(f"{'-' if len(name) == 1 else '--'}{name}{value}" for name in flag.names)
+    return f"   {names:<28} {flag.text}"
+
+
+def show_help(flags: Sequence[Flag]) -> int:
+    lines = ["NAME:", "   runc - Open Container Initiative runtime", "", "USAGE:"]
+    lines += ["   runc [global options] command [command options] [arguments...]", "", "COMMANDS:"]
+    lines += [f"   {name:<12} {text}" for name, text in NAMES.items()]
+    write_all(1, "\n".join([*lines, "", "GLOBAL OPTIONS:", *map(flag_line, flags), ""]).encode())
+    return 0
+
+
+def show_version() -> int:
+    from barque import __version__
+    from barque.oci.runtime import SPEC_VERSION
+
+    write_all(1, VERSION_TEXT.format(version=__version__, spec=SPEC_VERSION).encode())
+    return 0

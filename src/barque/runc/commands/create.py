@@ -1,0 +1,52 @@
+"""`create`: the container up to its process waiting for `start`."""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import InvalidArgument
+from barque.runc.create import Options
+from barque.runc.create import create as make
+from barque.runc.flags import SWITCH, VALUE, Arguments, Flag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.runc.log import Log
+    from barque.runc.paths import Paths
+
+MOST_PRESERVED = 1024  # descriptors
+FLAGS = (
+    Flag("bundle,b", VALUE, "directory of config.json, default the current one"),
+    Flag("console-socket", VALUE, "unix socket that gets the terminal's master"),
+    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd: not supported"),
+    Flag("pid-file", VALUE, "file to write the process id to"),
+    Flag("no-pivot", SWITCH, "do not use pivot_root: not supported"),
+    Flag("no-new-keyring", SWITCH, "keep the caller's session keyring"),
+    Flag("preserve-fds", VALUE, "number of descriptors from 3 on that the container gets"),
+)
+USAGE = "create [command options] <container-id>"
+WORDS = (1, 1)
+
+
+def run(given: Arguments, paths: Paths, log: Log) -> int:
+    make(paths, given.words[0], options_of(given), log)
+    return 0
+
+
+def options_of(given: Arguments) -> Options:
+    """The flags of create and run."""
+    for name in ("no-pivot", "pidfd-socket"):
+        if given.given(name):
+            raise InvalidArgument(f"--{name} is not supported")
+    bundle = given.get("bundle", ".")
+    try:
+        os.chdir(bundle)
+    except OSError as error:
+        text = os.strerror(error.errno or 0).lower()
+        raise InvalidArgument(f"chdir {bundle}: {text}") from None
+    options = Options(os.getcwd())
+    options.console_socket = given.get("console-socket")
+    options.pid_file = given.get("pid-file")
+    options.preserved = given.number("preserve-fds", 0, MOST_PRESERVED)
+    options.keyring = not given.on("no-new-keyring")
+    return options

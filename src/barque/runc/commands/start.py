@@ -1,0 +1,21 @@
+"""`start`: the created container's process executes the user's program."""
+
+from __future__ import annotations
+
+from barque.runc import lifecycle
+from barque.runc.container import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.runc.flags import Arguments, Flag
+    from barque.runc.log import Log
+    from barque.runc.paths import Paths
+
+FLAGS: tuple[Flag, ...] = ()
+USAGE = "start <container-id>"
+WORDS = (1, 1)
+
+
+def run(given: Arguments, paths: Paths, log: Log) -> int:
+    lifecycle.start(load(paths, given.words[0]), log)
+    return 0

@@ -1,0 +1,196 @@
+"""A container on disk and in the kernel: its state file, its status, its directory.
+
+runtime.md, "State" and "Lifecycle". The status is never stored: it follows from the first process
+and from the fifo that `start` removes.
+
+    creating -> created -> running <-> paused
+                   |          |          |
+                   `----------+----------`-> stopped
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from barque.errors import AlreadyExists, InvalidArgument, NotFound
+from barque.linux.cgroup import Cgroup
+from barque.linux.fs import read_bounded, remove_tree, write_atomic
+from barque.oci.document import dump, parse
+from barque.oci.runtime import SPEC_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.runc.paths import Paths
+
+CREATED = "created"
+RUNNING = "running"
+PAUSED = "paused"
+STOPPED = "stopped"
+DEAD_STATES = (b"Z", b"X", b"x")
+
+
+class Container:
+    """What `state.json` says; `status` asks the kernel."""
+
+    __slots__ = (
+        "annotations",
+        "bundle",
+        "cgroup",
+        "created",
+        "filter_key",
+        "id",
+        "namespaces",
+        "paths",
+        "pid",
+        "rootfs",
+        "start_time",
+    )
+
+    def __init__(
+        self,
+        paths: Paths,
+        identifier: str,
+        *,
+        bundle: str,
+        rootfs: str,
+        annotations: dict[str, str],
+        cgroup: Cgroup,
+        namespaces: list[str],
+        filter_key: str = "",
+        pid: int = 0,
+        start_time: int = 0,
+        created: str = "",
+    ) -> None:
+        self.paths = paths
+        self.id = identifier
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.annotations = annotations
+        self.cgroup = cgroup
+        self.namespaces = namespaces  # the kinds that are not the runtime's own
+        self.filter_key = filter_key  # of the compiled seccomp filter
+        self.pid = pid
+        self.start_time = start_time  # clock ticks; tells a pid from the same number used again
+        self.created = created or _now()
+
+    def save(self) -> None:
+        document = {
+            "ociVersion": SPEC_VERSION,
+            "id": self.id,
+            "pid": self.pid,
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "created": self.created,
+            "annotations": self.annotations,
+            "startTime": self.start_time,
+            "cgroup": self.cgroup.directories,
+            "namespaces": self.namespaces,
+            "filter": self.filter_key,
+        }
+        write_atomic(self.paths.state(self.id), dump(document))
+
+    def status(self) -> str:
+        if not self.alive():
+            return STOPPED
+        if self.cgroup.frozen():
+            return PAUSED
+        return CREATED if os.path.lexists(self.paths.fifo(self.id)) else RUNNING
+
+    def alive(self) -> bool:
+        found = process_times(self.pid)
+        return found is not None and found == self.start_time
+
+    def document(self, status: str) -> dict[str, Any]:
+        """What `state` prints: runtime.md, "State", with runc's own members after them."""
+        answer: dict[str, Any] = {
+            "ociVersion": SPEC_VERSION,
+            "id": self.id,
+            "pid": 0 if status == STOPPED else self.pid,
+            "status": status,
+            "bundle": self.bundle,
+            "rootfs": self.rootfs,
+            "created": self.created,
+        }
+        if self.annotations:
+            answer["annotations"] = self.annotations
+        answer["owner"] = ""
+        return answer
+
+    def lock(self) -> int:
+        """One life-cycle command at a time; closing the descriptor unlocks."""
+        try:
+            fd = os.open(self.paths.container(self.id), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise NotFound("container does not exist") from None
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd
+
+    def forget(self) -> None:
+        """Remove the directory: the id is free from here on."""
+        remove_tree(self.paths.container(self.id))
+
+
+def reserve(paths: Paths, identifier: str) -> str:
+    """Make the container's directory; AlreadyExists when the id is taken."""
+    directory = paths.container(identifier)
+    os.makedirs(paths.root, 0o700, exist_ok=True)
+    try:
+        os.mkdir(directory, 0o711)
+    except FileExistsError:
+        raise AlreadyExists("container with given ID already exists") from None
+    return directory
+
+
+def load(paths: Paths, identifier: str) -> Container:
+    """The container of this id; NotFound when there is none (or it is only being made)."""
+    try:
+        raw = read_bounded(paths.state(identifier))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound("container does not exist") from None
+    try:
+        state = parse(raw)
+        return Container(
+            paths,
+            state["id"],
+            bundle=state["bundle"],
+            rootfs=state["rootfs"],
+            annotations=state["annotations"],
+            cgroup=Cgroup(state["cgroup"]),
+            namespaces=state["namespaces"],
+            filter_key=state["filter"],
+            pid=state["pid"],
+            start_time=state["startTime"],
+            created=state["created"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument(f"state of container {identifier} is not readable: {error}") from None
+
+
+def identifiers(paths: Paths) -> list[str]:
+    """The ids under this root, in order."""
+    try:
+        return sorted(name for name in os.listdir(paths.root) if not name.startswith("@"))
+    except FileNotFoundError:
+        return []
+
+
+def process_times(pid: int) -> int | None:
+    """When this process started, in clock ticks since boot; None: it is not there, or a zombie."""
+    if pid <= 0:
+        return None
+    try:
+        raw = read_bounded(f"/proc/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return None if fields[0] in DEAD_STATES else int(fields[19])
+
+
+def _now() -> str:
+    nanoseconds = time.time_ns()
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z"

@@ -1,0 +1,325 @@
+"""Make a container: everything up to its first process waiting at the fifo. runtime.md, "Create".
+
+Undo is registered step by step; whatever fails, nothing is left of the container. When `create`
+returns, the container's process is a child of the caller, and an orphan once the caller has left:
+its subreaper inherits it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.linux import cgroup as control
+from barque.linux import namespaces as kinds
+from barque.linux.cgroup import Cgroup
+from barque.linux.fs import (
+    NSFS_MAGIC,
+    PROC_SUPER_MAGIC,
+    filesystem_magic,
+    read_bounded,
+    write_atomic,
+    write_file,
+)
+from barque.linux.process import set_dumpable
+from barque.oci.document import dump, parse
+from barque.oci.runtime import parse_spec
+from barque.runc import channel, devices, init, resources, seccomp
+from barque.runc.container import Container, process_times, reserve
+from barque.runc.hooks import run_hooks
+from barque.runc.identity import Identity
+from barque.runc.log import reason
+from barque.runc.undo import Undo
+from barque.runc.validate import check_spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.oci.runtime import IdMapping, Linux, Spec
+    from barque.runc.log import Log
+    from barque.runc.paths import Paths
+
+SIGCHLD = 17
+SIGKILL = 9
+START_FAILED = "unable to start container process: "
+INIT_FAILED = "error during container init: "
+LONGEST_CONFIG = 1 << 24  # bytes
+NAMESPACE_FLAGS = {
+    "pid": kinds.CLONE_NEWPID,
+    "network": kinds.CLONE_NEWNET,
+    "mount": kinds.CLONE_NEWNS,
+    "ipc": kinds.CLONE_NEWIPC,
+    "uts": kinds.CLONE_NEWUTS,
+    "user": kinds.CLONE_NEWUSER,
+    "cgroup": kinds.CLONE_NEWCGROUP,
+}
+
+
+class Options:
+    """What the command line of create and run says."""
+
+    __slots__ = ("bundle", "console_socket", "keyring", "pid_file", "preserved", "terminal_taker")
+
+    def __init__(self, bundle: str) -> None:
+        self.bundle = bundle
+        self.console_socket = ""
+        self.pid_file = ""
+        self.preserved = 0
+        self.keyring = True
+        self.terminal_taker: list[int] | None = None  # `run` keeps the terminal's master itself
+
+
+def read_spec(bundle: str) -> tuple[bytes, Spec]:
+    """The bundle's config.json: its bytes, and as values."""
+    path = f"{bundle}/config.json"
+    try:
+        raw = read_bounded(path, LONGEST_CONFIG)
+    except FileNotFoundError:
+        raise NotFound("JSON specification file config.json not found") from None
+    try:
+        return raw, parse_spec(parse(raw))
+    except ValueError as error:
+        raise InvalidArgument(f"{path}: {error}") from None
+
+
+def create(paths: Paths, identifier: str, options: Options, log: Log) -> Container:
+    """Create the container `identifier`; its process runs and waits for `start`."""
+    raw, spec = read_spec(options.bundle)
+    check_spec(spec)
+    if spec.process.terminal and not options.console_socket and options.terminal_taker is None:
+        raise InvalidArgument(
+            "cannot allocate tty if runc will detach without setting console socket"
+        )
+    if options.console_socket and not spec.process.terminal:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    rootfs = os.path.normpath(os.path.join(options.bundle, spec.root_path))
+    try:
+        os.stat(rootfs)
+    except OSError as error:
+        raise InvalidArgument(f"invalid rootfs: {reason_of_stat(rootfs, error)}") from None
+    with Undo() as undo:
+        reserve(paths, identifier)
+        container = Container(
+            paths,
+            identifier,
+            bundle=options.bundle,
+            rootfs=rootfs,
+            annotations=spec.annotations,
+            cgroup=Cgroup(control.locate(spec.linux.cgroups_path, identifier)),
+            namespaces=sorted(spec.linux.namespaces),
+        )
+        undo.add(container.forget)
+        write_atomic(paths.config(identifier), raw)
+        launch = prepare_launch(container, spec, options, log)
+        try:
+            make_cgroup(container, spec, undo)
+            spawn(container, launch, options, undo, log)
+            if options.pid_file:
+                write_pid_file(options.pid_file, container.pid)
+        except OSError as error:
+            raise BarqueError(START_FAILED + reason(error)) from error
+        finally:
+            close_launch(launch)
+        undo.keep()
+    return container
+
+
+def reason_of_stat(path: str, error: OSError) -> str:
+    return f"stat {path}: {os.strerror(error.errno or 0).lower()}"
+
+
+def prepare_launch(container: Container, spec: Spec, options: Options, log: Log) -> init.Launch:
+    """Check and open all that the new process needs."""
+    launch = init.Launch()
+    launch.container = container.id
+    launch.bundle = options.bundle
+    launch.rootfs = container.rootfs
+    launch.spec = spec
+    launch.process = spec.process
+    launch.identity = Identity(spec.process, log)
+    launch.fifo = launch.proc = -1
+    launch.joined = []
+    launch.unshared_cgroup = is_new(spec.linux, "cgroup")
+    launch.user_namespace = is_new(spec.linux, "user")
+    launch.cgroup_directories = container.cgroup.directories
+    launch.nodes = devices.planned(spec)
+    launch.preserved = options.preserved
+    launch.keyring = f"_ses.{container.id}" if options.keyring else ""
+    launch.state = b""
+    launch.filter, launch.filter_flags = b"", 0
+    if spec.linux.seccomp is not None:
+        container.filter_key = seccomp.key_of(spec.linux.seccomp)
+        launch.filter = seccomp.program(container.paths, spec.linux.seccomp, container.filter_key)
+        launch.filter_flags = seccomp.filter_flags(spec.linux.seccomp)
+    launch.proc = open_proc()
+    launch.joined = open_namespaces(spec.linux)
+    fifo = container.paths.fifo(container.id)
+    os.mkfifo(fifo, 0o622)
+    launch.fifo = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return launch
+
+
+def close_launch(launch: init.Launch) -> None:
+    for fd in (launch.fifo, launch.proc, *(fd for fd, _ in launch.joined)):
+        if fd >= 0:
+            os.close(fd)
+
+
+def is_new(linux: Linux, kind: str) -> bool:
+    return kind in linux.namespaces and not linux.namespaces[kind].path
+
+
+def open_proc() -> int:
+    """The host's procfs; only what is one is taken for it."""
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if filesystem_magic(proc) != PROC_SUPER_MAGIC:
+        os.close(proc)
+        raise BarqueError("/proc of the host is not a procfs")
+    return proc
+
+
+def open_namespaces(linux: Linux) -> list[tuple[int, int]]:
+    """Descriptors of the namespaces to join; the user namespace first."""
+    opened = []
+    for kind, namespace in sorted(linux.namespaces.items(), key=lambda item: item[0] != "user"):
+        if not namespace.path:
+            continue
+        try:
+            fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            text = os.strerror(error.errno or 0).lower()
+            raise InvalidArgument(
+                "unable to create new parent process: "
+                f"namespace path: lstat {namespace.path}: {text}"
+            ) from None
+        if filesystem_magic(fd) != NSFS_MAGIC:
+            os.close(fd)
+            raise InvalidArgument(f"namespace path: {namespace.path} is not a namespace")
+        opened.append((fd, NAMESPACE_FLAGS[kind]))
+    return opened
+
+
+def make_cgroup(container: Container, spec: Spec, undo: Undo) -> None:
+    """The cgroup with its limits, before anything is in it."""
+    group = container.cgroup
+    writes = resources.plan(spec.linux.resources, unified=group.unified_only)
+    rules = resources.device_rules(spec.linux.resources)
+    undo.add(group.remove)
+    group.create([*resources.controllers(writes), "cpu", "memory", "pids", "io", "cpuset"])
+    try:
+        resources.apply(writes, group)
+        resources.apply_devices(rules, group)
+    except BarqueError as error:
+        raise type(error)(f"{START_FAILED}unable to apply cgroup configuration: {error}") from error
+
+
+def spawn(
+    container: Container, launch: init.Launch, options: Options, undo: Undo, log: Log
+) -> None:
+    """Make the process and go with it through `barque.runc.channel`'s diagram."""
+    linux = launch.spec.linux
+    ours, theirs = channel.pair()
+    launch.channel = theirs
+    flags = 0
+    for kind in linux.namespaces:
+        if kind != "cgroup" and is_new(linux, kind):
+            flags |= NAMESPACE_FLAGS[kind]
+    launch.state = dump(container.document("creating"))
+    set_dumpable(False)
+    unified = container.cgroup.open_unified()
+    try:
+        pid = clone(launch, flags, unified)
+        if pid == 0:
+            init.run(launch)
+    finally:
+        if unified >= 0:
+            os.close(unified)
+    undo.add(destroy_process, pid)
+    theirs.close()
+    container.pid = pid
+    container.start_time = process_times(pid) or 0
+    if launch.user_namespace:
+        map_ids(pid, linux)
+    container.cgroup.attach(pid, skip=control.UNIFIED if unified >= 0 else "")
+    ours.send(channel.GO)
+    converse(ours, container, launch, options)
+    container.save()
+    ours.close()
+
+
+def clone(launch: init.Launch, flags: int, cgroup_fd: int) -> int:
+    """clone3; a pid namespace to join is entered for the child only."""
+    namespace = next((fd for fd, kind in launch.joined if kind == kinds.CLONE_NEWPID), -1)
+    if namespace < 0:
+        return kinds.clone3(flags, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
+    own = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kinds.setns(namespace, kinds.CLONE_NEWPID)
+        pid = kinds.clone3(flags, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
+        if pid:
+            kinds.setns(own, kinds.CLONE_NEWPID)
+        return pid
+    finally:
+        os.close(own)
+
+
+def map_ids(pid: int, linux: Linux) -> None:
+    """The ids of a new user namespace. user_namespaces(7)."""
+    for name, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
+        if mappings:
+            write_file(f"/proc/{pid}/{name}", id_map(mappings))
+
+
+def id_map(mappings: tuple[IdMapping, ...]) -> str:
+    return "".join(f"{one.container_id} {one.host_id} {one.size}\n" for one in mappings)
+
+
+def destroy_process(pid: int) -> None:
+    """Kill a process of ours that did not become a container's, and reap it."""
+    try:
+        os.kill(pid, SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def converse(
+    ours: channel.Channel, container: Container, launch: init.Launch, options: Options
+) -> None:
+    """Answer the new process until it is ready; raise what it reports."""
+    while True:
+        kind, text, fd = ours.receive()
+        if kind == channel.READY:
+            return
+        if kind == channel.CONSOLE:
+            hand_over_terminal(options, text, fd)
+        elif kind == channel.MOUNTED:
+            hooks = launch.spec.hooks
+            state = dump(container.document("creating"))
+            run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
+            ours.send(channel.GO)
+        elif kind == channel.NOT_EXECUTABLE:
+            raise BarqueError(START_FAILED + text)
+        elif kind == channel.FAILED:
+            raise BarqueError(START_FAILED + INIT_FAILED + text)
+        else:
+            raise BarqueError(f"{START_FAILED}{INIT_FAILED}it was {how_it_ended(container.pid)}")
+
+
+def how_it_ended(pid: int) -> str:
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return f"killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
+
+
+def hand_over_terminal(options: Options, name: str, master: int) -> None:
+    if options.terminal_taker is not None:
+        options.terminal_taker.append(master)
+        return
+    try:
+        channel.send_descriptor(options.console_socket, name, master)
+    finally:
+        os.close(master)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The number alone, whole: containerd reads it as soon as the command has ended."""
+    write_atomic(path, str(pid).encode(), 0o644)

@@ -1,0 +1,143 @@
+"""Device nodes and links of /dev. config-linux.md, "Devices" and "Default Devices"."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import barque.linux.mount as kernel
+from barque.errors import Conflict, InvalidArgument
+from barque.linux.libc import AT_EMPTY_PATH
+from barque.oci.runtime import Device
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.oci.runtime import Mount, Spec
+    from barque.runc.rootfs import Rootfs
+
+LARGEST_MAJOR = (1 << 12) - 1
+LARGEST_MINOR = (1 << 20) - 1
+KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+PERMISSIONS = 0o777
+LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+)
+
+
+def _character(path: str, major: int, minor: int) -> Device:
+    return Device(path=path, type="c", major=major, minor=minor, mode=0o666, uid=0, gid=0)
+
+
+DEFAULT = (
+    _character("/dev/null", 1, 3),
+    _character("/dev/zero", 1, 5),
+    _character("/dev/full", 1, 7),
+    _character("/dev/random", 1, 8),
+    _character("/dev/urandom", 1, 9),
+    _character("/dev/tty", 5, 0),
+)
+
+
+def planned(spec: Spec) -> tuple[Device, ...]:
+    """The nodes to make: those of the config win over the default ones of the same path."""
+    nodes = {device.path: device for device in DEFAULT}
+    for device in spec.linux.devices:
+        _check(device)
+        nodes[os.path.normpath(device.path)] = device
+    nodes.pop("/dev/ptmx", None)  # a link into the container's own devpts
+    return tuple(nodes.values())
+
+
+def _check(device: Device) -> None:
+    if not device.path.startswith("/"):
+        raise InvalidArgument(f"device {device.path!r} is not an absolute path")
+    if device.major > LARGEST_MAJOR or device.minor > LARGEST_MINOR:
+        raise InvalidArgument(f"device {device.path}: {device.major}:{device.minor} is too large")
+
+
+def wanted(mounts: tuple[Mount, ...]) -> bool:
+    """Whether /dev is ours to fill; one bind-mounted from the host is left as it is."""
+    return not any(
+        os.path.normpath(mount.destination) == "/dev"
+        and (mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options)
+        for mount in mounts
+    )
+
+
+def make_nodes(rootfs: Rootfs, devices: tuple[Device, ...], *, by_bind: bool) -> None:
+    """Make the nodes; `by_bind` (in a user namespace) mounts those of the host instead."""
+    for device in devices:
+        parent, _, name = os.path.normpath(device.path).rpartition("/")
+        if by_bind:
+            _bind(rootfs, device.path)
+            continue
+        directory = rootfs.make(parent or "/", is_directory=True)
+        try:
+            _make(directory, name, device)
+        finally:
+            os.close(directory)
+
+
+def _make(directory: int, name: str, device: Device) -> None:
+    number = os.makedev(device.major, device.minor)
+    mode = KINDS[device.type] | device.mode & PERMISSIONS
+    try:
+        os.mknod(name, mode, number, dir_fd=directory)
+    except FileExistsError:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        same_kind = stat.S_IFMT(found.st_mode) == KINDS[device.type]
+        if not same_kind or (device.type != "p" and found.st_rdev != number):
+            raise Conflict(f"{device.path} is there and is another file") from None
+        return
+    os.chown(name, device.uid, device.gid, dir_fd=directory, follow_symlinks=False)
+
+
+def _bind(rootfs: Rootfs, path: str) -> None:
+    source = rootfs.bind_source(path, recursive=False)
+    try:
+        place = rootfs.make(os.path.normpath(path), is_directory=False)
+        try:
+            kernel.move_mount(source, place)
+        finally:
+            os.close(place)
+    finally:
+        os.close(source)
+
+
+def make_links(rootfs: Rootfs) -> None:
+    """The links to the process's own descriptors, and ptmx."""
+    directory = rootfs.make("/dev", is_directory=True)
+    try:
+        for path, target in LINKS:
+            _link(directory, path.rpartition("/")[2], target)
+        if rootfs.devpts >= 0:
+            try:
+                os.unlink("ptmx", dir_fd=directory)
+            except FileNotFoundError:
+                pass
+            os.symlink("pts/ptmx", "ptmx", dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _link(directory: int, name: str, target: str) -> None:
+    try:
+        os.symlink(target, name, dir_fd=directory)
+    except FileExistsError:
+        pass  # the image's own; nothing of ours goes through it
+
+
+def mount_console(rootfs: Rootfs, terminal: int) -> None:
+    """The container's terminal at /dev/console: the descriptor itself is mounted, not a path."""
+    source = kernel.open_tree("", kernel.OPEN_TREE_CLONE | AT_EMPTY_PATH, terminal)
+    try:
+        place = rootfs.make("/dev/console", is_directory=False)
+        try:
+            kernel.move_mount(source, place)
+        finally:
+            os.close(place)
+    finally:
+        os.close(source)

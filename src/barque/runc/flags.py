@@ -1,0 +1,104 @@
+"""The command line as runc reads it: flags end at the first word that is none, or at `--`.
+
+A table maps each spelling to a flag. `--name value`, `--name=value`, `-name value` and, for
+switches, `--name` and `--name=false` are the forms.
+"""
+
+from __future__ import annotations
+
+from barque.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SWITCH = "switch"
+VALUE = "value"
+LIST = "list"
+TRUE = ("true", "t", "1", "T", "True", "TRUE")
+FALSE = ("false", "f", "0", "F", "False", "FALSE")
+
+
+class Flag:
+    """`names` are all spellings without dashes; the first is the one code asks for."""
+
+    __slots__ = ("kind", "names", "text")
+
+    def __init__(self, names: str, kind: str, text: str) -> None:
+        self.names = tuple(names.split(","))
+        self.kind = kind
+        self.text = text
+
+
+class Arguments:
+    """What a command line says."""
+
+    __slots__ = ("switches", "values", "words")
+
+    def __init__(self) -> None:
+        self.switches: set[str] = set()
+        self.values: dict[str, list[str]] = {}
+        self.words: list[str] = []
+
+    def on(self, name: str) -> bool:
+        return name in self.switches
+
+    def get(self, name: str, default: str = "") -> str:
+        return self.values.get(name, [default])[-1]
+
+    def all(self, name: str) -> list[str]:
+        return self.values.get(name, [])
+
+    def given(self, name: str) -> bool:
+        return name in self.values or name in self.switches
+
+    def number(self, name: str, low: int, high: int, default: int = 0) -> int:
+        """A whole number; what is none, or out of range, is an error by the flag's name."""
+        if name not in self.values:
+            return default
+        text = self.get(name)
+        digits = text[1:] if text[:1] == "-" else text
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+            raise InvalidArgument(f'invalid value "{text}" for flag -{name}: parse error')
+        if not low <= int(text) <= high:
+            raise InvalidArgument(f'invalid value "{text}" for flag -{name}: value out of range')
+        return int(text)
+
+
+def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Arguments:
+    """Read flags until the first word; the words are what is left."""
+    table = {name: flag for flag in flags for name in flag.names}
+    result = Arguments()
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if word == "--":
+            index += 1
+            break
+        if word == "-" or not word.startswith("-"):
+            break
+        index += 1
+        name, equals, value = word.lstrip("-").partition("=")
+        flag = table.get(name)
+        if flag is None:
+            raise InvalidArgument(f"flag provided but not defined: -{name}")
+        if flag.kind == SWITCH:
+            _switch(result, flag, name, value if equals else "true")
+            continue
+        if not equals:
+            if index == len(arguments):
+                raise InvalidArgument(f"flag needs an argument: -{name}")
+            value = arguments[index]
+            index += 1
+        result.values.setdefault(flag.names[0], []).append(value)
+    result.words = list(arguments[index:])
+    return result
+
+
+def _switch(result: Arguments, flag: Flag, name: str, value: str) -> None:
+    if value in TRUE:
+        result.switches.add(flag.names[0])
+    elif value in FALSE:
+        result.switches.discard(flag.names[0])
+    else:
+        raise InvalidArgument(f'invalid boolean value "{value}" for -{name}: parse error')

@@ -1,0 +1,404 @@
+"""The process that becomes a container's first: from clone3 to execve, one straight list.
+
+It runs in the child of `barque.runc.create`, shares nothing with the caller but the `Launch` it was
+forked with, and reports over the channel (see `barque.runc.channel` for who says what when).
+The order is the kernel's: identity last, as each step before needs root's capabilities; seccomp
+after all set-up calls, before capabilities go when only they allow it; no directory of the host
+is open when the working directory is entered.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+
+from barque.errors import BarqueError, Forbidden, InvalidArgument
+from barque.linux import seccomp, tty
+from barque.linux.fs import open_beneath, write_all
+from barque.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWPID, setns, unshare
+from barque.linux.process import (
+    join_session_keyring,
+    kernel_getcwd,
+    set_domainname,
+    set_hostname,
+    set_name,
+    set_no_new_privs,
+    set_personality,
+)
+from barque.runc import channel, devices, isolation, rootfs
+from barque.runc.channel import Channel
+from barque.runc.hooks import run_hooks
+from barque.runc.identity import Identity, home_of
+from barque.runc.log import reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from barque.oci.runtime import Device, Process, Spec
+    from barque.runc.rootfs import Rootfs
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
+EXEC_FAILED = 255
+
+
+class NotExecutable(BarqueError):
+    """The program is not there or may not be executed: 127 or 126 to who asked."""
+
+
+class Launch:
+    """All that the new process needs, checked and opened before it exists."""
+
+    __slots__ = (
+        "bundle",
+        "cgroup_directories",
+        "channel",
+        "container",
+        "fifo",
+        "filter",
+        "filter_flags",
+        "identity",
+        "joined",
+        "keyring",
+        "nodes",
+        "preserved",
+        "proc",
+        "process",
+        "rootfs",
+        "spec",
+        "state",
+        "unshared_cgroup",
+        "user_namespace",
+    )
+    container: str
+    bundle: str
+    rootfs: str
+    spec: Spec
+    process: Process
+    identity: Identity
+    channel: Channel
+    fifo: int  # read end of the fifo that `start` writes to; -1: execute at once
+    proc: int  # the host's /proc, verified
+    filter: bytes  # compiled seccomp program, or empty
+    filter_flags: int
+    joined: list[tuple[int, int]]  # descriptors of namespaces to join, with their CLONE_NEW*
+    unshared_cgroup: bool
+    user_namespace: bool
+    cgroup_directories: dict[str, str]
+    nodes: tuple[Device, ...]
+    preserved: int  # descriptors from 3 on that go to the program
+    keyring: str  # name of the new session keyring; empty: keep the caller's
+    state: bytes  # for hooks
+
+
+def run(launch: Launch) -> NoReturn:
+    """Become the container's process, or report why not and leave."""
+    try:
+        program, arguments, environment = set_up(launch)
+    except BaseException as error:
+        report(launch.channel, error)
+        os._exit(1)
+    execute(program, arguments, environment)
+
+
+def report(to: Channel, error: BaseException) -> None:
+    kind = channel.NOT_EXECUTABLE if isinstance(error, NotExecutable) else channel.FAILED
+    if isinstance(error, OSError):
+        text = reason(error)
+    elif isinstance(error, BarqueError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    try:
+        to.send(kind, text)
+    except OSError:  # it is gone, or has been told that all is ready
+        write_all(2, f"{text}\n".encode(errors="replace"))
+
+
+def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
+    """Everything before execve; returns its arguments."""
+    isolation.forbid_imports()
+    set_name("barque-runc:init")
+    os.umask(0)
+    os.setsid()
+    if launch.user_namespace:
+        launch.channel.expect_go()
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    if launch.keyring:
+        join_keyring(launch.keyring)
+    for fd, kind in launch.joined:
+        if kind != CLONE_NEWPID:  # born in it
+            setns(fd, kind)
+    tree = build_tree(launch)
+    home = home_of(tree.fd, launch.process.uid)
+    tree.enter()
+    set_names(launch.spec)
+    write_sysctls(launch.proc, launch.spec.linux.sysctl)
+    adjust_oom_score(launch.proc, launch.process)
+    if launch.spec.linux.personality:
+        set_personality(PERSONALITIES[launch.spec.linux.personality])
+    environment = environment_of(launch.process, home)
+    program = become_user(launch, environment)
+    run_hooks(launch.spec.hooks.get("startContainer", ()), launch.state)
+    return program, list(launch.process.args), environment
+
+
+def build_tree(launch: Launch) -> Rootfs:
+    """The file tree, complete but for being the root."""
+    spec = launch.spec
+    tree = rootfs.prepare(launch.rootfs, launch.bundle, spec.linux.rootfs_propagation)
+    waited = launch.user_namespace
+    for mount in spec.mounts:
+        if mount.type in ("cgroup", "cgroup2") and not waited:
+            waited = enter_cgroup(launch)
+        if mount.type == "cgroup":
+            tree.mount_cgroups(mount, launch.cgroup_directories)
+        else:
+            tree.mount(mount)
+    if devices.wanted(spec.mounts):
+        devices.make_nodes(tree, launch.nodes, by_bind=launch.user_namespace)
+        devices.make_links(tree)
+    if launch.process.terminal:
+        take_terminal(launch, tree)
+    if not waited:
+        enter_cgroup(launch)
+    run_outer_hooks(launch)
+    if spec.root_readonly:
+        tree.make_root_read_only()
+    for path in spec.linux.readonly_paths:
+        tree.read_only(path)
+    for path in spec.linux.masked_paths:
+        tree.mask(path)
+    return tree
+
+
+def enter_cgroup(launch: Launch) -> bool:
+    """Wait until the runtime has put this process into its cgroups, then make them its root."""
+    launch.channel.expect_go()
+    if launch.unshared_cgroup:
+        unshare(CLONE_NEWCGROUP)
+    return True
+
+
+def run_outer_hooks(launch: Launch) -> None:
+    hooks = launch.spec.hooks
+    if "prestart" in hooks or "createRuntime" in hooks:
+        launch.channel.send(channel.MOUNTED)
+        launch.channel.expect_go()
+    run_hooks(hooks.get("createContainer", ()), launch.state)
+
+
+def take_terminal(launch: Launch, tree: Rootfs) -> None:
+    """Make the terminal: /dev/console and stdio get it, the runtime gets its master."""
+    directory = tree.devpts
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    if directory >= 0:
+        master = os.open("ptmx", flags, dir_fd=directory)
+    else:
+        master = os.open("/dev/ptmx", flags)
+    tty.unlock(master)
+    terminal = tty.open_peer(master)
+    if launch.process.console_size is not None:
+        tty.set_window_size(terminal, *launch.process.console_size)
+    if directory >= 0:
+        devices.mount_console(tree, terminal)
+    os.fchown(terminal, launch.process.uid, -1)
+    os.fchmod(terminal, 0o620)
+    use_terminal(terminal)
+    launch.channel.send(channel.CONSOLE, "/dev/ptmx", master)
+    os.close(master)
+
+
+def use_terminal(terminal: int) -> None:
+    for fd in (0, 1, 2):
+        os.dup2(terminal, fd)
+    if terminal > 2:
+        os.close(terminal)
+    tty.set_controlling_terminal(0)
+
+
+def set_names(spec: Spec) -> None:
+    if spec.hostname:
+        set_hostname(spec.hostname)
+    if spec.domainname:
+        set_domainname(spec.domainname)
+
+
+def write_sysctls(proc: int, sysctls: dict[str, str]) -> None:
+    """Each through the host's own procfs and below it: no link and no other mount on the way."""
+    for name, value in sysctls.items():
+        path = "sys/" + (name if "/" in name else name.replace(".", "/"))
+        try:
+            fd = open_beneath(proc, path, os.O_WRONLY)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            text = os.strerror(error.errno or 0).lower()
+            raise InvalidArgument(f"open /proc/{path}: {text}") from error
+
+
+def adjust_oom_score(proc: int, process: Process) -> None:
+    if process.oom_score_adj is None:
+        return
+    fd = open_own(proc, "oom_score_adj")
+    try:
+        os.write(fd, str(process.oom_score_adj).encode())
+    except OSError as error:
+        raise Forbidden(f"oom_score_adj {process.oom_score_adj}: {reason(error)}") from error
+    finally:
+        os.close(fd)
+
+
+def open_own(proc: int, name: str) -> int:
+    """A file of this process's own directory in the host's procfs, to write to.
+
+    `self` is the one link: its text is read and must be this process's number there.
+    """
+    number = os.readlink("self", dir_fd=proc)
+    if not number.isdecimal():
+        raise Forbidden(f"/proc/self leads to {number!r}")
+    return open_beneath(proc, f"{number}/{name}", os.O_WRONLY)
+
+
+def join_keyring(name: str) -> None:
+    try:
+        join_session_keyring(name)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a kernel without keyrings has nothing to hide
+            raise
+
+
+def become_user(launch: Launch, environment: dict[str, str]) -> str:
+    """Take the config's identity and wait for `start`; returns the path of the program."""
+    process = launch.process
+    early_filter = launch.filter and not process.no_new_privileges
+    keep = {launch.channel.fileno(), *range(3, 3 + launch.preserved)}
+    if launch.fifo >= 0:
+        keep.add(launch.fifo)
+    isolation.close_all_but(keep)
+    isolation.close_at_exec(3 + launch.preserved)
+    isolation.restore_signals()
+    launch.identity.set_limits()
+    if process.no_new_privileges:
+        set_no_new_privs()
+    if early_filter:
+        seccomp.load_filter(launch.filter, launch.filter_flags)
+    entered = enter_directory(process.cwd, again=False)
+    launch.identity.become(groups_allowed=True)
+    if not entered:
+        enter_directory(process.cwd, again=True)
+    verify_directory()
+    os.umask(0o22 if process.umask is None else process.umask & 0o777)
+    program = find_program(process.args[0], environment)
+    isolation.inherit(3, launch.preserved)
+    launch.channel.send(channel.READY)
+    launch.channel.close()
+    if launch.fifo >= 0:
+        wait_for_start(launch.fifo)
+    if launch.filter and not early_filter:
+        seccomp.load_filter(launch.filter, launch.filter_flags)
+    return program
+
+
+def enter_directory(path: str, *, again: bool) -> bool:
+    """chdir, making the directory when it is missing; False: root may not, the user may."""
+    try:
+        os.chdir(path)
+    except FileNotFoundError:
+        try:
+            os.makedirs(path, 0o755, exist_ok=True)
+            os.chdir(path)
+        except OSError as error:
+            text = os.strerror(error.errno or 0).lower()
+            raise InvalidArgument(f"mkdir {path}: {text}") from error
+    except PermissionError as error:
+        if again:
+            raise _cwd_failed(path, error) from error
+        return False
+    except OSError as error:
+        raise _cwd_failed(path, error) from error
+    return True
+
+
+def _cwd_failed(path: str, error: OSError) -> InvalidArgument:
+    text = os.strerror(error.errno or 0).lower()
+    return InvalidArgument(f'chdir to cwd ("{path}") set in config.json failed: {text}')
+
+
+def verify_directory() -> None:
+    """A working directory that the kernel cannot name from the root is outside (CVE-2024-21626)."""
+    if not kernel_getcwd().startswith(b"/"):
+        raise Forbidden(
+            "current working directory is outside of container mount namespace root "
+            "-- possible container breakout detected"
+        )
+
+
+def environment_of(process: Process, home: str) -> dict[str, str]:
+    """The process's environment; the last of several entries of one name counts."""
+    environment: dict[str, str] = {}
+    for entry in process.env:
+        name, equals, value = entry.partition("=")
+        if not name or not equals:
+            raise InvalidArgument(f"invalid environment variable: {entry!r}")
+        environment[name] = value
+    environment.setdefault("HOME", home)
+    return environment
+
+
+def find_program(name: str, environment: dict[str, str]) -> str:
+    """The file execve gets, looked up as a shell does; NotExecutable in Go's words."""
+    if "/" in name:
+        refusal = refusal_of(name)
+        if refusal:
+            raise NotExecutable(f'exec: "{name}": {refusal}')
+        return name
+    if name:
+        for directory in environment.get("PATH", "").split(":"):
+            candidate = os.path.join(directory or ".", name)
+            if not refusal_of(candidate):
+                return candidate
+    raise NotExecutable(f'exec: "{name}": executable file not found in $PATH')
+
+
+def refusal_of(path: str) -> str:
+    """Why this user may not execute `path`; empty: it may."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return f"stat {path}: {os.strerror(error.errno or 0).lower()}"
+    if stat.S_ISDIR(found.st_mode) or not found.st_mode & 0o111:
+        return "permission denied"
+    if not os.access(path, os.X_OK, effective_ids=True):
+        return "permission denied"
+    return ""
+
+
+def wait_for_start(fifo: int) -> None:
+    """Block until `start` writes a byte. A fifo that no writer ever opened gives no end of file."""
+    poller = select.poll()
+    poller.register(fifo, select.POLLIN)
+    while not poller.poll():
+        pass
+    if not os.read(fifo, 1):
+        os._exit(1)  # opened and closed without a byte: the starter died
+    os.close(fifo)
+
+
+def execute(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    """execve; what it refuses is said on the container's own standard error, as runc does."""
+    try:
+        os.execve(program, arguments, environment)
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else errno.EINVAL
+        text = f"exec {program}: {os.strerror(number or errno.EINVAL).lower()}\n"
+        try:
+            write_all(2, text.encode(errors="replace"))
+        finally:
+            os._exit(EXEC_FAILED)

@@ -1,0 +1,78 @@
+"""`barque-runc`: runc's command line. `main` is what the shim calls in a forked child.
+
+Importing this module loads all that any command of a container's life needs: after a fork nothing
+is imported. `barque.runc.command` is the way in for a process of its own.
+"""
+
+from __future__ import annotations
+
+from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.runc import commands
+from barque.runc.flags import SWITCH, VALUE, Arguments, Flag, parse
+from barque.runc.log import Log, reason
+from barque.runc.paths import Paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT_ROOT = "/run/barque/runc"
+FAILED = 1
+USAGE_FAILED = 3
+GLOBAL_FLAGS = (
+    Flag("debug", SWITCH, "enable debug logging"),
+    Flag("log", VALUE, "file to write the log to (default: standard error)"),
+    Flag("log-format", VALUE, "text (default) or json"),
+    Flag("root", VALUE, f"directory of the containers' state (default: {DEFAULT_ROOT})"),
+    Flag("criu", VALUE, "path of criu"),
+    Flag("systemd-cgroup", SWITCH, "cgroups through systemd: not supported"),
+    Flag("rootless", VALUE, "true, false or auto: ignore cgroup permission errors"),
+    Flag("help,h", SWITCH, "show this"),
+    Flag("version,v", SWITCH, "show the version"),
+)
+
+
+def preload() -> None:
+    """Load what commands load late; for a process that will fork."""
+    commands.load_all()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; `argv` is without the program's name. Returns the exit code."""
+    log = Log()
+    code = FAILED
+    try:
+        given = parse(argv, GLOBAL_FLAGS)
+        log = make_log(given)
+        if given.on("version"):
+            return commands.show_version()
+        if given.on("help") or not given.words or given.words[0] in ("help", "h"):
+            return commands.show_help(GLOBAL_FLAGS)
+        name = given.words[0]
+        if name not in commands.NAMES:
+            log.failure(f"No help topic for '{name}'")
+            return USAGE_FAILED
+        code = commands.failure_code(name)
+        if given.on("systemd-cgroup"):
+            raise InvalidArgument("--systemd-cgroup is not supported: use cgroupfs")
+        paths = Paths(given.get("root", DEFAULT_ROOT).rstrip("/") or "/")
+        return commands.run(name, given.words[1:], paths, log)
+    except NotFound as error:
+        log.failure(str(error))
+    except BarqueError as error:
+        log.failure(with_notes(error))
+    except OSError as error:
+        log.failure(reason(error))
+    return code
+
+
+def make_log(given: Arguments) -> Log:
+    form = given.get("log-format", "text")
+    if form not in ("text", "json"):
+        raise InvalidArgument(f'invalid log-format "{form}"')
+    return Log(given.get("log"), as_json=form == "json", debugging=given.on("debug"))
+
+
+def with_notes(error: BarqueError) -> str:
+    """The failure and, after it, what could not be undone."""
+    return "; ".join([str(error), *getattr(error, "__notes__", ())])

@@ -1,0 +1,53 @@
+"""Every path the runtime keeps on disk, drawn once.
+
+<root>/                      0700, `--root`, not kept over a reboot
+    <id>/                    0711, one container
+        state.json           runtime-spec state and what later commands need
+        config.json          the bytes of the bundle's config.json at create
+        exec.fifo            there until start; the container's first process waits at it
+    @seccomp/<sha256>        compiled filters; `@` is in no container's id
+"""
+
+from __future__ import annotations
+
+from barque.errors import InvalidArgument
+
+LONGEST_ID = 1024  # bytes
+ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+
+
+class Paths:
+    """The tree under one `--root`."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def container(self, container: str) -> str:
+        return f"{self.root}/{checked_id(container)}"
+
+    def state(self, container: str) -> str:
+        return f"{self.container(container)}/state.json"
+
+    def config(self, container: str) -> str:
+        return f"{self.container(container)}/config.json"
+
+    def fifo(self, container: str) -> str:
+        return f"{self.container(container)}/exec.fifo"
+
+    @property
+    def filters(self) -> str:
+        return f"{self.root}/@seccomp"
+
+    def filter(self, key: str) -> str:
+        return f"{self.filters}/{key}"
+
+
+def checked_id(container: str) -> str:
+    """An id that is one safe path component."""
+    if not container or container in (".", "..") or len(container) > LONGEST_ID:
+        raise InvalidArgument("invalid container ID format")
+    if not ALLOWED.issuperset(container):
+        raise InvalidArgument("invalid container ID format")
+    return container

@@ -1,0 +1,375 @@
+"""The container's file tree, built in the new mount namespace and through file descriptors only.
+
+config.md, "Root" and "Mounts"; config-linux.md, "Default Devices", "Masked Paths". The tree is
+hostile: any component of any path in it may be a link, or change between two calls. So every place
+is one openat2 below the root's descriptor (links resolve inside it, /proc's magic links do not
+resolve at all), and a mount is attached to that descriptor. Nothing is looked up twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import barque.linux.mount as kernel
+from barque.errors import BarqueError, Forbidden, InvalidArgument, Unsupported
+from barque.linux.cgroup import UNIFIED
+from barque.linux.fs import (
+    PROC_SUPER_MAGIC,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    filesystem_magic,
+    open_in_root,
+    openat2,
+)
+from barque.linux.libc import AT_EMPTY_PATH
+from barque.runc.log import reason
+from barque.runc.options import Options, parse_options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.oci.runtime import Mount
+
+MOST_LINKS = 40  # followed while the path of a mount point is made
+DIRECTORY_MODE = 0o755
+FILE_MODE = 0o644
+# What may be bind-mounted inside /proc: files that lxcfs and the like imitate.
+INSIDE_PROC = frozenset(
+    (
+        *("/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps"),
+        *("/proc/uptime", "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev"),
+        "/proc/sys/kernel/ns_last_pid",
+    )
+)
+KERNEL_TREES = ("proc", "sysfs")
+
+
+class Rootfs:
+    """The tree that becomes "/"; `fd` is its root directory in its own, final mount."""
+
+    __slots__ = ("bundle", "devpts", "empty", "fd", "null")
+
+    def __init__(self, fd: int, bundle: str) -> None:
+        self.fd = fd
+        self.bundle = bundle
+        self.devpts = -1  # the root of the container's own devpts
+        self.empty = -1  # an attached, empty, read-only tmpfs
+        self.null = -1  # the host's /dev/null, verified
+
+    def mount(self, mount: Mount) -> None:
+        """Make one mount of config.json, in order."""
+        options = parse_options(mount)
+        try:
+            self._mount(mount, options)
+        except OSError as error:
+            raise _failed(mount, reason(error)) from error
+        except BarqueError as error:
+            raise type(error)(f"{_describe(mount)}: {error}") from error
+
+    def _mount(self, mount: Mount, options: Options) -> None:
+        if options.bind:
+            detached = self.bind_source(mount.source, recursive=options.recursive)
+            is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
+        else:
+            data = dict(options.data)
+            if mount.source:
+                data = {"source": mount.source, **data}
+            detached = kernel.new_filesystem(mount.type, data, options.attr_set)
+            is_directory = True
+        self.attach(mount, options, detached, is_directory)
+        if mount.type == "devpts" and os.path.normpath(mount.destination) == "/dev/pts":
+            self.devpts = detached
+        else:
+            os.close(detached)
+
+    def attach(self, mount: Mount, options: Options, detached: int, is_directory: bool) -> None:
+        """Put a detached mount at the mount's destination, with its attributes."""
+        target = self.target(mount, options, detached, is_directory)
+        try:
+            if options.copy_up:
+                self.copy_up(target, detached)
+            if options.bind and (options.attr_set or options.attr_clr):
+                kernel.mount_setattr(detached, attr_set=options.attr_set, attr_clr=options.attr_clr)
+            if options.rec_set or options.rec_clr:
+                kernel.mount_setattr(
+                    detached, attr_set=options.rec_set, attr_clr=options.rec_clr, recursive=True
+                )
+            kernel.move_mount(detached, target)
+        finally:
+            os.close(target)
+        for propagation, recursive in options.propagation:
+            kernel.mount_setattr(detached, propagation=propagation, recursive=recursive)
+
+    def bind_source(self, source: str, *, recursive: bool) -> int:
+        """A detached copy of the host's mount at `source`, relative to the bundle."""
+        flags = kernel.OPEN_TREE_CLONE | (kernel.AT_RECURSIVE if recursive else 0)
+        path = os.path.join(self.bundle, source)
+        try:
+            return kernel.open_tree(path, flags)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "stat: No such file or directory", source) from (
+                error
+            )
+
+    def target(self, mount: Mount, options: Options, detached: int, is_directory: bool) -> int:
+        """The descriptor of a mount's destination, made when it is not there."""
+        destination = os.path.normpath("/" + mount.destination)
+        if destination == "/" or destination == "//":
+            raise InvalidArgument("a mount may not cover the root")
+        ordinary = mount.type in KERNEL_TREES and not options.bind
+        fd = self.make(destination, is_directory=is_directory, follow=not ordinary)
+        try:
+            self._check_proc(fd, destination, mount, options, detached)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _check_proc(
+        self, fd: int, destination: str, mount: Mount, options: Options, detached: int
+    ) -> None:
+        """Nothing covers /proc but procfs, and nothing in it but what imitates its files."""
+        if destination == "/proc":
+            is_proc = mount.type == "proc" and not options.bind
+            if not is_proc and filesystem_magic(detached) != PROC_SUPER_MAGIC:
+                raise Forbidden("cannot be mounted because it is not of type proc")
+        elif filesystem_magic(fd) == PROC_SUPER_MAGIC:
+            is_file = not stat.S_ISDIR(os.fstat(detached).st_mode)
+            if not (destination in INSIDE_PROC and options.bind and is_file):
+                raise Forbidden(f'"{destination}" cannot be mounted because it is inside /proc')
+
+    def make(self, path: str, *, is_directory: bool, follow: bool = True) -> int:
+        """Open the place `path` (absolute, normal), making what is missing of it.
+
+        `follow` False: a symbolic link on the way is an error, as for /proc and /sys.
+        """
+        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+        if not follow:
+            resolve |= RESOLVE_NO_SYMLINKS
+        kind = os.O_PATH | (os.O_DIRECTORY if is_directory else 0)
+        for _ in range(MOST_LINKS):
+            try:
+                return openat2(self.fd, path, kind, resolve=resolve)
+            except FileNotFoundError:
+                path = self._make_missing(path, is_directory, resolve)
+            except OSError as error:
+                if error.errno == errno.ELOOP and not follow:
+                    text = f"filesystem must be mounted on ordinary directory, and {path} is a link"
+                    raise InvalidArgument(text) from None
+                raise
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+    def _make_missing(self, path: str, is_directory: bool, resolve: int) -> str:
+        """Make the first missing component; returns the path to go on with.
+
+        A dangling link is where its target will be made: the path goes on through its text.
+        """
+        parts = path.strip("/").split("/")
+        for index, name in enumerate(parts):
+            parent = openat2(
+                self.fd,
+                "/".join(["/", *parts[:index]]),
+                os.O_PATH | os.O_DIRECTORY,
+                resolve=resolve,
+            )
+            try:
+                last = index == len(parts) - 1
+                try:
+                    if last and not is_directory:
+                        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+                        os.close(os.open(name, flags, FILE_MODE, dir_fd=parent))
+                    else:
+                        os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
+                    return path
+                except FileExistsError:
+                    text = _link_text(parent, name)
+            finally:
+                os.close(parent)
+            if text is not None and self._dangles(parts[: index + 1], resolve):
+                before = "" if text.startswith("/") else "/".join(parts[:index]) + "/"
+                return os.path.normpath("/" + "/".join([before + text, *parts[index + 1 :]]))
+        return path
+
+    def _dangles(self, parts: list[str], resolve: int) -> bool:
+        try:
+            os.close(openat2(self.fd, "/".join(parts), os.O_PATH, resolve=resolve))
+        except FileNotFoundError:
+            return True
+        return False
+
+    def mount_cgroups(self, mount: Mount, directories: dict[str, str]) -> None:
+        """The container's own cgroups, and nothing above them. config-linux.md, "cgroup mount".
+
+        Version 2: that directory. Version 1: a tmpfs with a directory for each hierarchy.
+        """
+        options = parse_options(mount)
+        try:
+            if list(directories) == [UNIFIED]:
+                self._mount_unified(mount, options, directories[UNIFIED])
+            else:
+                self._mount_hierarchies(mount, options, directories)
+        except OSError as error:
+            raise _failed(mount, reason(error)) from error
+
+    def _mount_unified(self, mount: Mount, options: Options, directory: str) -> None:
+        detached = kernel.open_tree(directory, kernel.OPEN_TREE_CLONE)
+        kernel.mount_setattr(detached, attr_set=options.attr_set)
+        self.attach(mount, options, detached, True)
+        os.close(detached)
+
+    def _mount_hierarchies(
+        self, mount: Mount, options: Options, directories: dict[str, str]
+    ) -> None:
+        read_only = options.attr_set & kernel.MOUNT_ATTR_RDONLY
+        data: dict[str, str | None] = {"mode": "755"}
+        tree = kernel.new_filesystem("tmpfs", data, options.attr_set & ~read_only)
+        self.attach(mount, options, tree, True)
+        for name, directory in directories.items():
+            entry = name.removeprefix("name=")
+            os.mkdir(entry, DIRECTORY_MODE, dir_fd=tree)
+            place = os.open(entry, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=tree)
+            detached = kernel.open_tree(directory, kernel.OPEN_TREE_CLONE)
+            kernel.mount_setattr(detached, attr_set=options.attr_set)
+            kernel.move_mount(detached, place)
+            os.close(detached)
+            os.close(place)
+        if read_only:
+            kernel.mount_setattr(tree, attr_set=read_only)
+        os.close(tree)
+
+    def make_root_read_only(self) -> None:
+        """config.md, root.readonly: the root's own mount, not those below it."""
+        kernel.mount_setattr(self.fd, attr_set=kernel.MOUNT_ATTR_RDONLY)
+
+    def copy_up(self, target: int, detached: int) -> None:
+        raise Unsupported("option tmpcopyup is not supported")
+
+    def read_only(self, path: str) -> None:
+        """Make what is at `path` read-only; nothing there is nothing to do."""
+        place = self._find(path)
+        if place < 0:
+            return
+        try:
+            copy = kernel.open_tree(
+                "", kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE | AT_EMPTY_PATH, place
+            )
+            try:
+                kernel.mount_setattr(copy, attr_set=kernel.MOUNT_ATTR_RDONLY)
+                kernel.move_mount(copy, place)
+            finally:
+                os.close(copy)
+        finally:
+            os.close(place)
+
+    def mask(self, path: str) -> None:
+        """Cover what is at `path` by an empty directory, or by /dev/null."""
+        place = self._find(path)
+        if place < 0:
+            return
+        try:
+            if stat.S_ISDIR(os.fstat(place).st_mode):
+                cover = self._empty_directory()
+            else:
+                flags = kernel.OPEN_TREE_CLONE | AT_EMPTY_PATH
+                cover = kernel.open_tree("", flags, self._null())
+            kernel.move_mount(cover, place)
+            if self.empty < 0 and stat.S_ISDIR(os.fstat(cover).st_mode):
+                self.empty = cover
+            else:
+                os.close(cover)
+        finally:
+            os.close(place)
+
+    def _find(self, path: str) -> int:
+        try:
+            return open_in_root(self.fd, path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+
+    def _empty_directory(self) -> int:
+        if self.empty >= 0:
+            return kernel.open_tree("", kernel.OPEN_TREE_CLONE | AT_EMPTY_PATH, self.empty)
+        options: dict[str, str | None] = {"nr_inodes": "1", "mode": "755"}
+        return kernel.new_filesystem("tmpfs", options, kernel.MOUNT_ATTR_RDONLY)
+
+    def _null(self) -> int:
+        """The host's /dev/null: opened before the root changes, and it must be what it is."""
+        if self.null < 0:
+            self.null = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            found = os.fstat(self.null)
+            if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+                raise Forbidden("/dev/null of the host is not the null device")
+        return self.null
+
+    def enter(self) -> None:
+        """Make the tree the root of this process and let go of the host's. pivot_root(2)."""
+        old_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fchdir(self.fd)
+            kernel.pivot_root(".", ".")
+            os.fchdir(old_root)
+            kernel.mount(None, ".", None, kernel.MS_SLAVE | kernel.MS_REC)
+            kernel.umount2(".", kernel.MNT_DETACH)
+            os.chdir("/")
+        finally:
+            os.close(old_root)
+
+
+def prepare(path: str, bundle: str, propagation: str) -> Rootfs:
+    """Cut the new mount namespace off the host's and make `path` a mount of its own in it."""
+    flags = ROOT_PROPAGATION.get(propagation)
+    if flags is None:
+        raise InvalidArgument(f"rootfsPropagation={propagation} is not supported")
+    kernel.mount(None, "/", None, flags or kernel.MS_SLAVE | kernel.MS_REC)
+    if flags & kernel.MS_SHARED or not flags & kernel.MS_REC:
+        make_parent_private(path)
+    tree = kernel.open_tree(path, kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE)
+    kernel.move_mount_to(tree, path)
+    return Rootfs(tree, bundle)
+
+
+# config-linux.md, "Rootfs Mount Propagation"; 0 is the default
+ROOT_PROPAGATION = {
+    "": 0,
+    "private": kernel.MS_PRIVATE,
+    "rprivate": kernel.MS_PRIVATE | kernel.MS_REC,
+    "slave": kernel.MS_SLAVE,
+    "rslave": kernel.MS_SLAVE | kernel.MS_REC,
+    "shared": kernel.MS_SHARED,
+    "rshared": kernel.MS_SHARED | kernel.MS_REC,
+    "unbindable": kernel.MS_UNBINDABLE,
+    "runbindable": kernel.MS_UNBINDABLE | kernel.MS_REC,
+}
+
+
+def make_parent_private(path: str) -> None:
+    """The mount that holds `path` must not tell its peers on the host what is mounted here.
+
+    The mount is found by walking up: only the root of a mount takes the call.
+    """
+    path = os.path.realpath(path)
+    while True:
+        try:
+            kernel.mount(None, path, None, kernel.MS_PRIVATE)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL or path == "/":
+                raise
+        path = os.path.dirname(path)
+
+
+def _link_text(parent: int, name: str) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=parent)
+    except OSError:
+        return None
+
+
+def _describe(mount: Mount) -> str:
+    return f'error mounting "{mount.source}" to rootfs at "{mount.destination}"'
+
+
+def _failed(mount: Mount, text: str) -> BarqueError:
+    return InvalidArgument(f"{_describe(mount)}: {text}")

@@ -1,0 +1,93 @@
+"""What a config.json asks that cannot be, or is not there yet, found before anything is made."""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import InvalidArgument, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.oci.runtime import Process, Spec
+
+IPC_SYSCTLS = frozenset(
+    f"kernel.{name}"
+    for name in (
+        *("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"),
+        *("msg_next_id", "sem_next_id", "shm_next_id", "auto_msgmni"),
+    )
+)
+PERSONALITY_DOMAINS = ("", "LINUX", "LINUX32")
+LONGEST_NAME = 64  # bytes of a host or domain name, __NEW_UTS_LEN
+
+
+def check_spec(spec: Spec) -> None:
+    """Raise InvalidArgument or Unsupported with the member's name."""
+    namespaces = spec.linux.namespaces
+    if "mount" not in namespaces:
+        raise Unsupported("a container without a mount namespace of its own is not supported")
+    if namespaces["mount"].path:
+        raise Unsupported("joining a mount namespace by its path is not supported")
+    if "user" in namespaces and namespaces["user"].path:
+        raise Unsupported("joining a user namespace by its path is not supported")
+    if "time" in namespaces:
+        raise Unsupported("time namespaces are not supported")
+    for name in spec.linux.unsupported:
+        raise Unsupported(f"{name} is not supported")
+    if spec.linux.mount_label:
+        raise Unsupported("selinux label is specified in config, but selinux is not supported")
+    if spec.linux.personality not in PERSONALITY_DOMAINS:
+        raise InvalidArgument(f"linux.personality.domain: {spec.linux.personality!r} is unknown")
+    for name in ("hostname", "domainname"):
+        value = getattr(spec, name)
+        if value and "uts" not in namespaces:
+            raise InvalidArgument(f"unable to set {name} without a private UTS namespace")
+        if len(value.encode()) > LONGEST_NAME:
+            raise InvalidArgument(f"{name} is longer than {LONGEST_NAME} bytes")
+    mapped = spec.linux.uid_mappings or spec.linux.gid_mappings
+    if mapped and "user" not in namespaces:
+        raise InvalidArgument("user namespace mappings specified, but user namespace isn't enabled")
+    check_sysctls(spec)
+    check_process(spec.process)
+
+
+def check_process(process: Process) -> None:
+    if not process.args:
+        raise InvalidArgument("args must not be empty")
+    if not process.cwd.startswith("/"):
+        raise InvalidArgument("Cwd must be an absolute path")
+    for name in process.unsupported:
+        raise Unsupported(f"{name} is not supported")
+    if process.selinux_label:
+        raise Unsupported(
+            "selinux label is specified in config, but selinux is disabled or not supported"
+        )
+    if process.apparmor_profile and not os.path.isdir("/sys/kernel/security/apparmor"):
+        raise Unsupported(
+            f"apparmor profile {process.apparmor_profile} is specified in config, "
+            "but the kernel has no apparmor"
+        )
+
+
+def check_sysctls(spec: Spec) -> None:
+    """Only what belongs to a namespace that the container does not share with the host."""
+    namespaces = spec.linux.namespaces
+    for name, value in spec.linux.sysctl.items():
+        dotted = name.replace("/", ".")
+        parts = name.split("/") if "/" in name else name.split(".")
+        if any(part in ("", ".", "..") for part in parts):
+            raise InvalidArgument(f"sysctl {name!r} is not a name")
+        if "\n" in value or "+" in value:
+            raise InvalidArgument(f"sysctl {name}: the value has a new line or a plus sign")
+        if dotted.startswith("net."):
+            separate = "network" in namespaces
+        elif dotted in IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+            separate = "ipc" in namespaces
+        elif dotted == "kernel.domainname":
+            separate = "uts" in namespaces
+        elif dotted.startswith("user."):
+            separate = "user" in namespaces
+        else:
+            raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
+        if not separate:
+            raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
