@@ -6,6 +6,7 @@ manifest = await repository.manifest("latest")
 """
 
 from barque.registry.auth import ANONYMOUS, Credentials
+from barque.registry.failures import refused
 from barque.registry.hosts import Policy
 from barque.registry.repository import Fetched, Repository
 from barque.registry.session import Session
@@ -18,8 +19,17 @@ __all__ = [
     "Policy",
     "Repository",
     "Transport",
+    "authenticate",
     "open_repository",
 ]
+
+
+async def authenticate(transport: Transport, domain: str, credentials: Credentials) -> None:
+    """Raises Unauthorized when the registry of `domain` does not take `credentials`."""
+    session = Session(transport, domain, "", domain, credentials)
+    async with session.ask("GET", "/v2/", {}, push=True) as answer:
+        if answer.head.status != 200:
+            raise refused("unauthorized: authentication required", answer.head.status)
 
 
 def open_repository(

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from barque import errors
 from barque.oci import digest as digests
+from barque.oci import document, reference
 from barque.registry import failures
 from barque.registry.addresses import Address
 from barque.registry.connection import Broken
@@ -21,6 +22,8 @@ from barque.registry.session import MAX_ATTEMPTS, Session
 from barque.registry.transport import Exchange
 
 MAX_MANIFEST_BYTES = 4 << 20
+MAX_TAGS = 10_000
+TAGS_PAGE = 1000
 MAX_RESUMES = 50  # of one blob, each of which brought at least a byte
 SCHEMA_1 = frozenset(
     {
@@ -136,6 +139,21 @@ class Repository:
             return errors.NotFound(f"blob {digest} of {self._name} not found: {text}")
         return failures.refused(text, status)
 
+    async def tags(self) -> list[str]:
+        """All tags, at most `MAX_TAGS`. Raises NotFound for an unknown repository."""
+        found: list[str] = []
+        where: str | None = f"tags/list?n={TAGS_PAGE}"
+        while where is not None and len(found) <= MAX_TAGS:
+            async with self._session.ask("GET", where, {}) as answer:
+                raw = await answer.read(MAX_MANIFEST_BYTES)
+                if answer.head.status != 200:
+                    raise failures.pull_failure(self._name, self._name, answer.head.status, raw)
+                found += _read_tags(raw)
+                where = _next_page(answer)
+        if len(found) > MAX_TAGS:
+            raise errors.ResourceExhausted(f"{self._name} has more than {MAX_TAGS} tags")
+        return found
+
     async def has_blob(self, digest: str) -> bool:
         digests.parse(digest)
         async with self._session.ask("HEAD", f"blobs/{digest}", {}, push=True) as answer:
@@ -219,3 +237,20 @@ async def _exactly(digest: str, answer: Exchange, skip: int, size: int) -> Async
             yield chunk
     if left:
         raise Broken(f"blob {digest}: the connection ended {left} bytes too early")
+
+
+def _read_tags(raw: bytes) -> list[str]:
+    try:
+        found = document.parse(raw)["tags"] or []
+    except (ValueError, KeyError, TypeError):
+        raise errors.Unavailable("the registry's list of tags cannot be read") from None
+    return [tag for tag in found if isinstance(tag, str) and reference.is_tag(tag)]
+
+
+def _next_page(answer: Exchange) -> str | None:
+    """The target of `Link: <...>; rel="next"`, if it stays on this server."""
+    match = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', answer.head.headers.get("link", ""))
+    if not match:
+        return None
+    following = answer.address.join(match[1])
+    return following.target if following.origin == answer.address.origin else None

@@ -68,7 +68,7 @@ class Session:
     ) -> Exchange:
         base = await self._transport.base(self._domain)
         address = base.at(target if target.startswith("/") else f"/v2/{self._path}/{target}")
-        scope = f"repository:{self._path}:{'pull,push' if push else 'pull'}"
+        scope = f"repository:{self._path}:{'pull,push' if push else 'pull'}" if self._path else ""
         attempts = MAX_ATTEMPTS if isinstance(body, bytes) else 1
         attempt, challenged = 0, False
         while True:

@@ -1,1 +1,1 @@
-
+"""Images: names, documents and layers over containerd; pull, load, import, save, list, remove."""

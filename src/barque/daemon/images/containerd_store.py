@@ -1,0 +1,152 @@
+"""`Store` over containerd's services, ours or the real one's."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from barque import errors
+from barque.containerd.client import Containerd
+from barque.containerd.client.descriptors import Descriptor as Target
+from barque.containerd.client.images import Image
+from barque.containerd.client.leases import CONTENT, Resource
+from barque.daemon.images.store import Blob, Record
+from barque.oci.image import Descriptor
+
+DEFAULT_SNAPSHOTTER = "overlayfs"
+LEASE_LIFETIME_S = 24 * 3600.0
+
+
+class ContainerdStore:
+    def __init__(self, containerd: Containerd, snapshotter: str = DEFAULT_SNAPSHOTTER) -> None:
+        self._containerd = containerd
+        self._snapshots = containerd.snapshots.of(snapshotter)
+        self._snapshotter = snapshotter
+
+    @property
+    def snapshotter(self) -> str:
+        return self._snapshotter
+
+    async def get_image(self, name: str) -> Record | None:
+        try:
+            return _record(await self._containerd.images.get(name))
+        except errors.NotFound:
+            return None
+
+    async def list_images(self) -> list[Record]:
+        return [_record(image) for image in await self._containerd.images.list()]
+
+    async def put_image(self, record: Record) -> None:
+        target = Target(record.target.media_type, record.target.digest, record.target.size)
+        await self._containerd.images.put(Image(record.name, target, record.labels))
+
+    async def delete_image(self, name: str, *, collect: bool) -> None:
+        with suppress(errors.NotFound):
+            await self._containerd.images.delete(name, sync=collect)
+
+    async def get_blob(self, digest: str, lease: str = "") -> Blob | None:
+        if lease:
+            await self._containerd.leases.add(lease, Resource(CONTENT, digest))
+        try:
+            info = await self._containerd.content.info(digest)
+        except errors.NotFound:
+            return None
+        return Blob(info.digest, info.size, info.labels)
+
+    async def read(self, digest: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        async for chunk in self._containerd.content.read(digest, offset):
+            yield chunk
+
+    async def write(
+        self,
+        chunks: AsyncIterator[bytes],
+        lease: str,
+        *,
+        digest: str = "",
+        size: int = 0,
+        labels: Mapping[str, str] | None = None,
+    ) -> Blob:
+        content = self._containerd.with_lease(lease).content
+        ref = f"barque-{secrets.token_hex(8)}"
+        hasher = None if digest else hashlib.sha256()
+        try:
+            async with content.writer(ref, size=size, digest=digest) as writer:
+                async for chunk in chunks:
+                    if hasher is not None:
+                        hasher.update(chunk)
+                    await writer.write(chunk)
+                digest = digest or f"sha256:{hasher.hexdigest() if hasher else ''}"
+                await writer.commit(digest=digest, size=size, labels=labels)
+            return Blob(digest, writer.offset, labels or {})
+        except errors.AlreadyExists:
+            blob = await self.get_blob(digest, lease)
+            if blob is None:
+                raise
+            await self._abort(ref)
+            if labels:
+                await self.label_blob(digest, labels)
+            return blob
+        except BaseException:
+            await asyncio.shield(self._abort(ref))
+            raise
+
+    async def _abort(self, ref: str) -> None:
+        with suppress(errors.BarqueError):
+            await self._containerd.content.abort(ref)
+
+    async def label_blob(self, digest: str, labels: Mapping[str, str]) -> None:
+        await self._containerd.content.set_labels(digest, labels)
+
+    async def has_snapshot(self, key: str, lease: str = "") -> bool:
+        if lease:
+            kind = f"snapshots/{self._snapshotter}"
+            await self._containerd.leases.add(lease, Resource(kind, key))
+        try:
+            await self._snapshots.stat(key)
+        except errors.NotFound:
+            return False
+        return True
+
+    async def snapshot_size(self, key: str) -> int:
+        return (await self._snapshots.usage(key)).size
+
+    async def apply(self, layer: Descriptor, key: str, parent: str, lease: str) -> str:
+        held = self._containerd.with_lease(lease)
+        mounts = await held.snapshots.of(self._snapshotter).prepare(key, parent)
+        target = Target(layer.media_type, layer.digest, layer.size)
+        return (await held.diff.apply(target, mounts)).digest
+
+    async def commit_snapshot(self, name: str, key: str, lease: str) -> None:
+        try:
+            held = self._containerd.with_lease(lease).snapshots.of(self._snapshotter)
+            await held.commit(name, key)
+        except errors.AlreadyExists:
+            await self.has_snapshot(name, lease)
+            await self.remove_snapshot(key)
+
+    async def remove_snapshot(self, key: str) -> None:
+        with suppress(errors.NotFound):
+            await self._snapshots.remove(key)
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[str]:
+        leases = self._containerd.leases
+        lease = await leases.create(lifetime_s=LEASE_LIFETIME_S)
+        try:
+            yield lease.id
+        finally:
+            with suppress(errors.BarqueError):  # it ends by itself
+                await asyncio.shield(leases.delete(lease.id))
+
+
+def _record(image: Image) -> Record:
+    target = image.target
+    return Record(
+        image.name,
+        Descriptor(target.media_type, target.digest, target.size),
+        image.labels,
+        image.updated_ns / 1e9,
+    )

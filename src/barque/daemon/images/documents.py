@@ -1,0 +1,109 @@
+"""From a record in the store to the image it names: index, manifest, config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+from barque import errors
+from barque.daemon.images import names
+from barque.daemon.images.image import Image, build
+from barque.daemon.images.store import Record, Store
+from barque.oci import image as oci
+from barque.oci.image import Descriptor, Index, Manifest, Platform
+
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_CONFIG_BYTES = 8 << 20
+MAX_INDEX_DEPTH = 4  # an index in an index is legal, and a chain of them an attack
+
+
+async def read_blob(store: Store, digest: str, limit: int) -> bytes:
+    """A whole blob. Raises NotFound when it is not there, ResourceExhausted when it is larger."""
+    data = bytearray()
+    async with aclosing(store.read(digest)) as chunks:
+        async for chunk in chunks:
+            data += chunk
+            if len(data) > limit:
+                raise errors.ResourceExhausted(f"content {digest} is larger than {limit} bytes")
+    return bytes(data)
+
+
+def choose(index: Index, wanted: Platform) -> Descriptor | None:
+    """The first manifest for `wanted`: the exact variant before any that will do."""
+    offered = [entry for entry in index.manifests if entry.platform is not None]
+    for entry in offered:
+        if entry.platform == wanted:
+            return entry
+    fitting = (e for e in offered if e.platform is not None and oci.matches(wanted, e.platform))
+    return next(fitting, None)
+
+
+class Documents:
+    """Reads documents for one host's platform."""
+
+    def __init__(self, store: Store, host: Platform) -> None:
+        self._store, self._host = store, host
+
+    async def manifest(
+        self, target: Descriptor, wanted: Platform | None = None, depth: int = 0
+    ) -> tuple[Descriptor, Manifest]:
+        """The manifest of `target` for `wanted`; None is the host's, else any that is here."""
+        raw = await read_blob(self._store, target.digest, MAX_MANIFEST_BYTES)
+        parsed = oci.parse(raw, target.media_type)
+        if isinstance(parsed, Manifest):
+            return target, parsed
+        if depth == MAX_INDEX_DEPTH:
+            raise errors.InvalidArgument(f"index {target.digest} is nested too deeply")
+        entry = choose(parsed, wanted or self._host)
+        if wanted is None and (entry is None or await self._store.get_blob(entry.digest) is None):
+            entry = await self._present(parsed) or entry
+        if entry is None:
+            platform = wanted or self._host
+            raise errors.NotFound(f"no matching manifest for {platform} in {target.digest}")
+        return await self.manifest(entry, wanted, depth + 1)
+
+    def choose_present(self, index: Index, is_present: Callable[[str], bool]) -> Descriptor:
+        """The manifest for the host if it is present, else any that is. Raises NotFound."""
+        entry = choose(index, self._host)
+        if entry is not None and is_present(entry.digest):
+            return entry
+        for other in index.manifests:
+            if is_present(other.digest):
+                return other
+        raise errors.NotFound(f"no manifest of the index is present for {self._host}")
+
+    async def _present(self, index: Index) -> Descriptor | None:
+        for entry in index.manifests:
+            runs = entry.platform is not None and entry.platform.os != "unknown"
+            if runs and await self._store.get_blob(entry.digest) is not None:
+                return entry
+        return None
+
+    async def identify(self, record: Record) -> str:
+        """The image id of a record: from its label, or from the documents. "" where they lack."""
+        known = record.labels.get(names.ID_LABEL)
+        if known:
+            return known
+        try:
+            _, manifest = await self.manifest(record.target)
+        except errors.BarqueError:  # a name for something that is no image, or not whole here
+            return ""
+        return manifest.config.digest
+
+    async def image(self, record: Record, display: str) -> Image:
+        """Raises NotFound or InvalidArgument where the documents are missing or no image."""
+        digest = record.labels.get(names.MANIFEST_LABEL, "")
+        config_digest = record.labels.get(names.ID_LABEL, "")
+        if not digest or not config_digest:
+            found, manifest = await self.manifest(record.target)
+            digest, config_digest = found.digest, manifest.config.digest
+        raw = await read_blob(self._store, config_digest, MAX_CONFIG_BYTES)
+        size = record.labels.get(names.SIZE_LABEL, "")
+        return build(
+            display,
+            record.target,
+            digest,
+            config_digest,
+            oci.parse_config(raw),
+            int(size) if size.isdigit() else 0,
+        )

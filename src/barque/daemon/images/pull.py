@@ -1,0 +1,227 @@
+"""`docker pull`: from a registry into the store, verified, unpacked, named.
+
+    manifest ── index? ── manifest of the platform ── config ┐
+                                       layers, several at once ┴─> unpacked in order ──> named
+
+All under one lease. The name changes last: a pull that breaks off leaves the old image as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from barque import errors
+from barque.daemon.images import names
+from barque.daemon.images.assemble import Assembler
+from barque.daemon.images.documents import MAX_CONFIG_BYTES, choose
+from barque.daemon.images.naming import Naming
+from barque.daemon.images.progress import LayerProgress, Progress
+from barque.daemon.images.store import Store
+from barque.daemon.images.unpack import Unpacker, check_layers
+from barque.oci import image as oci
+from barque.oci.image import Config, Descriptor, Index, Manifest, Platform
+from barque.oci.reference import DEFAULT_DOMAIN, Reference
+from barque.registry import (
+    Credentials,
+    Fetched,
+    Repository,
+    Transport,
+    authenticate,
+    open_repository,
+)
+
+MAX_CONCURRENT_DOWNLOADS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reference led to at the registry."""
+
+    target: Descriptor
+    index: Index | None
+    digest: str  # of the manifest
+    manifest: Manifest
+
+
+class Puller:
+    def __init__(
+        self,
+        store: Store,
+        unpacker: Unpacker,
+        assembler: Assembler,
+        naming: Naming,
+        transport: Transport,
+        host: Platform,
+        concurrent_downloads: int = MAX_CONCURRENT_DOWNLOADS,
+    ) -> None:
+        self._store, self._unpacker, self._assembler = store, unpacker, assembler
+        self._naming, self._transport, self._host = naming, transport, host
+        self._downloads = asyncio.Semaphore(concurrent_downloads)
+        self._blobs: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def repository(self, ref: Reference, credentials: Credentials) -> Repository:
+        return open_repository(
+            self._transport, ref.domain, ref.path, ref.familiar_name, credentials
+        )
+
+    async def authenticate(self, server: str, credentials: Credentials) -> None:
+        """Asks a registry (a domain or URL, "" for Docker Hub) whether it takes `credentials`."""
+        domain = server.partition("://")[2] or server
+        domain = domain.partition("/")[0] or DEFAULT_DOMAIN
+        await authenticate(self._transport, domain, credentials)
+
+    async def run(
+        self,
+        ref: Reference,
+        platform: Platform | None,
+        credentials: Credentials,
+        progress: Progress,
+    ) -> str:
+        """Returns the image's id. `ref` has a tag or a digest. Events: pull."""
+        repository = self.repository(ref, credentials)
+        found = await self._find(repository, ref, platform)
+        wanted = ref.digest or ref.tag
+        progress.status(f"Pulling from {ref.path}", wanted)
+        image_id = found.manifest.config.digest
+        name = names.full_name(ref)
+        record = await self._naming.record_of(ref)
+        changed = True
+        if (
+            record is None
+            or record.target.digest != found.target.digest
+            or record.labels.get(names.ID_LABEL) != image_id
+        ):
+            async with self._store.lease() as lease:
+                labels = await self._fetch(repository, found, platform, lease, progress)
+                labels[names.PULLED_LABEL] = "true"
+                changed = await self._naming.point(name, found.target, labels)
+        else:
+            changed = False
+        progress.status(f"Digest: {found.target.digest}")
+        word = "Downloaded newer image" if changed else "Image is up to date"
+        progress.status(f"Status: {word} for {ref.familiar}")
+        await self._announce(ref, name)
+        return image_id
+
+    async def _announce(self, ref: Reference, name: str) -> None:
+        image = await self._naming.resolve(names.display(name))
+        self._naming.announce("pull", ref.familiar, ref.familiar_name, image.labels)
+
+    async def _find(
+        self, repository: Repository, ref: Reference, platform: Platform | None
+    ) -> Found:
+        fetched = await repository.manifest(ref.digest or ref.tag)
+        parsed = _parse(fetched)
+        target = Descriptor(parsed.media_type, fetched.digest, len(fetched.raw))
+        if isinstance(parsed, Manifest):
+            return Found(target, None, fetched.digest, parsed)
+        wanted = platform or self._host
+        entry = choose(parsed, wanted)
+        if entry is None:
+            raise errors.NotFound(
+                f"no matching manifest for {wanted} in the manifest list entries of {ref.familiar}"
+            )
+        inner = await repository.manifest(entry.digest)
+        if len(inner.raw) != entry.size:
+            raise errors.DataLoss(f"manifest {entry.digest} has not the size its index says")
+        manifest = _parse(inner, entry.media_type)
+        if not isinstance(manifest, Manifest):
+            raise errors.Unsupported(f"index {fetched.digest} leads to another index")
+        return Found(target, parsed, entry.digest, manifest)
+
+    async def _fetch(
+        self,
+        repository: Repository,
+        found: Found,
+        platform: Platform | None,
+        lease: str,
+        progress: Progress,
+    ) -> dict[str, str]:
+        """Everything below the name; returns the labels for its record."""
+        manifest = found.manifest
+        config = await self._config(repository, manifest.config)
+        check_layers(manifest, config)
+        if platform is not None and not oci.matches(platform, config.platform):
+            raise errors.NotFound(
+                f"image was found but its platform ({config.platform}) does not match "
+                f"the specified platform ({platform})"
+            )
+        lines = [progress.layer(layer.digest) for layer in manifest.layers]
+        for line in lines:
+            line.word("Pulling fs layer")
+        async with asyncio.TaskGroup() as group:
+            arrivals = [
+                group.create_task(self._download(repository, layer, lease, line))
+                for layer, line in zip(manifest.layers, lines, strict=True)
+            ]
+            for number, layer in enumerate(manifest.layers, start=1):
+                await arrivals[number - 1]
+                await self._extract(layer, config.diff_ids[:number], lease, lines[number - 1])
+        await self._assembler.config(config, lease)
+        await self._assembler.manifest(manifest, lease)
+        if found.index is not None:
+            await self._assembler.index(found.index, lease)
+        return await self._assembler.labels(found.digest, manifest, config)
+
+    async def _config(self, repository: Repository, described: Descriptor) -> Config:
+        """Read whole before any layer: what cannot be run is refused early."""
+        if described.media_type not in oci.CONFIGS:
+            kind = described.media_type[:100]
+            raise errors.InvalidArgument(
+                f"invalid image: its config has media type {kind!r}, it is no container image"
+            )
+        if described.size > MAX_CONFIG_BYTES:
+            raise errors.ResourceExhausted(
+                f"image config {described.digest} is larger than {MAX_CONFIG_BYTES} bytes"
+            )
+        raw = bytearray()
+        async with aclosing(repository.blob(described.digest, described.size)) as chunks:
+            async for chunk in chunks:
+                raw += chunk
+        return oci.parse_config(bytes(raw))
+
+    async def _download(
+        self, repository: Repository, layer: Descriptor, lease: str, line: LayerProgress
+    ) -> None:
+        lock = self._blobs.setdefault(layer.digest, asyncio.Lock())
+        if lock.locked() or self._downloads.locked():
+            line.word("Waiting")
+        async with lock, self._downloads:  # the same layer of two pulls comes once
+            if await self._store.get_blob(layer.digest, lease) is not None:
+                return
+            chunks = _counted(repository, layer, line)
+            await self._store.write(chunks, lease, digest=layer.digest, size=layer.size)
+            line.word("Download complete")
+
+    async def _extract(
+        self, layer: Descriptor, diff_ids: tuple[str, ...], lease: str, line: LayerProgress
+    ) -> None:
+        if await self._unpacker.has(diff_ids, lease):
+            line.word("Already exists")
+            return
+        line.amount("Extracting", 0, layer.size)
+        await self._unpacker.layer(layer, diff_ids, lease)
+        line.amount("Extracting", layer.size, layer.size)
+        line.word("Pull complete")
+
+
+def _parse(fetched: Fetched, media_type: str = "") -> Manifest | Index:
+    kind = media_type or fetched.media_type
+    known = kind in oci.INDEXES or kind in oci.MANIFESTS
+    return oci.parse(fetched.raw, kind if known else "")
+
+
+async def _counted(
+    repository: Repository, layer: Descriptor, line: LayerProgress
+) -> AsyncIterator[bytes]:
+    received = 0
+    async with aclosing(repository.blob(layer.digest, layer.size)) as chunks:
+        async for chunk in chunks:
+            received += len(chunk)
+            line.amount("Downloading", received, layer.size)
+            yield chunk
+    line.word("Verifying Checksum")

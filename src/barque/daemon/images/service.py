@@ -1,0 +1,205 @@
+"""The images of the engine: what routes and the containers service call.
+
+The parts are beside this module; here they are put together, and nothing is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from barque import errors
+from barque.daemon.events import Events
+from barque.daemon.images import inspect as inspecting
+from barque.daemon.images import listing, names
+from barque.daemon.images.archive.load import Loader
+from barque.daemon.images.archive.save import Saver
+from barque.daemon.images.assemble import Assembler
+from barque.daemon.images.documents import Documents
+from barque.daemon.images.image import Image
+from barque.daemon.images.importing import Importer
+from barque.daemon.images.listing import Listing
+from barque.daemon.images.naming import Naming
+from barque.daemon.images.progress import Progress
+from barque.daemon.images.pull import MAX_CONCURRENT_DOWNLOADS, Puller
+from barque.daemon.images.push import Pusher
+from barque.daemon.images.remove import Remover, Users
+from barque.daemon.images.store import Store
+from barque.daemon.images.unpack import Unpacker
+from barque.oci import digest as digests
+from barque.oci import image as oci
+from barque.oci import reference
+from barque.oci.image import Platform
+from barque.oci.reference import Reference
+from barque.registry import Credentials, Policy, Transport
+
+
+class Images:
+    """One for each daemon. `users` tells which containers were made from an image, by its id."""
+
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        users: Users,
+        policy: Policy | None = None,
+        machine: str = "",
+        concurrent_downloads: int = MAX_CONCURRENT_DOWNLOADS,
+        user_agent: str = "barque",
+    ) -> None:
+        host = oci.host_platform(machine or os.uname().machine)
+        self._store, self._users = store, users
+        self._transport = Transport(policy or Policy(), user_agent)
+        self._documents = Documents(store, host)
+        self._naming = Naming(store, self._documents, events)
+        self._unpacker = Unpacker(store)
+        self._listing = Listing(self._naming, self._documents)
+        self._remover = Remover(self._naming, self._listing, users)
+        assembler = Assembler(store, self._unpacker)
+        self._importer = Importer(store, self._unpacker, assembler, self._naming, host)
+        self._loader = Loader(store, assembler, self._naming, self._documents)
+        self._saver = Saver(store, self._naming, self._documents)
+        self._puller = Puller(
+            store,
+            self._unpacker,
+            assembler,
+            self._naming,
+            self._transport,
+            host,
+            concurrent_downloads,
+        )
+        self._pusher = Pusher(store, self._naming, self._documents, self._transport)
+
+    async def start(self) -> None:
+        """Reads the names in the store; until then the first question about an id does it."""
+        await self._naming.load()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def count(self) -> int:
+        return len(self._naming.catalog)
+
+    async def changed(self, name: str) -> None:
+        """Containerd told of a name that was made, changed or removed, by us or by others."""
+        await self._naming.refresh(name)
+
+    async def resolve(self, text: str) -> Image:
+        """The image of a name, an id, or the beginning of an id. Raises NotFound in Docker's words.
+
+        Costs no question to containerd for a name or id that was asked for before.
+        """
+        return await self._naming.resolve(text)
+
+    async def names_of(self, image_id: str) -> names.Names:
+        return (await self._naming.load()).names_of(image_id)
+
+    async def ensure_unpacked(self, image: Image) -> None:
+        """Makes the snapshots of an image that lacks them, one that others put into containerd."""
+        async with self._store.lease() as lease:
+            if image.chain_id and await self._store.has_snapshot(image.chain_id, lease):
+                return
+            _, manifest = await self._documents.manifest(image.target)
+            await self._unpacker.image(manifest, oci.parse_config(image.raw_config), lease)
+
+    async def pull(
+        self,
+        repository: str,
+        tag: str,
+        platform: Platform | None,
+        credentials: Credentials,
+        progress: Progress,
+    ) -> None:
+        """`tag` may be a digest; "" is every tag, as the Engine API has it."""
+        ref = reference_of(repository, tag)
+        if tag or ref.tag or ref.digest:
+            await self._puller.run(ref, platform, credentials, progress)
+            return
+        for each in await self._puller.repository(ref, credentials).tags():
+            await self._puller.run(reference_of(repository, each), platform, credentials, progress)
+
+    async def authenticate(self, server: str, credentials: Credentials) -> None:
+        """Raises Unauthorized when the registry does not take them. "" is Docker Hub."""
+        await self._puller.authenticate(server, credentials)
+
+    async def push(
+        self, repository: str, tag: str, credentials: Credentials, progress: Progress
+    ) -> None:
+        ref = reference_of(repository, tag)
+        if not ref.tag and not ref.digest:
+            raise errors.Unsupported("push of all tags is not there yet: name one")
+        await self._pusher.run(ref, credentials, progress)
+
+    async def import_(
+        self,
+        chunks: AsyncIterator[bytes],
+        repository: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: Platform | None,
+        progress: Progress,
+    ) -> str:
+        """Returns the id. Without a repository the image is dangling."""
+        ref = reference_of(repository, tag).with_default_tag() if repository else None
+        return await self._importer.run(chunks, ref, message, changes, platform, progress)
+
+    async def load(
+        self, chunks: AsyncIterator[bytes], progress: Progress, *, quiet: bool = False
+    ) -> None:
+        await self._loader.run(chunks, progress, quiet=quiet)
+
+    async def save(self, wanted: Sequence[str]) -> AsyncIterator[bytes]:
+        """A tar with the images; all names are looked up before the first byte."""
+        return await self._saver.run(wanted)
+
+    async def tag(self, text: str, repository: str, tag: str) -> None:
+        ref = reference_of(repository, tag).with_default_tag()
+        if ref.digest:
+            raise errors.InvalidArgument("refusing to create a tag with a digest reference")
+        await self._naming.tag(await self._naming.resolve(text), ref)
+
+    async def remove(self, text: str, *, force: bool) -> list[dict[str, str]]:
+        return await self._remover.remove(text, force=force)
+
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        return await self._remover.prune(filters)
+
+    async def inspect(self, text: str, version: tuple[int, int]) -> dict[str, Any]:
+        image = await self._naming.resolve(text)
+        catalog = await self._naming.load()
+        tagged = [r.labels.get(names.TAGGED_LABEL, "") for r in catalog.records_of(image.id)]
+        return inspecting.inspect(
+            image,
+            catalog.names_of(image.id),
+            self._store.snapshotter,
+            max((int(moment) for moment in tagged if moment.isdigit()), default=0),
+            version,
+        )
+
+    async def history(self, text: str) -> list[dict[str, Any]]:
+        image = await self._naming.resolve(text)
+        chains = digests.chain_ids(image.diff_ids)
+        sizes = [await self._store.snapshot_size(chain) for chain in chains]
+        return inspecting.history(image, await self.names_of(image.id), sizes)
+
+    async def list(
+        self, filters: Mapping[str, Sequence[str]], *, count_containers: bool = False
+    ) -> list[dict[str, Any]]:
+        return [
+            listing.document(summary, len(self._users(summary.id)) if count_containers else -1)
+            for summary in await self._listing.filtered(filters)
+        ]
+
+
+def reference_of(repository: str, tag: str) -> Reference:
+    """From the two parts in which the Engine API passes a reference; no default tag is added."""
+    ref = reference.parse(repository)
+    if not tag:
+        return ref
+    if digests.is_valid(tag):
+        return Reference(ref.domain, ref.path, "", tag)
+    if not reference.is_tag(tag):
+        raise errors.InvalidArgument("invalid tag format")
+    return Reference(ref.domain, ref.path, tag)

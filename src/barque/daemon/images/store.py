@@ -1,0 +1,94 @@
+"""What images need of containerd: names, blobs, snapshots of layers, leases.
+
+A blob or snapshot is kept while something leads to it: a lease, an image's name, a label
+`containerd.io/gc.ref...` of a blob that is itself kept. So an operation takes a lease, writes what
+it needs under it, from the leaves to the root, gives it a name, and ends the lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from barque.oci.image import Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An image as containerd knows it: a name for a manifest or index."""
+
+    name: str
+    target: Descriptor
+    labels: Mapping[str, str] = field(default_factory=dict)
+    updated_s: float = 0.0  # set by the store
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    digest: str
+    size: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """One namespace of one containerd, with one snapshotter. Absent things are None, not errors,
+    where the type says so; else errors are `barque.errors` kinds.
+    """
+
+    @property
+    def snapshotter(self) -> str: ...
+
+    async def get_image(self, name: str) -> Record | None: ...
+
+    async def list_images(self) -> list[Record]: ...
+
+    async def put_image(self, record: Record) -> None:
+        """Creates the name, or points it elsewhere, labels and all."""
+
+    async def delete_image(self, name: str, *, collect: bool) -> None:
+        """Removes a name; an absent one is fine. `collect`: returns after garbage collection."""
+
+    async def get_blob(self, digest: str, lease: str = "") -> Blob | None:
+        """With a lease, a blob that is there is held by it from before the answer."""
+
+    def read(self, digest: str, offset: int = 0) -> AsyncGenerator[bytes, None]: ...
+
+    async def write(
+        self,
+        chunks: AsyncIterator[bytes],
+        lease: str,
+        *,
+        digest: str = "",
+        size: int = 0,
+        labels: Mapping[str, str] | None = None,
+    ) -> Blob:
+        """Stores a blob, visible when this returns and not before.
+
+        Raises DataLoss when `digest` or `size` is given and is not that of `chunks`. A failing
+        `chunks` leaves nothing. A blob that is there already is fine; labels are added to it.
+        """
+
+    async def label_blob(self, digest: str, labels: Mapping[str, str]) -> None:
+        """Sets these labels and keeps others."""
+
+    async def has_snapshot(self, key: str, lease: str = "") -> bool:
+        """With a lease, a snapshot that is there is held by it from before the answer."""
+
+    async def snapshot_size(self, key: str) -> int:
+        """Bytes on disk of this snapshot alone, without its parents."""
+
+    async def apply(self, layer: Descriptor, key: str, parent: str, lease: str) -> str:
+        """Makes an active snapshot `key` on `parent` ("" for none) and unpacks the blob of `layer`
+        into it; returns the diff id, the digest of the uncompressed archive.
+        """
+
+    async def commit_snapshot(self, name: str, key: str, lease: str) -> None:
+        """Freezes `key` under `name`; when that is there already, `key` is dropped instead."""
+
+    async def remove_snapshot(self, key: str) -> None:
+        """An absent one is fine."""
+
+    def lease(self) -> AbstractAsyncContextManager[str]:
+        """A lease that ends with the block; containerd ends it itself should we be killed."""

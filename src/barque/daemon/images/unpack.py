@@ -1,0 +1,92 @@
+"""Layers become snapshots: one for each chain of layers, shared by all images that begin so.
+
+A layer is verified before its snapshot gets its name: the digest of what was unpacked must be the
+diff id that the image's config states (CVE-2014-8178).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from barque import errors
+from barque.daemon.images.store import Store
+from barque.oci import digest as digests
+from barque.oci.image import FOREIGN_PREFIXES, LAYERS, Config, Descriptor, Manifest
+
+UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
+
+
+def check_layers(manifest: Manifest, config: Config) -> None:
+    """Raises InvalidArgument or Unsupported where the layers cannot make the image."""
+    for layer in manifest.layers:
+        if layer.media_type.startswith(FOREIGN_PREFIXES):
+            raise errors.Unsupported(f"layer {layer.digest} is foreign: not distributed with it")
+        if layer.media_type not in LAYERS:
+            kind = layer.media_type[:100]
+            raise errors.Unsupported(f"layer {layer.digest} has unknown media type {kind!r}")
+    if len(manifest.layers) != len(config.diff_ids):
+        raise errors.InvalidArgument(
+            f"invalid image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff ids"
+        )
+
+
+class Unpacker:
+    """One chain is unpacked once, however many ask for it at the same time."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def has(self, diff_ids: Sequence[str], lease: str) -> bool:
+        return await self._store.has_snapshot(digests.chain_id(list(diff_ids)), lease)
+
+    async def layer(self, layer: Descriptor, diff_ids: Sequence[str], lease: str) -> None:
+        """Makes the snapshot of the chain `diff_ids`, whose last is that of `layer`.
+
+        The snapshot below must be there. Raises DataLoss when the layer is not what it must be.
+        """
+        chain = digests.chain_id(list(diff_ids))
+        lock = self._locks.setdefault(chain, asyncio.Lock())
+        async with lock:
+            if await self._store.has_snapshot(chain, lease):
+                return
+            parent = digests.chain_id(list(diff_ids[:-1])) if len(diff_ids) > 1 else ""
+            key = f"extract-{secrets.token_hex(8)} {chain}"
+            try:
+                diff_id = await self._store.apply(layer, key, parent, lease)
+                if diff_id != diff_ids[-1]:
+                    raise errors.DataLoss(
+                        f"layer {layer.digest} unpacks to {diff_id}, "
+                        f"the image's config says {diff_ids[-1]}"
+                    )
+                await self._store.commit_snapshot(chain, key, lease)
+            except BaseException:
+                await asyncio.shield(self._store.remove_snapshot(key))
+                raise
+            await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_id})
+
+    async def image(self, manifest: Manifest, config: Config, lease: str) -> None:
+        """All layers, base first; what is there already costs one question each."""
+        check_layers(manifest, config)
+        for number, layer in enumerate(manifest.layers, start=1):
+            await self.layer(layer, config.diff_ids[:number], lease)
+
+    async def base(self, layer: Descriptor, lease: str) -> str:
+        """Makes the snapshot of a first layer whose diff id is not known yet; returns that."""
+        key = f"extract-{secrets.token_hex(8)}"
+        try:
+            diff_id = await self._store.apply(layer, key, "", lease)
+            await self._store.commit_snapshot(diff_id, key, lease)
+        except BaseException:
+            await asyncio.shield(self._store.remove_snapshot(key))
+            raise
+        await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_id})
+        return diff_id
+
+    async def size(self, config: Config) -> int:
+        """Bytes on disk of all layers of an unpacked image."""
+        chains = digests.chain_ids(config.diff_ids)
+        return sum([await self._store.snapshot_size(chain) for chain in chains])

@@ -1,0 +1,168 @@
+"""The images of the Engine API: parse, call the service, render."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+from barque import errors
+from barque.daemon.http.messages import Request, Response, Route, json_response
+from barque.daemon.images.progress import Progress, run
+from barque.daemon.images.service import Images
+from barque.oci import image as oci
+from barque.oci.image import Platform
+from barque.registry.auth import Credentials, from_document, from_header
+
+
+def routes(images: Images) -> list[Route]:
+    handlers = _Handlers(images)
+    return [
+        Route("POST", "/images/create", handlers.create),
+        Route("GET", "/images/json", handlers.list),
+        Route("GET", "/images/get", handlers.save),
+        Route("POST", "/images/load", handlers.load),
+        Route("POST", "/images/prune", handlers.prune),
+        Route("GET", "/images/search", handlers.search),
+        Route("GET", "/images/{name:path}/json", handlers.inspect),
+        Route("GET", "/images/{name:path}/history", handlers.history),
+        Route("GET", "/images/{name:path}/get", handlers.save),
+        Route("POST", "/images/{name:path}/push", handlers.push),
+        Route("POST", "/images/{name:path}/tag", handlers.tag),
+        Route("DELETE", "/images/{name:path}", handlers.delete),
+        Route("POST", "/auth", handlers.auth),
+    ]
+
+
+class _Handlers:
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    async def create(self, request: Request) -> Response:
+        """Pull with `fromImage`, import with `fromSrc`."""
+        query = request.query
+        platform = _platform(request)
+        source = query.get("fromSrc")
+        if query.get("fromImage"):
+            repository, tag = query.get("fromImage"), query.get("tag")
+            credentials = from_header(request.headers.get("x-registry-auth", ""))
+            return await _progress(
+                lambda progress: self._images.pull(repository, tag, platform, credentials, progress)
+            )
+        if source != "-":
+            raise errors.Unsupported(
+                f"import from {source!r} is not there yet: pipe it to standard input"
+                if source
+                else "one of fromImage and fromSrc is needed"
+            )
+        return await _progress(lambda progress: self._import(request, platform, progress))
+
+    async def _import(
+        self, request: Request, platform: Platform | None, progress: Progress
+    ) -> None:
+        query = request.query
+        await self._images.import_(
+            request.body_chunks,
+            query.get("repo"),
+            query.get("tag"),
+            query.get("message"),
+            query.all("changes"),
+            platform,
+            progress,
+        )
+
+    async def list(self, request: Request) -> Response:
+        query = request.query
+        for flag in ("shared-size", "manifests", "identity"):
+            if query.flag(flag):
+                raise errors.Unsupported(f"{flag} of images is not there yet")
+        filters = query.filters()
+        if query.get("filter"):  # before 1.25: one reference
+            filters["reference"] = [query.get("filter")]
+        found = await self._images.list(filters)
+        if request.version < (1, 44):
+            for entry in found:
+                entry["VirtualSize"] = entry["Size"]
+        if request.version < (1, 48):
+            for entry in found:
+                del entry["Descriptor"]
+        return json_response(found)
+
+    async def inspect(self, request: Request) -> Response:
+        _refuse(request, "manifests", "platform")
+        return json_response(await self._images.inspect(request.params["name"], request.version))
+
+    async def history(self, request: Request) -> Response:
+        _refuse(request, "platform")
+        return json_response(await self._images.history(request.params["name"]))
+
+    async def tag(self, request: Request) -> Response:
+        query = request.query
+        await self._images.tag(request.params["name"], query.get("repo"), query.get("tag"))
+        return Response(201)
+
+    async def delete(self, request: Request) -> Response:
+        _refuse(request, "platforms")
+        force = request.query.flag("force")
+        return json_response(await self._images.remove(request.params["name"], force=force))
+
+    async def prune(self, request: Request) -> Response:
+        return json_response(await self._images.prune(request.query.filters()))
+
+    async def push(self, request: Request) -> Response:
+        _refuse(request, "platform")
+        name, tag = request.params["name"], request.query.get("tag")
+        credentials = await _push_credentials(request)
+        return await _progress(lambda progress: self._images.push(name, tag, credentials, progress))
+
+    async def load(self, request: Request) -> Response:
+        _refuse(request, "platform")
+        quiet = request.query.flag("quiet")
+        return await _progress(
+            lambda progress: self._images.load(request.body_chunks, progress, quiet=quiet)
+        )
+
+    async def save(self, request: Request) -> Response:
+        _refuse(request, "platform")
+        wanted = request.query.all("names")
+        if "name" in request.params:
+            wanted = [request.params["name"]]
+        if not wanted:
+            raise errors.InvalidArgument("no image named to save")
+        return Response(200, await self._images.save(wanted), "application/x-tar")
+
+    async def search(self, request: Request) -> Response:
+        raise errors.Unsupported("searching registries for images is not there yet")
+
+    async def auth(self, request: Request) -> Response:
+        document: dict[str, Any] = await request.json()
+        await self._images.authenticate(
+            str(document.get("serveraddress") or ""), from_document(document)
+        )
+        return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
+def _refuse(request: Request, *names: str) -> None:
+    """Nothing is accepted and ignored."""
+    for name in names:
+        value = request.query.get(name)
+        if value and value.lower() not in {"0", "false"}:
+            raise errors.Unsupported(f"parameter {quote(name)} of images is not there yet")
+
+
+def _platform(request: Request) -> Platform | None:
+    text = request.query.get("platform")
+    return oci.parse_platform(text) if text else None
+
+
+async def _push_credentials(request: Request) -> Credentials:
+    """From the header; very old clients put them into the body."""
+    header = request.headers.get("x-registry-auth", "")
+    if header:
+        return from_header(header)
+    return from_document(await request.json(optional=True))
+
+
+async def _progress(operation: Callable[[Progress], Awaitable[None]]) -> Response:
+    body: AsyncIterator[bytes] = await run(operation)
+    return Response(200, body)
