@@ -1,0 +1,122 @@
+"""A layer's bytes, uncompressed, in pieces of bounded size, with the digest of all of them.
+
+Source: image-spec, layer.md: tar, gzip or zstd; told by the first bytes, as containerd does. A
+stream may be several compressed ones after each other. Growth is bounded: `RATIO_MAX` times what
+was read, once more than `FREE_BYTES` came out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from barque.errors import DataLoss, ResourceExhausted, Unsupported
+
+READ_BYTES = 256 << 10
+PIECE_BYTES = 1 << 20
+RATIO_MAX = 200
+FREE_BYTES = 1 << 30
+
+GZIP = b"\x1f\x8b\x08"
+ZSTD = b"\x28\xb5\x2f\xfd"
+OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4"}
+
+
+class Decompressor(Protocol):
+    """One compressed stream: isal's and zstd's have these in common."""
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class Layer:
+    """The blob in `fd`, from its start. `digest` and `size` are of what `pieces` gave so far."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._read = 0
+        self._hash = hashlib.sha256(usedforsecurity=False)
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def pieces(self) -> Iterator[bytes]:
+        """Raises DataLoss for a broken stream, ResourceExhausted for one that grows too much."""
+        first = self._more()
+        for piece in self._uncompressed(first):
+            self.size += len(piece)
+            if self.size > FREE_BYTES and self.size > self._read * RATIO_MAX:
+                raise ResourceExhausted(
+                    f"layer grows to more than {RATIO_MAX} times its compressed size"
+                )
+            self._hash.update(piece)
+            yield piece
+
+    def _more(self) -> bytes:
+        data = os.pread(self._fd, READ_BYTES, self._read)
+        self._read += len(data)
+        return data
+
+    def _uncompressed(self, first: bytes) -> Iterator[bytes]:
+        if first.startswith(GZIP):
+            return self._streams(first, _gzip)
+        if first.startswith(ZSTD) or first[1:4] == b"\x2a\x4d\x18":  # or a skippable frame
+            return self._streams(first, _zstd)
+        for magic, name in OTHERS.items():
+            if first.startswith(magic):
+                raise Unsupported(f"layer is compressed with {name}, which layers must not be")
+        return self._plain(first)
+
+    def _plain(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            yield data
+            data = self._more()
+
+    def _streams(self, data: bytes, start: Any) -> Iterator[bytes]:
+        stream: Decompressor = start()
+        while True:
+            if stream.eof:
+                data = stream.unused_data or self._more()
+                if not data.strip(b"\0"):  # some writers pad the end with zeros
+                    if not data:
+                        return
+                    continue
+                stream = start()
+            try:
+                piece = stream.decompress(data, PIECE_BYTES)
+            except Exception as error:  # each library has its own kind
+                raise DataLoss(f"layer is not well compressed: {error}") from error
+            data = b""
+            if piece:
+                yield piece
+            elif not stream.eof:
+                data = self._more()
+                if not data:
+                    raise DataLoss("layer ends in the middle of its compressed data")
+
+
+def _gzip() -> Decompressor:
+    from isal import igzip_lib
+
+    made: Decompressor = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    return made
+
+
+def _zstd() -> Decompressor:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    made: Decompressor = zstd.ZstdDecompressor()
+    return made

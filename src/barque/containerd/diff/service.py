@@ -1,0 +1,134 @@
+"""gRPC Diff: layers of the content store, applied onto the mounts of a snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+from barque.containerd.content.store import ContentStore
+from barque.containerd.diff.apply import Applier
+from barque.containerd.diff.decompress import Layer
+from barque.containerd.grpc import Call, Service
+from barque.containerd.identifiers import namespace_of
+from barque.containerd.proto import diff_pb2 as api
+from barque.containerd.proto.types_pb2 import Descriptor, Mount
+from barque.errors import InvalidArgument, Unavailable, Unsupported
+from barque.linux.fs import sync_filesystem
+from barque.oci import digest as digests
+from barque.oci import tar
+
+APPLIED_TYPE = "application/vnd.oci.image.layer.v1.tar"
+THREADS = 4
+
+
+class Target(NamedTuple):
+    """Where a layer goes, without mounting anything."""
+
+    directory: str
+    overlay: bool
+    lowers: tuple[str, ...]
+
+
+class Diff:
+    def __init__(self, content: ContentStore) -> None:
+        self._content = content
+        self._workers = ThreadPoolExecutor(THREADS, "diff")
+
+    def service(self) -> Service:
+        return Service(api.DESCRIPTOR.services_by_name["Diff"], {"Apply": self.apply})
+
+    async def apply(self, call: Call, request: api.ApplyRequest) -> api.ApplyResponse:
+        digests.parse(request.diff.digest)
+        target = target_of(request.mounts)
+        fd = self._content.open(namespace_of(call), request.diff.digest)
+        cancelled = threading.Event()
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(
+            self._workers, apply_layer, fd, target, cancelled, request.sync_fs
+        )
+        try:
+            digest, size = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # The caller will remove the snapshot: be out of it before.
+            cancelled.set()
+            await asyncio.wait([work])
+            raise
+        finally:
+            os.close(fd)
+        return api.ApplyResponse(
+            applied=Descriptor(media_type=APPLIED_TYPE, digest=digest, size=size)
+        )
+
+
+def target_of(mounts: Sequence[Mount]) -> Target:
+    """The directory that these mounts would make writable. Raises Unsupported for others."""
+    if len(mounts) != 1:
+        raise Unsupported(f"applying onto {len(mounts)} mounts is not supported")
+    mount = mounts[0]
+    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
+        if "ro" in mount.options:
+            raise InvalidArgument(f"mount of {mount.source} is read-only: invalid argument")
+        return Target(mount.source, False, ())
+    if mount.type == "overlay":
+        options = dict(option.partition("=")[::2] for option in mount.options)
+        if "upperdir" not in options:
+            raise InvalidArgument("overlay mount has no upperdir: invalid argument")
+        return Target(options["upperdir"], True, tuple(options["lowerdir"].split(":")))
+    raise Unsupported(f"applying onto a mount of type {mount.type} is not supported")
+
+
+def apply_layer(
+    fd: int, target: Target, cancelled: threading.Event, durable: bool = False
+) -> tuple[str, int]:
+    """Apply the layer in `fd`; the digest and size of what it is uncompressed. Blocks."""
+    layer = Layer(fd)
+    with _opened(target) as applier:
+        events = tar.Reader()
+        for piece in layer.pieces():
+            if cancelled.is_set():
+                raise Unavailable("applying the layer was cancelled")
+            events.feed(piece)
+            _take(events, applier)
+        events.end()
+        _take(events, applier)
+        applier.finish()
+    if durable:
+        _sync(target.directory)
+    return layer.digest, layer.size
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_filesystem(fd)
+    finally:
+        os.close(fd)
+
+
+def _take(events: tar.Reader, applier: Applier) -> None:
+    while (event := events.next_event()) is not None:
+        if isinstance(event, tar.Data):
+            applier.data(event)
+        elif isinstance(event, tar.Entry):
+            applier.entry(event)
+
+
+@contextmanager
+def _opened(target: Target) -> Iterator[Applier]:
+    with ExitStack() as opened:
+
+        def directory(path: str) -> int:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, fd)
+            return fd
+
+        root = directory(target.directory)
+        lowers = [directory(path) for path in target.lowers]
+        applier = Applier(root, overlay=target.overlay, lowers=lowers)
+        opened.callback(applier.close)
+        yield applier
