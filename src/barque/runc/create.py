@@ -34,6 +34,8 @@ from barque.runc.validate import check_spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from barque.oci.runtime import IdMapping, Linux, Spec
     from barque.runc.log import Log
     from barque.runc.paths import Paths
@@ -241,7 +243,13 @@ def spawn(
         map_ids(pid, linux)
     container.cgroup.attach(pid, skip=control.UNIFIED if unified >= 0 else "")
     ours.send(channel.GO)
-    converse(ours, container, launch, options)
+
+    def run_outer_hooks() -> None:
+        hooks = launch.spec.hooks
+        state = dump(container.document("creating"))
+        run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
+
+    converse(ours, pid, options, run_outer_hooks)
     container.save()
     ours.close()
 
@@ -283,26 +291,24 @@ def destroy_process(pid: int) -> None:
 
 
 def converse(
-    ours: channel.Channel, container: Container, launch: init.Launch, options: Options
+    ours: channel.Channel, pid: int, options: Options, mounted: Callable[[], None] | None = None
 ) -> None:
-    """Answer the new process until it is ready; raise what it reports."""
+    """Answer the new process until it is ready; raise what it reports. `mounted` runs hooks."""
     while True:
         kind, text, fd = ours.receive()
         if kind == channel.READY:
             return
         if kind == channel.CONSOLE:
             hand_over_terminal(options, text, fd)
-        elif kind == channel.MOUNTED:
-            hooks = launch.spec.hooks
-            state = dump(container.document("creating"))
-            run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
+        elif kind == channel.MOUNTED and mounted is not None:
+            mounted()
             ours.send(channel.GO)
         elif kind == channel.NOT_EXECUTABLE:
             raise BarqueError(START_FAILED + text)
         elif kind == channel.FAILED:
             raise BarqueError(START_FAILED + INIT_FAILED + text)
         else:
-            raise BarqueError(f"{START_FAILED}{INIT_FAILED}it was {how_it_ended(container.pid)}")
+            raise BarqueError(f"{START_FAILED}{INIT_FAILED}it was {how_it_ended(pid)}")
 
 
 def how_it_ended(pid: int) -> str:

@@ -15,7 +15,7 @@ import select
 import stat
 
 from barque.errors import BarqueError, Forbidden, InvalidArgument
-from barque.linux import seccomp, tty
+from barque.linux import seccomp
 from barque.linux.fs import open_beneath, write_all
 from barque.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWPID, setns, unshare
 from barque.linux.process import (
@@ -27,7 +27,7 @@ from barque.linux.process import (
     set_no_new_privs,
     set_personality,
 )
-from barque.runc import channel, devices, isolation, rootfs
+from barque.runc import channel, console, devices, isolation, rootfs
 from barque.runc.channel import Channel
 from barque.runc.hooks import run_hooks
 from barque.runc.identity import Identity, home_of
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from barque.oci.runtime import Device, Process, Spec
     from barque.runc.rootfs import Rootfs
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 EXEC_FAILED = 255
 
@@ -194,31 +193,11 @@ def run_outer_hooks(launch: Launch) -> None:
 
 def take_terminal(launch: Launch, tree: Rootfs) -> None:
     """Make the terminal: /dev/console and stdio get it, the runtime gets its master."""
-    directory = tree.devpts
-    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-    if directory >= 0:
-        master = os.open("ptmx", flags, dir_fd=directory)
-    else:
-        master = os.open("/dev/ptmx", flags)
-    tty.unlock(master)
-    terminal = tty.open_peer(master)
-    if launch.process.console_size is not None:
-        tty.set_window_size(terminal, *launch.process.console_size)
-    if directory >= 0:
+    master, terminal = console.open_terminal(tree.devpts, launch.process)
+    if tree.devpts >= 0:
         devices.mount_console(tree, terminal)
-    os.fchown(terminal, launch.process.uid, -1)
-    os.fchmod(terminal, 0o620)
-    use_terminal(terminal)
-    launch.channel.send(channel.CONSOLE, "/dev/ptmx", master)
-    os.close(master)
-
-
-def use_terminal(terminal: int) -> None:
-    for fd in (0, 1, 2):
-        os.dup2(terminal, fd)
-    if terminal > 2:
-        os.close(terminal)
-    tty.set_controlling_terminal(0)
+    console.take(terminal)
+    console.hand_over(launch.channel, master)
 
 
 def set_names(spec: Spec) -> None:

@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         if given.on("systemd-cgroup"):
             raise InvalidArgument("--systemd-cgroup is not supported: use cgroupfs")
         paths = Paths(given.get("root", DEFAULT_ROOT).rstrip("/") or "/")
-        return commands.run(name, given.words[1:], paths, log)
+        return commands.dispatch(name, given.words[1:], paths, log)
     except NotFound as error:
         log.failure(str(error))
     except BarqueError as error:

@@ -47,7 +47,7 @@ def failure_code(name: str) -> int:
     return FAILURE_CODES.get(name, 1)
 
 
-def run(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int:
+def dispatch(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int:
     """Parse the command's own line and run it."""
     if name in MISSING:
         raise Unsupported(f"{name} is not supported yet")

@@ -1,0 +1,193 @@
+"""Run another process in a container that exists: `exec`. runtime.md names it not; runc's does so.
+
+    caller           forks a child that is born in the container's pid namespace and cgroup
+    child            joins the other namespaces of the container's first process, all in one call,
+                     takes the process's identity, executes
+
+The container is hostile and sees the child before it has executed: it is not dumpable, so /proc
+gives nothing of it away, and of the runtime's descriptors only the channel is open.
+"""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import BarqueError, Conflict, InvalidArgument
+from barque.linux import namespaces as kinds
+from barque.linux.cgroup import UNIFIED
+from barque.linux.fs import read_bounded
+from barque.linux.process import set_dumpable, set_name, set_personality
+from barque.oci.document import parse
+from barque.oci.runtime import parse_spec
+from barque.runc import channel, console, init, isolation, seccomp
+from barque.runc.container import PAUSED, STOPPED, Container
+from barque.runc.create import (
+    LONGEST_CONFIG,
+    NAMESPACE_FLAGS,
+    SIGCHLD,
+    START_FAILED,
+    converse,
+    destroy_process,
+    open_proc,
+    write_pid_file,
+)
+from barque.runc.identity import Identity, home_of
+from barque.runc.lifecycle import open_init
+from barque.runc.log import reason
+from barque.runc.undo import Undo
+from barque.runc.validate import check_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from barque.oci.runtime import Process, Spec
+    from barque.runc.create import Options
+    from barque.runc.log import Log
+
+
+def container_spec(container: Container) -> Spec:
+    """The config the container was made with."""
+    raw = read_bounded(container.paths.config(container.id), LONGEST_CONFIG)
+    try:
+        return parse_spec(parse(raw))
+    except ValueError as error:
+        raise InvalidArgument(f"config of container {container.id}: {error}") from None
+
+
+def enter(
+    container: Container,
+    process: Process,
+    options: Options,
+    log: Log,
+    *,
+    ignore_paused: bool = False,
+) -> int:
+    """Start `process` in the container; returns its pid once it is about to execute."""
+    status = container.status()
+    if status == STOPPED:
+        raise Conflict("cannot exec in a stopped container")
+    if status == PAUSED and not ignore_paused:
+        raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
+    check_process(process)
+    if process.terminal and not options.console_socket and options.terminal_taker is None:
+        raise InvalidArgument(
+            "cannot allocate tty if runc will detach without setting console socket"
+        )
+    with Undo() as undo:
+        launch = prepare(container, process, options, log)
+        try:
+            pid = spawn(container, launch, options, undo)
+            if options.pid_file:
+                write_pid_file(options.pid_file, pid)
+        except OSError as error:
+            raise BarqueError(START_FAILED + reason(error)) from error
+        finally:
+            for fd in (launch.proc, *(fd for fd, _ in launch.joined)):
+                os.close(fd)
+        undo.keep()
+    return pid
+
+
+def prepare(container: Container, process: Process, options: Options, log: Log) -> init.Launch:
+    """Check and open all that the new process needs."""
+    spec = container_spec(container)
+    launch = init.Launch()
+    launch.container = container.id
+    launch.spec = spec
+    launch.process = process
+    launch.identity = Identity(process, log)
+    launch.fifo = -1
+    launch.preserved = options.preserved
+    launch.user_namespace = "user" in container.namespaces
+    launch.state = b""
+    launch.filter, launch.filter_flags = b"", 0
+    if spec.linux.seccomp is not None:
+        key = container.filter_key
+        launch.filter = seccomp.program(container.paths, spec.linux.seccomp, key)
+        launch.filter_flags = seccomp.filter_flags(spec.linux.seccomp)
+    pidfd = open_init(container)
+    if pidfd < 0:
+        raise Conflict("cannot exec in a stopped container")
+    launch.joined = [(pidfd, namespace_flags(container))]
+    launch.proc = open_proc()
+    return launch
+
+
+def namespace_flags(container: Container) -> int:
+    bits = 0
+    for kind in container.namespaces:
+        bits |= NAMESPACE_FLAGS[kind]
+    return bits
+
+
+def spawn(container: Container, launch: init.Launch, options: Options, undo: Undo) -> int:
+    ours, launch.channel = channel.pair()
+    set_dumpable(False)
+    pidfd, flags = launch.joined[0]
+    unified = container.cgroup.open_unified()
+    try:
+        pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+        if pid == 0:
+            run(launch)
+    finally:
+        if unified >= 0:
+            os.close(unified)
+    undo.add(destroy_process, pid)
+    launch.channel.close()
+    container.cgroup.attach(pid, skip=UNIFIED if unified >= 0 else "")
+    ours.send(channel.GO)
+    converse(ours, pid, options)
+    ours.close()
+    return pid
+
+
+def clone(pidfd: int, pid_namespace: int, cgroup_fd: int) -> int:
+    """Fork a child that is born in the container's pid namespace; the caller stays outside."""
+    if not pid_namespace:
+        return kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
+    own = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kinds.setns(pidfd, pid_namespace)
+        pid = kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
+        if pid:
+            kinds.setns(own, kinds.CLONE_NEWPID)
+        return pid
+    finally:
+        os.close(own)
+
+
+def run(launch: init.Launch) -> NoReturn:
+    """Become the process, or report why not and leave."""
+    try:
+        program, arguments, environment = set_up(launch)
+    except BaseException as error:
+        init.report(launch.channel, error)
+        os._exit(1)
+    init.execute(program, arguments, environment)
+
+
+def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
+    """Everything before execve; returns its arguments."""
+    isolation.forbid_imports()
+    set_name("barque-runc:init")
+    os.umask(0)
+    os.setsid()
+    init.adjust_oom_score(launch.proc, launch.process)
+    launch.channel.expect_go()  # in its cgroups: the cgroup namespace may be entered
+    pidfd, flags = launch.joined[0]
+    kinds.setns(pidfd, flags & ~kinds.CLONE_NEWPID)
+    if launch.user_namespace:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    home = home_of(root, launch.process.uid)
+    if launch.process.terminal:
+        master, terminal = console.open_terminal(console.find_devpts(root), launch.process)
+        console.take(terminal)
+        console.hand_over(launch.channel, master)
+    if launch.spec.linux.personality:
+        set_personality(init.PERSONALITIES[launch.spec.linux.personality])
+    environment = init.environment_of(launch.process, home)
+    program = init.become_user(launch, environment)
+    return program, list(launch.process.args), environment
