@@ -132,7 +132,8 @@ class Reader:
                 return self._data()
             if self._padding:
                 if not self._skip_padding():
-                    return self._starved("padding")
+                    # Some writers leave out the padding of the last file, with all after it.
+                    return self._finish() if self._ended else None
                 continue
             if self._collecting is not None:
                 if not self._collect(*self._collecting):
