@@ -40,6 +40,7 @@ from barque.containerd.snapshots.disk import Trash
 from barque.containerd.snapshots.overlay import Overlay
 from barque.containerd.snapshots.service import Snapshots
 from barque.containerd.snapshots.store import AllSnapshots, SnapshotStore
+from barque.containerd.supervision import supervision
 from barque.containerd.version import (
     API_VERSION,
     REVISION,
@@ -135,6 +136,7 @@ async def running(config: Config) -> AsyncIterator[None]:
             {CONTENT: content, SNAPSHOTS: AllSnapshots(snapshots)},
             time.time,
         )
+        containers = Containers(metadata, references, exchange, collector)
         services: list[Service] = [
             Version().service(),
             Introspection(plugins(paths, snapshots), server_id(paths.uuid)).service(),
@@ -142,20 +144,24 @@ async def running(config: Config) -> AsyncIterator[None]:
             Content(content, metadata, references, exchange).service(),
             Images(metadata, references, exchange, collector).service(),
             Snapshots(snapshots, metadata, references, exchange, collector).service(),
-            Containers(metadata, references, exchange, collector).service(),
+            containers.service(),
             Leases(metadata, references, collector).service(),
             Diff(content).service(),
         ]
-        server = Server(services)
-        await server.start(config.socket)
-        sweeping = asyncio.create_task(collector.keep_sweeping())
-        try:
-            yield
-        finally:
-            sweeping.cancel()
-            await server.stop()
-            with suppress(FileNotFoundError):
-                os.unlink(config.socket)
+        debug = config.log_level in ("debug", "trace")
+        async with supervision(
+            paths, config.socket, exchange, containers, debug=debug
+        ) as supervising:
+            server = Server([*services, *supervising])
+            await server.start(config.socket)
+            sweeping = asyncio.create_task(collector.keep_sweeping())
+            try:
+                yield
+            finally:
+                sweeping.cancel()
+                await server.stop()
+                with suppress(FileNotFoundError):
+                    os.unlink(config.socket)
     finally:
         metadata.checkpoint()
         metadata.close()
@@ -207,4 +213,5 @@ def log_to_stderr(level: str) -> None:
         level=LEVELS[level],
         format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" module=%(name)s',
     )
-    logging.getLogger("grpclib").setLevel(logging.ERROR)
+    for noisy in ("grpclib", "hpack", "h2", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
