@@ -8,7 +8,7 @@ The result is written to the devices controller (version 1) or compiled to BPF (
 from __future__ import annotations
 
 from barque.errors import InvalidArgument
-from barque.oci.fields import INT64
+from barque.linux.bpf import ANY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from barque.oci.fields import Fields
 
-ANY = -1
+LARGEST_NUMBER = (1 << 31) - 1
 ACCESS = "rwm"
 KINDS = ("a", "b", "c")
 
@@ -98,5 +98,5 @@ def parse_rules(entries: Iterable[Fields]) -> Rules:
 
 
 def _wildcard(entry: Fields, name: str) -> int:
-    value = entry.number(name, ANY, INT64)
+    value = entry.number(name, ANY, LARGEST_NUMBER)
     return ANY if value is None else value

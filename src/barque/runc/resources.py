@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 
 from barque.errors import InvalidArgument, Unsupported
+from barque.linux.bpf import attach_device_program, device_program
+from barque.linux.cgroup import UNIFIED
 from barque.linux.fs import write_file
 from barque.oci.fields import INT64, UINT16, UINT32, UINT64
 from barque.oci.runtime import Value
@@ -79,7 +81,10 @@ def apply(writes: tuple[Write, ...], cgroup: Cgroup) -> None:
 def apply_devices(rules: Rules, cgroup: Cgroup) -> None:
     """Let the cgroup use the devices of the rules and no others."""
     if cgroup.unified_only:
-        raise Unsupported("device rules of cgroup version 2 are not there yet")
+        entries = ((*key, access) for key, access in rules.exceptions.items())
+        program = device_program(rules.allowed, entries)
+        attach_device_program(cgroup.directories[UNIFIED], program)
+        return
     directory = cgroup.path("devices")
     if directory is None:
         raise Unsupported("linux.resources.devices: the devices controller is not mounted")
