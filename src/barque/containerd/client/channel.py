@@ -177,11 +177,22 @@ class Duplex(Generic[Request, Reply]):
         await self._stream.end()
 
     async def receive(self) -> Reply | None:
-        """The next reply; None at the end."""
+        """The next reply; None at the end. Raises what the server ended the stream with."""
         try:
-            return await self._stream.recv_message()
+            reply = await self._stream.recv_message()
+            if reply is None:
+                self._stream._maybe_raise()
+            return reply
         except Exception as error:
-            raise self._channel._translate(error) from error
+            raise self._channel._translate(self._told(error)) from error
+
+    def _told(self, error: Exception) -> Exception:
+        """What the server said before it reset the stream, if it said anything."""
+        try:
+            self._stream._maybe_raise()
+        except GRPCError as told:
+            return told
+        return error
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
         while (message := await self.receive()) is not None:

@@ -50,6 +50,7 @@ class Writer:
         self._total = total
         self._expected = expected
         self.offset = offset
+        self.ended = False  # a commit is our last word: a Go server resets a stream left open
 
     async def write(self, data: bytes) -> None:
         """Append. Returns when the store has taken it."""
@@ -81,14 +82,17 @@ class Writer:
             labels=labels,
         )
         try:
-            return (await self._ask(request)).digest
+            self.ended = True
+            return (await self._ask(request, end=True)).digest
         except Conflict as error:
             if isinstance(error, AlreadyExists) or "unexpected commit" not in str(error):
                 raise
             raise DataLoss(str(error)) from error
 
-    async def _ask(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
-        await self._stream.send(request)
+    async def _ask(
+        self, request: api.WriteContentRequest, *, end: bool = False
+    ) -> api.WriteContentResponse:
+        await self._stream.send(request, end=end)
         answer = await self._stream.receive()
         if answer is None:
             raise Conflict(f"content ref {self._ref}: containerd ended the write")
@@ -154,7 +158,8 @@ class Content:
             first = api.WriteContentRequest(action=api.STAT, ref=ref, total=size, expected=digest)
             writer.offset = (await writer._ask(first)).offset
             yield writer
-            await stream.end()
+            if not writer.ended:
+                await stream.end()
 
     async def put(
         self, ref: str, content: bytes, digest: str, labels: Mapping[str, str] | None = None

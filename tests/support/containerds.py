@@ -1,0 +1,66 @@
+"""A containerd on roots of its own: ours, or the real one of Debian.
+
+with containerd("ours") as address: ...        # or containerd("real")
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from barque import program
+
+START_TIMEOUT_S = 30.0
+CONFIG = """version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.internal.v1.opt"]
+"""
+
+
+def _command(kind: str, root: Path) -> Sequence[str]:
+    options = ["--root", f"{root}/root", "--state", f"{root}/state", "--address", f"{root}/c.sock"]
+    if kind == "ours":
+        return program.command("barque-containerd", *options)
+    (root / "config.toml").write_text(CONFIG)
+    return ["/usr/bin/containerd", "--config", f"{root}/config.toml", *options]
+
+
+def _wait(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"containerd ended: {log.read_text()}"
+        ready = subprocess.run(
+            ["ctr", "--address", str(address), "--connect-timeout", "1s", "version"],
+            capture_output=True,
+        )
+        if ready.returncode == 0:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"containerd does not answer: {log.read_text()}")
+
+
+@contextmanager
+def containerd(kind: str) -> Iterator[str]:
+    """`kind` is "ours" or "real". Yields the address; removes everything of it at the end."""
+    root = Path(tempfile.mkdtemp(prefix="bq-ctd-", dir="/tmp"))
+    log = root / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _command(kind, root), stdout=output, stderr=output, env={"PATH": os.environ["PATH"]}
+        )
+    try:
+        _wait(process, root / "c.sock", log)
+        yield str(root / "c.sock")
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        mounts = Path("/proc/self/mountinfo").read_text()
+        assert str(root) not in mounts, f"mounts left under {root}"
+        shutil.rmtree(root)
