@@ -161,7 +161,7 @@ def _entry(method: MethodDescriptor, handler: Handler) -> _Entry:
             raise
         except Exception as error:
             status, text = status_of(error)
-            if status is Status.UNKNOWN:
+            if status is Status.UNKNOWN and not isinstance(error, errors.BarqueError):
                 log.exception("unexpected failure in %s", method.full_name)
             raise GRPCError(status, text) from error
 

@@ -1,0 +1,135 @@
+"""The real `ctr` on our containerd: tasks in our shim with our runtime, and in containerd's own.
+
+The same tests run on Debian's containerd with its own shim: what fails there is a wrong test.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("ours", OURS), ("ours", RUNC), ("real", RUNC)],
+    ids=["all-ours", "their-shim", "all-theirs"],
+)
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Node, str]]:
+    kind, runtime = request.param
+    with node(kind) as it:
+        yield it, runtime
+
+
+@pytest.fixture
+def containerd(pair: tuple[Node, str]) -> Node:
+    return pair[0]
+
+
+@pytest.fixture
+def runtime(pair: tuple[Node, str]) -> str:
+    return pair[1]
+
+
+def test_run_gives_output_and_exit_code(containerd: Node, runtime: str) -> None:
+    done = containerd.run(
+        "once", "sh", "-c", "echo out; echo err >&2; exit 3", runtime=runtime, flags=("--rm",)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    assert "once" not in containerd.ctr("container", "ls", "-q").stdout.split()
+    assert "once" not in containerd.tasks()
+
+
+def test_a_program_that_is_not_there(containerd: Node, runtime: str) -> None:
+    done = containerd.run("absent", "/no/such", runtime=runtime, flags=("--rm",))
+    assert done.returncode == 1
+    assert 'exec: "/no/such": ' in done.stderr
+    assert "no such file or directory" in done.stderr
+    assert "absent" not in containerd.tasks()
+    containerd.end("absent")
+
+
+def test_the_life_of_a_detached_task(containerd: Node, runtime: str) -> None:
+    containerd.run("long", "sleep", "1000", runtime=runtime, flags=("-d",))
+    assert containerd.tasks()["long"] == "RUNNING"
+    pid = containerd.pid("long")
+    assert str(pid) in containerd.ctr("task", "ps", "long").stdout
+    containerd.ctr("task", "pause", "long")
+    assert containerd.tasks()["long"] == "PAUSED"
+    containerd.ctr("task", "resume", "long")
+    assert containerd.tasks()["long"] == "RUNNING"
+    refused = containerd.ctr("task", "rm", "long", check=False)
+    assert refused.returncode == 1
+    again = containerd.ctr("task", "start", "-d", "long", check=False)
+    assert "already exists" in again.stderr
+    containerd.ctr("task", "kill", "--signal", "KILL", "long")
+    assert wait_until(lambda: containerd.tasks()["long"] == "STOPPED")
+    assert not alive(pid)
+    deleted = containerd.ctr("task", "rm", "long", check=False)
+    assert "exit with non-zero exit code 137" in deleted.stderr
+    assert "long" not in containerd.tasks()
+    containerd.ctr("container", "rm", "long")
+
+
+def test_exec(containerd: Node, runtime: str) -> None:
+    containerd.run("exec", "sleep", "1000", runtime=runtime, flags=("-d",))
+    done = containerd.ctr(
+        *("task", "exec", "--exec-id", "e", "exec", "sh", "-c", "echo in; exit 4"), check=False
+    )
+    assert (done.returncode, done.stdout) == (4, "in\n")
+    absent = containerd.ctr("task", "exec", "--exec-id", "e", "exec", "/no/such", check=False)
+    assert absent.returncode == 1
+    assert "no such file or directory" in absent.stderr
+    containerd.end("exec")
+
+
+def test_metrics(containerd: Node, runtime: str) -> None:
+    containerd.run("meter", "sleep", "1000", runtime=runtime, flags=("-d",))
+    shown = containerd.ctr("task", "metrics", "meter").stdout
+    assert "memory.usage_in_bytes" in shown
+    assert "pids.current" in shown
+    containerd.end("meter")
+
+
+def test_tasks_that_are_not_there(containerd: Node) -> None:
+    containerd.ctr("container", "create", IMAGE, "idle")
+    for command in ("kill", "pause", "resume", "ps"):
+        failed = containerd.ctr("task", command, "idle", check=False)
+        assert failed.returncode == 1
+        assert "no running task found: task idle not found: not found" in failed.stderr
+    containerd.ctr("container", "rm", "idle")
+
+
+def test_events(containerd: Node, runtime: str) -> None:
+    listener = subprocess.Popen(
+        ["ctr", "--address", containerd.address, "events", 'topic~="^/tasks/"'],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert listener.stdout is not None
+        probe = 0
+        lines: list[str] = []
+        assert wait_until(lambda: subscribed(containerd.address))
+        containerd.run("told", "true", runtime=runtime, flags=("--rm",))
+        while not lines or "/tasks/delete" not in lines[-1]:
+            lines.append(listener.stdout.readline())
+            probe += 1
+            assert probe < 20
+    finally:
+        listener.kill()
+        listener.wait()
+        assert listener.stdout is not None
+        listener.stdout.close()
+    topics = [line.split()[5] for line in lines]
+    assert topics == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+
+
+def subscribed(address: str) -> bool:
+    """Whether somebody is connected to containerd's socket."""
+    return subprocess.run(["ss", "-xH"], capture_output=True, text=True).stdout.count(address) > 0

@@ -1,0 +1,209 @@
+"""A containerd with tasks, driven by `ctr`: ours, which may be crashed, or Debian's.
+
+    with node() as it:
+        it.run("one", "sleep", "1000", detach=True)
+        it.crash()
+        it.start()
+
+Leaving the block ends what runs and fails when a process, mount or cgroup of the node is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support import rootfs
+from tests.support.containerds import _command
+from tests.support.docker_peer import busybox_tar
+from tests.support.supervisor import processes_below
+
+OURS = "io.containerd.barque.v2"
+RUNC = "io.containerd.runc.v2"
+IMAGE = "docker.io/library/busybox:latest"
+START_LIMIT_S = 30.0
+GONE_LIMIT_S = 15.0
+OCI = "application/vnd.oci.image"
+
+
+class Node:
+    """One containerd at `address`, under `root`. `word` is part of every name made for it."""
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.root = root
+        self.kind = kind
+        self.word = "bq" + secrets.token_hex(3)
+        self.address = str(root / "c.sock")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return (self.root / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start containerd and wait until it answers."""
+        with (self.root / "log").open("ab") as output:
+            self.process = subprocess.Popen(
+                _command(self.kind, self.root),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={"PATH": os.environ["PATH"]},
+            )
+        deadline = time.monotonic() + START_LIMIT_S
+        while self.ctr("version", check=False).returncode != 0:
+            assert self.process.poll() is None, f"containerd ended: {self.log}"
+            assert time.monotonic() < deadline, f"containerd does not answer: {self.log}"
+            time.sleep(0.02)
+
+    def crash(self) -> None:
+        """End containerd as a crash would."""
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=30)
+        self.process = None
+
+    def ctr(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the real `ctr` on this containerd."""
+        done = subprocess.run(
+            ["ctr", "--address", self.address, "--connect-timeout", "2s", *arguments],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+        if check:
+            assert done.returncode == 0, f"ctr {arguments}: {done.stderr}\n{self.log[-3000:]}"
+        return done
+
+    def run(
+        self, id: str, *arguments: str, runtime: str = OURS, flags: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """`ctr run` of busybox, in a cgroup of this node's."""
+        options = ["--runtime", runtime, "--cgroup", f"/{self.word}/{id}", *flags]
+        return self.ctr("run", *options, IMAGE, id, *arguments, check=False)
+
+    def tasks(self) -> dict[str, str]:
+        """Every task and its status."""
+        lines = self.ctr("task", "ls").stdout.splitlines()[1:]
+        return {line.split()[0]: line.split()[2] for line in lines}
+
+    def pid(self, id: str) -> int:
+        lines = self.ctr("task", "ls").stdout.splitlines()[1:]
+        return next(int(line.split()[1]) for line in lines if line.split()[0] == id)
+
+    def end(self, id: str) -> None:
+        """Kill and delete a task and its container."""
+        self.ctr("task", "rm", "--force", id, check=False)
+        self.ctr("container", "rm", id, check=False)
+
+    def import_busybox(self) -> None:
+        archive = self.root / "busybox.tar"
+        archive.write_bytes(busybox_archive())
+        self.ctr("images", "import", str(archive))
+
+    def clean(self) -> None:
+        if self.process is None:
+            self.start()
+        for id in self.ctr("containers", "ls", "-q").stdout.split():
+            self.end(id)
+        self.stop()
+
+
+@contextmanager
+def node(kind: str = "ours") -> Iterator[Node]:
+    """`kind` is "ours" or "real"."""
+    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    it = Node(root, kind)
+    try:
+        it.start()
+        it.import_busybox()
+        yield it
+        it.clean()
+        assert wait_until(lambda: processes_below(root) == []), processes_below(root)
+        assert rootfs.mounts_below(root) == []
+        assert left_of_cgroups(it.word) == []
+    finally:
+        it.stop()
+        if not rootfs.mounts_below(root):
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = GONE_LIMIT_S) -> bool:
+    """Whether `condition` came true in time."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def left_of_cgroups(word: str) -> list[str]:
+    """Remove the empty parents that ctr's --cgroup makes; what is left has something in it."""
+    for parent in Path("/sys/fs/cgroup").glob(f"*/{word}"):
+        with suppress(OSError):
+            parent.rmdir()
+    return [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{word}")]
+
+
+def busybox_archive() -> bytes:
+    """busybox as an OCI image layout in a tar archive, as `ctr images import` takes it."""
+    layer = busybox_tar()
+    digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": [digest]},
+    }
+    blobs: dict[str, bytes] = {}
+
+    def blob(kind: str, data: bytes) -> dict[str, object]:
+        name = hashlib.sha256(data).hexdigest()
+        blobs[name] = data
+        return {"mediaType": f"{OCI}.{kind}", "digest": f"sha256:{name}", "size": len(data)}
+
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{OCI}.manifest.v1+json",
+        "config": blob("config.v1+json", json.dumps(config).encode()),
+        "layers": [blob("layer.v1.tar", layer)],
+    }
+    described = blob("manifest.v1+json", json.dumps(manifest).encode())
+    described["annotations"] = {"io.containerd.image.name": IMAGE}
+    files = {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [described]}).encode(),
+        **{f"blobs/sha256/{name}": data for name, data in blobs.items()},
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
