@@ -85,13 +85,12 @@ class Metadata:
     def __init__(self, path: Path) -> None:
         """Open or make the database. Raises DataLoss when `path` holds something else."""
         self._path = path
-        self._db = _connect(path)
         self._sync: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         try:
+            self._db = _connect(path)
             self._prepare()
         except sqlite3.DatabaseError as error:
-            self._db.close()
             raise DataLoss(f"{path} is not a metadata database: {error}") from error
 
     def _prepare(self) -> None:
