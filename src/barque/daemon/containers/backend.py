@@ -1,0 +1,76 @@
+"""What containers need of their neighbours in the daemon, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Image(Protocol):
+    @property
+    def id(self) -> str:
+        """`sha256:` and the digest of the image's config."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The image config's `config`: Env, Cmd, Entrypoint, ..."""
+
+    @property
+    def chain_id(self) -> str:
+        """The key of the unpacked root file system."""
+
+
+class Images(Protocol):
+    async def resolve(self, reference: str) -> Image:
+        """By name, id or prefix of an id. Raises NotFound ("No such image: NAME")."""
+
+
+class Sandbox(Protocol):
+    @property
+    def netns(self) -> str | None:
+        """Path of the network namespace; None for the host's."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The API's NetworkSettings."""
+
+    @property
+    def hosts(self) -> str: ...
+
+    @property
+    def resolv_conf(self) -> str: ...
+
+
+class Networks(Protocol):
+    async def attach(
+        self,
+        container_id: str,
+        name: str,
+        hostname: str,
+        mode: str,
+        endpoints: Mapping[str, Mapping[str, Any]],
+        ports: Mapping[str, Sequence[Mapping[str, str]] | None],
+        **options: Any,
+    ) -> Sandbox: ...
+
+    async def detach(self, container_id: str) -> None:
+        """Idempotent."""
+
+    def settings(self, container_id: str) -> dict[str, Any]:
+        """The API's NetworkSettings as they are now."""
+
+
+class Volumes(Protocol):
+    async def reserve(self, name: str, container_id: str, *, anonymous: bool) -> None:
+        """The volume exists, made if need be, and the container uses it."""
+
+    async def mount(self, name: str, container_id: str) -> str:
+        """The host path of its data."""
+
+    async def remove(self, name: str) -> None: ...
+
+    def data_path(self, name: str) -> str:
+        """Where the data of a volume is on the host; "" for one that is not known."""
+
+    async def release(self, container_id: str) -> None:
+        """The container uses no volume any more. Idempotent."""

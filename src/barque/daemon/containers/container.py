@@ -1,0 +1,134 @@
+"""One container in the daemon's memory: its record, its state, and who waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from barque import errors
+from barque.daemon.containers.record import Record
+from barque.daemon.containers.state import State, Status
+
+if TYPE_CHECKING:
+    from barque.daemon.containers.attach import Attachment
+    from barque.daemon.containers.supervise import RootfsMount
+
+FIRST_BACKOFF_S = 0.1
+MAX_BACKOFF_S = 60.0
+STEADY_AFTER_S = 10.0
+_NOT_RUNNING = frozenset({Status.CREATED, Status.EXITED, Status.DEAD, Status.REMOVING})
+
+
+class Exit(NamedTuple):
+    """What `wait` answers."""
+
+    code: int
+    error: str = ""
+
+
+class Container:
+    """`lock` is held through start, exit handling and removal; everything else is instantaneous."""
+
+    __slots__ = (
+        "attachments",
+        "backoff_s",
+        "execs",
+        "exits",
+        "lock",
+        "pristine",
+        "record",
+        "removals",
+        "restart",
+        "rootfs",
+        "state",
+        "task_ready",
+    )
+
+    def __init__(self, record: Record, state: State) -> None:
+        self.record = record
+        self.state = state
+        self.lock = asyncio.Lock()
+        self.rootfs: list[RootfsMount] | None = None
+        """The snapshot's mounts, once asked for."""
+        self.pristine = False
+        """Nothing was written into the snapshot yet: it is the image's content."""
+        self.execs: set[str] = set()
+        self.attachments: set[Attachment] = set()
+        self.task_ready = False
+        self.restart: asyncio.Task[None] | None = None
+        self.backoff_s = FIRST_BACKOFF_S
+        self.exits: list[asyncio.Future[Exit]] = []
+        self.removals: list[asyncio.Future[Exit]] = []
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def next_exit(self) -> asyncio.Future[Exit]:
+        return _waiter(self.exits)
+
+    def removal(self) -> asyncio.Future[Exit]:
+        return _waiter(self.removals)
+
+    def last_exit(self) -> Exit:
+        return Exit(self.state.exit_code, self.state.error)
+
+    def tell_exit(self) -> None:
+        _tell(self.exits, self.last_exit())
+
+    def tell_removal(self) -> None:
+        self.tell_exit()
+        _tell(self.removals, self.last_exit())
+
+    def waiting(self, condition: str) -> asyncio.Future[Exit] | None:
+        """The future of a wait condition, None when it holds already. API: ContainerWait."""
+        if condition in {"", "not-running"}:
+            return None if self.state.status in _NOT_RUNNING else self.next_exit()
+        if condition == "next-exit":
+            return self.next_exit()
+        if condition == "removed":
+            return self.removal()
+        raise errors.InvalidArgument(f'invalid condition: "{condition}"')
+
+    def attributes(self, **more: str) -> dict[str, str]:
+        """Of this container's events: labels, image, name and `more`."""
+        record = self.record
+        return {**record.config.labels, **more, "image": record.config.image, "name": record.name}
+
+    def refuse_when_gone(self) -> None:
+        if self.state.status in {Status.REMOVING, Status.DEAD}:
+            raise errors.Conflict(
+                f"container {self.id} is marked for removal and cannot be used any more"
+            )
+
+    def not_running(self) -> errors.Conflict:
+        return errors.Conflict(f"container {self.id} is not running")
+
+    def grow_backoff(self, ran_s: float) -> float:
+        """How long to wait before the next restart; doubles until the container runs steadily."""
+        if ran_s >= STEADY_AFTER_S:
+            self.backoff_s = FIRST_BACKOFF_S
+        delay = self.backoff_s
+        self.backoff_s = min(self.backoff_s * 2, MAX_BACKOFF_S)
+        return delay
+
+
+Waiters = list[asyncio.Future[Exit]]
+
+
+def _waiter(waiters: Waiters) -> asyncio.Future[Exit]:
+    future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+    waiters.append(future)
+    future.add_done_callback(lambda done: waiters.remove(done) if done in waiters else None)
+    return future
+
+
+def _tell(waiters: Waiters, value: Exit) -> None:
+    told, waiters[:] = list(waiters), []
+    for future in told:
+        if not future.done():
+            future.set_result(value)

@@ -1,0 +1,187 @@
+"""`Supervisor` by a containerd, ours or the real one, whose tasks run in our shim."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from barque import errors
+from barque.containerd.client import Containerd
+from barque.containerd.client import events as containerd_events
+from barque.containerd.client.containers import Container
+from barque.containerd.client.mounts import Mount
+from barque.containerd.client.tasks import Exit, RuntimeOptions, Stdio
+from barque.daemon.containers.engine import rfc3339
+from barque.daemon.containers.host import Runtime
+from barque.daemon.containers.supervise import Ended, RootfsMount, Task, TaskEvent
+from barque.daemon.containers.supervise import Stdio as StdioRequest
+
+OUR_SHIM = "io.containerd.barque.v2"
+ROOT_LABEL = "containerd.io/gc.root"
+OWNER_LABEL = "barque.container"
+SIGKILL = 9
+
+
+class ContainerdSupervisor:
+    """See `supervise.Supervisor` for the contract."""
+
+    def __init__(self, containerd: Containerd, snapshotter: str) -> None:
+        self._containerd = containerd
+        self._snapshotter = snapshotter
+        self._snapshots = containerd.snapshots.of(snapshotter)
+
+    async def prepare(self, container_id: str, parent: str) -> list[RootfsMount]:
+        labels = {ROOT_LABEL: "barque", OWNER_LABEL: container_id}
+        return _mounts(await self._snapshots.prepare(container_id, parent, labels))
+
+    async def mounts(self, container_id: str) -> list[RootfsMount]:
+        return _mounts(await self._snapshots.mounts(container_id))
+
+    async def remove_snapshot(self, container_id: str) -> None:
+        with suppress(errors.NotFound):
+            await self._snapshots.remove(container_id)
+
+    async def snapshot_owners(self) -> list[str]:
+        """The ids of all containers that have a snapshot, for the sweep at start."""
+        filters = [f'labels."{OWNER_LABEL}"']
+        return [snapshot.key async for snapshot in self._snapshots.list(filters)]
+
+    async def create(
+        self,
+        container_id: str,
+        spec: Mapping[str, Any],
+        runtime: Runtime,
+        image: str,
+        rootfs: Sequence[RootfsMount],
+        stdio: StdioRequest,
+    ) -> int:
+        if runtime.type != OUR_SHIM:
+            raise errors.Unsupported(
+                f"runtime {runtime.type}: streams of a shim other than {OUR_SHIM} are not there yet"
+            )
+        record = Container(
+            id=container_id,
+            spec=msgspec.json.encode(spec),
+            image=image,
+            runtime=runtime.type,
+            runtime_binary=runtime.binary,
+            snapshotter=self._snapshotter,
+            snapshot_key=container_id,
+        )
+        try:
+            await self._containerd.containers.create(record)
+        except errors.AlreadyExists:  # what a crash left of an earlier start
+            await self.delete(container_id)
+            await self._containerd.containers.create(record)
+        mounts = [Mount(item.type, item.source, item.options) for item in rootfs]
+        options = RuntimeOptions(binary_name=runtime.binary) if runtime.binary else None
+        return await self._containerd.tasks.create(container_id, mounts, _stdio(stdio), options)
+
+    async def start(self, container_id: str) -> int:
+        return await self._containerd.tasks.start(container_id)
+
+    async def exec(
+        self, container_id: str, exec_id: str, process: Mapping[str, Any], stdio: StdioRequest
+    ) -> None:
+        await self._containerd.tasks.exec(container_id, exec_id, process, _stdio(stdio))
+
+    async def start_exec(self, container_id: str, exec_id: str) -> int:
+        return await self._containerd.tasks.start(container_id, exec_id)
+
+    async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
+        await self._containerd.tasks.kill(container_id, signal, exec_id)
+
+    async def pause(self, container_id: str) -> None:
+        await self._containerd.tasks.pause(container_id)
+
+    async def resume(self, container_id: str) -> None:
+        await self._containerd.tasks.resume(container_id)
+
+    async def resize(self, container_id: str, exec_id: str, width: int, height: int) -> None:
+        await self._containerd.tasks.resize(container_id, width, height, exec_id)
+
+    async def pids(self, container_id: str) -> list[int]:
+        return await self._containerd.tasks.pids(container_id)
+
+    async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:
+        await self._containerd.tasks.update(container_id, resources)
+
+    async def metrics(self, container_id: str) -> tuple[int, Mapping[str, Any]]:
+        found = await self._containerd.tasks.metrics(container_id)
+        return found.version, found.values
+
+    async def tasks(self) -> list[Task]:
+        return [
+            Task(
+                task.id,
+                task.pid,
+                task.status,
+                task.exit.code if task.exit else 0,
+                rfc3339(task.exit.exited_at_ns) if task.exit else "",
+            )
+            for task in await self._containerd.tasks.list()
+        ]
+
+    async def delete(self, container_id: str) -> Ended | None:
+        ended = await self._delete_task(container_id)
+        with suppress(errors.NotFound):
+            await self._containerd.containers.delete(container_id)
+        return ended
+
+    async def _delete_task(self, container_id: str) -> Ended | None:
+        tasks = self._containerd.tasks
+        try:
+            try:
+                return _ended(await tasks.delete(container_id))
+            except errors.Conflict:  # it runs
+                with suppress(errors.NotFound):
+                    await tasks.kill(container_id, SIGKILL, everyone=True)
+                await tasks.wait(container_id)
+                return _ended(await tasks.delete(container_id))
+        except errors.NotFound:
+            return None
+
+    async def delete_exec(self, container_id: str, exec_id: str) -> Ended | None:
+        try:
+            return _ended(await self._containerd.tasks.delete(container_id, exec_id))
+        except errors.NotFound:
+            return None
+
+    async def events(self) -> AsyncIterator[TaskEvent]:
+        namespace = self._containerd.namespace
+        filters = [f"namespace=={namespace},topic==/tasks/{topic}" for topic in ("exit", "oom")]
+        async with aclosing(self._containerd.events.subscribe(filters)) as events:
+            async for event in events:
+                if (known := _event(event)) is not None:
+                    yield known
+
+
+def _event(event: object) -> TaskEvent | None:
+    if isinstance(event, containerd_events.Subscribed):
+        return TaskEvent("lost")
+    if isinstance(event, containerd_events.TaskOOM):
+        return TaskEvent("oom", event.id)
+    if isinstance(event, containerd_events.TaskExit):
+        at = rfc3339(event.exited_at_ns)
+        return TaskEvent("exit", event.id, event.exec_id, event.pid, event.code, at)
+    return None
+
+
+def _mounts(mounts: Sequence[Mount]) -> list[RootfsMount]:
+    return [RootfsMount(mount.type, mount.source, tuple(mount.options)) for mount in mounts]
+
+
+def _ended(found: Exit) -> Ended:
+    return Ended(found.code, rfc3339(found.exited_at_ns))
+
+
+def _stdio(request: StdioRequest) -> Stdio:
+    """docs/boundaries.md, section 3: the shim's own stdio."""
+    uri = f"barque://{quote(request.socket)}"
+    if request.options:
+        uri += f"?{urlencode(request.options, quote_via=quote)}"
+    return Stdio(stdout=uri, terminal=request.terminal)

@@ -1,0 +1,201 @@
+"""`POST /containers/create`: from a request to a record and a writable snapshot."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from barque import errors
+from barque.daemon.containers import mounts, names, validate
+from barque.daemon.containers.backend import Image
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.documents import Config, Health, HostConfig, parse
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.record import MountPoint, Record
+from barque.daemon.containers.security import parse as parse_security
+from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
+from barque.daemon.containers.state import State
+
+NAME_TRIES = 6
+
+
+async def create(engine: Engine, name: str, body: Mapping[str, Any]) -> tuple[Container, list[str]]:
+    """A new container and the warnings for its maker. Nothing is left of one that fails."""
+    config, host, endpoints = _parse(body)
+    if not config.image:
+        raise errors.InvalidArgument("no image specified: Image must not be empty")
+    image = await engine.images.resolve(config.image)
+    merge_image(config, image.config)
+    container_id = secrets.token_hex(32)
+    warnings = _settle(engine, container_id, config, host)
+    record = Record(
+        id=container_id,
+        name=_choose_name(engine, name),
+        created=engine.now(),
+        image=image.id,
+        chain_id=image.chain_id,
+        path=(config.entrypoint or config.cmd or [""])[0],
+        args=_arguments(config),
+        config=config,
+        host=host,
+        endpoints=endpoints,
+        mounts=_mounts(engine, config, host),
+        driver=engine.defaults.snapshotter,
+    )
+    container = Container(record, State())
+    async with AsyncExitStack() as undo:
+        engine.creating.add(container_id)
+        undo.callback(engine.creating.discard, container_id)
+        undo.enter_context(engine.catalogue.reserved(record.name, container_id))
+        undo.push_async_callback(engine.volumes.release, container_id)
+        await _make_volumes(engine, record, image)
+        undo.push_async_callback(engine.supervisor.remove_snapshot, container_id)
+        container.rootfs = await engine.supervisor.prepare(container_id, image.chain_id)
+        container.pristine = True
+        engine.catalogue.insert(container)
+        engine.creating.discard(container_id)
+        undo.pop_all()
+    engine.publish(container, "create")
+    return container, warnings
+
+
+def _parse(body: Mapping[str, Any]) -> tuple[Config, HostConfig, dict[str, Any]]:
+    folded = {key.lower(): value for key, value in body.items()}
+    host = folded.get("hostconfig") or {}
+    networking = folded.get("networkingconfig") or {}
+    if not isinstance(host, Mapping) or not isinstance(networking, Mapping):
+        raise errors.InvalidArgument("invalid request body: HostConfig is not an object")
+    endpoints = {key.lower(): value for key, value in networking.items()}.get("endpointsconfig")
+    if not isinstance(endpoints or {}, Mapping):
+        raise errors.InvalidArgument("invalid request body: EndpointsConfig is not an object")
+    return parse(Config, body), parse(HostConfig, host), dict(endpoints or {})
+
+
+def merge_image(config: Config, image: Mapping[str, Any]) -> None:
+    """Docker's rules for what the image says and the request does not."""
+    config.user = config.user or image.get("User") or ""
+    config.working_dir = config.working_dir or image.get("WorkingDir") or ""
+    config.stop_signal = config.stop_signal or image.get("StopSignal") or ""
+    given = {item.partition("=")[0] for item in config.env}
+    from_image = [v for v in image.get("Env") or () if v.partition("=")[0] not in given]
+    config.env = [*from_image, *config.env]
+    if not config.entrypoint:
+        if not config.cmd:
+            config.cmd = list(image.get("Cmd") or ()) or None
+        if config.entrypoint is None:
+            config.entrypoint = list(image.get("Entrypoint") or ()) or None
+    if config.entrypoint == [""]:
+        config.entrypoint = None
+    for field, key in (("exposed_ports", "ExposedPorts"), ("volumes", "Volumes")):
+        merged = {**(image.get(key) or {}), **(getattr(config, field) or {})}
+        setattr(config, field, merged or None)
+    config.labels = {**(image.get("Labels") or {}), **config.labels}
+    _merge_health(config, image)
+    if not config.entrypoint and not config.cmd:
+        raise errors.InvalidArgument("no command specified")
+
+
+def _merge_health(config: Config, image: Mapping[str, Any]) -> None:
+    """Each field the request leaves empty is the image's; `["NONE"]` says no health check."""
+    if not image.get("Healthcheck"):
+        return
+    base = parse(Health, image["Healthcheck"])
+    if config.healthcheck is None:
+        config.healthcheck = base
+        return
+    for name in base.__struct_fields__:
+        if not getattr(config.healthcheck, name):
+            setattr(config.healthcheck, name, getattr(base, name))
+
+
+def _arguments(config: Config) -> list[str]:
+    if config.entrypoint:
+        return [*config.entrypoint[1:], *(config.cmd or ())]
+    return (config.cmd or [])[1:]
+
+
+def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig) -> list[str]:
+    """Check, and put Docker's defaults where nothing was said, so that inspect tells them."""
+    defaults, machine = engine.defaults, engine.machine
+    if host.network_mode in {"", "default"}:
+        host.network_mode = "bridge" if not config.network_disabled else "none"
+    validate.check_config(config)
+    warnings = validate.check_host(host, machine, defaults)
+    host.ipc_mode = host.ipc_mode or "private"
+    host.runtime = host.runtime or defaults.runtime
+    host.shm_size = host.shm_size or defaults.shm_size_bytes
+    host.restart_policy.name = host.restart_policy.name or "no"
+    if not host.log_config.type:
+        host.log_config.type = defaults.log_driver
+        if defaults.log_driver != "none":
+            host.log_config.config = {**defaults.log_options, **host.log_config.config}
+    if host.memory and not host.memory_swap:
+        host.memory_swap = 2 * host.memory
+    if host.pids_limit == 0:
+        host.pids_limit = None
+    unconfined = (
+        host.privileged or parse_security(host.security_opt or (), machine).unconfined_paths
+    )
+    if host.masked_paths is None:
+        host.masked_paths = [] if unconfined else list(MASKED_PATHS)
+    if host.readonly_paths is None:
+        host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
+    _settle_host_name(engine, container_id, config, host)
+    return warnings
+
+
+def _settle_host_name(engine: Engine, container_id: str, config: Config, host: HostConfig) -> None:
+    mode = host.network_mode
+    if mode.startswith("container:"):
+        other = engine.catalogue.find(mode.partition(":")[2])
+        for wrong, what in (
+            (config.hostname, "hostname"),
+            (host.port_bindings, "port publishing"),
+            (host.publish_all_ports, "port publishing"),
+            (host.dns, "dns"),
+            (host.extra_hosts, "custom host-to-IP mapping"),
+        ):
+            if wrong:
+                raise errors.InvalidArgument(
+                    f"conflicting options: {what} and the container type network mode"
+                )
+        host.network_mode = f"container:{other.id}"
+        config.hostname, config.domainname = other.record.config.hostname, ""
+    elif not config.hostname:
+        uses_host = mode == "host" or host.uts_mode == "host"
+        config.hostname = engine.machine.hostname if uses_host else container_id[:12]
+    if not host.cgroupns_mode:
+        private = private_cgroup_namespace(host, engine.machine)
+        host.cgroupns_mode = "private" if private else "host"
+
+
+def _choose_name(engine: Engine, name: str) -> str:
+    if name:
+        return names.check_name(name)
+    source = random.SystemRandom()
+    for _ in range(NAME_TRIES):
+        chosen = names.random_name(source)
+        if not engine.catalogue.name_taken(chosen):
+            return chosen
+    return f"{names.random_name(source)}_{secrets.token_hex(3)}"
+
+
+def _mounts(engine: Engine, config: Config, host: HostConfig) -> list[MountPoint]:
+    return mounts.plan(
+        config,
+        host,
+        new_volume=lambda: secrets.token_hex(32),
+        exists=os.path.lexists,
+        mounts_of=lambda reference: engine.catalogue.find(reference).record.mounts,
+    )
+
+
+async def _make_volumes(engine: Engine, record: Record, image: Image) -> None:
+    """Volumes exist, and are in use, from create on."""
+    for point in record.mounts:
+        if point.type == "volume":
+            await engine.volumes.reserve(point.name, record.id, anonymous=point.anonymous)

@@ -1,0 +1,90 @@
+"""What every operation on containers needs; made once by the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from barque.daemon.containers.backend import Images, Networks, Volumes
+from barque.daemon.containers.catalogue import Catalogue
+from barque.daemon.containers.host import Defaults, Host
+from barque.daemon.events import Events
+from barque.daemon.paths import Paths
+
+if TYPE_CHECKING:
+    from barque.daemon.containers.container import Container
+    from barque.daemon.containers.execs import Exec
+    from barque.daemon.containers.supervise import Supervisor
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    catalogue: Catalogue
+    supervisor: Supervisor
+    images: Images
+    networks: Networks
+    volumes: Volumes
+    events: Events
+    paths: Paths
+    machine: Host
+    defaults: Defaults
+    clock_ns: Callable[[], int] = time.time_ns
+    execs: dict[str, Exec] = field(default_factory=dict)
+    creating: set[str] = field(default_factory=set)
+    """Ids of containers whose creation or removal is under way."""
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once networks and all else that a start needs are there."""
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    users: dict[tuple[str, str, tuple[str, ...]], Any] = field(default_factory=dict)
+    """Users resolved in unwritten root file systems: (chain id, user, groups) -> User."""
+
+    def now(self) -> str:
+        return rfc3339(self.clock_ns())
+
+    def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Work that outlives the request that began it. A failure is logged here and only here."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("background work failed", exc_info=error)
+
+    def publish(self, container: Container, action: str, **attributes: str) -> None:
+        self.events.publish("container", action, container.id, container.attributes(**attributes))
+
+
+async def together(*work: Awaitable[Any]) -> list[Any]:
+    """Run all to their end, at once; then the first failure is raised, or all results given."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def rfc3339(time_ns: int) -> str:
+    """As Go prints a time: nanoseconds without trailing zeros, UTC."""
+    seconds, fraction = divmod(time_ns, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    digits = f"{fraction:09d}".rstrip("0")
+    return f"{text}.{digits}Z" if digits else f"{text}Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """Nanoseconds since the epoch; 0 for the zero time."""
+    head, _, fraction = text.removesuffix("Z").partition(".")
+    moment = datetime.strptime(head, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    seconds = max(0, int(moment.timestamp()))
+    return seconds * 1_000_000_000 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)

@@ -1,0 +1,144 @@
+"""What happens when a container's process has ended: the state, the waiters, then the clean-up.
+
+The exit is written and told first; freeing what the container held comes after, under its lock, so
+that whoever acts on the container next finds it clean. Restart policies (API: RestartPolicy) decide
+here; the delay doubles from 100 ms to a minute and starts again once it ran for ten seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from barque import errors
+from barque.daemon.containers import execs
+from barque.daemon.containers.attach import abandon_pending
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.remove import remove_locked
+from barque.daemon.containers.start import start_locked
+from barque.daemon.containers.state import Move, Status
+from barque.daemon.containers.supervise import Ended, TaskEvent
+
+log = logging.getLogger(__name__)
+
+
+async def watch(engine: Engine) -> None:
+    """Follow containerd's events for as long as the daemon runs."""
+    async for event in engine.supervisor.events():
+        _dispatch(engine, event)
+
+
+def _dispatch(engine: Engine, event: TaskEvent) -> None:
+    if event.kind == "lost":
+        engine.spawn(reconcile(engine))
+        return
+    container = engine.catalogue.get(event.id)
+    if container is None:
+        return
+    if event.kind == "oom":
+        container.state.oom_killed = True
+        engine.publish(container, "oom")
+    elif event.kind == "exit" and event.process in {"", event.id}:
+        engine.spawn(exited(engine, container, event.pid, Ended(event.code, event.at)))
+    elif event.kind == "exit":
+        engine.spawn(execs.exited(engine, event.process, event.code))
+
+
+async def reconcile(engine: Engine) -> None:
+    """Events may have been missed: compare every running container with containerd's tasks."""
+    tasks = {task.id: task for task in await engine.supervisor.tasks()}
+    for container in engine.catalogue:
+        task = tasks.get(container.id)
+        if not container.state.running or (task and task.status in {"running", "paused"}):
+            continue
+        pid = container.state.pid
+        ended = Ended(task.code, task.at) if task and task.status == "stopped" else None
+        await exited(engine, container, pid, ended)
+
+
+async def exited(engine: Engine, container: Container, pid: int, ended: Ended | None) -> None:
+    """The process `pid` of the container is no more. Runs once for each process."""
+    async with container.lock:
+        if not container.state.running or container.state.pid != pid:
+            return
+        if ended is None:  # nobody saw it: its task is gone
+            ended = Ended(255, engine.now())
+        restart = should_restart(container, ended.code)
+        _settle(engine, container, ended, restart)
+        await clean_up(engine, container)
+        if restart:
+            _restart_later(engine, container)
+        elif container.record.host.auto_remove:
+            await remove_locked(engine, container, volumes=True)
+
+
+def _settle(engine: Engine, container: Container, ended: Ended, restart: bool) -> None:
+    state = container.state
+    state.move(Move.AWAIT_RESTART if restart else Move.EXIT, container.id)
+    state.pid, state.exit_code, state.error = 0, ended.code, ""
+    state.finished_at = ended.at or engine.now()
+    if restart:
+        state.restart_count += 1
+    container.task_ready = False
+    engine.catalogue.save_state(container)
+    container.tell_exit()
+    ran_s = run_time_s(container)
+    engine.publish(container, "die", exitCode=str(ended.code), execDuration=str(max(0, int(ran_s))))
+
+
+def run_time_s(container: Container) -> float:
+    state = container.state
+    return (parse_rfc3339(state.finished_at) - parse_rfc3339(state.started_at)) / 1e9
+
+
+async def clean_up(engine: Engine, container: Container) -> None:
+    """Free what a run held: task, network, sockets. Every step is tried; failures are logged."""
+    abandon_pending(container)
+    results = await asyncio.gather(
+        engine.supervisor.delete(container.id),
+        engine.networks.detach(container.id),
+        execs.forget_all(engine, container),
+        return_exceptions=True,
+    )
+    for result in results:
+        if isinstance(result, BaseException):
+            log.error("cleaning up after container %s", container.id, exc_info=result)
+    with suppress(FileNotFoundError):
+        engine.paths.stdio_socket(container.id).unlink()
+
+
+def should_restart(container: Container, code: int) -> bool:
+    """Docker's rule, once the process has ended with `code`."""
+    policy, state = container.record.host.restart_policy, container.state
+    if state.stopped_by_hand:
+        return False
+    if policy.name in {"always", "unless-stopped"}:
+        return True
+    if policy.name == "on-failure" and code != 0:
+        limit = policy.maximum_retry_count
+        return not limit or state.restart_count < limit
+    return False
+
+
+def _restart_later(engine: Engine, container: Container) -> None:
+    delay_s = container.grow_backoff(run_time_s(container))
+    container.restart = engine.spawn(_restart(engine, container, delay_s))
+
+
+async def _restart(engine: Engine, container: Container, delay_s: float) -> None:
+    await asyncio.sleep(delay_s)
+    await engine.ready.wait()
+    async with container.lock:
+        container.restart = None
+        if container.state.status is not Status.RESTARTING:
+            return
+        count = container.state.restart_count
+        try:
+            await start_locked(engine, container)
+        except errors.BarqueError as error:
+            log.warning("container %s not restarted: %s", container.id, error)
+            return
+        container.state.restart_count = count
+        engine.catalogue.save_state(container)

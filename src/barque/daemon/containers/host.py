@@ -1,0 +1,109 @@
+"""What the machine and the daemon's configuration offer to containers, found once at start."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from barque.daemon.containers import capabilities
+
+INIT_PROGRAMS = ("docker-init", "tini", "catatonit")
+MAX_CPUS = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Facts of this kernel and machine."""
+
+    kernel: tuple[int, int]
+    machine: str
+    capabilities: frozenset[str]
+    cgroup_version: int
+    swap_limit: bool
+    cpus: frozenset[int]
+    memory_nodes: frozenset[int]
+    thermal_paths: tuple[str, ...]
+    hostname: str
+    apparmor: bool
+
+    @classmethod
+    def probe(cls) -> Host:
+        name = os.uname()
+        version = name.release.split(".")
+        v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+        memory = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
+        return cls(
+            kernel=(int(version[0]), int("".join(c for c in version[1] if c.isdigit()) or 0)),
+            machine=name.machine,
+            capabilities=capabilities.held(_read("/proc/self/status")),
+            cgroup_version=2 if v2 else 1,
+            swap_limit=v2 or os.path.exists(memory),
+            cpus=parse_list(_read("/sys/devices/system/cpu/online").strip() or "0", MAX_CPUS),
+            memory_nodes=parse_list(_read("/sys/devices/system/node/online").strip() or "0", 1024),
+            thermal_paths=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle"))),
+            hostname=name.nodename,
+            apparmor=_read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A runtime by the name that `--runtime` takes."""
+
+    type: str = "io.containerd.barque.v2"
+    binary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What the daemon's configuration says of containers that say nothing."""
+
+    runtime: str = "barque"
+    runtimes: Mapping[str, Runtime] = field(default_factory=lambda: {"barque": Runtime()})
+    log_driver: str = "json-file"
+    log_options: Mapping[str, str] = field(default_factory=dict)
+    init: bool = False
+    init_path: str = ""
+    cgroup_parent: str = ""
+    shm_size_bytes: int = 64 << 20
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    seccomp_profile: str = ""
+    """"" for the built-in one, `unconfined`, or the text of a profile."""
+    no_new_privileges: bool = False
+    snapshotter: str = "overlayfs"
+
+    def find_init(self) -> str | None:
+        """The program that `--init` runs as the first process."""
+        if self.init_path:
+            return self.init_path if os.access(self.init_path, os.X_OK) else None
+        return next((path for name in INIT_PROGRAMS if (path := shutil.which(name))), None)
+
+
+def parse_list(text: str, limit: int) -> frozenset[int]:
+    """`0-3,7` as numbers. Raises ValueError beyond `limit`, before any memory is spent on it."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        low = _small(first, limit)
+        high = _small(last, limit) if dash else low
+        if high < low:
+            raise ValueError(text)
+        numbers.update(range(low, high + 1))
+    return frozenset(numbers)
+
+
+def _small(text: str, limit: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) >= limit:
+        raise ValueError(text)
+    return int(text)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 16)
+    except OSError:
+        return ""

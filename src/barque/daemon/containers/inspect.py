@@ -1,0 +1,96 @@
+"""A container as the API tells of it, whole: ContainerInspectResponse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.documents import document
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.record import MountPoint
+from barque.daemon.containers.state import Status
+
+
+def inspect(engine: Engine, container: Container) -> dict[str, Any]:
+    record, paths = container.record, engine.paths
+    directory = paths.container(container.id)
+    log_type = record.host.log_config.type
+    return {
+        "Id": record.id,
+        "Created": record.created,
+        "Path": record.path,
+        "Args": record.args,
+        "State": state(container),
+        "Image": record.image,
+        "ResolvConfPath": str(directory / "resolv.conf"),
+        "HostnamePath": str(directory / "hostname"),
+        "HostsPath": str(directory / "hosts"),
+        "LogPath": str(paths.container_log(container.id)) if log_type == "json-file" else "",
+        "Name": f"/{record.name}",
+        "RestartCount": container.state.restart_count,
+        "Driver": record.driver,
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": sorted(container.execs) or None,
+        "HostConfig": host_config(container),
+        "GraphDriver": {"Name": record.driver, "Data": None},
+        "Mounts": [mount_point(point, engine) for point in record.mounts],
+        "Config": config(container),
+        "NetworkSettings": engine.networks.settings(container.id),
+    }
+
+
+def state(container: Container) -> dict[str, Any]:
+    now = container.state
+    restarting = now.status is Status.RESTARTING
+    return {
+        "Status": str(now.status),
+        "Running": now.running or restarting,
+        "Paused": now.status is Status.PAUSED,
+        "Restarting": restarting,
+        "OOMKilled": now.oom_killed,
+        "Dead": now.status is Status.DEAD,
+        "Pid": now.pid,
+        "ExitCode": now.exit_code,
+        "Error": now.error,
+        "StartedAt": now.started_at,
+        "FinishedAt": now.finished_at,
+    }
+
+
+def config(container: Container) -> dict[str, Any]:
+    """ContainerConfig without the keys that Docker leaves out when they are empty."""
+    plain = document(container.record.config)
+    for key in ("ExposedPorts", "Healthcheck", "StopSignal", "StopTimeout", "Shell"):
+        if not plain.get(key):
+            plain.pop(key, None)
+    for key in ("MacAddress", "NetworkDisabled", "ArgsEscaped"):
+        if not plain.get(key):
+            plain.pop(key, None)
+    return plain
+
+
+def host_config(container: Container) -> dict[str, Any]:
+    plain = document(container.record.host)
+    for key in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init"):
+        if not plain.get(key):
+            plain.pop(key, None)
+    return plain
+
+
+def mount_point(point: MountPoint, engine: Engine | None = None) -> dict[str, Any]:
+    """API: MountPoint."""
+    plain: dict[str, Any] = {"Type": point.type}
+    if point.type == "volume":
+        source = engine.volumes.data_path(point.name) if engine is not None else ""
+        plain |= {"Name": point.name, "Source": source, "Driver": point.driver}
+    else:
+        plain["Source"] = point.source
+    return plain | {
+        "Destination": point.destination,
+        "Mode": point.mode,
+        "RW": point.rw,
+        "Propagation": point.propagation,
+    }

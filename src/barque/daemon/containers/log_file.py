@@ -1,0 +1,122 @@
+"""Reading json-file logs: lines of one run of files, from the end or from the beginning.
+
+    path, path.1, path.2, ...        newest first; a rotation renames each to the next number
+
+Format: one JSON object a line, {"log": text, "stream": name, "time": RFC 3339, "attrs": {...}}. A
+file that is renamed while it is read goes on being read: it is an open file, not a name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+MAX_ROTATED = 1000
+BLOCK_BYTES = 64 << 10
+MAX_LINE_BYTES = 1 << 20
+
+
+class Line(Struct):
+    log: str = ""
+    stream: str = "stdout"
+    time: str = ""
+    attrs: dict[str, str] = {}
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+def decode(raw: bytes) -> Line | None:
+    """None for a line that is damaged: a log is read as far as it can be."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def open_files(path: str) -> list[BinaryIO]:
+    """All files of the log, oldest first. The caller closes them."""
+    found: list[BinaryIO] = []
+    seen: set[int] = set()
+    for number in range(MAX_ROTATED):
+        try:
+            file = open(f"{path}.{number}" if number else path, "rb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            if number:
+                break
+            continue
+        inode = os.fstat(file.fileno()).st_ino
+        if inode in seen:  # rotated while we opened: the same file under its next name
+            file.close()
+            continue
+        seen.add(inode)
+        found.append(file)
+    return found[::-1]
+
+
+def seek_tail(files: list[BinaryIO], lines: int) -> int:
+    """Place every file so that reading on gives the last `lines` lines of the whole log.
+
+    Returns the index of the first file to read. Reads backwards, only as much as is needed.
+    """
+    missing = lines
+    for index in range(len(files) - 1, -1, -1):
+        missing -= _seek_back(files[index], missing)
+        if missing <= 0:
+            return index
+    return 0
+
+
+def _seek_back(file: BinaryIO, wanted: int) -> int:
+    """Place `file` before its last `wanted` lines; how many there were, at most `wanted`."""
+    end = os.fstat(file.fileno()).st_size
+    if wanted <= 0:
+        file.seek(end)
+        return 0
+    position, counted, first = end, 0, True
+    while position > 0:
+        size = min(BLOCK_BYTES, position)
+        position -= size
+        block = os.pread(file.fileno(), size, position)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            if first and position + at == end - 1:
+                first = False  # the newline that ends the last line starts no other
+                continue
+            first = False
+            counted += 1
+            if counted == wanted:
+                file.seek(position + at + 1)
+                return wanted
+        first = False
+    file.seek(0)
+    return counted + (1 if end else 0)
+
+
+class LineReader:
+    """Whole lines out of a growing file; the beginning of one is kept until its end is there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self._rest = b""
+
+    def read(self) -> list[bytes]:
+        """The lines that are complete in the next block; [] at the end for now."""
+        while True:
+            block = self.file.read(BLOCK_BYTES)
+            if not block:
+                return []
+            lines = (self._rest + block).split(b"\n")
+            self._rest = lines.pop()
+            if len(self._rest) > MAX_LINE_BYTES:
+                self._rest = b""
+            if lines:
+                return lines
+
+    def remaining(self) -> Iterator[list[bytes]]:
+        while lines := self.read():
+            yield lines

@@ -1,0 +1,250 @@
+"""`GET /containers/{id}/logs`: what the shim has logged, in the form the client reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import AsyncIterator, Iterable
+from contextlib import ExitStack, suppress
+from typing import Any, BinaryIO, NamedTuple
+
+from barque import errors
+from barque.daemon.containers import log_file
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.log_file import Line, LineReader
+from barque.linux import inotify
+
+STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
+CHUNK_BYTES = 256 << 10
+_WATCHED = (
+    inotify.IN_MODIFY
+    | inotify.IN_CREATE
+    | inotify.IN_MOVED_TO
+    | inotify.IN_MOVED_FROM
+    | inotify.IN_DELETE_SELF
+)
+
+
+class Query(NamedTuple):
+    """API: ContainerLogs. Times are nanoseconds since the epoch, 0 for none."""
+
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    timestamps: bool = False
+    details: bool = False
+    since_ns: int = 0
+    until_ns: int = 0
+    tail: int = -1
+    """The last so many lines; -1 for all."""
+
+
+def parse_time(text: str) -> int:
+    """`1700000000`, `1700000000.000000001` or RFC 3339, in nanoseconds. Raises InvalidArgument."""
+    if not text:
+        return 0
+    seconds, _, fraction = text.partition(".")
+    negative = seconds.startswith("-")
+    digits = seconds.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and len(digits) <= 12 and len(fraction) <= 20:
+        if fraction and not (fraction.isascii() and fraction.isdigit()):
+            raise errors.InvalidArgument(f"invalid time: {text!r}")
+        total = int(digits) * 1_000_000_000 + int((fraction or "0")[:9].ljust(9, "0"))
+        return 0 if negative else total
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid time: {text[:100]!r}") from None
+
+
+def parse_tail(text: str) -> int:
+    """`all`, "" or a number; anything else is all, as Docker has it."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+
+
+class Renderer:
+    """Lines as the client reads them: raw for a terminal, framed otherwise."""
+
+    def __init__(self, query: Query, terminal: bool) -> None:
+        self._query = query
+        self._terminal = terminal
+        self._timed = bool(query.since_ns or query.until_ns)
+        self.finished = False
+        """A line after `until` was seen: no later one can be wanted."""
+
+    def render(self, raw: Iterable[bytes]) -> bytes:
+        out: list[bytes] = []
+        for item in raw:
+            line = log_file.decode(item)
+            if line is not None and self._wanted(line):
+                out.append(self._one(line))
+        return b"".join(out)
+
+    def _wanted(self, line: Line) -> bool:
+        query = self._query
+        if not (query.stderr if line.stream == "stderr" else query.stdout):
+            return False
+        if not self._timed:
+            return True
+        with suppress(ValueError):
+            at = parse_rfc3339(line.time)
+            if query.until_ns and at > query.until_ns:
+                self.finished = True
+                return False
+            return at >= query.since_ns
+        return True
+
+    def _one(self, line: Line) -> bytes:
+        text = line.log
+        if self._query.details:
+            text = f"{','.join(f'{k}={v}' for k, v in sorted(line.attrs.items()))} {text}"
+        if self._query.timestamps:
+            text = f"{line.time} {text}"
+        payload = text.encode("utf-8", "surrogatepass")
+        if self._terminal:
+            return payload
+        return struct.pack(">BxxxI", STREAMS.get(line.stream, 1), len(payload)) + payload
+
+
+def check(container: Container, query: Query) -> None:
+    """Raises what can be told before the first byte is sent."""
+    if not (query.stdout or query.stderr):
+        raise errors.InvalidArgument("Bad parameters: you must choose at least one stream")
+    if container.record.host.log_config.type != "json-file":
+        raise errors.Unsupported("configured logging driver does not support reading")
+
+
+async def read(engine: Engine, container: Container, query: Query) -> AsyncIterator[bytes]:
+    """The log so far and, to `follow`, what comes until the container ends."""
+    path = str(engine.paths.container_log(container.id))
+    renderer = Renderer(query, container.record.config.tty)
+    with ExitStack() as stack:
+        watch = stack.enter_context(Watch(os.path.dirname(path))) if query.follow else None
+        files = log_file.open_files(path)
+        for file in files:
+            stack.callback(file.close)
+        first = log_file.seek_tail(files, query.tail) if query.tail >= 0 else 0
+        reader: LineReader | None = None
+        for file in files[first:]:
+            reader = LineReader(file)
+            for lines in reader.remaining():
+                if chunk := renderer.render(lines):
+                    yield chunk
+                if renderer.finished:
+                    return
+                await asyncio.sleep(0)
+        if watch is None:
+            return
+        follower = Follower(path, reader)
+        stack.callback(follower.close)
+        async for lines in _follow(container, watch, follower):
+            if chunk := renderer.render(lines):
+                yield chunk
+            if renderer.finished:
+                return
+
+
+async def _follow(
+    container: Container, watch: Watch, follower: Follower
+) -> AsyncIterator[list[bytes]]:
+    """New lines until the container is no more running and all that it wrote was read."""
+    while True:
+        ended = container.waiting("not-running")
+        changed = watch.changed()
+        for lines in follower.new_lines():
+            yield lines
+        if ended is None:
+            return
+        either: list[asyncio.Future[Any]] = [ended, changed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            ended.cancel()
+
+
+class Watch:
+    """Tells when something in a directory has changed."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._fd = -1
+        self._changed: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Watch:
+        self._fd = inotify.inotify_init1()
+        try:
+            os.makedirs(self._directory, mode=0o710, exist_ok=True)
+            inotify.inotify_add_watch(self._fd, self._directory, _WATCHED | inotify.IN_ONLYDIR)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        asyncio.get_running_loop().add_reader(self._fd, self._readable)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        os.close(self._fd)
+
+    def changed(self) -> asyncio.Future[None]:
+        """Done at the next change from now on."""
+        if self._changed is None or self._changed.done():
+            self._changed = asyncio.get_running_loop().create_future()
+        return self._changed
+
+    def _readable(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._fd, 64 << 10)
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+
+class Follower:
+    """The growing end of a log, across rotations."""
+
+    def __init__(self, path: str, reader: LineReader | None) -> None:
+        self._path = path
+        self._reader = reader
+        self._own: list[BinaryIO] = []
+
+    def new_lines(self) -> Iterable[list[bytes]]:
+        while True:
+            if self._reader is not None:
+                yield from self._reader.remaining()
+            successor = self._next_file()
+            if successor is None:
+                return
+            if self._reader is not None:  # written between our last read and the rotation
+                yield from self._reader.remaining()
+            self._reader = LineReader(successor)
+
+    def _next_file(self) -> BinaryIO | None:
+        """The file that follows ours in time: the one numbered just below where ours is now."""
+        if self._reader is None:
+            return self._open(self._path)
+        ours = os.fstat(self._reader.file.fileno()).st_ino
+        for number in range(log_file.MAX_ROTATED):
+            name = f"{self._path}.{number}" if number else self._path
+            try:
+                inode = os.stat(name).st_ino
+            except FileNotFoundError:
+                if number:
+                    break  # ours was deleted: go on with the newest
+                continue
+            if inode == ours:
+                if number == 0:
+                    return None
+                return self._open(f"{self._path}.{number - 1}" if number > 1 else self._path)
+        return self._open(self._path)
+
+    def _open(self, path: str) -> BinaryIO | None:
+        try:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115
+        except FileNotFoundError:
+            return None
+        self._own.append(file)
+        return file
+
+    def close(self) -> None:
+        for file in self._own:
+            file.close()

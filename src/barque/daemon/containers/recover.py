@@ -1,0 +1,113 @@
+"""The daemon's start: what its database says, what containerd has, and the difference repaired.
+
+The daemon may have been killed at any instant; containers went on without it. Every row is taken as
+what was last known: running ones are compared with their tasks, exits that happened meanwhile get
+their codes, half-made starts and half-done removals are finished, then restart policies apply.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from barque import errors
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.exits import clean_up, exited
+from barque.daemon.containers.remove import erase
+from barque.daemon.containers.start import start_locked
+from barque.daemon.containers.state import Status
+from barque.daemon.containers.supervise import Ended, Task
+
+log = logging.getLogger(__name__)
+
+
+async def recover(engine: Engine) -> list[str]:
+    """Bring memory, containerd and processes into agreement. Returns the ids of what runs.
+
+    To be called once, before the API is served and after the catalogue was loaded.
+    """
+    tasks = {task.id: task for task in await engine.supervisor.tasks()}
+    for container in tuple(engine.catalogue):
+        try:
+            await _settle(engine, container, tasks.pop(container.id, None))
+        except errors.BarqueError as error:
+            log.error("container %s not recovered: %s", container.id, error)
+    for stray in tasks:
+        await _end_stray(engine, stray)
+    return [container.id for container in engine.catalogue if container.state.running]
+
+
+async def _settle(engine: Engine, container: Container, task: Task | None) -> None:
+    state = container.state
+    if state.status is Status.REMOVING:
+        engine.catalogue.hide(container)
+        engine.spawn(_finish_removal(engine, container.id))
+    elif task is not None and task.status in {"running", "paused"}:
+        _adopt(engine, container, task)
+    elif state.running:
+        ended = Ended(task.code, task.at) if task and task.status == "stopped" else None
+        await exited(engine, container, state.pid, ended)
+    elif task is not None:  # created and not started, or its end was written but not cleaned up
+        async with container.lock:
+            await clean_up(engine, container)
+
+
+def _adopt(engine: Engine, container: Container, task: Task) -> None:
+    """It runs. The daemon may have died before it wrote so."""
+    state = container.state
+    container.task_ready = True
+    status = Status.PAUSED if task.status == "paused" else Status.RUNNING
+    if state.status is status and state.pid == task.pid:
+        return
+    if not state.running:
+        state.started_at = engine.now()
+        state.exit_code, state.error = 0, ""
+    state.status, state.pid = status, task.pid
+    engine.catalogue.save_state(container)
+
+
+async def _finish_removal(engine: Engine, container_id: str) -> None:
+    await engine.networks.detach(container_id)
+    await engine.volumes.release(container_id)
+    await erase(engine, container_id)
+
+
+async def _end_stray(engine: Engine, container_id: str) -> None:
+    """A task of ours without a row: its creation was never finished."""
+    try:
+        await engine.supervisor.delete(container_id)
+        await engine.supervisor.remove_snapshot(container_id)
+    except errors.BarqueError as error:
+        log.error("stray task %s not removed: %s", container_id, error)
+
+
+async def apply_restart_policies(engine: Engine) -> None:
+    """Start what should run. Docker's rule at daemon start; networks must be restored before."""
+    for container in tuple(engine.catalogue):
+        state, policy = container.state, container.record.host.restart_policy.name
+        if state.running or state.status is Status.REMOVING or state.status is Status.CREATED:
+            continue
+        wanted = (
+            state.status is Status.RESTARTING
+            or policy == "always"
+            or (policy == "unless-stopped" and not state.stopped_by_hand)
+        )
+        if wanted:
+            engine.spawn(_start_again(engine, container))
+
+
+async def _start_again(engine: Engine, container: Container) -> None:
+    async with container.lock:
+        if container.state.running or container.id not in engine.catalogue:
+            return
+        try:
+            await start_locked(engine, container)
+        except errors.BarqueError as error:
+            log.warning("container %s not restarted: %s", container.id, error)
+
+
+async def sweep(engine: Engine) -> None:
+    """Remove snapshots of containers that were never finished: in the background, after start."""
+    for owner in await engine.supervisor.snapshot_owners():
+        if owner not in engine.catalogue and owner not in engine.creating:
+            await engine.supervisor.remove_snapshot(owner)

@@ -1,0 +1,115 @@
+"""Removing a container: nothing of it is left, whatever it takes, and it may be tried twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from barque import errors
+from barque.daemon.containers import execs, files
+from barque.daemon.containers.attach import abandon_pending
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.state import Move, Status
+
+KILL_TIMEOUT_S = 30.0
+SIGKILL = 9
+
+
+async def remove(engine: Engine, container: Container, *, force: bool, volumes: bool) -> None:
+    """Raises Conflict for one that runs, unless `force`; `volumes`: its anonymous ones too."""
+    if container.state.status is Status.REMOVING:
+        raise errors.Conflict(f"removal of container {container.id} is already in progress")
+    if container.state.running or container.state.status is Status.RESTARTING:
+        if not force:
+            raise _runs(container)
+        await _kill(engine, container)
+    async with container.lock:
+        if container.id not in engine.catalogue:
+            return  # someone else, or its own --rm, was faster
+        if container.state.running:
+            raise _runs(container)
+        await remove_locked(engine, container, volumes=volumes)
+
+
+def _runs(container: Container) -> errors.Conflict:
+    status = container.state.status
+    hint = "stop the container before removing or force remove"
+    if status is Status.PAUSED:
+        hint = "unpause and then stop the container before removing or force remove"
+    return errors.Conflict(
+        f'cannot remove container "/{container.name}": container is {status}: {hint}'
+    )
+
+
+async def _kill(engine: Engine, container: Container) -> None:
+    """End it without regard for its restart policy, and wait for its end."""
+    container.state.stopped_by_hand = True
+    if container.restart is not None:
+        container.restart.cancel()
+        container.restart = None
+    if not container.state.running:
+        return
+    ended = container.next_exit()
+    with suppress(errors.NotFound):
+        await engine.supervisor.kill(container.id, SIGKILL)
+    if container.state.status is Status.PAUSED:
+        with suppress(errors.BarqueError):
+            await engine.supervisor.resume(container.id)
+    try:
+        await asyncio.wait_for(ended, KILL_TIMEOUT_S)
+    except TimeoutError:
+        raise errors.Timeout(
+            f"could not kill container {container.id}: it did not end within {KILL_TIMEOUT_S:g} s"
+        ) from None
+
+
+async def remove_locked(engine: Engine, container: Container, *, volumes: bool) -> None:
+    """`remove` of a container that does not run, with its lock held.
+
+    It is told to be gone once its name, its network and its volumes are free; its snapshot and its
+    directory go in the background, and recovery finishes what a crash leaves.
+    """
+    if container.restart is not None:
+        container.restart.cancel()
+        container.restart = None
+    container.state.move(Move.REMOVE, container.id)
+    engine.catalogue.hide(container)
+    abandon_pending(container)
+    await execs.forget_all(engine, container)
+    await _release(engine, container, volumes)
+    engine.publish(container, "destroy")
+    container.tell_removal()
+    engine.spawn(erase(engine, container.id))
+
+
+async def _release(engine: Engine, container: Container, volumes: bool) -> None:
+    await engine.networks.detach(container.id)
+    await engine.volumes.release(container.id)
+    if volumes:
+        for point in container.record.mounts:
+            if point.anonymous:
+                with suppress(errors.NotFound, errors.Conflict):
+                    await engine.volumes.remove(point.name)
+
+
+async def erase(engine: Engine, container_id: str) -> None:
+    """The last of it: containerd's record and snapshot, our files, the row. Idempotent."""
+    steps: tuple[Callable[[str], Awaitable[object]], ...] = (
+        engine.supervisor.delete,
+        engine.supervisor.remove_snapshot,
+        lambda wanted: asyncio.to_thread(files.remove_directory, engine.paths, wanted),
+    )
+    failures: list[Exception] = []
+    for step in steps:
+        try:
+            await step(container_id)
+        except Exception as error:
+            error.add_note(f"erasing container {container_id}")
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup(
+            f"container {container_id} is not erased: tried again at start", failures
+        )
+    engine.catalogue.forget(container_id)

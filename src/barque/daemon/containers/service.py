@@ -1,0 +1,221 @@
+"""The containers service: what routes call. Each method finds its container and does one thing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from barque import errors
+from barque.daemon.containers import (
+    attach,
+    create,
+    execs,
+    exits,
+    inspect,
+    listing,
+    logs,
+    recover,
+    remove,
+    signal_process,
+    start,
+    update,
+)
+from barque.daemon.containers.container import Container, Exit
+from barque.daemon.containers.detach import parse_keys
+from barque.daemon.containers.documents import ExecConfig, parse
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.execs import Exec
+from barque.daemon.containers.names import check_name
+from barque.daemon.containers.state import Status
+from barque.daemon.containers.stdio import Stdio, Wanted
+from barque.daemon.http.messages import Duplex
+
+
+class Containers:
+    """Life: `start` once, then any of the rest, then `close`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._watch: asyncio.Task[None] | None = None
+
+    async def load(self) -> list[str]:
+        """Read the database and settle it with containerd; the ids of what runs.
+
+        Networks must be given these ids (`Networks.restore`) before `begin`.
+        """
+        self.engine.catalogue.load()
+        return await recover.recover(self.engine)
+
+    async def begin(self) -> None:
+        """Follow containerd's events, apply restart policies, sweep what was left half-made."""
+        self.engine.ready.set()
+        self._watch = self.engine.spawn(exits.watch(self.engine))
+        await recover.apply_restart_policies(self.engine)
+        self.engine.spawn(recover.sweep(self.engine))
+
+    async def close(self) -> None:
+        """Stop following. Containers go on."""
+        tasks = list(self.engine.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def find(self, reference: str) -> Container:
+        return self.engine.catalogue.find(reference)
+
+    def counts(self) -> dict[str, int]:
+        """Running, paused and stopped ones, for `info`."""
+        result = {"running": 0, "paused": 0, "stopped": 0}
+        for container in self.engine.catalogue:
+            status = container.state.status
+            kind = "paused" if status is Status.PAUSED else "stopped"
+            result["running" if status is Status.RUNNING else kind] += 1
+        return result
+
+    def using_image(self, image_id: str) -> list[Container]:
+        return list(self.engine.catalogue.using_image(image_id))
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> tuple[Container, list[str]]:
+        return await create.create(self.engine, name, body)
+
+    async def start(self, reference: str) -> None:
+        container = self.find(reference)
+        try:
+            await start.start(self.engine, container)
+        except errors.NotModified:
+            raise
+        except errors.BarqueError:
+            await self._remove_failed(container)
+            raise
+
+    async def _remove_failed(self, container: Container) -> None:
+        """A `--rm` container that could not be started has no second chance."""
+        if container.record.host.auto_remove and not container.state.running:
+            await remove.remove(self.engine, container, force=True, volumes=True)
+
+    async def stop(self, reference: str, signal: str, timeout_s: int | None) -> None:
+        await signal_process.stop(self.engine, self.find(reference), signal, timeout_s)
+
+    async def restart(self, reference: str, signal: str, timeout_s: int | None) -> None:
+        await signal_process.restart(self.engine, self.find(reference), signal, timeout_s)
+
+    async def kill(self, reference: str, signal: str) -> None:
+        await signal_process.kill(self.engine, self.find(reference), signal)
+
+    async def pause(self, reference: str) -> None:
+        await signal_process.pause(self.engine, self.find(reference))
+
+    async def unpause(self, reference: str) -> None:
+        await signal_process.unpause(self.engine, self.find(reference))
+
+    def waiting(self, reference: str, condition: str) -> tuple[Container, asyncio.Future[Exit]]:
+        """The container and a future of its exit, done already if the condition holds now."""
+        container = self.find(reference)
+        future = container.waiting(condition)
+        if future is None:
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(container.last_exit())
+        return container, future
+
+    async def remove(self, reference: str, *, force: bool, volumes: bool) -> None:
+        await remove.remove(self.engine, self.find(reference), force=force, volumes=volumes)
+
+    async def rename(self, reference: str, name: str) -> None:
+        container = self.find(reference)
+        if not name:
+            raise errors.InvalidArgument("Neither old nor new names may be empty")
+        new, old = check_name(name), container.name
+        if new == old:
+            raise errors.InvalidArgument(
+                f"Renaming a container with the same name as its current name: {old}"
+            )
+        async with container.lock:
+            container.refuse_when_gone()
+            self.engine.catalogue.rename(container, new)
+            self.engine.publish(container, "rename", oldName=f"/{old}")
+
+    async def resize(self, reference: str, width: int, height: int) -> None:
+        container = self.find(reference)
+        if not container.state.running:
+            raise container.not_running()
+        await self.engine.supervisor.resize(container.id, "", width, height)
+        self.engine.publish(container, "resize", height=str(height), width=str(width))
+
+    async def update(self, reference: str, body: Mapping[str, Any]) -> list[str]:
+        return await update.update(self.engine, self.find(reference), body)
+
+    def inspect(self, reference: str) -> dict[str, Any]:
+        return inspect.inspect(self.engine, self.find(reference))
+
+    async def summaries(
+        self, *, everything: bool, limit: int, filters: listing.Filters
+    ) -> list[dict[str, Any]]:
+        return await listing.summaries(
+            self.engine, everything=everything, limit=limit, filters=filters
+        )
+
+    def logs(self, reference: str, query: logs.Query) -> AsyncIterator[bytes]:
+        container = self.find(reference)
+        logs.check(container, query)
+        return logs.read(self.engine, container, query)
+
+    def check_attach(self, reference: str, keys: str) -> tuple[Container, bytes | None]:
+        """What can be refused before the connection is taken over."""
+        container = self.find(reference)
+        if container.state.status is Status.PAUSED:
+            raise errors.Conflict(
+                f"container {container.id} is paused, unpause the container before attach"
+            )
+        if container.state.status is Status.RESTARTING:
+            raise errors.Conflict(
+                f"container {container.id} is restarting, wait until the container is running"
+            )
+        container.refuse_when_gone()
+        parsed = parse_keys(keys)
+        return container, parsed if container.record.config.tty else None
+
+    async def attach(
+        self,
+        container: Container,
+        duplex: Duplex,
+        wanted: Wanted,
+        keys: bytes | None,
+        *,
+        history: bool,
+        stream: bool,
+    ) -> None:
+        """Serve a connection that was taken over, to its end."""
+        past = None
+        if history and container.record.host.log_config.type == "json-file":
+            query = logs.Query(stdout=wanted.stdout, stderr=wanted.stderr)
+            past = logs.read(self.engine, container, query)
+        if not stream:
+            await attach.replay(duplex, past)
+            return
+        self.engine.publish(container, "attach")
+        socket = str(self.engine.paths.stdio_socket(container.id))
+        stdin = wanted.stdin and container.record.config.open_stdin
+        asked = wanted._replace(stdin=stdin)
+        if await attach.attach(container, socket, duplex, asked, keys, past):
+            self.engine.publish(container, "detach")
+
+    def exec_create(self, reference: str, body: Mapping[str, Any]) -> Exec:
+        return execs.create(self.engine, self.find(reference), parse(ExecConfig, body))
+
+    def exec_find(self, exec_id: str) -> Exec:
+        return execs.find(self.engine, exec_id)
+
+    async def exec_start(
+        self, process: Exec, wanted: Wanted | None, console_size: list[int] | None
+    ) -> Stdio | None:
+        return await execs.start(self.engine, process, wanted, console_size)
+
+    async def exec_serve(self, process: Exec, stdio: Stdio, duplex: Duplex) -> None:
+        await execs.serve(self.engine, process, stdio, duplex)
+
+    async def exec_resize(self, exec_id: str, width: int, height: int) -> None:
+        await execs.resize(self.engine, self.exec_find(exec_id), width, height)
+
+    async def prune(self, filters: listing.Filters) -> list[str]:
+        return await update.prune(self.engine, filters)

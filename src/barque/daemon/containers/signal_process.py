@@ -1,0 +1,139 @@
+"""Stopping, killing, pausing: what is done to a container that runs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from barque import errors
+from barque.daemon.containers import signals
+from barque.daemon.containers.container import Container, Exit
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.start import start
+from barque.daemon.containers.state import Move, Status
+
+DEFAULT_STOP_TIMEOUT_S = 10
+KILL_TIMEOUT_S = 10.0
+SIGKILL, SIGTERM = 9, 15
+
+
+async def stop(
+    engine: Engine, container: Container, signal: str = "", timeout_s: int | None = None
+) -> None:
+    """Ask it to end, then end it. Raises NotModified when it does not run. -1: wait for ever."""
+    if container.state.status is Status.RESTARTING:
+        await _stop_restarting(engine, container)
+        return
+    if not container.state.running:
+        raise errors.NotModified(f"container {container.id} does not run")
+    config = container.record.config
+    number = signals.parse(signal or config.stop_signal or "SIGTERM")
+    if timeout_s is None:
+        timeout_s = DEFAULT_STOP_TIMEOUT_S if config.stop_timeout is None else config.stop_timeout
+    container.state.stopped_by_hand = True
+    ended = container.next_exit()
+    await _send(engine, container, number)
+    if not await _ends(ended, None if timeout_s < 0 else float(timeout_s)):
+        await _send(engine, container, SIGKILL)
+        if not await _ends(ended, KILL_TIMEOUT_S):
+            raise errors.Timeout(f"container {container.id} did not end after SIGKILL")
+    async with container.lock:  # until its clean-up is done
+        engine.publish(container, "stop")
+
+
+async def _stop_restarting(engine: Engine, container: Container) -> None:
+    """It has no process: take the restart back."""
+    async with container.lock:
+        if container.state.status is not Status.RESTARTING:
+            return
+        if container.restart is not None:
+            container.restart.cancel()
+            container.restart = None
+        container.state.stopped_by_hand = True
+        container.state.move(Move.EXIT, container.id)
+        engine.catalogue.save_state(container)
+        container.tell_exit()
+        engine.publish(container, "stop")
+
+
+async def _ends(ended: asyncio.Future[Exit], timeout_s: float | None) -> bool:
+    try:
+        await asyncio.wait_for(asyncio.shield(ended), timeout_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _send(engine: Engine, container: Container, signal: int) -> None:
+    """A process that is gone meanwhile needs no signal; a frozen one sees it once it is thawed."""
+    paused = container.state.status is Status.PAUSED
+    with suppress(errors.NotFound):
+        await engine.supervisor.kill(container.id, signal)
+        engine.publish(container, "kill", signal=str(signal))
+        if paused:
+            await engine.supervisor.resume(container.id)
+
+
+async def kill(engine: Engine, container: Container, signal: str = "") -> None:
+    """Send a signal; SIGKILL returns when the container has ended. API: ContainerKill."""
+    number = signals.parse(signal or "SIGKILL")
+    if not container.state.running:
+        raise errors.Conflict(
+            f"cannot kill container: {container.name}: container {container.id} is not running"
+        )
+    stop_signal = signals.parse(container.record.config.stop_signal or "SIGTERM")
+    if number in {SIGKILL, stop_signal}:
+        container.state.stopped_by_hand = True
+    ended = container.next_exit()
+    try:
+        await engine.supervisor.kill(container.id, number)
+    except errors.NotFound:
+        raise errors.Conflict(
+            f"cannot kill container: {container.name}: container {container.id} is not running"
+        ) from None
+    engine.publish(container, "kill", signal=str(number))
+    if container.state.status is Status.PAUSED and number in {SIGKILL, stop_signal}:
+        await engine.supervisor.resume(container.id)
+    if number == SIGKILL and not await _ends(ended, KILL_TIMEOUT_S):
+        raise errors.Timeout(f"container {container.id} did not end after SIGKILL")
+
+
+async def restart(
+    engine: Engine, container: Container, signal: str = "", timeout_s: int | None = None
+) -> None:
+    """Stop it if it runs, then start it; `--rm` does not remove it in between."""
+    if container.state.running or container.state.status is Status.RESTARTING:
+        remove_after, container.record.host.auto_remove = container.record.host.auto_remove, False
+        try:
+            await stop(engine, container, signal, timeout_s)
+        finally:
+            container.record.host.auto_remove = remove_after
+    with suppress(errors.NotModified):
+        await start(engine, container)
+    engine.publish(container, "restart")
+
+
+async def pause(engine: Engine, container: Container) -> None:
+    async with container.lock:
+        if container.state.status is Status.PAUSED:
+            raise errors.Conflict(f"container {container.id} is already paused")
+        if container.state.status is Status.RESTARTING:
+            raise errors.Conflict(
+                f"container {container.id} is restarting, wait until the container is running"
+            )
+        if not container.state.running:
+            raise container.not_running()
+        await engine.supervisor.pause(container.id)
+        container.state.move(Move.PAUSE, container.id)
+        engine.catalogue.save_state(container)
+        engine.publish(container, "pause")
+
+
+async def unpause(engine: Engine, container: Container) -> None:
+    async with container.lock:
+        if container.state.status is not Status.PAUSED:
+            raise errors.Conflict(f"container {container.id} is not paused")
+        await engine.supervisor.resume(container.id)
+        container.state.move(Move.UNPAUSE, container.id)
+        engine.catalogue.save_state(container)
+        engine.publish(container, "unpause")

@@ -1,0 +1,284 @@
+"""Starting a container: the road whose length is the product.
+
+    network (a warm namespace) ..|
+    volumes, devices, user ......|--> spec --> containerd: record + task Create
+                                               --> pending attachments connect --> task Start
+
+Every step has its undo on the stack before it is taken; a start that fails leaves a container as it
+was, with the reason in its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from barque import errors
+from barque.daemon.containers import devices, layers, log_options, ports, user
+from barque.daemon.containers.attach import abandon_pending, connect_pending
+from barque.daemon.containers.backend import Sandbox
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine, together
+from barque.daemon.containers.files import shared_files, write_files
+from barque.daemon.containers.spec import build
+from barque.daemon.containers.start_facts import Device, StartFacts
+from barque.daemon.containers.state import Move, Status
+from barque.daemon.containers.supervise import RootfsMount, Stdio
+from barque.daemon.containers.user import User
+
+EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_FAILED = 127, 126, 128
+MAX_USERS_KEPT = 1024
+CREATE_FAILED = "failed to create task for container: "
+log = logging.getLogger(__name__)
+
+
+async def start(engine: Engine, container: Container) -> None:
+    """Raises NotModified when it runs already, Conflict when its state does not allow it."""
+    async with container.lock:
+        status = container.state.status
+        if status is Status.PAUSED:
+            raise errors.Conflict("cannot start a paused container, try unpause instead")
+        if status is Status.RUNNING:
+            raise errors.NotModified(f"container {container.id} is running already")
+        container.refuse_when_gone()
+        if container.restart is not None:
+            container.restart.cancel()
+        await start_locked(engine, container)
+
+
+async def start_locked(engine: Engine, container: Container) -> None:
+    """`start` with the lock held and the state checked."""
+    try:
+        async with AsyncExitStack() as undo:
+            await _start(engine, container, undo)
+            undo.pop_all()
+    except BaseException as error:
+        abandon_pending(container)
+        _record_failure(engine, container, error)
+        raise
+
+
+async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
+    undo.push_async_callback(engine.networks.detach, container.id)
+    sandbox, mounts, sources = await together(
+        _attach_network(engine, container),
+        writable_rootfs(engine, container),
+        _sources(engine, container),
+    )
+    facts = StartFacts(
+        user=await _user(engine, container, mounts),
+        netns=sandbox.netns,
+        files=_files(engine, container, sandbox),
+        sources=sources,
+        devices=_devices(container),
+        init=_init(engine, container),
+        **_shared_namespaces(engine, container),
+    )
+    spec = build(container.record, facts, engine.machine, engine.defaults)
+    socket = engine.paths.stdio_socket(container.id)
+    undo.push_async_callback(engine.supervisor.delete, container.id)
+    container.pristine = False  # from here on it is written into
+    try:
+        await engine.supervisor.create(
+            container.id,
+            spec,
+            engine.defaults.runtimes[container.record.host.runtime],
+            container.record.config.image,
+            mounts,
+            Stdio(str(socket), container.record.config.tty, _stdio_options(engine, container)),
+        )
+        await connect_pending(container, str(socket))
+        pid = await engine.supervisor.start(container.id)
+    except errors.BarqueError as error:
+        raise start_error(error) from error
+    _running(engine, container, pid)
+
+
+def _running(engine: Engine, container: Container, pid: int) -> None:
+    state = container.state
+    state.move(Move.START, container.id)
+    state.pid, state.exit_code, state.error, state.oom_killed = pid, 0, "", False
+    state.started_at, state.stopped_by_hand = engine.now(), False
+    engine.catalogue.save_state(container)
+    engine.publish(container, "start")
+
+
+def _record_failure(engine: Engine, container: Container, error: BaseException) -> None:
+    state = container.state
+    text = str(error)
+    state.error = text
+    state.exit_code = exit_code_of(text)
+    state.pid = 0
+    state.move(Move.FAIL, container.id)
+    try:
+        engine.catalogue.save_state(container)
+    except Exception:
+        log.exception("state of container %s not saved", container.id)
+    container.tell_exit()
+
+
+def exit_code_of(error: str) -> int:
+    """What Docker says a container exits with that could not be started."""
+    text = error.lower()
+    if any(
+        words in text
+        for words in ("executable file not found", "no such file or directory", "not a directory")
+    ):
+        return EXIT_NOT_FOUND
+    if "permission denied" in text or "is a directory" in text:
+        return EXIT_NOT_EXECUTABLE
+    return EXIT_FAILED
+
+
+def start_error(error: errors.BarqueError, prefix: str = CREATE_FAILED) -> errors.BarqueError:
+    """A runtime's refusal as the kind Docker answers with: a bad command is the request's fault."""
+    text = f"{prefix}{error}"
+    if exit_code_of(text) == EXIT_FAILED:
+        return errors.BarqueError(text)
+    if "not a directory" in text.lower():
+        text += (
+            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
+            "specified host path exists and is the expected type"
+        )
+    return errors.InvalidArgument(text)
+
+
+async def _attach_network(engine: Engine, container: Container) -> Sandbox:
+    record = container.record
+    return await engine.networks.attach(
+        container.id,
+        record.name,
+        record.config.hostname,
+        record.host.network_mode,
+        record.endpoints,
+        ports.published(record.config, record.host),
+        dns=record.host.dns or (),
+        dns_search=record.host.dns_search or (),
+        dns_options=record.host.dns_options or (),
+        extra_hosts=record.host.extra_hosts or (),
+        domainname=record.config.domainname,
+    )
+
+
+async def writable_rootfs(engine: Engine, container: Container) -> list[RootfsMount]:
+    """The mounts of its snapshot; they never change."""
+    if container.rootfs is None:
+        container.rootfs = await engine.supervisor.mounts(container.id)
+    return container.rootfs
+
+
+async def _sources(engine: Engine, container: Container) -> dict[str, str]:
+    """Where each bind and volume is on the host. Binds written with `-v` are made if missing."""
+    result = {}
+    for point in container.record.mounts:
+        if point.type == "volume":
+            path = await engine.volumes.mount(point.name, container.id)
+            result[point.destination] = f"{path}/{point.subpath}" if point.subpath else path
+        elif point.type == "bind":
+            if not os.path.lexists(point.source):
+                _make_source(point.source, point.create_source)
+            result[point.destination] = point.source
+    return result
+
+
+def _make_source(path: str, allowed: bool) -> None:
+    if not allowed:
+        raise errors.InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {path}'
+        )
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise errors.BarqueError(
+            f"error while creating mount source path '{path}': mkdir {path}: {error.strerror}"
+        ) from error
+
+
+async def _user(engine: Engine, container: Container, mounts: Sequence[RootfsMount]) -> User:
+    """Remembered by image while nothing was written into the container's own layer."""
+    record = container.record
+    key = (record.chain_id, record.config.user, tuple(record.host.group_add or ()))
+    pristine = container.pristine and not _shadows_etc(container)
+    if pristine and key in engine.users:
+        found: User = engine.users[key]
+        return found
+    found = await asyncio.to_thread(
+        resolve_user, mounts, record.config.user, record.host.group_add or ()
+    )
+    if pristine:
+        if len(engine.users) >= MAX_USERS_KEPT:
+            engine.users.clear()
+        engine.users[key] = found
+    return found
+
+
+def _shadows_etc(container: Container) -> bool:
+    return any(point.destination.startswith("/etc") for point in container.record.mounts)
+
+
+def resolve_user(mounts: Sequence[RootfsMount], wanted: str, groups: Sequence[str]) -> User:
+    """Read the image's passwd and group. Blocks; run it in a thread."""
+    directories = layers.layer_directories(mounts)
+    return user.resolve(wanted, groups, lambda path: layers.read_file(directories, path))
+
+
+def _files(engine: Engine, container: Container, sandbox: Sandbox) -> Mapping[str, str]:
+    mode = container.record.host.network_mode
+    directory = engine.paths.container(container.id)
+    if mode.startswith("container:"):
+        directory.mkdir(mode=0o710, parents=True, exist_ok=True)
+        return shared_files(engine.paths, mode.partition(":")[2])
+    return write_files(engine.paths, container, sandbox)
+
+
+def _devices(container: Container) -> list[Device]:
+    host = container.record.host
+    found = devices.asked(host.devices)
+    return devices.all_of_host() + found if host.privileged else found
+
+
+def _init(engine: Engine, container: Container) -> str:
+    asked = container.record.host.init
+    if not (engine.defaults.init if asked is None else asked):
+        return ""
+    path = engine.defaults.find_init()
+    if path is None:
+        raise errors.Unsupported("--init needs docker-init, tini or catatonit on the daemon's PATH")
+    return path
+
+
+def _shared_namespaces(engine: Engine, container: Container) -> dict[str, Any]:
+    host = container.record.host
+    result: dict[str, Any] = {}
+    for field, mode, name in (
+        ("pid_namespace", host.pid_mode, "pid"),
+        ("ipc_namespace", host.ipc_mode, "ipc"),
+    ):
+        kind, colon, reference = mode.partition(":")
+        if kind == "container" and colon:
+            other = engine.catalogue.find(reference)
+            if not other.state.running:
+                raise errors.Conflict(
+                    f"cannot join the {name} namespace of a non running container: {other.id}"
+                )
+            result[field] = f"/proc/{other.state.pid}/ns/{name}"
+    return result
+
+
+def _stdio_options(engine: Engine, container: Container) -> dict[str, str]:
+    """What the shim must know of the streams: docs/boundaries.md, section 3."""
+    config, log_config = container.record.config, container.record.host.log_config
+    options: dict[str, str] = {}
+    if log_config.type == "json-file":
+        options["log"] = "json-file"
+        options["path"] = str(engine.paths.container_log(container.id))
+        options |= log_options.shim_options(container.record)
+    if config.open_stdin:
+        options["stdin"] = "1"
+        if config.stdin_once:
+            options["stdin-once"] = "1"
+    return options

@@ -1,0 +1,112 @@
+"""What the daemon asks of containerd about one container, in the daemon's own words.
+
+A container's record, its snapshot and its task have the same id. The snapshot is a root of
+containerd's garbage collection by its label, from create to removal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from barque.daemon.containers.host import Runtime
+
+
+class RootfsMount(NamedTuple):
+    type: str
+    source: str
+    options: tuple[str, ...]
+
+
+class Ended(NamedTuple):
+    """The exit status of a process that is no more."""
+
+    code: int
+    at: str  # RFC 3339
+
+
+class Task(NamedTuple):
+    """A task that containerd knows of."""
+
+    id: str
+    pid: int
+    status: str  # created, running, paused, stopped, unknown
+    code: int
+    at: str
+
+
+class TaskEvent(NamedTuple):
+    """`kind` is exit, oom, or lost: events may have been missed, look at every task."""
+
+    kind: str
+    id: str = ""
+    process: str = ""  # the container's id, or an exec's
+    pid: int = 0
+    code: int = 0
+    at: str = ""
+
+
+class Stdio(NamedTuple):
+    """Where a process's streams go: the path of the stdio socket that its shim shall listen on."""
+
+    socket: str
+    terminal: bool
+    options: Mapping[str, str]
+
+
+class Supervisor(Protocol):
+    async def prepare(self, container_id: str, parent: str) -> list[RootfsMount]:
+        """Make the writable snapshot on top of the image's `parent`."""
+
+    async def mounts(self, container_id: str) -> list[RootfsMount]: ...
+
+    async def remove_snapshot(self, container_id: str) -> None:
+        """Idempotent."""
+
+    async def snapshot_owners(self) -> list[str]:
+        """The ids of all containers that have a snapshot."""
+
+    async def create(
+        self,
+        container_id: str,
+        spec: Mapping[str, Any],
+        runtime: Runtime,
+        image: str,
+        rootfs: Sequence[RootfsMount],
+        stdio: Stdio,
+    ) -> int:
+        """Record and task; the first process is there and waits. Returns its pid."""
+
+    async def start(self, container_id: str) -> int: ...
+
+    async def exec(
+        self, container_id: str, exec_id: str, process: Mapping[str, Any], stdio: Stdio
+    ) -> None: ...
+
+    async def start_exec(self, container_id: str, exec_id: str) -> int: ...
+
+    async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
+        """Raises NotFound when there is no such process any more."""
+
+    async def pause(self, container_id: str) -> None: ...
+
+    async def resume(self, container_id: str) -> None: ...
+
+    async def resize(self, container_id: str, exec_id: str, width: int, height: int) -> None: ...
+
+    async def pids(self, container_id: str) -> list[int]: ...
+
+    async def update(self, container_id: str, resources: Mapping[str, Any]) -> None: ...
+
+    async def metrics(self, container_id: str) -> tuple[int, Mapping[str, Any]]:
+        """Version of control groups (1 or 2), and what containerd's Metrics message holds."""
+
+    async def tasks(self) -> list[Task]: ...
+
+    async def delete(self, container_id: str) -> Ended | None:
+        """Task and record, whatever there is of them; kills what still runs. Idempotent."""
+
+    async def delete_exec(self, container_id: str, exec_id: str) -> Ended | None:
+        """Idempotent."""
+
+    def events(self) -> AsyncIterator[TaskEvent]: ...

@@ -1,0 +1,337 @@
+"""What `create` and `update` refuse, in Docker's words, and what they warn of. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from barque import errors
+from barque.daemon.containers import capabilities, security, signals
+from barque.daemon.containers.documents import (
+    Config,
+    HostConfig,
+    LogConfig,
+    Resources,
+    RestartPolicy,
+)
+from barque.daemon.containers.host import MAX_CPUS, Defaults, Host, parse_list
+
+MIN_MEMORY_BYTES = 6 << 20
+HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", re.ASCII)
+SYSCTL_NAME = re.compile(r"[a-z0-9_]+([./][A-Za-z0-9_-]+)+", re.ASCII)
+IPC_SYSCTLS = frozenset(
+    {
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    }
+)
+PORT = re.compile(r"([0-9]{1,5})(-[0-9]{1,5})?(/(tcp|udp|sctp))?", re.ASCII)
+ULIMITS = frozenset(
+    {
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    }
+)
+LOG_OPTIONS = {
+    "json-file": frozenset({"max-size", "max-file", "labels", "env", "tag"}),
+    "local": frozenset({"max-size", "max-file"}),
+    "none": frozenset[str](),
+}
+_OTHERS = "syslog journald gelf fluentd awslogs splunk gcplogs etwlogs"
+OTHER_LOG_DRIVERS = frozenset(_OTHERS.split())
+
+
+def _invalid(text: str) -> errors.InvalidArgument:
+    return errors.InvalidArgument(text)
+
+
+def check_config(config: Config) -> None:
+    """The part that does not depend on the host."""
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise _invalid(
+            f"the working directory '{config.working_dir}' is invalid, "
+            "it needs to be an absolute path"
+        )
+    for item in config.env:
+        if not item or item.startswith("=") or "\0" in item:
+            raise _invalid(f"invalid environment variable: {item}")
+    for name, text in (("hostname", config.hostname), ("domainname", config.domainname)):
+        if text and not HOSTNAME.fullmatch(text):
+            raise _invalid(f"invalid {name}: {text!r}")
+    if config.stop_signal:
+        signals.parse(config.stop_signal)
+    for port in config.exposed_ports or {}:
+        check_port(port)
+    for name, arguments in (("Cmd", config.cmd), ("Entrypoint", config.entrypoint)):
+        if any("\0" in argument for argument in arguments or ()):
+            raise _invalid(f"invalid {name}: it contains a NUL byte")
+
+
+def check_port(text: str) -> None:
+    match = PORT.fullmatch(text)
+    numbers = [int(part.lstrip("-")) for part in match.group(1, 2) if part] if match else []
+    if not numbers or not all(0 < number < 65536 for number in numbers):
+        raise _invalid(f'invalid port specification: "{text}"')
+
+
+def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]:
+    """HostConfig as a whole; the warnings for the create response."""
+    warnings = check_resources(host, machine)
+    _check_unsupported(host)
+    _check_modes(host)
+    check_restart_policy(host.restart_policy)
+    if host.auto_remove and host.restart_policy.name not in {"", "no"}:
+        raise _invalid("can't create 'AutoRemove' container with restart policy")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise _invalid(
+            f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )
+    if host.shm_size < 0:
+        raise _invalid("SHM size can not be less than 0")
+    if host.runtime and host.runtime not in defaults.runtimes:
+        raise _invalid(f"unknown or invalid runtime name: {host.runtime}")
+    _check_ports(host)
+    _check_sysctls(host)
+    check_log(host.log_config, defaults)
+    security.parse(host.security_opt or (), machine)
+    capabilities.refuse_unheld(host.cap_add or (), machine.capabilities)
+    capabilities.normal(host.cap_drop or (), "CapDrop")
+    lacking = capabilities.missing(host.cap_add or (), host.privileged, machine.capabilities)
+    if lacking:
+        warnings.append(
+            f"The daemon itself does not have {', '.join(lacking)}: left out of the container's "
+            "capabilities."
+        )
+    if (host.init or (host.init is None and defaults.init)) and not defaults.find_init():
+        raise errors.Unsupported(
+            "--init needs docker-init, tini or catatonit on the daemon's PATH, or --init-path"
+        )
+    return warnings
+
+
+def check_resources(limits: Resources, machine: Host) -> list[str]:
+    """Limits of create and of update; may lower what the kernel cannot do, with a warning."""
+    warnings = _check_memory(limits, machine)
+    _check_cpu(limits, machine)
+    if limits.blkio_weight and not 10 <= limits.blkio_weight <= 1000:
+        raise _invalid("range of blkio weight is from 10 to 1000")
+    if limits.cpu_realtime_period or limits.cpu_realtime_runtime:
+        raise errors.Unsupported("real-time scheduling of CPU groups is not there yet")
+    for name in ("cpu_count", "cpu_percent", "io_maximum_iops", "io_maximum_bandwidth"):
+        if getattr(limits, name):
+            raise errors.Unsupported(f"{name.replace('_', ' ')} is a setting of Windows only")
+    for limit in limits.ulimits:
+        _check_ulimit(limit.name, limit.soft, limit.hard)
+    return warnings
+
+
+def _check_ulimit(name: str, soft: int, hard: int) -> None:
+    if name not in ULIMITS:
+        raise _invalid(f"invalid ulimit type: {name}")
+    if soft < -1 or hard < -1:
+        raise _invalid(f"invalid ulimit {name}: negative limit")
+    if hard != -1 and (soft > hard or soft == -1):
+        raise _invalid(
+            f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        )
+
+
+def _check_memory(limits: Resources, machine: Host) -> list[str]:
+    warnings = []
+    if limits.memory < 0 or limits.memory_reservation < 0:
+        raise _invalid("invalid memory limit: it is negative")
+    if 0 < limits.memory < MIN_MEMORY_BYTES:
+        raise _invalid("Minimum memory limit allowed is 6MB")
+    if limits.memory and not machine.swap_limit and limits.memory_swap != -1:
+        warnings.append(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
+            "Memory limited without swap."
+        )
+        limits.memory_swap = -1
+    if limits.memory and 0 < limits.memory_swap < limits.memory:
+        raise _invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if not limits.memory and limits.memory_swap > 0:
+        raise _invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage"
+        )
+    swappiness = limits.memory_swappiness
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise _invalid(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    if 0 < limits.memory_reservation < MIN_MEMORY_BYTES:
+        raise _invalid("Minimum memory reservation allowed is 6MB")
+    if 0 < limits.memory < limits.memory_reservation:
+        raise _invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage"
+        )
+    return warnings
+
+
+def _check_cpu(limits: Resources, machine: Host) -> None:
+    if limits.nano_cpus:
+        for name, value in (("Period", limits.cpu_period), ("Quota", limits.cpu_quota)):
+            if value > 0:
+                raise _invalid(f"Conflicting options: Nano CPUs and CPU {name} cannot both be set")
+        count = len(machine.cpus)
+        if not 0 < limits.nano_cpus <= count * 1_000_000_000:
+            raise _invalid(
+                f"range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs "
+                "available"
+            )
+    if limits.cpu_shares < 0:
+        raise _invalid(
+            f"invalid CPU shares ({limits.cpu_shares}): value must be a positive integer"
+        )
+    if limits.cpu_period and not 1000 <= limits.cpu_period <= 1_000_000:
+        raise _invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+        )
+    if 0 < limits.cpu_quota < 1000:
+        raise _invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    for text, limit, there, what, plural in (
+        (limits.cpuset_cpus, MAX_CPUS, machine.cpus, "cpuset cpus", "CPUs"),
+        (limits.cpuset_mems, 1024, machine.memory_nodes, "cpuset mems", "memory nodes"),
+    ):
+        if text:
+            _check_set(text, limit, there, what, plural)
+
+
+def _check_set(text: str, limit: int, there: frozenset[int], what: str, plural: str) -> None:
+    try:
+        wanted = parse_list(text, limit)
+    except ValueError:
+        raise _invalid(f"Invalid value {text[:100]} for {what}") from None
+    if not wanted <= there:
+        available = ",".join(str(number) for number in sorted(there))
+        raise _invalid(
+            f"Requested {plural} are not available - requested {text[:100]}, available: {available}"
+        )
+
+
+def check_restart_policy(policy: RestartPolicy) -> None:
+    if policy.name not in {"", "no", "always", "on-failure", "unless-stopped"}:
+        raise _invalid(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', "
+            "'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count < 0:
+        raise _invalid("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise _invalid(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+
+
+def check_log(log: LogConfig, defaults: Defaults) -> None:
+    driver = log.type or defaults.log_driver
+    if driver in OTHER_LOG_DRIVERS:
+        raise errors.Unsupported(f"log driver {driver!r} is not there yet: use json-file or none")
+    if driver not in LOG_OPTIONS:
+        raise _invalid(f"logger: no log driver named '{driver}' is registered")
+    if driver == "local":
+        raise errors.Unsupported("log driver 'local' is not there yet: use json-file or none")
+    if driver == "none" and not log.type:
+        return
+    for name, value in log.config.items():
+        if name in {"mode", "max-buffer-size", "compress", "labels-regex", "env-regex"}:
+            if (name, value) in {("mode", "blocking"), ("compress", "false")}:
+                continue
+            raise errors.Unsupported(f"log option {name}={value} is not there yet")
+        if name not in LOG_OPTIONS[driver]:
+            raise _invalid(f"unknown log opt '{name}' for {driver} log driver")
+    if "max-size" in log.config:
+        size_bytes(log.config["max-size"])
+    count = log.config.get("max-file")
+    if count is not None and not (count.isascii() and count.isdigit() and int(count[:6]) >= 1):
+        raise _invalid(f"max-file cannot be less than 1: {count}")
+
+
+def size_bytes(text: str) -> int:
+    """`10m` in bytes, -1 for no bound."""
+    match = re.fullmatch(r"([0-9]{1,12})(?:\.[0-9]+)?\s*([kmgt]?)(i?b)?", text.strip().lower())
+    if text == "-1":
+        return -1
+    if not match:
+        raise _invalid(f"invalid size: '{text}'")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}[match[2]]
+
+
+def _check_unsupported(host: HostConfig) -> None:
+    """Known to the API, not there yet: refused by name."""
+    if host.device_requests:
+        wanted = [request.capabilities for request in host.device_requests]
+        driver = host.device_requests[0].driver
+        raise _invalid(f'could not select device driver "{driver}" with capabilities: {wanted[0]}')
+    for name, given in (
+        ("storage options", host.storage_opt),
+        ("legacy links", host.links),
+        ("the legacy cgroup mode", host.cgroup),
+    ):
+        if given:
+            raise errors.Unsupported(f"{name} of a container are not there yet")
+    if host.volume_driver not in {"", "local"}:
+        raise errors.Unsupported(f"volume driver {host.volume_driver!r} is not there yet")
+    if host.isolation not in {"", "default"}:
+        raise _invalid(f"invalid isolation {host.isolation!r} on linux")
+    if host.userns_mode not in {"", "host"}:
+        raise _invalid(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def _check_modes(host: HostConfig) -> None:
+    if host.uts_mode not in {"", "host"}:
+        raise _invalid(f"invalid UTS mode: {host.uts_mode}")
+    if host.cgroupns_mode not in {"", "host", "private"}:
+        raise _invalid(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    pid = host.pid_mode
+    if pid not in {"", "host"} and not (pid.startswith("container:") and pid != "container:"):
+        raise _invalid(f"invalid PID mode: {pid}")
+    ipc = host.ipc_mode
+    if ipc not in {"", "none", "private", "shareable", "host"} and not (
+        ipc.startswith("container:") and ipc != "container:"
+    ):
+        raise _invalid(f"invalid IPC mode: {ipc}")
+
+
+def _check_ports(host: HostConfig) -> None:
+    for port, bindings in host.port_bindings.items():
+        check_port(port)
+        for binding in bindings or ():
+            text = binding.host_port
+            if text and not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", text, re.ASCII):
+                raise _invalid(f"invalid port specification: '{text}'")
+            if any(int(part) > 65535 for part in text.split("-") if part):
+                raise _invalid(f"invalid port specification: '{text}'")
+
+
+def _check_sysctls(host: HostConfig) -> None:
+    """Only what a namespace of the container's own holds; no value that carries a second write."""
+    for name, value in (host.sysctls or {}).items():
+        if not SYSCTL_NAME.fullmatch(name) or not re.fullmatch(r"[ -~\t]*", value) or "+" in value:
+            raise _invalid(f"invalid sysctl {name!r}: {value[:100]!r}")
+        dotted = name.replace("/", ".")
+        if dotted in IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+            own = host.ipc_mode != "host"
+            what = "IPC"
+        elif dotted.startswith("net."):
+            own, what = host.network_mode != "host", "network"
+        else:
+            raise _invalid(f"sysctl {name!r} is not in a separate kernel namespace")
+        if not own:
+            raise _invalid(f"sysctl '{name}' not allowed in host {what} namespace")

@@ -1,0 +1,231 @@
+"""Routes of /containers: parse, call the service, render."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+
+from barque import errors
+from barque.daemon.containers import logs, stats, top
+from barque.daemon.containers.container import Exit
+from barque.daemon.containers.service import Containers
+from barque.daemon.containers.stdio import Wanted
+from barque.daemon.http.messages import (
+    Request,
+    Response,
+    Route,
+    json_response,
+    no_content,
+)
+
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED_SINCE = (1, 42)
+WAIT_BODY_AT_ONCE_SINCE = (1, 30)
+
+
+def routes(containers: Containers) -> list[Route]:
+    """Every route of /containers; what is not there yet answers 501 by name."""
+    handlers = _Handlers(containers)
+    one = "/containers/{id}"
+    table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response | None]]], ...] = (
+        ("GET", "/containers/json", handlers.list),
+        ("POST", "/containers/create", handlers.create),
+        ("POST", "/containers/prune", handlers.prune),
+        ("GET", f"{one}/json", handlers.inspect),
+        ("POST", f"{one}/start", handlers.start),
+        ("POST", f"{one}/stop", handlers.stop),
+        ("POST", f"{one}/restart", handlers.restart),
+        ("POST", f"{one}/kill", handlers.kill),
+        ("POST", f"{one}/pause", handlers.pause),
+        ("POST", f"{one}/unpause", handlers.unpause),
+        ("POST", f"{one}/rename", handlers.rename),
+        ("POST", f"{one}/resize", handlers.resize),
+        ("POST", f"{one}/update", handlers.update),
+        ("POST", f"{one}/wait", handlers.wait),
+        ("POST", f"{one}/attach", handlers.attach),
+        ("GET", f"{one}/logs", handlers.logs),
+        ("GET", f"{one}/top", handlers.top),
+        ("GET", f"{one}/stats", handlers.stats),
+        ("DELETE", one, handlers.remove),
+        *(
+            (method, f"{one}/{name}", _not_there(name))
+            for method, name in (
+                ("GET", "attach/ws"),
+                ("GET", "changes"),
+                ("GET", "export"),
+                ("GET", "archive"),
+                ("PUT", "archive"),
+                ("POST", "copy"),
+                ("GET", "checkpoints"),
+                ("POST", "checkpoints"),
+            )
+        ),
+    )
+    return [Route(*entry) for entry in table]
+
+
+def _not_there(name: str) -> Callable[[Request], Awaitable[Response | None]]:
+    async def refuse(request: Request) -> Response | None:
+        raise errors.Unsupported(f"{request.method} /containers/{{id}}/{name} is not there yet")
+
+    return refuse
+
+
+class _Handlers:
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+
+    async def list(self, request: Request) -> Response:
+        query = request.query
+        found = await self._containers.summaries(
+            everything=query.flag("all"),
+            limit=query.integer("limit", 0) or 0,
+            filters=query.filters(),
+        )
+        return json_response(found)
+
+    async def create(self, request: Request) -> Response:
+        name = request.query.get("name")
+        body = await request.json()
+        container, warnings = await self._containers.create(name, body)
+        return json_response({"Id": container.id, "Warnings": warnings}, 201)
+
+    async def prune(self, request: Request) -> Response:
+        gone = await self._containers.prune(request.query.filters())
+        return json_response({"ContainersDeleted": gone, "SpaceReclaimed": 0})
+
+    async def inspect(self, request: Request) -> Response:
+        return json_response(self._containers.inspect(request.params["id"]))
+
+    async def start(self, request: Request) -> Response:
+        if request.query.get("checkpoint"):
+            raise errors.Unsupported("starting from a checkpoint is not there yet")
+        await self._containers.start(request.params["id"])
+        return no_content()
+
+    async def stop(self, request: Request) -> Response:
+        await self._containers.stop(request.params["id"], *_signal_and_timeout(request))
+        return no_content()
+
+    async def restart(self, request: Request) -> Response:
+        await self._containers.restart(request.params["id"], *_signal_and_timeout(request))
+        return no_content()
+
+    async def kill(self, request: Request) -> Response:
+        await self._containers.kill(request.params["id"], request.query.get("signal"))
+        return no_content()
+
+    async def pause(self, request: Request) -> Response:
+        await self._containers.pause(request.params["id"])
+        return no_content()
+
+    async def unpause(self, request: Request) -> Response:
+        await self._containers.unpause(request.params["id"])
+        return no_content()
+
+    async def rename(self, request: Request) -> Response:
+        await self._containers.rename(request.params["id"], request.query.get("name"))
+        return no_content()
+
+    async def resize(self, request: Request) -> Response:
+        width, height = window_size(request)
+        await self._containers.resize(request.params["id"], width, height)
+        return Response(200)
+
+    async def update(self, request: Request) -> Response:
+        warnings = await self._containers.update(request.params["id"], await request.json())
+        return json_response({"Warnings": warnings})
+
+    async def remove(self, request: Request) -> Response:
+        query = request.query
+        if query.flag("link"):
+            raise errors.Unsupported("removing a legacy link is not there yet")
+        await self._containers.remove(
+            request.params["id"], force=query.flag("force"), volumes=query.flag("v")
+        )
+        return no_content()
+
+    async def wait(self, request: Request) -> Response:
+        """The head of the answer is sent at once: the client starts the container after it."""
+        condition = request.query.get("condition")
+        _, future = self._containers.waiting(request.params["id"], condition)
+        return Response(200, _exit_document(future))
+
+    async def attach(self, request: Request) -> None:
+        query = request.query
+        container, keys = self._containers.check_attach(
+            request.params["id"], query.get("detachKeys")
+        )
+        wanted = Wanted(query.flag("stdin"), query.flag("stdout"), query.flag("stderr"))
+        terminal = container.record.config.tty
+        duplex = await request.hijack(stream_type(request, terminal))
+        await self._containers.attach(
+            container,
+            duplex,
+            wanted,
+            keys,
+            history=query.flag("logs"),
+            stream=query.flag("stream"),
+        )
+
+    async def logs(self, request: Request) -> Response:
+        query = request.query
+        container = self._containers.find(request.params["id"])
+        asked = logs.Query(
+            stdout=query.flag("stdout"),
+            stderr=query.flag("stderr"),
+            follow=query.flag("follow"),
+            timestamps=query.flag("timestamps"),
+            details=query.flag("details"),
+            since_ns=logs.parse_time(query.get("since")),
+            until_ns=logs.parse_time(query.get("until")),
+            tail=logs.parse_tail(query.get("tail")),
+        )
+        body = self._containers.logs(container.id, asked)
+        return Response(200, body, stream_type(request, container.record.config.tty))
+
+    async def top(self, request: Request) -> Response:
+        container = self._containers.find(request.params["id"])
+        options = request.query.get("ps_args", "-ef")
+        return json_response(await top.top(self._containers.engine, container, options))
+
+    async def stats(self, request: Request) -> Response:
+        container = self._containers.find(request.params["id"])
+        stream, one_shot = request.query.flag("stream", True), request.query.flag("one-shot")
+        if stream:
+            return Response(200, stats.stream(self._containers.engine, container))
+        found = await stats.once(self._containers.engine, container, one_shot=one_shot)
+        return json_response(found)
+
+
+def stream_type(request: Request, terminal: bool) -> str:
+    multiplexed = not terminal and request.version >= MULTIPLEXED_SINCE
+    return MULTIPLEXED if multiplexed else RAW
+
+
+def window_size(request: Request) -> tuple[int, int]:
+    """Width and height. Raises InvalidArgument."""
+    sizes = []
+    for name, what in (("w", "width"), ("h", "height")):
+        text = request.query.get(name)
+        if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536):
+            raise errors.InvalidArgument(f"invalid resize {what} {text!r}: not a number")
+        sizes.append(int(text))
+    return sizes[0], sizes[1]
+
+
+def _signal_and_timeout(request: Request) -> tuple[str, int | None]:
+    return request.query.get("signal"), request.query.integer("t")
+
+
+async def _exit_document(future: asyncio.Future[Exit]) -> AsyncIterator[bytes]:
+    """Nothing until the exit is known; the head goes out before."""
+    yield b""
+    ended = await future
+    document: dict[str, object] = {"StatusCode": ended.code}
+    if ended.error:
+        document["Error"] = {"Message": ended.error}
+    yield msgspec.json.encode(document) + b"\n"
