@@ -54,7 +54,11 @@ class Peer:
         """Run the real docker CLI against this daemon."""
         return subprocess.run(
             [self.cli, *arguments],
-            env={**os.environ, "DOCKER_HOST": self.host, "DOCKER_CONFIG": str(self.root / "config")},
+            env={
+                **os.environ,
+                "DOCKER_HOST": self.host,
+                "DOCKER_CONFIG": str(self.root / "config"),
+            },
             input=stdin,
             capture_output=True,
             check=check,
@@ -94,8 +98,13 @@ def busybox_tar() -> bytes:
 
 
 @contextmanager
-def docker_peer(arguments: Sequence[str] = (), *, image: bool = True) -> Iterator[Peer]:
-    """Start dockerd with `arguments` added; with `image`, `busybox:latest` is in it."""
+def docker_peer(
+    arguments: Sequence[str] = (), *, image: bool = True, own_mounts: bool = True
+) -> Iterator[Peer]:
+    """Start dockerd with `arguments` added; with `image`, `busybox:latest` is in it.
+
+    Without `own_mounts` it is in the machine's mount namespace: any containerd sees its mounts.
+    """
     word = "bq" + secrets.token_hex(3)
     with ExitStack() as undo:
         root = Path(tempfile.mkdtemp(prefix=f"{word}-", dir="/tmp"))
@@ -107,8 +116,9 @@ def docker_peer(arguments: Sequence[str] = (), *, image: bool = True) -> Iterato
         log = undo.enter_context(open(root / "log", "wb"))
         daemon = subprocess.Popen(
             [
-                *("nsenter", f"--net=/run/netns/{word}", "unshare", "--mount"),
-                *("--propagation", "slave", "dockerd", f"--data-root={root}/data"),
+                *("nsenter", f"--net=/run/netns/{word}"),
+                *(("unshare", "--mount", "--propagation", "slave") if own_mounts else ()),
+                *("dockerd", f"--data-root={root}/data"),
                 f"--exec-root={root}/exec",
                 f"--pidfile={root}/pid",
                 f"--host=unix://{root}/sock",
@@ -123,9 +133,7 @@ def docker_peer(arguments: Sequence[str] = (), *, image: bool = True) -> Iterato
         )
         undo.callback(_stop, daemon, root)
         _wait_for_ping(root / "sock", daemon, root / "log")
-        peer = Peer(
-            f"unix://{root}/sock", root / "sock", root, word, daemon.pid, real_docker_cli()
-        )
+        peer = Peer(f"unix://{root}/sock", root / "sock", root, word, daemon.pid, real_docker_cli())
         undo.callback(_remove_containers, peer)
         if image:
             peer.docker(
