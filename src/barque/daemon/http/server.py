@@ -110,7 +110,10 @@ class Server:
             response = error_response(error, f"{head.method} {head.target.decode('latin-1')}")
         if response is None or hijacked:
             return False
-        keep = head.keep_alive and await _finish(body)
+        if isinstance(response.body, bytes):
+            keep = head.keep_alive and await _finish(body)
+        else:  # whoever makes the response may still be reading the request
+            keep = head.keep_alive and body.finished
         await _send(stream, head, response, keep=keep)
         return keep
 
@@ -233,9 +236,9 @@ async def _send_chunks(
         gone = True
         task.cancel()
 
-    await stream.write(start)
-    stream.on_gone = cancel
     try:
+        await stream.write(start)
+        stream.on_gone = cancel
         async for chunk in body:
             if chunk:
                 await stream.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
