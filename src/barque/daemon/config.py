@@ -63,7 +63,6 @@ OPTIONS = (
     Option("dns-search", "list"),
     Option("ip", "text"),
     Option("insecure-registry", "list", key="insecure-registries", attribute="insecure_registries"),
-    Option("registry-mirror", "list", key="registry-mirrors", attribute="registry_mirrors"),
     Option("max-concurrent-downloads", "number"),
     Option("default-runtime", "text"),
     Option("add-runtime", "map", key="runtimes", attribute="runtimes"),
@@ -77,12 +76,12 @@ OPTIONS = (
     Option("seccomp-profile", "text"),
     Option("no-new-privileges", "flag"),
     Option("live-restore", "flag"),
-    Option("shutdown-timeout", "number"),
 )
 FLAG_ONLY = (
     Option("config-file", "text"),
     Option("validate", "flag"),
     Option("on-demand", "flag"),
+    Option("idle-timeout", "number"),
 )
 
 
@@ -115,7 +114,6 @@ class Config:
     dns_search: tuple[str, ...] = ()
     ip: str = ""
     insecure_registries: tuple[str, ...] = ()
-    registry_mirrors: tuple[str, ...] = ()
     max_concurrent_downloads: int = 3
     default_runtime: str = "barque"
     runtimes: Mapping[str, Any] = field(default_factory=dict)
@@ -129,8 +127,8 @@ class Config:
     seccomp_profile: str = ""
     no_new_privileges: bool = False
     live_restore: bool = True
-    shutdown_timeout: int = 15
-    on_demand: bool = False
+    on_demand: bool = False  # leave when idle
+    idle_timeout: int = 60  # seconds, for on_demand
     validate: bool = False
 
     @property

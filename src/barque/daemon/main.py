@@ -55,7 +55,7 @@ def run(config: Config, stack: ExitStack) -> int:
     if not config.containerd:
         supervisor = Supervisor(paths, "debug" if config.debug else config.log_level)
         supervisor.start()
-    from barque.daemon import serve  # loading it takes as long as containerd takes to start
+    from barque.daemon import serve  # takes about as long as containerd takes to start
 
     return serve.run(config, paths, supervisor)
 

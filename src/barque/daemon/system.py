@@ -188,7 +188,7 @@ class System:
                 "IndexConfigs": {
                     "docker.io": {
                         "Name": "docker.io",
-                        "Mirrors": list(config.registry_mirrors),
+                        "Mirrors": [],
                         "Secure": True,
                         "Official": True,
                     },
@@ -197,7 +197,7 @@ class System:
                         for name in config.insecure_registries
                     },
                 },
-                "Mirrors": list(config.registry_mirrors),
+                "Mirrors": [],
             },
             "GenericResources": None,
             "DockerRootDir": config.data_root,

@@ -46,7 +46,10 @@ class Server:
     def __init__(self, router: Router) -> None:
         self._router = router
         self._tasks: set[asyncio.Task[None]] = set()
-        self.active_requests = 0
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._tasks)
 
     def protocol(self) -> Stream:
         """The protocol factory for `create_server` and `create_unix_server`."""
@@ -85,11 +88,7 @@ class Server:
         except errors.InvalidArgument as error:
             await _send(stream, Head(), error_response(error), keep=False)
             return False
-        self.active_requests += 1
-        try:
-            return await self._answer(stream, head, body)
-        finally:
-            self.active_requests -= 1
+        return await self._answer(stream, head, body)
 
     async def _answer(self, stream: Stream, head: Head, body: Body) -> bool:
         hijacked: list[Stream] = []

@@ -1,0 +1,108 @@
+"""What the configuration means to each service, in that service's own terms."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from barque import errors
+from barque.daemon.config import Config
+from barque.daemon.containers.host import Defaults, Runtime
+from barque.network.options import DEFAULT_MTU, NetworkOptions
+from barque.registry import Policy
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+LOG_DRIVERS = ("json-file", "none")
+SECCOMP_LIMIT_BYTES = 1 << 20
+
+
+def size_bytes(text: str, what: str) -> int:
+    """`64m`, `1.5GiB`, `1048576`: powers of 1024, as Docker reads memory sizes."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise errors.InvalidArgument(f"{what}: invalid size: {text!r}")
+    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+def container_defaults(config: Config) -> Defaults:
+    """Raises InvalidArgument that names the option."""
+    if config.log_driver not in LOG_DRIVERS:
+        raise errors.InvalidArgument(f"log-driver: {config.log_driver!r} is not there yet")
+    runtimes = {"barque": Runtime(), "runc": Runtime()}
+    runtimes |= {name: _runtime(name, value) for name, value in config.runtimes.items()}
+    if config.default_runtime not in runtimes:
+        raise errors.InvalidArgument(
+            f"default-runtime: specified default runtime {config.default_runtime!r} does not exist"
+        )
+    return Defaults(
+        runtime=config.default_runtime,
+        runtimes=runtimes,
+        log_driver=config.log_driver,
+        log_options={key: str(value) for key, value in config.log_opts.items()},
+        init=config.init,
+        init_path=config.init_path,
+        cgroup_parent=config.cgroup_parent,
+        shm_size_bytes=size_bytes(config.default_shm_size, "default-shm-size"),
+        ulimits={name: _ulimit(name, value) for name, value in config.default_ulimits.items()},
+        seccomp_profile=_seccomp(config.seccomp_profile),
+        no_new_privileges=config.no_new_privileges,
+    )
+
+
+def _runtime(name: str, value: Any) -> Runtime:
+    if not isinstance(value, dict) or not isinstance(value.get("path"), str):
+        raise errors.InvalidArgument(f"runtimes: {name}: expected an object with a path")
+    extra = set(value) - {"path"}
+    if extra:
+        raise errors.InvalidArgument(
+            f"runtimes: {name}: {', '.join(sorted(extra))}: not there yet, only path is"
+        )
+    return Runtime(binary=value["path"])
+
+
+def _ulimit(name: str, value: Any) -> tuple[int, int]:
+    """`soft[:hard]` of a flag, or daemon.json's object with Hard and Soft."""
+    if isinstance(value, dict):
+        soft, hard = value.get("Soft"), value.get("Hard")
+    else:
+        first, _, second = str(value).partition(":")
+        soft, hard = (_integer(first), _integer(second or first))
+    if not isinstance(soft, int) or not isinstance(hard, int):
+        raise errors.InvalidArgument(f"default-ulimits: {name}: invalid ulimit {value!r}")
+    return soft, hard
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?\d{1,19}", text) else None
+
+
+def _seccomp(profile: str) -> str:
+    """The option names a file, or is `unconfined` or `builtin`."""
+    if profile in {"", "builtin"}:
+        return ""
+    if profile == "unconfined":
+        return profile
+    try:
+        with Path(profile).open(encoding="utf-8") as file:
+            return file.read(SECCOMP_LIMIT_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidArgument(f"seccomp-profile: opening {profile}: {error}") from error
+
+
+def network_options(config: Config) -> NetworkOptions:
+    return NetworkOptions(
+        bridge=config.bridge,
+        bip=config.bip,
+        fixed_cidr=config.fixed_cidr,
+        mtu=config.mtu or DEFAULT_MTU,
+        default_host_ip=config.ip or "0.0.0.0",
+        dns=config.dns,
+        dns_search=config.dns_search,
+        dns_options=config.dns_opts,
+    )
+
+
+def registry_policy(config: Config) -> Policy:
+    return Policy(insecure=frozenset(config.insecure_registries))

@@ -1,0 +1,194 @@
+"""The daemon's composition root: every object is made here, and reading it shows the whole wiring.
+
+containerd <- images, containers, supervisor       database <- networks, volumes, containers
+routes -> services -> containerd's client, network, volume            events <- all services
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+from barque import __version__, program
+from barque.containerd.client import Containerd
+from barque.daemon import defaults
+from barque.daemon.config import Config
+from barque.daemon.containers.catalogue import Catalogue
+from barque.daemon.containers.containerd_supervisor import ContainerdSupervisor
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.host import Host
+from barque.daemon.containers.service import Containers
+from barque.daemon.database import Database
+from barque.daemon.events import Events
+from barque.daemon.http.router import Router
+from barque.daemon.http.server import Server
+from barque.daemon.images.containerd_store import ContainerdStore
+from barque.daemon.images.remove import User
+from barque.daemon.images.service import Images
+from barque.daemon.listen import listen
+from barque.daemon.network_membership import Membership
+from barque.daemon.networks import Networks
+from barque.daemon.paths import Paths
+from barque.daemon.routes import containers as container_routes
+from barque.daemon.routes import exec as exec_routes
+from barque.daemon.routes import images as image_routes
+from barque.daemon.routes import networks as network_routes
+from barque.daemon.routes import system as system_routes
+from barque.daemon.routes import volumes as volume_routes
+from barque.daemon.supervisor import Supervisor
+from barque.daemon.system import System, engine_id
+from barque.daemon.volumes import Volumes
+
+SNAPSHOTTER = "overlayfs"
+IDLE_CHECK_S = 1.0
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, paths: Paths, supervisor: Supervisor | None) -> int:
+    """Serve until SIGTERM, SIGINT, or an idle end. Raises what kept it from starting."""
+    asyncio.run(_run(config, paths, supervisor))
+    return 0
+
+
+async def _run(config: Config, paths: Paths, supervisor: Supervisor | None) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with serving(config, paths, supervisor) as idle:
+        gc.collect()
+        gc.freeze()  # what was made at start stays: it need not be looked at again
+        log.info("API listen on %s", ", ".join(config.listen))
+        if config.on_demand:
+            await _stopped_or_idle(stopped, idle, config.idle_timeout)
+        else:
+            await stopped.wait()
+    log.info("daemon stopped")
+
+
+async def _stopped_or_idle(
+    stopped: asyncio.Event, idle: Callable[[], bool], timeout_s: float
+) -> None:
+    """Return when told to stop, or once nothing was asked and nothing ran for `timeout_s`."""
+    busy_at = time.monotonic()
+    while time.monotonic() - busy_at < timeout_s:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), IDLE_CHECK_S)
+            return
+        if not idle():
+            busy_at = time.monotonic()
+    log.info("idle for %s s: leaving, the next command starts a daemon", timeout_s)
+
+
+@asynccontextmanager
+async def serving(
+    config: Config, paths: Paths, supervisor: Supervisor | None
+) -> AsyncIterator[Callable[[], bool]]:
+    """The whole daemon, from database to sockets; yields whether it is idle."""
+    async with AsyncExitStack() as stack:
+        started, events = datetime.now(UTC), Events()
+        database = Database.open(paths.database)
+        stack.callback(database.close)
+        networks = Networks(
+            database,
+            events,
+            owner=config.data_root,
+            netns=paths.netns,
+            maker_argv=program.command("barque-netns"),
+            options=defaults.network_options(config),
+        )
+        catalogue = Catalogue(database)
+        address = config.containerd or str(paths.containerd_socket)
+        if supervisor is not None:
+            await supervisor.ready()
+            stack.push_async_callback(supervisor.stop)
+        starting = asyncio.create_task(networks.start())
+        stack.push_async_callback(networks.close)
+        containerd = await Containerd.connect(address, config.containerd_namespace)
+        stack.callback(containerd.close)
+        known = await containerd.version()
+
+        def users(image_id: str) -> list[User]:
+            return [User(c.id, c.state.running) for c in catalogue.using_image(image_id)]
+
+        images = Images(
+            ContainerdStore(containerd, SNAPSHOTTER),
+            events,
+            users,
+            policy=defaults.registry_policy(config),
+            concurrent_downloads=config.max_concurrent_downloads,
+            user_agent=f"barque/{__version__}",
+        )
+        stack.callback(images.close)
+        volumes = Volumes(database, events, paths.volumes)
+        containers = Containers(
+            Engine(
+                catalogue=catalogue,
+                supervisor=ContainerdSupervisor(containerd, SNAPSHOTTER),
+                images=images,
+                networks=networks,
+                volumes=volumes,
+                events=events,
+                paths=paths,
+                machine=Host.probe(),
+                defaults=defaults.container_defaults(config),
+            )
+        )
+        stack.push_async_callback(containers.close)
+        system = System(
+            config,
+            paths,
+            database,
+            containerd_version=lambda: (known.version, known.revision),
+            container_counts=containers.counts,
+            image_count=images.count,
+            started=started,
+        )
+        server = Server(
+            Router(
+                [
+                    *container_routes.routes(containers),
+                    *exec_routes.routes(containers),
+                    *image_routes.routes(images),
+                    *network_routes.routes(networks, Membership(networks, catalogue)),
+                    *volume_routes.routes(volumes),
+                    *system_routes.routes(system, events),
+                ]
+            )
+        )
+        await starting
+        running = await containers.load()
+        await networks.restore(running)
+        await images.start()
+        await containers.begin()
+        await _listen(stack, config, server)
+        attributes = {"name": os.uname().nodename}
+        events.publish("daemon", "start", engine_id(database), attributes)
+
+        def idle() -> bool:
+            busy = {"running", "paused"}
+            counts = containers.counts()
+            return server.open_connections == 0 and not any(counts.get(kind) for kind in busy)
+
+        yield idle
+
+
+async def _listen(stack: AsyncExitStack, config: Config, server: Server) -> None:
+    for listener in await listen(config, server.protocol):
+        stack.callback(listener.close)
+    stack.push_async_callback(server.close)
+    for address in config.listen:
+        if address.startswith("unix://"):
+            stack.callback(_unlink, address.removeprefix("unix://"))
+
+
+def _unlink(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
