@@ -24,6 +24,9 @@ class Images(Protocol):
     async def resolve(self, reference: str) -> Image:
         """By name, id or prefix of an id. Raises NotFound ("No such image: NAME")."""
 
+    async def ensure_unpacked(self, image: Any) -> None:
+        """Make the snapshots of an image that lacks them."""
+
 
 class Sandbox(Protocol):
     @property

@@ -153,7 +153,7 @@ class ContainerdSupervisor:
 
     async def events(self) -> AsyncIterator[TaskEvent]:
         namespace = self._containerd.namespace
-        filters = [f"namespace=={namespace},topic==/tasks/{topic}" for topic in ("exit", "oom")]
+        filters = [f'namespace=="{namespace}",topic=="/tasks/{topic}"' for topic in ("exit", "oom")]
         async with aclosing(self._containerd.events.subscribe(filters)) as events:
             async for event in events:
                 if (known := _event(event)) is not None:

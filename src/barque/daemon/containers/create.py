@@ -19,6 +19,7 @@ from barque.daemon.containers.record import MountPoint, Record
 from barque.daemon.containers.security import parse as parse_security
 from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
 from barque.daemon.containers.state import State
+from barque.daemon.containers.supervise import RootfsMount
 
 NAME_TRIES = 6
 
@@ -54,7 +55,7 @@ async def create(engine: Engine, name: str, body: Mapping[str, Any]) -> tuple[Co
         undo.push_async_callback(engine.volumes.release, container_id)
         await _make_volumes(engine, record, image)
         undo.push_async_callback(engine.supervisor.remove_snapshot, container_id)
-        container.rootfs = await engine.supervisor.prepare(container_id, image.chain_id)
+        container.rootfs = await _snapshot(engine, container_id, image)
         container.pristine = True
         engine.catalogue.insert(container)
         engine.creating.discard(container_id)
@@ -192,6 +193,15 @@ def _mounts(engine: Engine, config: Config, host: HostConfig) -> list[MountPoint
         exists=os.path.lexists,
         mounts_of=lambda reference: engine.catalogue.find(reference).record.mounts,
     )
+
+
+async def _snapshot(engine: Engine, container_id: str, image: Image) -> list[RootfsMount]:
+    """An image that others put into containerd may lack its snapshots: made when they are missed."""
+    try:
+        return await engine.supervisor.prepare(container_id, image.chain_id)
+    except errors.NotFound:
+        await engine.images.ensure_unpacked(image)
+        return await engine.supervisor.prepare(container_id, image.chain_id)
 
 
 async def _make_volumes(engine: Engine, record: Record, image: Image) -> None:

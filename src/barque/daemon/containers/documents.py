@@ -214,7 +214,9 @@ class HostConfig(Resources):
     volume_driver: str = ""
     volumes_from: list[str] | None = None
     mounts: list[Mount] | None = None
-    console_size: list[Annotated[int, Meta(ge=0, le=65535)]] = [0, 0]
+    console_size: list[Annotated[int, Meta(ge=0, le=65535)]] = msgspec.field(
+        default_factory=lambda: [0, 0]
+    )
     annotations: dict[str, str] | None = None
     cap_add: list[str] | None = None
     cap_drop: list[str] | None = None
