@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import AlreadyExists, BarqueError, Conflict, InvalidArgument
+from barque.errors import AlreadyExists, BarqueError, Conflict, InvalidArgument, NotFound
+from barque.linux.cgroup import UNIFIED, Cgroup, hierarchies, own_paths
 from barque.shim import paths, rootfs, wire
 from barque.shim.console import ConsoleSocket
 from barque.shim.messages import CREATED, RUNC_OPTIONS, STOPPED
-from barque.shim.process import Process, read_pid
+from barque.shim.metrics import measure
+from barque.shim.oom import OomWatch
+from barque.shim.process import Process, is_first_of_namespace, read_pid
 from barque.shim.runtime import Runtime
 from barque.shim.stdio import Stdio
 
@@ -35,8 +38,10 @@ class Host:
         version: str,
         entry: Callable[[list[str]], int] | None,
         warn: Callable[[str], None],
+        publish: Callable[[str, Values], None],
     ) -> None:
         self.loop = loop
+        self.publish = publish
         self.address = address
         self.namespace = namespace
         self.version = version
@@ -64,6 +69,10 @@ class Container:
         self._rootfs = paths.bundle_file(self.bundle, paths.ROOTFS)
         self.init = Process(self.id, "", request, self._stdio(request))
         self.execs: dict[str, Process] = {}
+        self.shares_pids = False
+        self.oom: OomWatch | None = None
+        self._cgroup: Cgroup | None = None
+        self._cgroup_paths: dict[str, str] = {}
 
     def _stdio(self, request: Values) -> Stdio:
         return Stdio(
@@ -73,6 +82,11 @@ class Container:
             request["stdout"],
             request["stderr"],
             self._host.warn,
+            owner=(self._options["io_uid"], self._options["io_gid"]),
+            logger_env={
+                "CONTAINER_ID": self.id,
+                "CONTAINER_NAMESPACE": self._host.namespace,
+            },
         )
 
     # life
@@ -81,6 +95,7 @@ class Container:
         """Mount the root filesystem and have the runtime make the container. All or nothing."""
         init = self.init
         try:
+            yield from init.stdio.ready()
             self.runtime.save()
             os.makedirs(self.runtime.root, mode=0o700, exist_ok=True)
             rootfs.mount_all(request["rootfs"], self._rootfs)
@@ -107,6 +122,7 @@ class Container:
         process_file = paths.exec_process(self.bundle, target.exec_id)
         pid_file = paths.exec_pid(self.bundle, target.exec_id)
         argv = ["exec", "--process", process_file, "--detach"]
+        yield from target.stdio.ready()
         yield from self._run(target, "exec", argv, pid_file, self.id)
         return None
 
@@ -124,6 +140,8 @@ class Container:
                 what, *argv, "--pid-file", pid_file, identity, stdio=target.stdio.child
             )
             target.pid = read_pid(pid_file)
+            if not target.exec_id:
+                self._look_at_init()
             if console is not None:
                 target.stdio.set_console(console.take())
         finally:
@@ -131,6 +149,14 @@ class Container:
             if console is not None:
                 console.close()
         return None
+
+    def _look_at_init(self) -> None:
+        """What has to be known of the first process while it waits to be started."""
+        self.shares_pids = not is_first_of_namespace(self.init.pid)
+        try:
+            self._cgroup_paths = own_paths(self.init.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has died already
 
     def delete(self) -> Routine:
         """Have the runtime forget it, and unmount. Twice is fine."""
@@ -144,20 +170,44 @@ class Container:
 
     def close(self) -> None:
         """Let go of all streams."""
+        if self.oom is not None:
+            self.oom.close()
         for target in (self.init, *self.execs.values()):
             target.stdio.close()
 
     def kill_rest(self) -> Routine:
         """The first process is gone. Without a pid namespace of its own it leaves others behind."""
-        if not self._host_pids:
-            return None
-        yield from self.runtime.call("kill", "kill", "--all", self.id, str(SIGKILL))
+        if self.shares_pids:
+            yield from self.runtime.call("kill", "kill", "--all", self.id, str(SIGKILL))
         return None
 
-    _host_pids = False
+    def cgroup(self) -> Cgroup:
+        """Where the first process was when it had been made: the dead are in no group of theirs.
 
-    def oom_check(self) -> None:
-        """Nothing yet."""
+        Hierarchies where it is at the root are left out: those groups are not the container's.
+        """
+        if self._cgroup is None:
+            mounts = hierarchies()
+            places = {
+                name: self._cgroup_paths.get("" if name == UNIFIED else name, "/")
+                for name in mounts
+            }
+            self._cgroup = Cgroup(
+                {name: f"{mounts[name]}{path}" for name, path in places.items() if path != "/"}
+            )
+        return self._cgroup
+
+    def watch_oom(self) -> None:
+        """Publish when the container is out of memory, while it runs."""
+        if self.init.reaped:
+            return
+        try:
+            self.oom = OomWatch(self._host.loop, self.cgroup(), self._told_oom)
+        except OSError as error:
+            self._host.warn(f"out of memory events of {self.id} cannot be watched: {error}")
+
+    def _told_oom(self) -> None:
+        self._host.publish("/tasks/oom", {"container_id": self.id})
 
     # execs
 
@@ -212,10 +262,14 @@ class Container:
         return None
 
     def pids(self) -> list[int]:
-        return [self.init.pid]
+        if self.init.reaped or not self.init.pid:
+            raise NotFound("process already finished")
+        return self.cgroup().pids()
 
-    def stats(self) -> Values | None:
-        raise BarqueError("no metrics yet")
+    def stats(self) -> Values:
+        if not self.init.pid or self.init.reaped:
+            raise NotFound(f"container {self.id} has no process: no metrics")
+        return any_of(*measure(self.cgroup()))
 
 
 def parse_options(options: Values | None) -> Values:

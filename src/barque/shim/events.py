@@ -144,7 +144,8 @@ class Publisher:
         self._retry_s = RETRY_FIRST_S
         del self._queue[0]
         if not self._queue and self._emptied is not None:
-            self._emptied()
+            emptied, self._emptied = self._emptied, None
+            emptied()
         self._pump()
 
     def _lost(self) -> None:
@@ -154,6 +155,14 @@ class Publisher:
             self._later()
 
     def close(self) -> None:
+        """Give up: what is queued is lost."""
+        if self._queue:
+            self._warn(f"{len(self._queue)} events are lost: containerd does not take them")
+        self._queue.clear()
         if self._stream is not None:
-            self._queue.clear()
             self._stream.close()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._emptied is not None:
+            emptied, self._emptied = self._emptied, None
+            emptied()

@@ -89,6 +89,8 @@ class Loop:
         self._children: dict[int, Callable[[int], None]] = {}
         self._unclaimed: dict[int, int] = {}
         self._running = False
+        self._lingering: set[object] = set()
+        self._idle: Callable[[], None] | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         _signal.signal(_signal.SIGCHLD, _ignore)
         _signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -216,12 +218,23 @@ class Loop:
                 if callback is not None:
                     callback(events)
 
+    def linger(self, what: object) -> None:
+        """`what` still has output to deliver: `when_idle` waits for it."""
+        self._lingering.add(what)
+
+    def linger_no_more(self, what: object) -> None:
+        self._lingering.discard(what)
+        if not self._lingering and self._idle is not None:
+            self._idle()
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once nothing lingers."""
+        self._idle = callback
+        if not self._lingering:
+            callback()
+
     def stop(self) -> None:
         self._running = False
-
-    def stop_soon(self) -> None:
-        """After what is going on now."""
-        self.after(0, self.stop)
 
     def close(self) -> None:
         """Give SIGCHLD back and close what the loop opened."""

@@ -118,6 +118,22 @@ class Process:
         return {"exit_status": self.exit_status, "exited_at": at}
 
 
+def is_first_of_namespace(pid: int) -> bool:
+    """Whether `pid` is the first process of a pid namespace: then the others die with it.
+
+    False when it is gone already.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"NSpid:"):
+                    numbers = line.split()[1:]
+                    return len(numbers) > 1 and numbers[-1] == b"1"
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return False
+
+
 def read_pid(path: str) -> int:
     """The pid in a pid-file. Raises NotFound or InvalidArgument."""
     try:

@@ -186,9 +186,7 @@ def load_entry() -> Callable[[list[str]], int] | None:
 
     if not memfd.is_sealed():
         return None
-    try:
-        from barque.runc import main
-    except ImportError:
-        return None
-    entry: Callable[[list[str]], int] = main.main
-    return entry
+    from barque.runc import main
+
+    main.preload()
+    return main.main

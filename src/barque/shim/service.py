@@ -144,6 +144,8 @@ class Tasks:
             self._publisher.publish("/tasks/exec-started", values)
         else:
             self._publisher.publish("/tasks/start", values)
+            container = self._containers[target.container]
+            self._loop.after(0, container.watch_oom)  # once this is answered
 
     def _call_ended(self) -> None:
         self._calls -= 1
@@ -170,7 +172,8 @@ class Tasks:
                 self._host.warn(f"processes of {container.id} may be left: {error}")
         yield target.stdio.drain()
         target.advance(process.EXIT)
-        container.oom_check()
+        if container.oom is not None and not target.exec_id:
+            container.oom.check()
         self._publisher.publish(
             "/tasks/exit",
             {
@@ -226,7 +229,8 @@ class Tasks:
         target = self._process(request)
         signal = request["signal"]
         target.check_signal(signal)
-        if target.exec_id or (not container.runtime.binary and not request["all"]):
+        direct = not container.runtime.binary and container.init.status != messages.PAUSED
+        if target.exec_id or (direct and not request["all"]):
             target.signal(signal)
             return {}
         try:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 PROCESS_NAME: Final = "barque-shim"
-FAREWELL_S: Final = 5.0
+FAREWELL_S: Final = 5.0  # for containerd to take the last events
+LINGER_S: Final = 30.0  # for slow clients to take the last output
 
 
 class Config:
@@ -103,14 +104,26 @@ def serve(
     log = Log(paths.bundle_file(config.bundle, paths.LOG), config.identity)
     loop = Loop()
     publisher = Publisher(loop, config.events_address, config.namespace, log.warn)
-    host = Host(loop, config.address, config.namespace, __version__, entry, log.warn)
+    host = Host(
+        loop,
+        config.address,
+        config.namespace,
+        __version__,
+        entry,
+        log.warn,
+        publisher.publish,
+    )
 
     def shutdown() -> None:
         listener.close()
         remove(socket_path)
         rpc.close()
-        loop.after(FAREWELL_S, loop.stop)
-        publisher.when_empty(loop.stop_soon)
+        loop.after(FAREWELL_S, publisher.close)
+        publisher.when_empty(linger)
+
+    def linger() -> None:
+        loop.after(LINGER_S, loop.stop)
+        loop.when_idle(loop.stop)
 
     tasks = Tasks(loop, publisher, host, shutdown)
     rpc = Server(loop, tasks.methods(), log.failed)

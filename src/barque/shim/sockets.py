@@ -163,6 +163,8 @@ class Stream:
         self._finishing = True
         if not self._out:
             self.close()
+        else:
+            self._loop.linger(self)
 
     def close(self) -> None:
         if self.fd < 0:
@@ -171,6 +173,7 @@ class Stream:
         os.close(self.fd)
         self.fd = -1
         self._out.clear()
+        self._loop.linger_no_more(self)
         self._closed()
 
     def _interest(self) -> None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import BarqueError, Conflict, InvalidArgument, Unsupported
+from barque.errors import BarqueError, Conflict, InvalidArgument
 from barque.linux import tty
 from barque.shim import uri
 from barque.shim.attach import Attachments
+from barque.shim.logger import Logger
 from barque.shim.logs import STDERR, STDOUT, JsonFile, LogFile
 from barque.shim.loop import Loop, Pending
 from barque.shim.streams import FileWriter, Source, Writer
@@ -23,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
+
+    from barque.shim.loop import Routine
 
 HOLD_BYTES: Final = 1 << 17
 WINDOW_MAX: Final = 0xFFFF
@@ -40,10 +43,17 @@ class Stdio:
         stdout: str,
         stderr: str,
         warn: Callable[[str], None],
+        *,
+        owner: tuple[int, int] = (0, 0),
+        logger_env: dict[str, str] | None = None,
     ) -> None:
         """Raises InvalidArgument or Unsupported for addresses, BarqueError when one cannot be
         opened; nothing is left open then."""
         self.terminal = terminal
+        self._owner = owner
+        self._logger_env = logger_env or {}
+        self._logger: Logger | None = None
+        self._direct: dict[int, int] = {}
         self._loop = loop
         self._warn = warn
         self._sources: dict[int, Source] = {}
@@ -79,8 +89,13 @@ class Stdio:
         if stdin.kind not in (uri.NULL, uri.FIFO):
             raise InvalidArgument(f"stdin cannot be a {stdin.kind}:// address")
         self._input_wanted = stdin.kind == uri.FIFO
-        if stdout.kind == uri.FILE and stderr.kind == uri.NULL:
+        if stdout.kind in (uri.FILE, uri.BINARY) and stderr.kind == uri.NULL:
             stderr = stdout
+        if stdout.kind == uri.BINARY:
+            if (stderr.kind, stderr.path) != (uri.BINARY, stdout.path):
+                raise InvalidArgument("one logging program takes both output streams")
+            self._logger = Logger(self._loop, stdout.path, stdout.options, self._logger_env)
+            self._direct = {STDOUT: self._logger.stdout, STDERR: self._logger.stderr}
         self._open_sink(STDOUT, stdout)
         if not self.terminal:
             self._open_sink(STDERR, stderr)
@@ -106,18 +121,25 @@ class Stdio:
         elif address.kind == uri.FILE:
             os.makedirs(os.path.dirname(address.path), mode=0o711, exist_ok=True)
             self._sinks[stream].append(FileWriter(address.path))
-        elif address.kind != uri.NULL:
-            raise Unsupported(f"{address.kind}:// is not supported for this stream")
+        elif address.kind == uri.BINARY and self.terminal:
+            fd = self._direct.pop(stream)
+            self._sinks[stream].append(Writer(self._loop, fd, self._balance))
+        elif address.kind == uri.BARQUE or (address.kind == uri.BINARY and not self._logger):
+            raise InvalidArgument(f"stderr cannot be a {address.kind}:// address of its own")
 
     def _pipes(self) -> tuple[int, int, int] | None:
         if self.terminal:
             return None
         fds = [self._input_pipe()]
         for stream in (STDOUT, STDERR):
+            if stream in self._direct:
+                self._child.append(self._direct[stream])
+                fds.append(self._direct.pop(stream))
+                continue
             if self._discards(stream):
                 fds.append(self._null(os.O_WRONLY))
                 continue
-            read, write = os.pipe2(os.O_CLOEXEC)
+            read, write = self._pipe()
             self._child.append(write)
             self._add_source(stream, read)
             fds.append(write)
@@ -126,10 +148,18 @@ class Stdio:
     def _input_pipe(self) -> int:
         if not self._input_wanted:
             return self._null(os.O_RDONLY)
-        read, write = os.pipe2(os.O_CLOEXEC)
+        read, write = self._pipe()
         self._child.append(read)
         self._set_input(write)
         return read
+
+    def _pipe(self) -> tuple[int, int]:
+        """A pipe that the task's options may give to another user."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        if self._owner != (0, 0):
+            os.fchown(read, *self._owner)
+            os.fchown(write, *self._owner)
+        return read, write
 
     def _null(self, flags: int) -> int:
         fd = os.open("/dev/null", flags | os.O_CLOEXEC)
@@ -151,6 +181,12 @@ class Stdio:
             self._early_input = b""
         if self._ends_input:
             self.close_stdin()
+
+    def ready(self) -> Routine:
+        """Wait for the logging program, if there is one. Raises BarqueError when it fails."""
+        if self._logger is not None:
+            yield from self._logger.ready()
+        return None
 
     def release_child(self) -> None:
         """The runtime has its copies: close ours of the process's ends."""
@@ -285,3 +321,6 @@ class Stdio:
         if self._console >= 0:
             os.close(self._console)
             self._console = -1
+        for fd in self._direct.values():
+            os.close(fd)
+        self._direct = {}

@@ -142,6 +142,8 @@ class Writer:
         self._closing = True
         if not self._queue:
             self._close()
+        else:
+            self._loop.linger(self)
 
     def abandon(self) -> None:
         """Close now; what is queued is lost."""
@@ -153,6 +155,7 @@ class Writer:
             self._loop.unwatch(self._fd)
             os.close(self._fd)
             self._fd = -1
+            self._loop.linger_no_more(self)
 
 
 class FileWriter:

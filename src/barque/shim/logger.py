@@ -1,0 +1,79 @@
+"""A logging program of a `binary://` address: it reads the process's output from descriptors.
+
+Source: containerd's runtime v2 documentation, "Logging". The program's argv are the address's
+options as `key value` pairs; it reads standard output at descriptor 3 and standard error at 4, and
+closes 5 when it is ready; CONTAINER_ID and CONTAINER_NAMESPACE are in its environment.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the module without its enums
+import os
+
+from barque.errors import BarqueError, Timeout
+from barque.linux.process import close_range
+from barque.shim.loop import READ, Loop, Pending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from barque.shim.loop import Routine
+
+READY_S: Final = 10.0
+FIRST_FREE_FD: Final = 6
+
+
+class Logger:
+    """The program, started; its pipes' ends for output are `stdout` and `stderr`, the owner's."""
+
+    def __init__(self, loop: Loop, path: str, options: dict[str, str], env: dict[str, str]) -> None:
+        """Raises OSError when there are no descriptors or processes to be had."""
+        self._loop = loop
+        self._path = path
+        out_read, self.stdout = os.pipe2(os.O_CLOEXEC)
+        err_read, self.stderr = os.pipe2(os.O_CLOEXEC)
+        self._ready, ready_write = os.pipe2(os.O_CLOEXEC)
+        theirs = (out_read, err_read, ready_write)
+        words = [word for pair in options.items() for word in pair if word]
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _execute(path, [path, *words], env, theirs)
+        finally:
+            for fd in theirs:
+                os.close(fd)
+
+    def ready(self) -> Routine:
+        """Wait until it has said so. Raises BarqueError when it ends or dawdles instead."""
+        said = Pending()
+        self._loop.watch(self._ready, READ, lambda _: said.set(os.read(self._ready, 1)))
+        deadline = self._loop.after(
+            READY_S, lambda: said.fail(Timeout(f"logging program {self._path} is not ready"))
+        )
+        ended = self._loop.exited(self.pid)
+        try:
+            yield said
+        finally:
+            deadline.cancel()
+            self._loop.unwatch(self._ready)
+            os.close(self._ready)
+        self._loop.reap()
+        if ended.done:
+            raise BarqueError(f"logging program {self._path} has ended: status {ended.value}")
+        return None
+
+
+def _execute(path: str, argv: list[str], env: dict[str, str], fds: tuple[int, int, int]) -> None:
+    """In the child. Never returns."""
+    try:
+        _signal.set_wakeup_fd(-1)
+        for number in (_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGXFSZ):
+            _signal.signal(number, _signal.SIG_DFL)
+        high = [os.dup(fd) if fd < FIRST_FREE_FD else fd for fd in fds]
+        for place, fd in enumerate(high, 3):
+            os.dup2(fd, place)
+        close_range(FIRST_FREE_FD)
+        os.execve(path, argv, {**os.environ, **env})
+    except BaseException:
+        os._exit(127)

@@ -1,0 +1,67 @@
+"""Noticing that the kernel killed processes of a container for want of memory."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from barque.linux import accounting
+from barque.linux.cgroup import UNIFIED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from barque.linux.cgroup import Cgroup
+    from barque.shim.loop import Loop
+
+
+RECHECK_S: Final = 0.1
+
+
+class OomWatch:
+    """Calls `told` once for each time the count of killed processes is found to have grown."""
+
+    def __init__(self, loop: Loop, cgroup: Cgroup, told: Callable[[], None]) -> None:
+        """Raises OSError when the group has no memory controller."""
+        self._loop = loop
+        self._told = told
+        self._unified = cgroup.unified_only
+        directory = cgroup.path(UNIFIED if self._unified else "memory")
+        if directory is None:
+            raise FileNotFoundError("no memory controller")
+        self._directory = directory
+        self._seen = 0
+        self._fd = accounting.open_oom_events(directory, self._unified)
+        if self._unified:
+            os.read(self._fd, 4096)  # from here on it is ready only after a change
+        loop.watch(self._fd, select.EPOLLPRI if self._unified else select.EPOLLIN, self._ready)
+        self.check()
+
+    def _ready(self, events: int) -> None:
+        try:
+            if self._unified:
+                os.pread(self._fd, 4096, 0)
+            else:
+                os.read(self._fd, 8)
+        except OSError:
+            self.close()  # the group is gone
+            return
+        self.check()
+        self._loop.after(RECHECK_S, self.check)  # version 1 tells before it kills
+
+    def check(self) -> None:
+        """Look now: at the exit of a process its event may not have come yet."""
+        if self._fd < 0:
+            return
+        kills = accounting.oom_kills(self._directory, self._unified)
+        if kills > self._seen:
+            self._seen = kills
+            self._told()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+            self._fd = -1
