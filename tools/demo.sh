@@ -29,7 +29,9 @@ fi
 unset DOCKER_HOST # the first command starts a daemon by itself when none is there
 stop
 if ! barque image inspect busybox >/dev/null 2>&1; then
-    python tools/busybox_image.py | barque load
+    mkdir -p build
+    python tools/busybox_image.py archive build/busybox.tar
+    barque load -i build/busybox.tar
 fi
 export DOCKER_HOST=unix:///run/barque/barque.sock
 
