@@ -1,13 +1,12 @@
 """All containers: by id, by prefix of an id, by name; what the database says, held in memory.
 
-A change is written before it is seen. A name belongs to one container from `reserve` on.
+A change is written before it is seen. A name belongs to one container from `take_name` on.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 import msgspec
 
@@ -74,17 +73,8 @@ class Catalogue:
     def name_taken(self, name: str) -> bool:
         return name in self._names
 
-    @contextmanager
-    def reserved(self, name: str, container_id: str) -> Iterator[None]:
-        """The name is the container's; free again when the block raises. Raises AlreadyExists."""
-        self._take_name(name, container_id)
-        try:
-            yield
-        except BaseException:
-            self._names.pop(name, None)
-            raise
-
-    def _take_name(self, name: str, container_id: str) -> None:
+    def take_name(self, name: str, container_id: str) -> None:
+        """The name is the container's from now on. Raises AlreadyExists."""
         holder = self._names.get(name)
         if holder is not None and holder != container_id:
             raise errors.AlreadyExists(
@@ -93,6 +83,9 @@ class Catalogue:
                 "that name."
             )
         self._names[name] = container_id
+
+    def free_name(self, name: str) -> None:
+        self._names.pop(name, None)
 
     def insert(self, container: Container) -> None:
         """Keep a new container: on disk before it is visible, unless it is one for a single run."""
@@ -126,15 +119,15 @@ class Catalogue:
     def rename(self, container: Container, name: str) -> None:
         """Raises AlreadyExists when another container has `name`."""
         old = container.name
-        with self.reserved(name, container.id):
-            container.record.name = name
-            try:
-                self.save_record(container)
-            except BaseException:
-                container.record.name = old
-                raise
-        if old != name:
-            self._names.pop(old, None)
+        self.take_name(name, container.id)
+        container.record.name = name
+        try:
+            self.save_record(container)
+        except BaseException:
+            container.record.name = old
+            self.free_name(name)
+            raise
+        self.free_name(old)
 
     def hide(self, container: Container) -> None:
         """First step of a removal: the state is kept, the name is free, nobody finds it."""

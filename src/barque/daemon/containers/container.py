@@ -20,7 +20,7 @@ _NOT_RUNNING = frozenset({Status.CREATED, Status.EXITED, Status.DEAD, Status.REM
 
 
 class Exit(NamedTuple):
-    """What `wait` answers."""
+    """What `wait` answers; `error` is why a removal failed."""
 
     code: int
     error: str = ""
@@ -75,7 +75,7 @@ class Container:
         return _waiter(self.removals)
 
     def last_exit(self) -> Exit:
-        return Exit(self.state.exit_code, self.state.error)
+        return Exit(self.state.exit_code)
 
     def tell_exit(self) -> None:
         _tell(self.exits, self.last_exit())

@@ -51,7 +51,8 @@ async def create(engine: Engine, name: str, body: Mapping[str, Any]) -> tuple[Co
     async with AsyncExitStack() as undo:
         engine.creating.add(container_id)
         undo.callback(engine.creating.discard, container_id)
-        undo.enter_context(engine.catalogue.reserved(record.name, container_id))
+        engine.catalogue.take_name(record.name, container_id)
+        undo.callback(engine.catalogue.free_name, record.name)
         undo.push_async_callback(engine.volumes.release, container_id)
         await _make_volumes(engine, record, image)
         undo.push_async_callback(engine.supervisor.remove_snapshot, container_id)
@@ -196,7 +197,7 @@ def _mounts(engine: Engine, config: Config, host: HostConfig) -> list[MountPoint
 
 
 async def _snapshot(engine: Engine, container_id: str, image: Image) -> list[RootfsMount]:
-    """An image that others put into containerd may lack its snapshots: made when they are missed."""
+    """An image that others put into containerd may lack its snapshots: made when missed."""
     try:
         return await engine.supervisor.prepare(container_id, image.chain_id)
     except errors.NotFound:
