@@ -76,6 +76,26 @@ def run(client: Client, container: str, wanted: Wanted, *, removed: bool) -> int
     return exit_code(waited)
 
 
+def attach(client: Client, container: str, wanted: Wanted) -> int:
+    """Attach to a container that runs, and stay to its end. Raises Failure when detached."""
+    from barque.cli.session import Failure
+
+    waiting = client.containers.wait(container)
+    attaching = client.containers.attach(
+        container, stdin=wanted.stdin, detach_keys=wanted.detach_keys
+    )
+    waited = waiting()
+    stream, early, _ = attaching()
+    caught = _caught(wanted)
+    try:
+        if talk(client, stream, early, wanted, caught, container):
+            raise Failure(1, "read escape sequence")
+    finally:
+        if caught is not None:
+            caught.close()
+    return exit_code(waited)
+
+
 def exit_code(waited: Reply) -> int:
     """From the answer of `wait`. Raises BarqueError with the container's error."""
     document = waited.json()

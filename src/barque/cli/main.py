@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 USAGE_EXIT = 125
 # Commands whose flags end at the first argument: the rest is another program's command line.
 COMMAND_LINES = frozenset(("run", "create", "exec", "top"))
-# Commands whose failures are told in the program's name, with the way to the help page.
-RUNNERS = frozenset(("run", "create"))
-
 COMMANDS = {
     **{
         name: name
@@ -211,7 +208,7 @@ def _run(path: str, session: Session, words: list[str], helped: bool) -> int:
 
 
 def _failed(name: str, path: str, text: str, code: int) -> int:
-    if text and name in RUNNERS:
+    if text and name == "run" and code >= USAGE_EXIT:
         text = f"{PROGRAM}: {text}\n\nRun '{PROGRAM} {path} --help' for more information"
     if text:
         terminal.err(text + "\n")

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     # name in templates -> (heading, the text for one item)
-    Fields = dict[str, tuple[str, Callable[[Any], str]]]
+    Fields = dict[str, tuple[str, Callable[[Any], Any]]]
 
 PADDING = 3
 MIN_WIDTH = 10
 
 
-def table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]], least: int = MIN_WIDTH) -> str:
     """Lines of cells, aligned. Columns are those of the first line."""
     if not rows:
         return ""
     count = len(rows[0])
     widths = [
-        max(MIN_WIDTH, max(len(row[n]) for row in rows if n < len(row)) + PADDING)
+        max(least, max(len(row[n]) for row in rows if n < len(row)) + PADDING)
         for n in range(count - 1)
     ]
     return "".join(
@@ -44,11 +44,17 @@ class Row:
     def __init__(self, fields: Fields, item: Any, kind: str) -> None:
         self._fields, self._item, self.kind = fields, item, kind
 
-    def template_field(self, name: str) -> str:
+    def template_field(self, name: str) -> Any:
         """Raises KeyError."""
         return self._fields[name][1](self._item)
 
-    def document(self) -> dict[str, str]:
+    def template_method(self, name: str, *arguments: Any) -> str:
+        """`.Label "key"`: one label. Raises KeyError for any other."""
+        if name != "Label" or len(arguments) != 1:
+            raise KeyError(name)
+        return str((self._item.get("Labels") or {}).get(arguments[0], ""))
+
+    def document(self) -> dict[str, Any]:
         return {name: self._fields[name][1](self._item) for name in sorted(self._fields)}
 
 
@@ -62,6 +68,12 @@ class Headings:
 
     def template_field(self, name: str) -> str:
         return self._fields[name][0]
+
+    def template_method(self, name: str, *arguments: Any) -> str:
+        """The heading of `.Label "key"` is the key."""
+        if name != "Label" or len(arguments) != 1:
+            raise KeyError(name)
+        return str(arguments[0])
 
 
 def show(
@@ -83,16 +95,21 @@ def show(
 
 
 def _show_template(items: Iterable[Any], fields: Fields, format: str, kind: str) -> None:
+    from barque import errors
     from barque.cli import template
 
     as_table = format.startswith("table")
     text = format.removeprefix("table").strip() if as_table else format
     text = text.replace("\\t", "\t").replace("\\n", "\n")
-    program = template.parse(text)
-    lines = []
-    if as_table:
-        lines.append(program.run(Headings(fields, kind)))
-    lines += [program.run(Row(fields, item, kind)) for item in items]
+    try:
+        program = template.parse(text)
+    except errors.BarqueError as error:
+        raise errors.InvalidArgument(f"failed to parse template: {error}") from None
+    try:
+        lines = [program.run(Headings(fields, kind))] if as_table else []
+        lines += [program.run(Row(fields, item, kind)) for item in items]
+    except errors.BarqueError as error:
+        raise errors.InvalidArgument(f"failed to execute template: {error}") from None
     if as_table:
         terminal.out(table([line.split("\t") for line in lines]))
     else:

@@ -29,6 +29,11 @@ ARGUMENTS = (0, 0)
 
 COMMAND_WIDTH = 20
 MOUNT_WIDTH = 15
+_RAW = (
+    "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n"
+    "state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n"
+    "labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n"
+)
 COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
@@ -40,17 +45,19 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         from barque.cli.filters import parse
 
         filters = parse(options)
-    size = options.flag("size") or ".Size" in format
+    size = options.flag("size") or ".Size" in format or "json ." in format
     found = session.client.containers.list(
         all=options.flag("all"), limit=limit, size=size, filters=filters
     )
     full = options.flag("no-trunc")
-    columns = COLUMNS
+    columns: tuple[str, ...] = COLUMNS
     if options.flag("quiet"):
         if format in ("", "table") or "format" not in options:
             format = "{{.ID}}"
     elif size and format in ("", "table"):
         columns = (*COLUMNS, "Size")
+    if format == "raw":
+        format = _RAW + ("size: {{.Size}}\n" if size else "")
     if format == "{{.ID}}":
         from barque.cli import terminal
 
@@ -77,6 +84,7 @@ def _fields(full: bool) -> tables.Fields:
         "LocalVolumes": ("LOCAL VOLUMES", _local_volumes),
         "Mounts": ("MOUNTS", lambda c: _mounts(c, full)),
         "Networks": ("NETWORKS", _networks),
+        "Platform": ("PLATFORM", _platform),
     }
 
 
@@ -122,6 +130,11 @@ def _mounts(container: dict[str, Any], full: bool) -> str:
 
 def _networks(container: dict[str, Any]) -> str:
     return ",".join(sorted((container.get("NetworkSettings") or {}).get("Networks") or {}))
+
+
+def _platform(container: dict[str, Any]) -> Any:
+    """Of newer daemons only."""
+    return (container.get("ImageManifestDescriptor") or {}).get("platform")
 
 
 def _ports(ports: list[dict[str, Any]] | None) -> str:

@@ -1,0 +1,21 @@
+"""`barque image inspect`."""
+
+from __future__ import annotations
+
+from barque.cli.inspection import show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "[OPTIONS] IMAGE [IMAGE...]"
+SUMMARY = "Display detailed information on one or more images"
+ALIASES: tuple[str, ...] = ()
+OPTIONS: tuple[Row, ...] = (("format", "f", "string", "Print with this template, or as 'json'"),)
+ARGUMENTS = (1, -1)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    images = session.client.images
+    return show(arguments, images.inspect_raw, options.text("format"))

@@ -1,0 +1,20 @@
+"""`barque pause`."""
+
+from __future__ import annotations
+
+from barque.cli.each import each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "CONTAINER [CONTAINER...]"
+SUMMARY = "Pause all processes within one or more containers"
+ALIASES = ("container pause", "pause")
+OPTIONS: tuple[Row, ...] = ()
+ARGUMENTS = (1, -1)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    return each(arguments, session.client.containers.pause)

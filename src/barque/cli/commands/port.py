@@ -1,0 +1,50 @@
+"""`barque port`: where the ports of a container are published."""
+
+from __future__ import annotations
+
+from barque import errors
+from barque.cli import terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "CONTAINER [PRIVATE_PORT[/PROTO]]"
+SUMMARY = "List port mappings or a specific mapping for the container"
+ALIASES = ("container port", "port")
+OPTIONS: tuple[Row, ...] = ()
+ARGUMENTS = (1, 2)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    described = session.client.containers.inspect(arguments[0])
+    ports: dict[str, list[dict[str, Any]] | None] = described["NetworkSettings"]["Ports"] or {}
+    if len(arguments) == 1:
+        lines = [
+            f"{port} -> {_address(binding)}"
+            for port in sorted(ports, key=_order)
+            for binding in ports[port] or ()
+        ]
+    else:
+        wanted = arguments[1] if "/" in arguments[1] else f"{arguments[1]}/tcp"
+        bindings = ports.get(wanted)
+        if not bindings:
+            raise errors.NotFound(
+                f"Error: No public port '{arguments[1]}' published for {arguments[0]}"
+            )
+        lines = [_address(binding) for binding in bindings]
+    terminal.out("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _address(binding: dict[str, Any]) -> str:
+    host = binding["HostIp"]
+    return f"[{host}]:{binding['HostPort']}" if ":" in host else f"{host}:{binding['HostPort']}"
+
+
+def _order(port: str) -> tuple[int, str]:
+    number, _, protocol = port.partition("/")
+    return int(number), protocol
