@@ -30,6 +30,7 @@ from barque.containerd.content.store import ContentStore
 from barque.containerd.diff.service import Diff
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Server, Service
+from barque.containerd.health import Health
 from barque.containerd.images import Images
 from barque.containerd.leases import Leases
 from barque.containerd.metadata import Metadata
@@ -152,7 +153,9 @@ async def running(config: Config) -> AsyncIterator[None]:
         async with supervision(
             paths, config.socket, exchange, containers, debug=debug
         ) as supervising:
-            server = Server([*services, *supervising])
+            services += supervising
+            services.append(Health(service.name for service in services).service())
+            server = Server(services)
             await server.start(config.socket)
             sweeping = asyncio.create_task(collector.keep_sweeping())
             try:
