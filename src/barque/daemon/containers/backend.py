@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -70,7 +70,16 @@ class Volumes(Protocol):
     async def mount(self, name: str, container_id: str) -> str:
         """The host path of its data."""
 
+    def is_untouched(self, name: str) -> bool:
+        """Whether `populate` may still copy something into the volume."""
+
+    async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
+        """Copy directory `path` of an image's `layers` (top first) into an empty volume."""
+
     async def remove(self, name: str) -> None: ...
+
+    async def restore(self, containers: Iterable[str]) -> None:
+        """At start, with the ids of all containers: finish what a crash broke off."""
 
     def data_path(self, name: str) -> str:
         """Where the data of a volume is on the host; "" for one that is not known."""

@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from barque import errors
@@ -15,6 +15,7 @@ from barque.daemon.containers.backend import Image
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Config, Health, HostConfig, parse
 from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.layers import layer_directories
 from barque.daemon.containers.record import MountPoint, Record
 from barque.daemon.containers.security import parse as parse_security
 from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
@@ -53,11 +54,12 @@ async def create(engine: Engine, name: str, body: Mapping[str, Any]) -> tuple[Co
         undo.callback(engine.creating.discard, container_id)
         engine.catalogue.take_name(record.name, container_id)
         undo.callback(engine.catalogue.free_name, record.name)
-        undo.push_async_callback(engine.volumes.release, container_id)
-        await _make_volumes(engine, record, image)
+        undo.push_async_callback(_drop_volumes, engine, record)
+        await _make_volumes(engine, record)
         undo.push_async_callback(engine.supervisor.remove_snapshot, container_id)
         container.rootfs = await _snapshot(engine, container_id, image)
         container.pristine = True
+        await _fill_volumes(engine, record, container.rootfs)
         engine.catalogue.insert(container)
         engine.creating.discard(container_id)
         undo.pop_all()
@@ -205,8 +207,24 @@ async def _snapshot(engine: Engine, container_id: str, image: Image) -> list[Roo
         return await engine.supervisor.prepare(container_id, image.chain_id)
 
 
-async def _make_volumes(engine: Engine, record: Record, image: Image) -> None:
+async def _make_volumes(engine: Engine, record: Record) -> None:
     """Volumes exist, and are in use, from create on."""
     for point in record.mounts:
         if point.type == "volume":
             await engine.volumes.reserve(point.name, record.id, anonymous=point.anonymous)
+
+
+async def _drop_volumes(engine: Engine, record: Record) -> None:
+    await engine.volumes.release(record.id)
+    for point in record.mounts:
+        if point.anonymous:
+            with suppress(errors.NotFound, errors.Conflict):
+                await engine.volumes.remove(point.name)
+
+
+async def _fill_volumes(engine: Engine, record: Record, rootfs: list[RootfsMount]) -> None:
+    """An empty volume gets what the image has at its place."""
+    for point in record.mounts:
+        if point.type == "volume" and point.copy_up and engine.volumes.is_untouched(point.name):
+            layers = layer_directories(rootfs)
+            await engine.volumes.populate(point.name, layers, point.destination)

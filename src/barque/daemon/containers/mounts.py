@@ -234,6 +234,10 @@ def _volume_mount(
         raise errors.Unsupported(
             f"volume options in a mount are not there yet: {mount.target}: create the volume first"
         )
+    if options and options.labels:
+        raise errors.Unsupported(
+            f"volume labels in a mount are not there yet: {mount.target}: create the volume first"
+        )
     subpath = options.subpath if options else ""
     if subpath.startswith("/") or ".." in subpath.split("/"):
         raise errors.InvalidArgument(

@@ -49,6 +49,7 @@ class Containers:
 
     async def begin(self) -> None:
         """Follow containerd's events, apply restart policies, sweep what was left half-made."""
+        await self.engine.volumes.restore([item.id for item in self.engine.catalogue])
         self.engine.ready.set()
         self._watch = self.engine.spawn(exits.watch(self.engine))
         await recover.apply_restart_policies(self.engine)

@@ -276,9 +276,11 @@ def size_bytes(text: str) -> int:
 def _check_unsupported(host: HostConfig) -> None:
     """Known to the API, not there yet: refused by name."""
     if host.device_requests:
-        wanted = [request.capabilities for request in host.device_requests]
-        driver = host.device_requests[0].driver
-        raise _invalid(f'could not select device driver "{driver}" with capabilities: {wanted[0]}')
+        first = host.device_requests[0]
+        wanted = " ".join(f"[{' '.join(words)}]" for words in first.capabilities)
+        raise _invalid(
+            f'could not select device driver "{first.driver}" with capabilities: [{wanted}]'
+        )
     for name, given in (
         ("storage options", host.storage_opt),
         ("legacy links", host.links),
