@@ -45,6 +45,7 @@ from barque.daemon.routes import volumes as volume_routes
 from barque.daemon.supervisor import Supervisor
 from barque.daemon.system import System, engine_id
 from barque.daemon.volumes import Volumes
+from barque.volume.local import LocalVolumes
 
 SNAPSHOTTER = "overlayfs"
 IDLE_CHECK_S = 1.0
@@ -127,7 +128,9 @@ async def serving(
             user_agent=f"barque/{__version__}",
         )
         stack.callback(images.close)
-        volumes = Volumes(database, events, paths.volumes)
+        volumes = Volumes(
+            database, events, LocalVolumes(paths.volumes, program.command("barque-copyup"))
+        )
         containers = Containers(
             Engine(
                 catalogue=catalogue,
