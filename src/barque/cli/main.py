@@ -41,17 +41,57 @@ COMMAND_LINES = frozenset(("run", "create", "exec", "top"))
 COMMANDS = {
     **{
         name: name
-        for name in (
-            "attach create events exec images import info inspect kill load logs pause port ps pull "
-            "rename restart rm rmi run start stop tag top unpause version wait"
-        ).split()
+        for name in [
+            "attach",
+            "create",
+            "events",
+            "exec",
+            "images",
+            "import",
+            "info",
+            "inspect",
+            "kill",
+            "load",
+            "logs",
+            "pause",
+            "port",
+            "ps",
+            "pull",
+            "rename",
+            "restart",
+            "rm",
+            "rmi",
+            "run",
+            "start",
+            "stop",
+            "tag",
+            "top",
+            "unpause",
+            "version",
+            "wait",
+        ]
     },
     **{
         f"container {name}": name
-        for name in (
-            "attach create exec kill logs pause port rename restart rm run start stop top unpause "
-            "wait ps"
-        ).split()
+        for name in [
+            "attach",
+            "create",
+            "exec",
+            "kill",
+            "logs",
+            "pause",
+            "port",
+            "rename",
+            "restart",
+            "rm",
+            "run",
+            "start",
+            "stop",
+            "top",
+            "unpause",
+            "wait",
+            "ps",
+        ]
     },
     "container ls": "ps",
     "container list": "ps",
@@ -87,11 +127,36 @@ GROUPS = {
 }
 # Docker has them; here they wait for their turn, and say so.
 NOT_YET = frozenset(
-    (
-        "bake build builder buildx checkpoint commit compose config context cp diff export history "
-        "login logout manifest node plugin push save search secret service stack stats swarm trust "
-        "update"
-    ).split()
+    [
+        "bake",
+        "build",
+        "builder",
+        "buildx",
+        "checkpoint",
+        "commit",
+        "compose",
+        "config",
+        "context",
+        "cp",
+        "diff",
+        "export",
+        "history",
+        "login",
+        "logout",
+        "manifest",
+        "node",
+        "plugin",
+        "push",
+        "save",
+        "search",
+        "secret",
+        "service",
+        "stack",
+        "stats",
+        "swarm",
+        "trust",
+        "update",
+    ]
     + ["image build", "image history", "image prune", "image push", "image save"]
     + ["container commit", "container cp", "container diff", "container export"]
     + ["container stats", "container update", "network prune", "volume prune", "volume update"]

@@ -65,6 +65,13 @@ class Reference:
         tag = f":{self.tag}" if self.tag else ""
         return self.familiar_name + tag + (f"@{self.digest}" if self.digest else "")
 
+    @property
+    def full(self) -> str:
+        """With everything filled in but the tag: "docker.io/library/busybox:latest"."""
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.repository}{tag}{digest}"
+
 
 def familiar(text: str) -> str:
     """With the tag that is meant: "busybox" is "busybox:latest"."""

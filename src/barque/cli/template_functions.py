@@ -14,12 +14,39 @@ if TYPE_CHECKING:
 # null in an answer is an empty list or map of the daemon's language, or a pointer to nothing; JSON
 # does not say which. These keys are maps, these pointers; all others are lists.
 _MAPS = frozenset(
-    "Labels Volumes Options StorageOpt Sysctls Tmpfs Annotations DriverOpts Ports Networks Config "
-    "ExposedPorts Containers Status Plugins".split()
+    [
+        "Labels",
+        "Volumes",
+        "Options",
+        "StorageOpt",
+        "Sysctls",
+        "Tmpfs",
+        "Annotations",
+        "DriverOpts",
+        "Ports",
+        "Networks",
+        "Config",
+        "ExposedPorts",
+        "Containers",
+        "Status",
+        "Plugins",
+    ]
 )
 _POINTERS = frozenset(
-    "MemorySwappiness OomKillDisable PidsLimit Init SizeRw SizeRootFs Health IPAMConfig StopTimeout "
-    "Healthcheck UsageData Error".split()
+    [
+        "MemorySwappiness",
+        "OomKillDisable",
+        "PidsLimit",
+        "Init",
+        "SizeRw",
+        "SizeRootFs",
+        "Health",
+        "IPAMConfig",
+        "StopTimeout",
+        "Healthcheck",
+        "UsageData",
+        "Error",
+    ]
 )
 
 

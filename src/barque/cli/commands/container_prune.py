@@ -1,0 +1,40 @@
+"""`barque container prune`: remove all containers that do not run."""
+
+from __future__ import annotations
+
+import os
+
+from barque.cli import terminal, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "[OPTIONS]"
+SUMMARY = "Remove all stopped containers"
+ALIASES: tuple[str, ...] = ()
+OPTIONS: tuple[Row, ...] = (
+    ("filter", "", "filter", "Only those that this applies to"),
+    ("force", "f", "bool", "Do not ask"),
+)
+ARGUMENTS = (0, 0)
+
+WARNING = (
+    "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] "
+)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    from barque.cli.filters import parse
+
+    if not options.flag("force"):
+        terminal.out(WARNING)
+        answer = os.read(terminal.STDIN, 64).strip().lower()
+        if answer not in (b"y", b"yes"):
+            return 1
+    done = session.client.containers.prune(parse(options))
+    if removed := done.get("ContainersDeleted"):
+        terminal.out("Deleted Containers:\n" + "".join(f"{name}\n" for name in removed) + "\n")
+    terminal.out(f"Total reclaimed space: {units.size(done['SpaceReclaimed'], 4)}\n")
+    return 0

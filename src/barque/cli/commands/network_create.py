@@ -1,0 +1,125 @@
+"""`barque network create`."""
+
+from __future__ import annotations
+
+from barque import errors
+from barque.cli import terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "[OPTIONS] NETWORK"
+SUMMARY = "Create a network"
+ALIASES: tuple[str, ...] = ()
+OPTIONS: tuple[Row, ...] = (
+    ("attachable", "", "bool", "Let containers attach by hand"),
+    ("aux-address", "", "map", "Addresses that are taken already", "map[]"),
+    ("config-from", "", "string", "Take the configuration from this network"),
+    ("config-only", "", "bool", "Only a configuration for others"),
+    ("driver", "d", "string", "Driver of the network", '"bridge"'),
+    ("gateway", "", "stringSlice", "Gateway of the subnet"),
+    ("ingress", "", "bool", "Routing mesh of a swarm"),
+    ("internal", "", "bool", "No way to the outside"),
+    ("ip-range", "", "stringSlice", "Where in the subnet containers get their addresses"),
+    ("ipam-driver", "", "string", "Driver of the addresses", '"default"'),
+    ("ipam-opt", "", "map", "Option of the driver of the addresses", "map[]"),
+    ("ipv4", "", "bool", "IPv4 addresses", "true"),
+    ("ipv6", "", "bool", "IPv6 addresses"),
+    ("label", "", "list", "Set a label"),
+    ("opt", "o", "map", "Option of the driver", "map[]"),
+    ("scope", "", "string", "Scope of the network"),
+    ("subnet", "", "stringSlice", "Subnet (CIDR)"),
+)
+ARGUMENTS = (1, 1)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    created = session.client.networks.create(_body(options, arguments[0]))
+    if warning := created.get("Warning"):
+        terminal.err(f"WARNING: {warning}\n")
+    terminal.out(f"{created['Id']}\n")
+    return 0
+
+
+def _body(options: Options, name: str) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "Name": name,
+        "CheckDuplicate": True,
+        "Driver": options.text("driver", "bridge"),
+        "Scope": options.text("scope"),
+        "Attachable": options.flag("attachable"),
+        "Ingress": options.flag("ingress"),
+        "Internal": options.flag("internal"),
+        "EnableIPv6": options.flag("ipv6"),
+        "ConfigOnly": options.flag("config-only"),
+        "Options": _pairs(options, "opt"),
+        "Labels": _pairs(options, "label"),
+        "IPAM": {
+            "Driver": options.text("ipam-driver", "default"),
+            "Options": _pairs(options, "ipam-opt"),
+            "Config": _pools(options),
+        },
+    }
+    if "ipv4" in options:
+        body["EnableIPv4"] = options.flag("ipv4")
+    if "config-from" in options:
+        body["ConfigFrom"] = {"Network": options.text("config-from")}
+    return body
+
+
+def _pairs(options: Options, name: str) -> dict[str, str]:
+    pairs = (text.partition("=") for text in options.all(name))
+    return {key: value for key, _, value in pairs}
+
+
+def _pools(options: Options) -> list[dict[str, Any]]:
+    """Each subnet with the range, the gateway and the taken addresses that lie in it."""
+    import ipaddress
+
+    pools: dict[Any, dict[str, Any]] = {}
+    for text in options.all("subnet"):
+        network = _network(options, "subnet", text)
+        if any(network.version == n.version and network.overlaps(n) for n in pools):
+            raise errors.InvalidArgument(
+                "multiple overlapping subnet configuration is not supported"
+            )
+        pools[network] = {"Subnet": text}
+    placed = [("IPRange", "ip-range"), ("Gateway", "gateway")]
+    for key, flag in placed:
+        for text in options.all(flag):
+            pool = _pool_of(pools, _network(options, flag, text))
+            if pool is None:
+                raise errors.InvalidArgument(
+                    f"no matching subnet for {flag.replace('ip-', '')} {text}"
+                )
+            if key in pool:
+                raise errors.InvalidArgument(
+                    f"cannot configure multiple {flag}s on the same subnet"
+                )
+            pool[key] = text
+    for name, text in _pairs(options, "aux-address").items():
+        pool = _pool_of(pools, ipaddress.ip_network(text))
+        if pool is None:
+            raise errors.InvalidArgument(f"no matching subnet for aux-address {text}")
+        pool.setdefault("AuxiliaryAddresses", {})[name] = text
+    return list(pools.values())
+
+
+def _network(options: Options, flag: str, text: str) -> Any:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise options.invalid(flag, text, f"invalid CIDR address: {text}") from None
+
+
+def _pool_of(pools: dict[Any, dict[str, Any]], wanted: Any) -> dict[str, Any] | None:
+    for network, pool in pools.items():
+        if network.version == wanted.version and wanted.subnet_of(network):
+            return pool
+    return None
