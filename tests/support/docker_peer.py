@@ -110,6 +110,10 @@ def docker_peer(
         root = Path(tempfile.mkdtemp(prefix=f"{word}-", dir="/tmp"))
         undo.callback(shutil.rmtree, root, ignore_errors=True)
         undo.callback(_remove_cgroups, word)
+        if not own_mounts:  # dockerd mounts its root on itself, and leaves it so when it fails
+            undo.callback(
+                subprocess.run, ["umount", "-l", f"{root}/data"], capture_output=True, check=False
+            )
         subprocess.run(["ip", "netns", "add", word], check=True)
         undo.callback(subprocess.run, ["ip", "netns", "delete", word], check=False)
         subprocess.run(["ip", "-n", word, "link", "set", "lo", "up"], check=True)
