@@ -65,6 +65,7 @@ class Shim:
         self.runtime = runtime
         self.connection = connection
         self.pid = 0  # of the task's first process, once it is created
+        self.adopted = False  # its death will be noticed and cleaned up after
         self.leaving = False  # we end the connection ourselves: its end is no death
         self.buried: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._log = log
@@ -120,11 +121,9 @@ class Shim:
         """
         request = task.WaitRequest(id=self.id, exec_id=exec_id)
         try:
-            answer = await self._call("Wait", request, task.WaitResponse)
-        except ConnectionLost:
-            if self.leaving:
-                raise
-            ended = await asyncio.shield(self.buried)
+            answer = await self._ask("Wait", request, task.WaitResponse)
+        except ConnectionLost as error:
+            ended = await self._burial(error)
             return ended.status, ended.exited_at_ns
         return answer.exit_status, answer.exited_at.ToNanoseconds()
 
@@ -165,7 +164,7 @@ class Shim:
         request = task.ShutdownRequest(id=self.id)
         try:
             async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
-                await self._call("Shutdown", request, Empty)
+                await self._ask("Shutdown", request, Empty)
                 await asyncio.shield(self.connection.lost)
         except (ConnectionLost, TimeoutError, NotFound):
             pass
@@ -178,6 +177,20 @@ class Shim:
             self._log.close()
 
     async def _call(self, method: str, request: Message, answer: type[Answer]) -> Answer:
+        """As `_ask`; NotFound, once it is cleaned up, for the task of a shim that died."""
+        try:
+            return await self._ask(method, request, answer)
+        except ConnectionLost as error:
+            await self._burial(error)
+            raise NotFound(f"task {self.id} not found") from error
+
+    async def _burial(self, error: ConnectionLost) -> Exit:
+        """How the task of a dead shim ended; raises `error` when nobody will clean up."""
+        if self.leaving or not self.adopted:
+            raise error
+        return await asyncio.shield(self.buried)
+
+    async def _ask(self, method: str, request: Message, answer: type[Answer]) -> Answer:
         payload = await self.connection.call(self._service, method, request.SerializeToString())
         try:
             return answer.FromString(payload)

@@ -219,6 +219,7 @@ class Shims:
 
     def _adopt(self, shim: Shim) -> None:
         self._shims[shim.namespace, shim.id] = shim
+        shim.adopted = True
         shim.connection.lost.add_done_callback(lambda _: self._on_lost(shim))
 
     def _on_lost(self, shim: Shim) -> None:
@@ -269,10 +270,11 @@ class Shims:
     async def close(self) -> None:
         """Let go of all shims; they and their tasks go on."""
         self._closed = True
+        for shim in self._shims.values():
+            shim.leaving = True
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         for shim in self._shims.values():
-            shim.leaving = True
             shim.close()
 
     # Inside
