@@ -34,6 +34,7 @@ class Container:
         "backoff_s",
         "execs",
         "exits",
+        "has_task",
         "lock",
         "pristine",
         "record",
@@ -54,6 +55,8 @@ class Container:
         """Nothing was written into the snapshot yet: it is the image's content."""
         self.execs: set[str] = set()
         self.attachments: set[Attachment] = set()
+        self.has_task = True
+        """containerd may have a record or a task of it; False once both were deleted."""
         self.task_ready = False
         self.restart: asyncio.Task[None] | None = None
         self.backoff_s = FIRST_BACKOFF_S

@@ -58,7 +58,7 @@ async def create(engine: Engine, name: str, body: Mapping[str, Any]) -> tuple[Co
         await _make_volumes(engine, record)
         undo.push_async_callback(engine.supervisor.remove_snapshot, container_id)
         container.rootfs = await _snapshot(engine, container_id, image)
-        container.pristine = True
+        container.pristine, container.has_task = True, False
         await _fill_volumes(engine, record, container.rootfs)
         engine.catalogue.insert(container)
         engine.creating.discard(container_id)

@@ -66,15 +66,19 @@ async def exited(engine: Engine, container: Container, pid: int, ended: Ended | 
         if ended is None:  # nobody saw it: its task is gone
             ended = Ended(255, engine.now())
         restart = should_restart(container, ended.code)
-        _settle(engine, container, ended, restart)
+        remove = container.record.host.auto_remove and not restart
+        _settle(engine, container, ended, restart=restart, keep=not remove)
+        if remove:
+            await remove_locked(engine, container, volumes=True)
+            return
         await clean_up(engine, container)
         if restart:
             _restart_later(engine, container)
-        elif container.record.host.auto_remove:
-            await remove_locked(engine, container, volumes=True)
 
 
-def _settle(engine: Engine, container: Container, ended: Ended, restart: bool) -> None:
+def _settle(
+    engine: Engine, container: Container, ended: Ended, *, restart: bool, keep: bool
+) -> None:
     state = container.state
     state.move(Move.AWAIT_RESTART if restart else Move.EXIT, container.id)
     state.pid, state.exit_code, state.error = 0, ended.code, ""
@@ -82,7 +86,8 @@ def _settle(engine: Engine, container: Container, ended: Ended, restart: bool) -
     if restart:
         state.restart_count += 1
     container.task_ready = False
-    engine.catalogue.save_state(container)
+    if keep:
+        engine.catalogue.save_state(container)
     container.tell_exit()
     ran_s = run_time_s(container)
     engine.publish(container, "die", exitCode=str(ended.code), execDuration=str(max(0, int(ran_s))))
@@ -105,6 +110,7 @@ async def clean_up(engine: Engine, container: Container) -> None:
     for result in results:
         if isinstance(result, BaseException):
             log.error("cleaning up after container %s", container.id, exc_info=result)
+    container.has_task = isinstance(results[0], BaseException)
     with suppress(FileNotFoundError):
         engine.paths.stdio_socket(container.id).unlink()
 

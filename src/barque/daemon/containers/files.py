@@ -46,8 +46,9 @@ def _replace_content(path: str, text: str) -> None:
         os.fchmod(fd, 0o644)
 
 
-def remove_directory(paths: Paths, container_id: str) -> None:
-    """Idempotent; our own plain files only, and nothing is mounted below."""
+def remove_files(paths: Paths, container_id: str) -> None:
+    """Directory and stdio socket. Idempotent; plain files only, and nothing is mounted below."""
+    paths.stdio_socket(container_id).unlink(missing_ok=True)
     shutil.rmtree(paths.container(container_id), ignore_errors=False, onerror=_unless_gone)
 
 

@@ -15,6 +15,7 @@ from barque.daemon.containers.state import Move, Status
 
 KILL_TIMEOUT_S = 30.0
 SIGKILL = 9
+Step = Callable[[str], Awaitable[object]]
 
 
 async def remove(engine: Engine, container: Container, *, force: bool, volumes: bool) -> None:
@@ -81,7 +82,8 @@ async def remove_locked(engine: Engine, container: Container, *, volumes: bool) 
     await _release(engine, container, volumes)
     engine.publish(container, "destroy")
     container.tell_removal()
-    engine.spawn(erase(engine, container.id))
+    engine.creating.add(container.id)
+    engine.spawn(erase(engine, container.id, has_task=container.has_task))
 
 
 async def _release(engine: Engine, container: Container, volumes: bool) -> None:
@@ -94,13 +96,13 @@ async def _release(engine: Engine, container: Container, volumes: bool) -> None:
                     await engine.volumes.remove(point.name)
 
 
-async def erase(engine: Engine, container_id: str) -> None:
+async def erase(engine: Engine, container_id: str, *, has_task: bool = True) -> None:
     """The last of it: containerd's record and snapshot, our files, the row. Idempotent."""
-    steps: tuple[Callable[[str], Awaitable[object]], ...] = (
-        engine.supervisor.delete,
+    steps: list[Step] = [engine.supervisor.delete] if has_task else []
+    steps += [
         engine.supervisor.remove_snapshot,
-        lambda wanted: asyncio.to_thread(files.remove_directory, engine.paths, wanted),
-    )
+        lambda wanted: asyncio.to_thread(files.remove_files, engine.paths, wanted),
+    ]
     failures: list[Exception] = []
     for step in steps:
         try:
@@ -108,6 +110,7 @@ async def erase(engine: Engine, container_id: str) -> None:
         except Exception as error:
             error.add_note(f"erasing container {container_id}")
             failures.append(error)
+    engine.creating.discard(container_id)
     if failures:
         raise ExceptionGroup(
             f"container {container_id} is not erased: tried again at start", failures

@@ -82,6 +82,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     socket = engine.paths.stdio_socket(container.id)
     undo.push_async_callback(engine.supervisor.delete, container.id)
     container.pristine = False  # from here on it is written into
+    container.has_task = True
     try:
         await engine.supervisor.create(
             container.id,
