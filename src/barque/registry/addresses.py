@@ -42,7 +42,12 @@ class Address:
         return replace(self, target=target)
 
     def join(self, location: str) -> Address:
-        return parse(urljoin(str(self), location))
+        """Where a `Location` leads from here. Raises InvalidArgument."""
+        try:
+            joined = urljoin(str(self), location)
+        except ValueError as error:
+            raise errors.InvalidArgument(f"invalid URL: {error}") from None
+        return parse(joined)
 
 
 def parse(url: str) -> Address:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import ssl
 
 CONNECT_TIMEOUT_S = 30.0
+TLS_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 60.0  # no byte for so long: the server is given up
 READ_BYTES = 256 << 10
 STREAM_LIMIT_BYTES = 1 << 20
@@ -127,6 +128,7 @@ async def _dial(ip: str, port: int, name: str, tls: ssl.SSLContext | None) -> Co
                 port,
                 ssl=tls,
                 server_hostname=name if tls else None,
+                ssl_handshake_timeout=TLS_TIMEOUT_S if tls else None,
                 limit=STREAM_LIMIT_BYTES,
             ),
             CONNECT_TIMEOUT_S,

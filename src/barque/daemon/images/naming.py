@@ -60,14 +60,25 @@ class Naming:
     async def refresh(self, name: str) -> None:
         """Someone else may have changed this name."""
         async with self._changing:
-            self._resolved.pop(name, None)
             if not self._loaded:
+                self._resolved.pop(name, None)
                 return
-            record = await self._store.get_image(name)
+            record, known = await self._store.get_image(name), self.catalog.record(name)
+            if _same(record, known):
+                return
+            self._resolved.pop(name, None)
             if record is None:
                 self.catalog.drop(name)
-            elif record != self.catalog.record(name):
+            else:
                 await self._enter(record)
+
+    async def reload(self) -> None:
+        """Anything may have changed: containerd was out of sight."""
+        async with self._changing:
+            self._resolved.clear()
+            self.catalog = Catalog()
+            self._loaded = False
+            await self._load()
 
     # Reading
 
@@ -206,3 +217,10 @@ class Naming:
 
     def announce_prune(self, reclaimed: int) -> None:
         self._events.publish("image", "prune", "", {"reclaimed": str(reclaimed)})
+
+
+def _same(record: Record | None, other: Record | None) -> bool:
+    if record is None or other is None:
+        return record is other
+    same_target = record.target.digest == other.target.digest
+    return same_target and dict(record.labels) == dict(other.labels)

@@ -11,6 +11,7 @@ is the last line of a response that began with 200.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ import msgspec
 from barque import errors
 
 UPDATE_INTERVAL_S = 0.1
+log = logging.getLogger(__name__)
+
 MAX_PENDING_LINES = 256  # updates of a slow reader are skipped beyond, all other lines are kept
 
 
@@ -138,20 +141,22 @@ async def run(operation: Callable[[Progress], Awaitable[None]]) -> ProgressStrea
 async def _guarded(operation: Callable[[Progress], Awaitable[None]], progress: Progress) -> None:
     try:
         await operation(progress)
-    except BaseExceptionGroup as group:
-        error = _first(group)
-        if not progress.begun or not isinstance(error, errors.BarqueError):
-            raise error from group
-        progress.error(str(error))
-    except errors.BarqueError as error:
+    except Exception as raised:
+        error = _first(raised)
         if not progress.begun:
-            raise
-        progress.error(str(error))
+            raise error from raised
+        if isinstance(error, errors.BarqueError):
+            progress.error(str(error))
+        elif not isinstance(error, ConnectionError):  # the client's: nobody is left to be told
+            log.error("operation on images failed", exc_info=error)
+            progress.error(f"internal error: {error!r}")
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first(error: Exception) -> BaseException:
     """The failure to tell of several that came together: one of ours, if there is one."""
-    leaves = list(_leaves(group))
+    if not isinstance(error, ExceptionGroup):
+        return error
+    leaves = _leaves(error)
     return next((leaf for leaf in leaves if isinstance(leaf, errors.BarqueError)), leaves[0])
 
 

@@ -85,6 +85,10 @@ class Images:
         """Containerd told of a name that was made, changed or removed, by us or by others."""
         await self._naming.refresh(name)
 
+    async def reload(self) -> None:
+        """Containerd was out of sight: read all names again."""
+        await self._naming.reload()
+
     async def resolve(self, text: str) -> Image:
         """The image of a name, an id, or the beginning of an id. Raises NotFound in Docker's words.
 
