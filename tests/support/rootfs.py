@@ -120,6 +120,10 @@ def write_bundle(directory: Path, spec: dict[str, Any]) -> Path:
     """A bundle in `directory` with this config.json and a busybox root file system."""
     directory.mkdir(parents=True, exist_ok=True)
     build(directory / "rootfs")
-    (directory / "config.json").write_text(json.dumps(spec))
+    write_config(directory, spec)
     os.chmod(directory, 0o755)
     return directory
+
+
+def write_config(bundle: Path, spec: dict[str, Any]) -> None:
+    (bundle / "config.json").write_text(json.dumps(spec))

@@ -10,13 +10,12 @@ from barque.errors import BarqueError, InvalidArgument, NotFound
 from barque.runc import commands
 from barque.runc.flags import SWITCH, VALUE, Arguments, Flag, parse
 from barque.runc.log import Log, reason
-from barque.runc.paths import Paths
+from barque.runc.paths import DEFAULT_ROOT, Paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEFAULT_ROOT = "/run/barque/runc"
 FAILED = 1
 USAGE_FAILED = 3
 GLOBAL_FLAGS = (

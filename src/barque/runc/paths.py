@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from barque.errors import InvalidArgument
 
+DEFAULT_ROOT = "/run/barque/runc"
 LONGEST_ID = 1024  # bytes
 ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 

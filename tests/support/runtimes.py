@@ -1,0 +1,192 @@
+"""OCI runtimes under test: ours as a command, ours warm, and the references runc and crun."""
+
+import array
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+DRIVER = Path(__file__).with_name("warm_driver.py")
+PYTHON = sys.executable
+PATIENCE_S = 20.0
+# crun refuses cgroups in hybrid mode; without the version 2 mount it sees version 1 alone
+WITHOUT_UNIFIED = 'if mountpoint -q "$0"; then umount "$0"; fi; exec "$@"'
+UNIFIED = "/sys/fs/cgroup/unified"
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    def check(self) -> "Result":
+        assert self.code == 0, self
+        return self
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Runtime:
+    """One runtime with its own root directory."""
+
+    name = "ours"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def argv(self, *arguments: str) -> list[str]:
+        entry = str(SOURCE / "barque/__main__.py")
+        start = [PYTHON, "-I", "-S", entry, "barque-runc"]
+        return [*start, "--root", str(self.root), *arguments]
+
+    def call(
+        self, *arguments: str, cwd: Path | str = "/", stdin: bytes = b"", fds: Sequence[int] = ()
+    ) -> Result:
+        """Run one command to its end; what it writes goes through files, as a container may
+        hold its descriptors on."""
+        base = self.root.parent / f"io-{time.monotonic_ns()}"
+        (base.with_suffix(".in")).write_bytes(stdin)
+        with (
+            open(base.with_suffix(".in"), "rb") as fin,
+            open(base.with_suffix(".out"), "wb") as fout,
+            open(base.with_suffix(".err"), "wb") as ferr,
+        ):
+            code = self.execute(
+                arguments, str(cwd), [fin.fileno(), fout.fileno(), ferr.fileno(), *fds]
+            )
+        self.last_output = base.with_suffix(".out")
+        self.last_errors = base.with_suffix(".err")
+        return Result(code, self.output(), self.errors())
+
+    def output(self) -> str:
+        """What the last call, and the container it made, wrote until now."""
+        return self.last_output.read_text(errors="replace")
+
+    def errors(self) -> str:
+        return self.last_errors.read_text(errors="replace")
+
+    def execute(self, arguments: Sequence[str], cwd: str, fds: list[int]) -> int:
+        extra = fds[3:]
+        for number, fd in enumerate(extra, start=3):
+            assert fd == number, "preserved descriptors are 3, 4, ..."
+        process = subprocess.Popen(
+            self.argv(*arguments), cwd=cwd, stdin=fds[0], stdout=fds[1], stderr=fds[2],
+            pass_fds=extra,
+        )  # fmt: skip
+        return process.wait(PATIENCE_S * 3)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def pid(self, container: str) -> int:
+        pid: int = self.call("state", container).check().json["pid"]
+        return pid
+
+    def status(self, container: str) -> str:
+        status: str = self.call("state", container).check().json["status"]
+        return status
+
+    def wait_stopped(self, container: str) -> None:
+        pid = self.pid(container)
+        if pid:
+            wait_gone(pid)
+        deadline = time.monotonic() + PATIENCE_S
+        while self.status(container) != "stopped":
+            assert time.monotonic() < deadline, "the container does not stop"
+            time.sleep(0.01)
+
+
+class Warm(Runtime):
+    """Ours, called in a forked child of a warm, sealed process."""
+
+    name = "warm"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        number = theirs.fileno()
+        self.process = subprocess.Popen(
+            [PYTHON, "-I", "-S", str(DRIVER), str(SOURCE), str(number)], pass_fds=[number]
+        )
+        theirs.close()
+
+    def execute(self, arguments: Sequence[str], cwd: str, fds: list[int]) -> int:
+        request = {"argv": ["--root", str(self.root), *arguments], "cwd": cwd}
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+        self.socket.sendmsg([json.dumps(request).encode()], rights)
+        self.socket.settimeout(PATIENCE_S * 3)
+        return int(self.socket.recv(64))
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.wait(PATIENCE_S)
+
+
+class Runc(Runtime):
+    name = "runc"
+
+    def argv(self, *arguments: str) -> list[str]:
+        return ["runc", "--root", str(self.root), *arguments]
+
+
+class Crun(Runtime):
+    name = "crun"
+
+    def argv(self, *arguments: str) -> list[str]:
+        inner = ["crun", "--root", str(self.root), *arguments]
+        return ["unshare", "-m", "sh", "-c", WITHOUT_UNIFIED, UNIFIED, *inner]
+
+
+RUNTIMES: dict[str, type[Runtime]] = {kind.name: kind for kind in (Runtime, Warm, Runc, Crun)}
+
+
+@dataclass
+class Residue:
+    """What the machine has of mounts and cgroups whose name contains a container's."""
+
+    containers: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        mounts = Path("/proc/self/mountinfo").read_text()
+        for container in self.containers:
+            assert container not in mounts
+            left = [str(path) for path in cgroups_of(container)]
+            assert not left, left
+
+
+def cgroups_of(container: str) -> list[Path]:
+    found: list[Path] = []
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):
+        found += [Path(directory, name) for name in names if name == container]
+    return found
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process has ended (a zombie has)."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([pidfd], [], [], PATIENCE_S)[0], f"process {pid} does not end"
+    finally:
+        os.close(pidfd)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds; what never does fails."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.01)

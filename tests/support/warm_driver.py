@@ -1,0 +1,83 @@
+"""A warm process that calls the runtime as the shim does: fork, `main(argv)`, exit code.
+
+Started as `python -I -S warm_driver.py SOURCE FD`: requests come over the SOCK_SEQPACKET socket FD,
+each one packet `{"argv": [...], "cwd": "..."}` with descriptors 0, 1, 2 and any preserved ones; the
+answer is the exit code in decimal.
+"""
+
+# ruff: noqa: E402
+import os
+import sys
+
+sys.path.insert(0, sys.argv[1])
+
+from barque.linux.memfd import forget_library_path, reexec_sealed
+
+reexec_sealed()
+forget_library_path()
+
+import _socket
+import gc
+import json
+import struct
+
+import barque.runc.main
+from barque.linux.process import set_child_subreaper
+
+MOST_FDS = 8
+
+
+def receive(socket: _socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = socket.recvmsg(65536, _socket.CMSG_SPACE(4 * MOST_FDS))
+    fds: list[int] = []
+    for _, _, content in ancillary:
+        fds += struct.unpack(f"{len(content) // 4}i", content)
+    return data, fds
+
+
+def child(request: dict[str, object], fds: list[int], argv: list[str]) -> None:
+    code = 99
+    try:
+        high = [os.dup(fd) for fd in fds]  # beyond the numbers they are moved to
+        while min(high) < MOST_FDS * 4:
+            high = [os.dup(fd) for fd in high]
+        os.closerange(3, MOST_FDS * 4)
+        for number, fd in enumerate(high):
+            os.dup2(fd, number)
+        os.chdir(str(request["cwd"]))
+        code = barque.runc.main.main(argv)
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    socket = _socket.socket(fileno=int(sys.argv[2]))
+    barque.runc.main.preload()
+    set_child_subreaper()
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    while True:
+        data, fds = receive(socket)
+        if not data:
+            return
+        request = json.loads(data)
+        pid = os.fork()
+        if pid == 0:
+            child(request, fds, request["argv"])
+        for fd in fds:
+            os.close(fd)
+        _, status = os.waitpid(pid, 0)
+        reap()
+        socket.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+main()
