@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,10 @@ from google.protobuf.message import DecodeError
 from barque.containerd.client.channel import Channel
 from barque.containerd.proto import event_types_pb2 as types
 from barque.containerd.proto import events_pb2 as api
+from barque.containerd.proto import images_pb2 as images
 from barque.containerd.proto.types_pb2 import Envelope
 from barque.containerd.proto.version_pb2 import VersionResponse
-from barque.errors import BarqueError, InvalidArgument, Unsupported
+from barque.errors import ResourceExhausted, Unavailable
 
 SERVICE = "containerd.services.events.v1.Events"
 VERSION_SERVICE = "containerd.services.version.v1.Version"
@@ -102,6 +103,13 @@ class TaskResumed(TaskEvent): ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageChanged(Event):
+    """The name `name` was made, points elsewhere, or is gone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Event):
     """An event of another kind, still encoded."""
 
@@ -130,7 +138,8 @@ class Events:
         """Events from now on, in order, without end; any of `filters` is enough, none is all.
 
         The first item is `Subscribed`. A lost connection is made again, which says `Subscribed`
-        again. Raises InvalidArgument for a malformed filter. Close with `aclosing`.
+        again. Raises what the server refuses it with, as for a malformed filter. Close with
+        `aclosing`.
         """
         again = False
         retry_s = RETRY_FIRST_S
@@ -144,9 +153,7 @@ class Events:
                             again = True
                         else:
                             yield decode(envelope)
-            except (InvalidArgument, Unsupported):
-                raise
-            except (BarqueError, OSError) as error:
+            except (Unavailable, ResourceExhausted) as error:  # gone, or we were too slow
                 log.info("event subscription ended: %s", error)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_MAX_S)
@@ -164,8 +171,12 @@ class Events:
 
 
 def decode(envelope: Envelope) -> Event:
-    """An event as a typed value; `Other` for what is not about tasks, or is malformed."""
+    """An event as a typed value; `Other` for what is not known, or is malformed."""
     namespace, at_ns = envelope.namespace, envelope.timestamp.ToNanoseconds()
+    if image := IMAGES.get(envelope.event.type_url.rpartition("/")[2]):
+        with suppress(DecodeError):
+            name = image.FromString(envelope.event.value).name
+            return ImageChanged(namespace=namespace, timestamp_ns=at_ns, name=name)
     kind, build = KNOWN.get(envelope.event.type_url.rpartition("/")[2], (None, None))
     if kind is not None and build is not None:
         try:
@@ -204,6 +215,11 @@ def _delete(message: types.TaskDelete, common: Mapping[str, Any]) -> TaskDelete:
     )
 
 
+IMAGES: Mapping[str, Any] = {
+    "containerd.services.images.v1.ImageCreate": images.ImageCreate,
+    "containerd.services.images.v1.ImageUpdate": images.ImageUpdate,
+    "containerd.services.images.v1.ImageDelete": images.ImageDelete,
+}
 KNOWN: Mapping[str, tuple[Any, Callable[[Any, Mapping[str, Any]], Event]]] = {
     "containerd.events.TaskCreate": (
         types.TaskCreate,

@@ -1,0 +1,268 @@
+"""Our client's tasks and events, on our containerd and on Debian's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barque.containerd.client import Containerd
+from barque.containerd.client.containers import Container
+from barque.containerd.client.events import (
+    Event,
+    Subscribed,
+    TaskCreate,
+    TaskDelete,
+    TaskEvent,
+    TaskExecAdded,
+    TaskExecStarted,
+    TaskExit,
+    TaskOOM,
+    TaskPaused,
+    TaskResumed,
+    TaskStart,
+)
+from barque.containerd.client.mounts import Mount
+from barque.containerd.client.tasks import RuntimeOptions, Stdio
+from barque.errors import AlreadyExists, BarqueError, InvalidArgument, NotFound
+from tests.support import rootfs
+from tests.support.node import OURS, RUNC, Node, alive, node
+
+pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(120)]
+SILENT = Stdio()
+
+Check = Callable[[Containerd], Awaitable[None]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("ours", OURS), ("ours", RUNC), ("real", RUNC)],
+    ids=["all-ours", "their-shim", "all-theirs"],
+)
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Node, str]]:
+    kind, runtime = request.param
+    with node(kind) as it:
+        rootfs.build(it.root / "rootfs")
+        yield it, runtime
+
+
+class Bench:
+    """Makes tasks from a read-only busybox, and takes them down at the end of the test."""
+
+    def __init__(self, node: Node, runtime: str, containerd: Containerd) -> None:
+        self.node, self.runtime, self.containerd = node, runtime, containerd
+        self.made: list[str] = []
+
+    async def make(self, id: str, *arguments: str, **process: Any) -> int:
+        config = rootfs.config(*arguments, **process)
+        config["linux"]["cgroupsPath"] = f"/{self.node.word}/{id}"
+        record = Container(id=id, spec=json.dumps(config).encode(), runtime=self.runtime)
+        await self.containerd.containers.create(record)
+        self.made.append(id)
+        mount = Mount("bind", str(self.node.root / "rootfs"), ("rbind", "rw"))
+        options = RuntimeOptions(root=f"{self.node.root}/runtime")
+        return await self.containerd.tasks.create(id, [mount], SILENT, options)
+
+    async def end(self) -> None:
+        for id in self.made:
+            with suppress(BarqueError):
+                await self.containerd.tasks.kill(id, signal.SIGKILL, everyone=True)
+            with suppress(BarqueError):
+                await self.containerd.tasks.wait(id)
+                await self.containerd.tasks.delete(id)
+            await self.containerd.containers.delete(id)
+
+
+def run(pair: tuple[Node, str], check: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main() -> None:
+        containerd = await Containerd.connect(pair[0].address, "daemon")
+        bench = Bench(*pair, containerd)
+        try:
+            await check(bench)
+        finally:
+            await bench.end()
+            containerd.close()
+
+    asyncio.run(main())
+
+
+def test_a_task_from_create_to_delete(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        tasks = bench.containerd.tasks
+        pid = await bench.make("one", "sh", "-c", "sleep 0.2; exit 7")
+        got = await tasks.get("one")
+        assert (got.id, got.pid, got.status, got.exit) == ("one", pid, "created", None)
+        waiting = asyncio.create_task(tasks.wait("one"))
+        assert await tasks.start("one") == pid
+        ended = await waiting
+        assert ended.code == 7
+        assert ended.exited_at_ns > 1_700_000_000_000_000_000
+        (only,) = await tasks.list()
+        assert only.exit is not None
+        assert (only.status, only.exit.code) == ("stopped", 7)
+        assert await tasks.wait("one") == ended
+        assert (await tasks.delete("one")).code == 7
+        with pytest.raises(NotFound):
+            await tasks.get("one")
+        assert await tasks.list() == []
+
+    run(pair, check)
+
+
+def test_exec_pids_limits_and_metrics(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        tasks = bench.containerd.tasks
+        pid = await bench.make("one", "sleep", "1000")
+        await tasks.start("one")
+        await tasks.exec("one", "e1", rootfs.config("sleep", "1000")["process"], SILENT)
+        exec_pid = await tasks.start("one", "e1")
+        assert sorted(await tasks.pids("one")) == sorted([pid, exec_pid])
+        await tasks.update("one", {"pids": {"limit": 55}})
+        (limit,) = Path("/sys/fs/cgroup").glob(f"*/{bench.node.word}/one/pids.max")
+        assert limit.read_text() == "55\n"
+        metrics = await tasks.metrics("one")
+        assert metrics.version in (1, 2)
+        assert metrics.values["pids"]["limit"] == "55"
+        assert int(metrics.values["pids"]["current"]) == 2
+        await tasks.pause("one")
+        assert (await tasks.get("one")).status == "paused"
+        await tasks.resume("one")
+        await tasks.kill("one", signal.SIGTERM, "e1")
+        assert (await tasks.wait("one", "e1")).code == 143
+        assert (await tasks.delete("one", "e1")).code == 143
+        assert alive(pid)
+        with pytest.raises(NotFound):
+            await tasks.kill("one", signal.SIGTERM, "e1")
+
+    run(pair, check)
+
+
+def test_kinds_of_errors(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        tasks = bench.containerd.tasks
+        for call in (tasks.get, tasks.start, tasks.delete, tasks.wait, tasks.pause, tasks.pids):
+            with pytest.raises(NotFound):
+                await call("absent")
+        with pytest.raises(NotFound):
+            await tasks.create("absent", [], SILENT)
+        await bench.make("one", "sleep", "1000")
+        with pytest.raises(AlreadyExists):
+            await tasks.create("one", [], SILENT)
+        with pytest.raises(InvalidArgument):
+            await tasks.exec("one", "../e", rootfs.config("true")["process"], SILENT)
+        with pytest.raises(BarqueError, match="no such file or directory"):
+            await bench.make("two", "/no/such")
+
+    run(pair, check)
+
+
+async def until(events: Any, last: Callable[[Event], bool]) -> list[Event]:
+    found: list[Event] = []
+    async for event in events:
+        if isinstance(event, TaskEvent):
+            found.append(event)
+            if last(event):
+                break
+    return found
+
+
+def test_events_are_typed(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        tasks = bench.containerd.tasks
+        async with asyncio.timeout(30):
+            async with aclosing(bench.containerd.events.subscribe()) as events:
+                assert await anext(events) == Subscribed(again=False)
+                pid = await bench.make("one", "sleep", "1000")
+                await tasks.start("one")
+                await tasks.pause("one")
+                await tasks.resume("one")
+                await tasks.exec("one", "e", rootfs.config("sh", "-c", "exit 3")["process"], SILENT)
+                exec_pid = await tasks.start("one", "e")
+                await tasks.wait("one", "e")
+                await tasks.kill("one", signal.SIGKILL)
+                await tasks.wait("one")
+                await tasks.delete("one")
+                told = await until(events, lambda event: isinstance(event, TaskDelete))
+        assert [type(event) for event in told] == [
+            *(TaskCreate, TaskStart, TaskPaused, TaskResumed),
+            *(TaskExecAdded, TaskExecStarted, TaskExit, TaskExit, TaskDelete),
+        ]
+        assert {event.namespace for event in told} == {"daemon"}
+        exits = [event for event in told if isinstance(event, TaskExit)]
+        assert [(each.id, each.exec_id, each.pid, each.code) for each in exits] == [
+            ("one", "e", exec_pid, 3),
+            ("one", "", pid, 137),
+        ]
+
+    run(pair, check)
+
+
+def test_filters_and_bad_filters(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        subscribe = bench.containerd.events.subscribe
+        async with asyncio.timeout(30):
+            async with aclosing(subscribe(['topic=="/tasks/exit",event.id==one'])) as events:
+                await anext(events)
+                await bench.make("one", "true")
+                await bench.containerd.tasks.start("one")
+                first = await anext(events)
+                assert isinstance(first, TaskExit)
+        refused = aclosing(subscribe(["topic=="]))
+        async with refused as events, asyncio.timeout(5):
+            with pytest.raises(BarqueError, match="filter"):
+                [event async for event in events]
+
+    run(pair, check)
+
+
+def test_a_subscription_outlives_a_restart(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        async with asyncio.timeout(60):
+            async with aclosing(bench.containerd.events.subscribe()) as events:
+                assert await anext(events) == Subscribed(again=False)
+                bench.node.crash()
+                restart = asyncio.create_task(asyncio.to_thread(bench.node.start))
+                async for event in events:
+                    if isinstance(event, Subscribed):
+                        break
+                assert event == Subscribed(again=True)
+                await restart
+                await bench.make("after", "true")
+                assert await until(events, lambda event: isinstance(event, TaskCreate))
+
+    run(pair, check)
+
+
+def test_out_of_memory_is_told(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        async with asyncio.timeout(60):
+            async with aclosing(bench.containerd.events.subscribe()) as events:
+                await anext(events)
+                await bench.make("hungry", "sh", "-c", "sleep 0.5; head -c 200m /dev/zero | tail")
+                await bench.containerd.tasks.update("hungry", {"memory": {"limit": 20 << 20}})
+                await bench.containerd.tasks.start("hungry")
+                told = await until(events, lambda event: isinstance(event, TaskExit))
+                kinds = [type(event) for event in told]
+                if TaskOOM not in kinds:
+                    told = await until(events, lambda event: isinstance(event, TaskOOM))
+
+    run(pair, check)
+
+
+def test_checkpoints_are_not_there_yet(pair: tuple[Node, str]) -> None:
+    if pair[0].kind == "real":
+        return  # it has them
+
+    async def check(bench: Bench) -> None:
+        await bench.make("one", "sleep", "1000")
+        await bench.containerd.tasks.start("one")
+        done = bench.node.ctr("-n", "daemon", "task", "checkpoint", "one", check=False)
+        assert "checkpoint of task one is not implemented" in done.stderr
+
+    run(pair, check)
