@@ -155,7 +155,8 @@ class Stack:
         return self._run([real_docker_cli(), *arguments], check, stdin, timeout_s)
 
     def add_busybox(self) -> None:
-        self.docker("import", "-", "busybox", stdin=busybox_tar())
+        settings = ("-c", 'CMD ["sh"]', "-c", "ENV PATH=/bin")
+        self.docker("import", *settings, "-", "busybox", stdin=busybox_tar())
 
     # the end
 
