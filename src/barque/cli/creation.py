@@ -37,16 +37,12 @@ _HOST_TEXTS = {
 }
 _HOST_NUMBERS = {
     "blkio-weight": "BlkioWeight",
-    "cpu-count": "CpuCount",
-    "cpu-percent": "CpuPercent",
     "cpu-period": "CpuPeriod",
     "cpu-quota": "CpuQuota",
     "cpu-rt-period": "CpuRealtimePeriod",
     "cpu-rt-runtime": "CpuRealtimeRuntime",
     "cpu-shares": "CpuShares",
     "cpus": "NanoCpus",
-    "io-maxbandwidth": "IOMaximumBandwidth",
-    "io-maxiops": "IOMaximumIOps",
     "kernel-memory": "KernelMemory",
     "memory": "Memory",
     "memory-reservation": "MemoryReservation",
@@ -63,8 +59,6 @@ _HOST_FLAGS = {
     "rm": "AutoRemove",
 }
 _HOST_LISTS = {
-    "cap-add": "CapAdd",
-    "cap-drop": "CapDrop",
     "dns-option": "DnsOptions",
     "dns-opt": "DnsOptions",
     "group-add": "GroupAdd",
@@ -95,7 +89,8 @@ _SPECIAL = {
     **dict.fromkeys(("health-start-interval", "health-start-period", "no-healthcheck"), "extras"),
     **dict.fromkeys(("security-opt", "ulimit", "log-opt", "log-driver", "storage-opt"), "extras"),
     **dict.fromkeys(("sysctl", "annotation", "restart", "memory-swappiness"), "extras"),
-    **dict.fromkeys(("use-api-socket",), "extras"),
+    **dict.fromkeys(("use-api-socket", "disable-content-trust"), "extras"),
+    **dict.fromkeys(("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"), "extras"),
 }
 # The API version that a flag came with.
 NEEDS_VERSION = {
@@ -157,20 +152,33 @@ def _tables(options: Options, config: Document, host: Document) -> None:
     host.update({key: options.text(n) for n, key in _HOST_TEXTS.items() if n in given})
     host.update({key: options.number(n) for n, key in _HOST_NUMBERS.items() if n in given})
     host.update({key: options.flag(n) for n, key in _HOST_FLAGS.items() if n in given})
-    for name in given & _HOST_LISTS.keys():
-        host.setdefault(_HOST_LISTS[name], []).extend(options.all(name))
+    for name, key in _HOST_LISTS.items():
+        if name in given:
+            host.setdefault(key, []).extend(options.all(name))
     for name in given & _MODES.keys():
         key, words, refusal = _MODES[name]
         mode = options.text(name)
         if mode not in words and mode and not (name == "pid" and mode[:10] == "container:"):
             raise errors.InvalidArgument(refusal)
         host[key] = mode
+    if given & {"cap-add", "cap-drop"}:
+        _capabilities(options, host)
     if "init" in given:
         host["Init"] = options.flag("init")
     if "stop-timeout" in given:
         config["StopTimeout"] = options.number("stop-timeout")
     if "entrypoint" in given:
         config["Entrypoint"] = [options.text("entrypoint")]
+
+
+def _capabilities(options: Options, host: Document) -> None:
+    """With their full names; ALL stands for all others, and what is added is not dropped."""
+    sets = []
+    for flag in ("cap-add", "cap-drop"):
+        names = {name.strip().upper() for name in options.all(flag)}
+        full = {n if n == "ALL" or n.startswith("CAP_") else f"CAP_{n}" for n in names}
+        sets.append({"ALL"} if "ALL" in full else full)
+    host["CapAdd"], host["CapDrop"] = sorted(sets[0]), sorted(sets[1] - sets[0])
 
 
 def _environment(options: Options, config: Document) -> None:

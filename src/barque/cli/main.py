@@ -273,7 +273,7 @@ def _run(path: str, session: Session, words: list[str], helped: bool) -> int:
 
 
 def _failed(name: str, path: str, text: str, code: int) -> int:
-    if text and name == "run" and code >= USAGE_EXIT:
+    if text and name in ("run", "create") and code >= USAGE_EXIT:
         text = f"{PROGRAM}: {text}\n\nRun '{PROGRAM} {path} --help' for more information"
     if text:
         terminal.err(text + "\n")

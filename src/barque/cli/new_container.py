@@ -6,6 +6,7 @@ import os
 
 from barque import errors
 from barque.cli import creation, terminal
+from barque.cli.session import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
     """The id of the new container; warnings are told. Raises BarqueError."""
     policy = options.text("pull", "missing")
     if policy not in PULL_WORDS:
-        raise options.invalid("pull", policy, "pull option must be one of: always, missing, never")
+        raise Failure(
+            125,
+            f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"',
+        )
     for flag, version in creation.NEEDS_VERSION.items():
         if flag in options:
             session.require(flag, version)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from barque import errors
-from barque.cli import creation, new_container, terminal
+from barque.cli import creation, flags, new_container, terminal
 from barque.cli.container_options import CREATE_OPTIONS
+from barque.cli.session import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    body = creation.body(options, arguments[0], arguments[1:])
-    if options.flag("rm") and options.text("restart", "no") not in ("", "no"):
-        raise errors.InvalidArgument("conflicting options: cannot specify both --restart and --rm")
+    try:
+        body = creation.body(options, arguments[0], arguments[1:])
+    except (flags.UsageError, Failure):
+        raise
+    except errors.BarqueError as error:
+        raise Failure(125, str(error)) from None
     terminal.out(new_container.create(session, options, body) + "\n")
     return 0
