@@ -6,17 +6,19 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from barque import errors
 from barque.containerd.client import Containerd
 from barque.containerd.client.descriptors import Descriptor as Target
+from barque.containerd.client.events import ImageChanged, Subscribed
 from barque.containerd.client.images import Image
 from barque.containerd.client.leases import CONTENT, Resource
 from barque.daemon.images.store import Blob, Record
 from barque.oci.image import Descriptor
 
 DEFAULT_SNAPSHOTTER = "overlayfs"
+TOPICS = 'topic~="^/images/"'
 LEASE_LIFETIME_S = 24 * 3600.0
 
 
@@ -130,6 +132,15 @@ class ContainerdStore:
     async def remove_snapshot(self, key: str) -> None:
         with suppress(errors.NotFound):
             await self._snapshots.remove(key)
+
+    async def changes(self) -> AsyncGenerator[str | None, None]:
+        namespace = self._containerd.namespace
+        async with aclosing(self._containerd.events.subscribe([TOPICS])) as events:
+            async for event in events:
+                if isinstance(event, Subscribed):
+                    yield None
+                elif isinstance(event, ImageChanged) and event.namespace == namespace:
+                    yield event.name
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[str]:

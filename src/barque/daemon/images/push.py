@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from barque import errors
 from barque.daemon.images.documents import MAX_MANIFEST_BYTES, Documents, read_blob
+from barque.daemon.images.names import PULLED_LABEL
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import LayerProgress, Progress
 from barque.daemon.images.store import Store
@@ -42,6 +43,9 @@ class Pusher:
             await self._blob(repository, layer, progress.layer(layer.digest))
         await self._blob(repository, manifest.config, None)
         await repository.put_manifest(ref.digest or ref.tag, target.media_type, manifest.raw)
+        if target.digest == record.target.digest:
+            labels = {**record.labels, PULLED_LABEL: "true"}
+            await self._naming.point(record.name, record.target, labels)
         progress.status(f"{ref.tag or ref.digest}: digest: {target.digest} size: {target.size}")
         progress.line(
             {

@@ -5,8 +5,11 @@ The parts are beside this module; here they are put together, and nothing is don
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from barque import errors
@@ -34,6 +37,8 @@ from barque.oci.image import Platform
 from barque.oci.reference import Reference
 from barque.registry import Credentials, Policy, Transport
 
+log = logging.getLogger(__name__)
+
 
 class Images:
     """One for each daemon. `users` tells which containers were made from an image, by its id."""
@@ -50,6 +55,7 @@ class Images:
     ) -> None:
         host = oci.host_platform(machine or os.uname().machine)
         self._store, self._users = store, users
+        self._following: asyncio.Task[None] | None = None
         self._transport = Transport(policy or Policy(), user_agent)
         self._documents = Documents(store, host)
         self._naming = Naming(store, self._documents, events)
@@ -72,22 +78,27 @@ class Images:
         self._pusher = Pusher(store, self._naming, self._documents, self._transport)
 
     async def start(self) -> None:
-        """Reads the names in the store; until then the first question about an id does it."""
+        """Reads the names in the store, and follows what others do to them from then on."""
+        changes = self._store.changes()
+        await anext(changes)
         await self._naming.load()
+        self._following = asyncio.create_task(self._follow(changes))
+
+    async def _follow(self, changes: AsyncGenerator[str | None, None]) -> None:
+        async with aclosing(changes):
+            async for name in changes:
+                try:
+                    await (self._naming.reload() if name is None else self._naming.refresh(name))
+                except errors.BarqueError as error:  # the watch itself tells when it is over
+                    log.warning("images changed, but how cannot be read: %s", error)
 
     def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
         self._transport.close()
 
     def count(self) -> int:
         return len(self._naming.catalog)
-
-    async def changed(self, name: str) -> None:
-        """Containerd told of a name that was made, changed or removed, by us or by others."""
-        await self._naming.refresh(name)
-
-    async def reload(self) -> None:
-        """Containerd was out of sight: read all names again."""
-        await self._naming.reload()
 
     async def resolve(self, text: str) -> Image:
         """The image of a name, an id, or the beginning of an id. Raises NotFound in Docker's words.

@@ -90,5 +90,11 @@ class Store(Protocol):
     async def remove_snapshot(self, key: str) -> None:
         """An absent one is fine."""
 
+    def changes(self) -> AsyncGenerator[str | None, None]:
+        """Names that were changed, by us or by others; None: any may have been, unseen. No end.
+
+        The first item is None, and says that the watch has begun.
+        """
+
     def lease(self) -> AbstractAsyncContextManager[str]:
         """A lease that ends with the block; containerd ends it itself should we be killed."""
