@@ -103,9 +103,20 @@ class Node:
         lines = self.ctr("task", "ls").stdout.splitlines()[1:]
         return {line.split()[0]: line.split()[2] for line in lines}
 
-    def pid(self, id: str) -> int:
+    def pids(self) -> dict[str, int]:
+        """The first process of every task."""
         lines = self.ctr("task", "ls").stdout.splitlines()[1:]
-        return next(int(line.split()[1]) for line in lines if line.split()[0] == id)
+        return {line.split()[0]: int(line.split()[1]) for line in lines}
+
+    def pid(self, id: str) -> int:
+        return self.pids()[id]
+
+    def children(self) -> list[int]:
+        """containerd's child processes: of ours, the zygote."""
+        assert self.process is not None
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if alive(int(child))]
 
     def end(self, id: str) -> None:
         """Kill and delete a task and its container."""
@@ -160,6 +171,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def parent(pid: int) -> int:
+    """The parent of a process: of a task's first process, its shim."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid")))
 
 
 def left_of_cgroups(word: str) -> list[str]:

@@ -8,12 +8,11 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from tests.support import rootfs
-from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, wait_until
+from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, parent, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(180)]
 ROUNDS = 12
@@ -43,18 +42,8 @@ def sleep(containerd: Node, id: str, runtime: str = OURS) -> int:
     return containerd.pid(id)
 
 
-def zygotes(containerd: Node) -> list[int]:
-    """The children of containerd. The shims have the zygote's command line, but left its family."""
-    assert containerd.process is not None
-    pid = containerd.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if alive(int(child))]
-
-
 def shim_of(containerd: Node, id: str) -> int:
-    """The shim is the parent of the task's first process."""
-    status = Path(f"/proc/{containerd.pid(id)}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid")))
+    return parent(containerd.pid(id))
 
 
 def test_containerd_dies(containerd: Node, runtime: str) -> None:
@@ -79,22 +68,22 @@ def test_containerd_dies(containerd: Node, runtime: str) -> None:
 
 def test_the_zygote_dies(containerd: Node) -> None:
     pid = sleep(containerd, "before")
-    (zygote,) = zygotes(containerd)
+    (zygote,) = containerd.children()
     os.kill(zygote, signal.SIGKILL)
     assert containerd.run("after", "true", flags=("--rm",)).returncode == 0
-    assert len(zygotes(containerd)) == 1
-    assert zygote not in zygotes(containerd)
+    assert len(containerd.children()) == 1
+    assert zygote not in containerd.children()
     assert alive(pid)
     assert containerd.tasks() == {"before": "RUNNING"}
     containerd.end("before")
 
 
 def test_a_dead_containerd_leaves_no_zygote(containerd: Node) -> None:
-    (zygote,) = zygotes(containerd)
+    (zygote,) = containerd.children()
     containerd.crash()
     assert wait_until(lambda: not alive(zygote))
     containerd.start()
-    assert wait_until(lambda: len(zygotes(containerd)) == 1)
+    assert wait_until(lambda: len(containerd.children()) == 1)
 
 
 def test_a_shim_dies(containerd: Node, runtime: str) -> None:
@@ -152,7 +141,7 @@ def test_deaths_in_the_middle_of_starting(containerd: Node) -> None:
             if victim == "containerd":
                 containerd.crash()
             else:
-                for pid in zygotes(containerd):
+                for pid in containerd.children():
                     os.kill(pid, signal.SIGKILL)
             starting.wait(20)
         if victim == "containerd":

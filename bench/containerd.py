@@ -1,0 +1,74 @@
+"""The supervisor beside Debian's containerd: the same `ctr`, the same image, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.measure import Figure, interleaved, pss_kib
+from tests.support.node import OURS, RUNC, Node, node, parent
+
+ROUNDS = 25
+MEMORY_TASKS = 10
+CROWD = 50
+
+
+def _run(node: Node, runtime: str) -> None:
+    done = node.run("bench", "true", runtime=runtime, flags=("--rm",))
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def _sleepers(node: Node, runtime: str, count: int) -> Iterator[list[int]]:
+    """`count` tasks that sleep, and the process ids of their shims."""
+    ids = [f"sleeper{number}" for number in range(count)]
+    try:
+        for id in ids:
+            node.run(id, "sleep", "600", runtime=runtime, flags=("-d",))
+        yield [parent(pid) for pid in node.pids().values()]
+    finally:
+        for id in ids:
+            node.end(id)
+
+
+def _shim_kib(node: Node, runtime: str) -> float:
+    """What one more shim takes: the mean of several at once."""
+    with _sleepers(node, runtime, MEMORY_TASKS) as shims:
+        assert len(set(shims)) == MEMORY_TASKS
+        return pss_kib(shims) / MEMORY_TASKS
+
+
+def figures() -> Iterator[Figure]:
+    with node("ours") as ours, node("real") as theirs:
+        medians = interleaved(
+            {
+                "ours": lambda: _run(ours, OURS),
+                "their-shim": lambda: _run(ours, RUNC),
+                "theirs": lambda: _run(theirs, RUNC),
+            },
+            ROUNDS,
+        )
+        yield Figure("ctr run --rm", medians["ours"], medians["theirs"], "ms", 0.4)
+        yield Figure("... with their shim and runc", medians["their-shim"], medians["theirs"], "ms")
+        for node_, runtime in ((ours, OURS), (theirs, RUNC)):
+            node_.run("exec", "sleep", "600", runtime=runtime, flags=("-d",))
+        exec_flags = ("task", "exec", "--exec-id", "e", "exec", "true")
+        medians = interleaved(
+            {"ours": lambda: ours.ctr(*exec_flags), "theirs": lambda: theirs.ctr(*exec_flags)},
+            ROUNDS,
+        )
+        yield Figure("ctr task exec", medians["ours"], medians["theirs"], "ms")
+        ours.end("exec")
+        theirs.end("exec")
+        yield Figure("shim PSS", _shim_kib(ours, OURS), _shim_kib(theirs, RUNC), "KiB", 0.25)
+        yield Figure("server PSS, idle", _server_kib(ours), _server_kib(theirs), "KiB", 1.0)
+        alone = interleaved({"run": lambda: _run(ours, OURS)}, ROUNDS)["run"]
+        with _sleepers(ours, OURS, CROWD):
+            crowded = interleaved({"run": lambda: _run(ours, OURS)}, ROUNDS)["run"]
+        yield Figure(f"ctr run --rm with {CROWD} tasks / alone", crowded, alone, "ms", 1.2)
+
+
+def _server_kib(node: Node) -> float:
+    """The server, and with ours the zygote."""
+    assert node.process is not None
+    return pss_kib([node.process.pid, *node.children()])
