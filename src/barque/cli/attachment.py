@@ -10,7 +10,7 @@ client                              daemon
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 
 from barque import errors
 from barque.cli import signals, terminal

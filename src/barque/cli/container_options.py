@@ -1,4 +1,4 @@
-"""The flags that make a container: of `create`, and of `run` with a few more. Docker's names and kinds."""
+"""The flags that make a container, in Docker's names and kinds: of `create`, and more of `run`."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The loop behind run, attach, start -a and exec: standard streams on one side, one connection on the other.
+"""The loop behind run, attach, start -a and exec: standard streams here, one connection there.
 
     stdin ──> [detach keys] ──> connection ──> [frames] ──> stdout, stderr
                                     signals ──> on_signal
 
-One thread, one poll. Nothing is held back: while stdout cannot take more, stdin still flows, and the
-other way round.
+One thread, one poll. Nothing is held back: while stdout cannot take more, stdin still flows, and
+the other way round.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def detach_sequence(text: str) -> bytes:
 
 
 class Escape:
-    """Looks for the detach keys in what is typed; a beginning of them is held back until it is clear."""
+    """Looks for the detach keys in what is typed; a beginning of them is held back at first."""
 
     __slots__ = ("_keys", "_seen", "found")
 
@@ -105,7 +105,7 @@ class _Outlet:
 
 
 class Conversation:
-    """One attached session. `run` returns True when the user has detached, False when it has ended."""
+    """One attached session. `run` returns True when the user has detached, False at the end."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class Conversation:
 
 
 def _again(error: OSError) -> bool:
-    """Not now: of a plain socket, or of `ssl`, whose want-read and want-write are numbers 2 and 3."""
+    """Not now: of a plain socket, or of `ssl`, where want-read is 2 and want-write is 3."""
     return isinstance(error, BlockingIOError) or (
         type(error).__module__ == "ssl" and error.errno in (2, 3)
     )

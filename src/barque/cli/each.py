@@ -1,4 +1,4 @@
-"""Doing one thing to each of several objects: all at once, told in order, failures told at the end."""
+"""Doing one thing to each of several objects: all at once, told in their order."""
 
 from __future__ import annotations
 

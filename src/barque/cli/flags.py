@@ -1,9 +1,9 @@
 """GNU-style flags as Docker's commands take them, from a table of rows.
 
 A row is `(long, short, kind, description)` or, with a default that the help page shows,
-`(long, short, kind, description, default)`. Syntax: `--flag value`, `--flag=value`, `-f value`, `-fvalue`,
-`-f=value`, clusters of booleans (`-it`), `--` ends the flags; where `interspersed` is false, so does the
-first argument.
+`(long, short, kind, description, default)`. Syntax: `--flag value`, `--flag=value`, `-f value`,
+`-fvalue`, `-f=value`, clusters of booleans (`-it`), `--` ends the flags; where `interspersed` is
+false, so does the first argument.
 """
 
 from __future__ import annotations

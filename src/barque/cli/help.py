@@ -14,6 +14,7 @@ ORPHAN = 5  # letters that a line may be longer, where that saves another line
 COMMON = ("run", "exec", "ps", "pull", "images", "version", "info")
 DEFAULT_COLUMNS = 80
 TYPE_NAMES = {"bool": "", "bytes-or-unlimited": "bytes"}
+HIDDEN_NAMES = ("list", "remove", "ps")  # second names within a group
 ABOUT = "The Docker Engine stack, whole, in Python"
 
 
@@ -77,7 +78,7 @@ def _group(path: str) -> str:
     names = sorted(
         {name.split()[1]: name for name in main.COMMANDS if name.startswith(f"{path} ")}.items()
     )
-    shown = [(short, name) for short, name in names if short not in ("list", "remove")]
+    shown = [(short, name) for short, name in names if short not in HIDDEN_NAMES]
     return (
         f"Usage:  {PROGRAM} {path} COMMAND\n\n{main.GROUPS[path]}\n\nCommands:\n"
         + _listed((short, main.load(name).SUMMARY) for short, name in shown)

@@ -1,4 +1,4 @@
-"""JSON for people and pipes: compact as Go's encoder writes it, and indented without changing a token."""
+"""JSON for people and pipes: compact as Go's encoder writes it, and indented token by token."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def escaped(text: str) -> str:
 
 
 def indented(text: str, prefix: str = "") -> str:
-    """`text`, a valid document, with one item a line; numbers and texts stay as they were written."""
+    """`text`, a valid document, with one item a line; numbers and texts stay as they are."""
     out: list[str] = []
     depth = 0
     at, size = 0, len(text)

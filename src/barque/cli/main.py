@@ -12,7 +12,7 @@ Each command is a module of `cli.commands`, imported only when it is the one tha
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 
 from barque import errors
@@ -36,63 +36,24 @@ if TYPE_CHECKING:
 
 
 USAGE_EXIT = 125
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 # Commands whose flags end at the first argument: the rest is another program's command line.
 COMMAND_LINES = frozenset(("run", "create", "exec", "top"))
+_ALONE = _words("attach create events exec images import info inspect kill load logs pause port ps")
+_ALONE += _words("pull rename restart rm rmi run start stop tag top unpause version wait")
+_OF_CONTAINER = _words(
+    "attach create exec kill logs pause port ps rename restart rm run start stop"
+)
+_OF_CONTAINER += _words("top unpause wait")
+# What is typed -> the module that does it.
 COMMANDS = {
-    **{
-        name: name
-        for name in [
-            "attach",
-            "create",
-            "events",
-            "exec",
-            "images",
-            "import",
-            "info",
-            "inspect",
-            "kill",
-            "load",
-            "logs",
-            "pause",
-            "port",
-            "ps",
-            "pull",
-            "rename",
-            "restart",
-            "rm",
-            "rmi",
-            "run",
-            "start",
-            "stop",
-            "tag",
-            "top",
-            "unpause",
-            "version",
-            "wait",
-        ]
-    },
-    **{
-        f"container {name}": name
-        for name in [
-            "attach",
-            "create",
-            "exec",
-            "kill",
-            "logs",
-            "pause",
-            "port",
-            "rename",
-            "restart",
-            "rm",
-            "run",
-            "start",
-            "stop",
-            "top",
-            "unpause",
-            "wait",
-            "ps",
-        ]
-    },
+    **{name: name for name in _ALONE},
+    **{f"container {name}": name for name in _OF_CONTAINER},
     "container ls": "ps",
     "container list": "ps",
     "container remove": "rm",
@@ -103,10 +64,7 @@ COMMANDS = {
     "image rm": "rmi",
     "image remove": "rmi",
     "image inspect": "inspect_image",
-    "image pull": "pull",
-    "image load": "load",
-    "image import": "import",
-    "image tag": "tag",
+    **{f"image {name}": name for name in ("pull", "load", "import", "tag")},
     "system info": "info",
     "system events": "events",
     **{f"network {name}": f"network_{name}" for name in ("create", "ls", "rm", "inspect")},
@@ -126,41 +84,19 @@ GROUPS = {
     "volume": "Manage volumes",
 }
 # Docker has them; here they wait for their turn, and say so.
+_NOT_YET_ALONE = _words(
+    "bake build builder buildx checkpoint commit compose config context cp diff"
+)
+_NOT_YET_ALONE += _words("export history login logout manifest node plugin push save search secret")
+_NOT_YET_ALONE += _words("service stack stats swarm trust update")
 NOT_YET = frozenset(
-    [
-        "bake",
-        "build",
-        "builder",
-        "buildx",
-        "checkpoint",
-        "commit",
-        "compose",
-        "config",
-        "context",
-        "cp",
-        "diff",
-        "export",
-        "history",
-        "login",
-        "logout",
-        "manifest",
-        "node",
-        "plugin",
-        "push",
-        "save",
-        "search",
-        "secret",
-        "service",
-        "stack",
-        "stats",
-        "swarm",
-        "trust",
-        "update",
-    ]
-    + ["image build", "image history", "image prune", "image push", "image save"]
-    + ["container commit", "container cp", "container diff", "container export"]
-    + ["container stats", "container update", "network prune", "volume prune", "volume update"]
-    + ["system df", "system prune", "system dial-stdio"]
+    (
+        *_NOT_YET_ALONE,
+        *(f"image {name}" for name in ("build", "history", "prune", "push", "save")),
+        *(f"container {name}" for name in _words("commit cp diff export stats update")),
+        *("network prune", "volume prune", "volume update"),
+        *(f"system {name}" for name in ("df", "prune", "dial-stdio")),
+    )
 )
 
 GLOBAL_OPTIONS: tuple[flags.Row, ...] = (

@@ -1,4 +1,4 @@
-"""Making a container for `run` and `create`: the image pulled when it is missing, the id written down."""
+"""Making a container for `run` and `create`: a missing image is pulled, the id written down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published ports in one cell, neighbours drawn together: "0.0.0.0:8000-8002->80-82/tcp, 90/tcp"."""
+"""Published ports in one cell, neighbours drawn together: "0.0.0.0:80-82->80-82/tcp, 90/tcp"."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Progress of pull, load and import: lines that are redrawn in place on a terminal, plain lines elsewhere.
+"""Progress of pull, load and import: redrawn in place on a terminal, plain lines elsewhere.
 
 Source: Engine API reference, "Create an image": documents with `id`, `status`, `progressDetail`
-(current, total), `stream`, `error`, `aux`. One line belongs to each id; a document without an id, or
-without progress, ends the block of lines that may be redrawn.
+(current, total), `stream`, `error`, `aux`. One line belongs to each id; a document without an
+id, or without progress, ends the block of lines that may be redrawn.
 """
 
 from __future__ import annotations

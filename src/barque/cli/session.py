@@ -1,4 +1,4 @@
-"""What every command is given: the daemon's client, made when first used, and the user's settings."""
+"""What every command is given: the daemon's client, made when first used, and the settings."""
 
 from __future__ import annotations
 

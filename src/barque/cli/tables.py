@@ -1,6 +1,7 @@
 """Lists as tables, as JSON lines, or through a template: what every `ls` does with what it has got.
 
-Columns are as wide as their widest cell and three spaces more, ten at least; the last is not padded.
+Columns are as wide as their widest cell and three spaces more, ten at least; the last has no
+padding.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What templates do with values: fields, truth, printing, and the functions.
 
-Sources: Go's documentation of text/template and fmt; Docker's documentation of "Format command output".
+Sources: Go's documentation of text/template and fmt; Docker's of "Format command output".
 Values are those of JSON, and rows of lists (`cli.tables.Row`).
 """
 
@@ -94,7 +94,7 @@ def true(value: Any) -> bool:
 
 
 def iterate(value: Any) -> list[tuple[Any, Any]]:
-    """(key or index, value) of a map, in the order of its keys, a list or a count. TypeError else."""
+    """(key or index, value) of a map in the order of its keys, a list or a count, or TypeError."""
     if isinstance(value, dict):
         return [(key, value[key]) for key in sorted(value)]
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The process's own standard streams: writing whole texts, sizes, and the raw mode of a terminal."""
+"""The process's own standard streams: whole texts, sizes, and the raw mode of a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(fd: int, data: bytes | memoryview) -> None:
         while view:
             view = view[os.write(fd, view) :]
     except BrokenPipeError:
-        import _signal
+        import _signal  # type: ignore[import-not-found]
 
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
         os.kill(os.getpid(), _signal.SIGPIPE)

@@ -4,8 +4,8 @@
     created = client.containers.create({"Image": "busybox", "Cmd": ["true"]})
     client.containers.start(created["Id"])
 
-The version is negotiated by trying: the first request names the newest version we know, and a daemon
-that is older says so with its own, which is used from then on. A daemon of today costs no extra trip.
+The version is negotiated by trying: the first request names the newest version we know, and an
+older daemon answers with its own, which is used from then on. A new daemon costs no extra trip.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Reply:
 class Client:
     """A daemon at `host`. Not for use by several threads at once.
 
-    `version` fixes the API version; "" negotiates it. `absent` is called once when nobody listens, and
-    says whether it is worth trying again: how the command starts a daemon on demand.
+    `version` fixes the API version; "" negotiates it. `absent` is called once when nobody listens,
+    and says whether to try again: how the command starts a daemon on demand.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Client:
         headers: Pairs = (),
         fresh: bool = False,
     ) -> Callable[[], Reply]:
-        """As `request`, but returns when it is sent; calling the result waits for the answer's head.
+        """As `request`, but returns when it is sent; calling the result waits for the answer.
 
         Several sent this way are under way at once, each on its own connection.
         """
@@ -274,7 +274,7 @@ class Client:
         fields: list[tuple[str, str]],
         raw: bytes | Iterable[bytes] | None,
     ) -> Connection:
-        """The connection with the answer's head read; sends again in the version the daemon knows."""
+        """The connection with the answer's head read; sent again in a version that it knows."""
         try:
             answer = connection.read_head()
         except errors.Unavailable:
@@ -296,7 +296,7 @@ class Client:
         return connection
 
     def _downgrade(self, refusal: bytes) -> bool:
-        """Whether `refusal` says that our version is too new; then the daemon's is ours from now."""
+        """Whether `refusal` says that our version is too new; then the daemon's is used."""
         _, found, rest = refusal.decode("utf-8", "replace").partition(_TOO_NEW)
         newest = rest.split('"')[0].strip()
         if found:

@@ -10,7 +10,7 @@ from barque.client import http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, Protocol
 
     class Stream(Protocol):
@@ -176,7 +176,7 @@ class Connection:
                 self.pump()
 
     def hijack(self) -> tuple[Stream, bytes]:
-        """The socket as a raw stream, and the bytes that have come already. The caller closes it."""
+        """The socket as a raw stream, and the bytes that have come; the caller closes it."""
         return self._stream, self.answer.hijack()
 
     def fileno(self) -> int:

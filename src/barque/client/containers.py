@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from barque.client.connection import Stream
 
     Filters = dict[str, list[str]]
+    Pairs = list[tuple[str, str]]
     Hijacked = Callable[[], tuple[Stream, bytes, str]]
 
 
@@ -39,7 +40,7 @@ class Containers:
     def _path(self, container: str, rest: str = "") -> str:
         return f"/containers/{quote(container)}{rest}"
 
-    def _post(self, container: str, rest: str, query: list[tuple[str, str]]) -> Callable[[], Reply]:
+    def _post(self, container: str, rest: str, query: Pairs) -> Callable[[], Reply]:
         return self._client.send("POST", self._path(container, rest), query, fresh=True)
 
     def create(self, body: dict[str, Any], *, name: str = "", platform: str = "") -> Any:
@@ -125,7 +126,7 @@ class Containers:
         query = [("h", str(rows)), ("w", str(columns))]
         self._client.request("POST", self._path(container, "/resize"), query).read()
 
-    def logs(self, container: str, query: list[tuple[str, str]]) -> Reply:
+    def logs(self, container: str, query: Pairs) -> Reply:
         """The raw or multiplexed stream, as the container has a terminal or not."""
         return self._client.request("GET", self._path(container, "/logs"), query, fresh=True)
 

@@ -1,4 +1,4 @@
-"""Endpoints of exec: another process in a running container. Source: Engine API reference, "Exec"."""
+"""Endpoints of exec, another process in a container. Source: Engine API reference, "Exec"."""
 
 from __future__ import annotations
 

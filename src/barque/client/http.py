@@ -32,7 +32,7 @@ def query_string(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def request_head(method: str, target: str, host: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The request line and the header fields. Raises InvalidArgument for a field that would break out."""
+    """The request line and the header fields. Raises InvalidArgument for a value of two lines."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
     for name, value in headers:
         if "\r" in value or "\n" in value or "\0" in value:
@@ -45,8 +45,8 @@ class Answer:
     """One response, fed with the bytes of the connection.
 
     After `feed`, `status` is 0 until the head is whole; `take` gives the body received so far;
-    `done` says that it is all there; `rest` has the bytes behind it: of a connection that became a raw
-    stream (`raw`), its first bytes. Raises DataLoss for what is not HTTP.
+    `done` says that it is all there; `rest` has the bytes behind it: of a connection that became a
+    raw stream (`raw`), its first bytes. Raises DataLoss for what is not HTTP.
     """
 
     __slots__ = ("_body", "_left", "_state", "headers", "method", "rest", "status")

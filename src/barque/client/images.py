@@ -40,7 +40,7 @@ class Images:
     def pull(
         self, repository: str, tag: str, *, platform: str = "", auth: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """Progress documents. `auth` is the value of X-Registry-Auth; a failure comes as "error"."""
+        """Progress documents; a failure comes as "error". `auth`: the value of X-Registry-Auth."""
         query = [("fromImage", repository), ("tag", tag)]
         if platform:
             query.append(("platform", platform))
@@ -69,7 +69,7 @@ class Images:
         return self._client.request("POST", "/images/create", query, stream=content).documents()
 
     def load(self, content: Iterable[bytes], *, quiet: bool = False) -> Reply:
-        """`docker save`'s archive in; the answer is JSON progress, or plain text from old daemons."""
+        """Send an archive of images; the answer is JSON progress, or text from old daemons."""
         query = [("quiet", "1" if quiet else "0")]
         return self._client.request("POST", "/images/load", query, stream=content)
 

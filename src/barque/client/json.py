@@ -36,7 +36,7 @@ def _build() -> tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any], str
     try:
         import _json
 
-        scan = _json.make_scanner(_Context)
+        scan = _json.make_scanner(_Context)  # type: ignore[arg-type]
         encode = _json.make_encoder(
             None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False
         )
@@ -48,7 +48,8 @@ def _build() -> tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any], str
 def _build_slowly() -> tuple[Callable[[str, int], tuple[Any, int]], Callable[[Any], str]]:
     import json
 
-    return json.JSONDecoder(strict=True).scan_once, lambda value: json.dumps(
+    decoder = json.JSONDecoder(strict=True)
+    return decoder.raw_decode, lambda value: json.dumps(
         value, separators=(",", ":"), allow_nan=False
     )
 

@@ -1,4 +1,4 @@
-"""TLS to a daemon: imported only when asked for, because `ssl` costs as much as the whole command."""
+"""TLS to a daemon: imported only when asked for, `ssl` costs as much as the whole command."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER"
-SUMMARY = "Attach local standard input, output, and error streams to a running container"
+SUMMARY = "Be the terminal of a running container"
 ALIASES = ("container attach", "attach")
 OPTIONS: tuple[Row, ...] = (
     ("detach-keys", "", "string", "Keys that detach from the container"),

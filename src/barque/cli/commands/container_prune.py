@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS]"
-SUMMARY = "Remove all stopped containers"
+SUMMARY = "Remove all containers that do not run"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("filter", "", "filter", "Only those that this applies to"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
-SUMMARY = "Create a new container"
+SUMMARY = "Make a container without starting it"
 ALIASES = ("container create", "create")
 OPTIONS = CREATE_OPTIONS
 ARGUMENTS = (1, -1)

@@ -6,13 +6,14 @@ from barque.cli import terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from barque.cli.flags import Options, Row
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS]"
-SUMMARY = "Get real time events from the server"
+SUMMARY = "Show what happens in the engine, as it happens"
 ALIASES = ("system events", "events")
 OPTIONS: tuple[Row, ...] = (
     ("filter", "f", "filter", "Show only what this applies to"),
@@ -27,19 +28,25 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
     from barque.cli.times import timestamp
 
-    format = options.text("format")
-    line = _default
-    if format == "json":
-        from barque.cli.json_text import compact as line
-    elif format:
-        from barque.cli.inspection import program
-
-        line = program(format, _Event)
+    line = _line(options.text("format"))
     since, until = (timestamp(options.text(n)) if n in options else "" for n in ("since", "until"))
     reply = session.client.system.events(since=since, until=until, filters=parse(options))
     for event in reply.documents():
         terminal.out(line(event) + "\n")
     return 0
+
+
+def _line(format: str) -> Callable[[Any], str]:
+    """What makes the line of one event."""
+    if not format:
+        return _default
+    if format == "json":
+        from barque.cli.json_text import compact
+
+        return compact
+    from barque.cli.inspection import program
+
+    return program(format, _Event)
 
 
 def _default(event: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 
 from barque import errors
 from barque.cli import terminal
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER COMMAND [ARG...]"
-SUMMARY = "Execute a command in a running container"
+SUMMARY = "Run another command in a running container"
 ALIASES = ("container exec", "exec")
 OPTIONS: tuple[Row, ...] = (
     ("detach", "d", "bool", "Run in the background"),

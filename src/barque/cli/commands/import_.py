@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]"
-SUMMARY = "Import the contents from a tarball to create a filesystem image"
+SUMMARY = "Make an image from the archive of a file system"
 ALIASES = ("image import", "import")
 OPTIONS: tuple[Row, ...] = (
     ("change", "c", "list", "Apply this Dockerfile instruction to the image"),

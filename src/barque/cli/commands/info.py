@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS]"
-SUMMARY = "Display system-wide information"
+SUMMARY = "Show the engine as a whole"
 ALIASES = ("system info", "info")
 OPTIONS: tuple[Row, ...] = (("format", "f", "string", "Print with this template, or as 'json'"),)
 ARGUMENTS = (0, 0)

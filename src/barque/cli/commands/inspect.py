@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] NAME|ID [NAME|ID...]"
-SUMMARY = "Return low-level information on the engine's objects"
+SUMMARY = "Describe containers, images, networks and volumes in full"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("format", "f", "string", "Print with this template, or as 'json'"),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER [CONTAINER...]"
-SUMMARY = "Kill one or more running containers"
+SUMMARY = "Send a signal to containers"
 ALIASES = ("container kill", "kill")
 OPTIONS: tuple[Row, ...] = (("signal", "s", "string", "Signal to send"),)
 ARGUMENTS = (1, -1)

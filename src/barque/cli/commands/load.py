@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS]"
-SUMMARY = "Load an image from a tar archive or STDIN"
+SUMMARY = "Take images from an archive"
 ALIASES = ("image load", "load")
 OPTIONS: tuple[Row, ...] = (
     ("input", "i", "string", "Read this file in place of STDIN"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER"
-SUMMARY = "Fetch the logs of a container"
+SUMMARY = "Show what a container has written"
 ALIASES = ("container logs", "logs")
 OPTIONS: tuple[Row, ...] = (
     ("details", "", "bool", "Show the attributes that the log driver keeps with a line"),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] NETWORK CONTAINER"
-SUMMARY = "Connect a container to a network"
+SUMMARY = "Put a container on a network"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("alias", "", "stringSlice", "Alias of the container in the network"),

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] NETWORK CONTAINER"
-SUMMARY = "Disconnect a container from a network"
+SUMMARY = "Take a container off a network"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (("force", "f", "bool", "Even when the container does not answer"),)
 ARGUMENTS = (2, 2)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] NETWORK [NETWORK...]"
-SUMMARY = "Display detailed information on one or more networks"
+SUMMARY = "Describe networks in full"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("format", "f", "string", "Print with this template, or as 'json'"),

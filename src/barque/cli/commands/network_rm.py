@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "NETWORK [NETWORK...]"
-SUMMARY = "Remove one or more networks"
+SUMMARY = "Remove networks"
 ALIASES = ("network rm", "network remove")
 OPTIONS: tuple[Row, ...] = (("force", "f", "bool", "No error for a network that does not exist"),)
 ARGUMENTS = (1, -1)

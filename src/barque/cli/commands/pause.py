@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "CONTAINER [CONTAINER...]"
-SUMMARY = "Pause all processes within one or more containers"
+SUMMARY = "Stop the clock of all processes in containers"
 ALIASES = ("container pause", "pause")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (1, -1)

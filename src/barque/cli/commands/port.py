@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "CONTAINER [PRIVATE_PORT[/PROTO]]"
-SUMMARY = "List port mappings or a specific mapping for the container"
+SUMMARY = "Show where the ports of a container are published"
 ALIASES = ("container port", "port")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (1, 2)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] NAME[:TAG|@DIGEST]"
-SUMMARY = "Download an image from a registry"
+SUMMARY = "Fetch an image from a registry"
 ALIASES = ("image pull", "pull")
 OPTIONS: tuple[Row, ...] = (
     ("all-tags", "a", "bool", "Every tag of the repository"),

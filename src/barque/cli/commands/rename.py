@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "CONTAINER NEW_NAME"
-SUMMARY = "Rename a container"
+SUMMARY = "Give a container another name"
 ALIASES = ("container rename", "rename")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (2, 2)

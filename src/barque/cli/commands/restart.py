@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER [CONTAINER...]"
-SUMMARY = "Restart one or more containers"
+SUMMARY = "Stop containers and start them again"
 ALIASES = ("container restart", "restart")
 OPTIONS: tuple[Row, ...] = (
     ("signal", "s", "string", "Signal to send"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER [CONTAINER...]"
-SUMMARY = "Remove one or more containers"
+SUMMARY = "Remove containers"
 ALIASES = ("container rm", "container remove", "rm")
 OPTIONS: tuple[Row, ...] = (
     ("force", "f", "bool", "Kill the container first when it runs"),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] IMAGE [IMAGE...]"
-SUMMARY = "Remove one or more images"
+SUMMARY = "Remove images"
 ALIASES = ("image rm", "image remove", "rmi")
 OPTIONS: tuple[Row, ...] = (
     ("force", "f", "bool", "Remove even what is in use or has several names"),

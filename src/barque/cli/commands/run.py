@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
-SUMMARY = "Create and run a new container from an image"
+SUMMARY = "Make a container from an image and run it"
 ALIASES = ("container run", "run")
 OPTIONS = RUN_OPTIONS
 ARGUMENTS = (1, -1)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER [CONTAINER...]"
-SUMMARY = "Start one or more stopped containers"
+SUMMARY = "Start containers that do not run"
 ALIASES = ("container start", "start")
 OPTIONS: tuple[Row, ...] = (
     ("attach", "a", "bool", "Attach STDOUT and STDERR, and send signals on"),

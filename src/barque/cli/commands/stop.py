@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] CONTAINER [CONTAINER...]"
-SUMMARY = "Stop one or more running containers"
+SUMMARY = "Stop containers"
 ALIASES = ("container stop", "stop")
 OPTIONS: tuple[Row, ...] = (
     ("signal", "s", "string", "Signal to send"),

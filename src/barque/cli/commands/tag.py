@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]"
-SUMMARY = "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"
+SUMMARY = "Give an image another name"
 ALIASES = ("image tag", "tag")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (2, 2)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "CONTAINER [ps OPTIONS]"
-SUMMARY = "Display the running processes of a container"
+SUMMARY = "Show the processes of a container"
 ALIASES = ("container top", "top")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (1, -1)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "CONTAINER [CONTAINER...]"
-SUMMARY = "Unpause all processes within one or more containers"
+SUMMARY = "Let paused containers go on"
 ALIASES = ("container unpause", "unpause")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (1, -1)

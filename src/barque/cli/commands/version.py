@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS]"
-SUMMARY = "Show the version information"
+SUMMARY = "Show the versions of the client and the engine"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (("format", "f", "string", "Print with this template, or as 'json'"),)
 ARGUMENTS = (0, 0)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "[OPTIONS] VOLUME [VOLUME...]"
-SUMMARY = "Remove one or more volumes"
+SUMMARY = "Remove volumes"
 ALIASES = ("volume rm", "volume remove")
 OPTIONS: tuple[Row, ...] = (("force", "f", "bool", "No error for a volume that does not exist"),)
 ARGUMENTS = (1, -1)

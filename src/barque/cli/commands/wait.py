@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from barque.cli.session import Session
 
 USAGE = "CONTAINER [CONTAINER...]"
-SUMMARY = "Block until one or more containers stop, then print their exit codes"
+SUMMARY = "Wait until containers end, then print their exit codes"
 ALIASES = ("container wait", "wait")
 OPTIONS: tuple[Row, ...] = ()
 ARGUMENTS = (1, -1)

@@ -44,7 +44,7 @@ def _user_defined(name: str) -> bool:
 
 def _targets(options: Options) -> list[tuple[str, dict[str, Any]]]:
     """(network, endpoint settings) for each --network, in order."""
-    found = []
+    found: list[tuple[str, dict[str, Any]]] = []
     for flag in ("network", "net"):
         for text in options.all(flag):
             if "=" not in text:

@@ -1,4 +1,4 @@
-"""-e, --env-file, -l, --label-file: variables and labels from the command line, files and our own environment."""
+"""-e, --env-file, -l, --label-file: from the command line, files and our own environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_LINE_BYTES = 64 << 10
 
 
 def variables(options: Options) -> list[str]:
-    """NAME=value, those of files first; a bare NAME on the command line without a value unsets it."""
+    """NAME=value, those of files first; a bare NAME that we have not ourselves unsets it."""
     found = []
     for path in options.all("env-file"):
         for line in _lines(path):

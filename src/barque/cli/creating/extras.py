@@ -1,4 +1,4 @@
-"""Health checks, security options, resource limits, log and storage options, restart policy, sysctls."""
+"""Health, security, resource limits, logs, storage, restart policy, kernel parameters."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ _FALSE = ("false", "0", "f", "F", "FALSE", "False")
 def apply(
     options: Options, config: dict[str, Any], host: dict[str, Any], networking: dict[str, Any]
 ) -> None:
-    binds, anonymous = [], {}
+    binds: list[str] = []
+    anonymous: dict[str, dict[str, str]] = {}
     for text in options.all("volume"):
         if ":" not in text:
             anonymous[text] = {}

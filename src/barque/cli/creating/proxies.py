@@ -1,4 +1,4 @@
-"""`proxies` of the client's config.json: every container gets them as variables, unless it has its own."""
+"""`proxies` of the client's config.json: variables of every container that has not its own."""
 
 from __future__ import annotations
 
