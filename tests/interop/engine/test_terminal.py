@@ -65,8 +65,8 @@ def test_a_shell_with_window_size_and_exit_code(barque: Stack, command: list[str
 def test_interrupt_reaches_the_process(barque: Stack, command: list[str]) -> None:
     with terminal(barque, command, "run", "-it", "--rm", "busybox", "sh") as child:
         child.expect(PROMPT)
-        child.sendline("sleep 100")
-        child.expect("sleep 100")
+        child.sendline("sh -c 'echo ready; sleep 100'")
+        child.expect("ready\r\n")
         child.sendintr()
         child.expect(PROMPT)
         child.sendline("echo code $?")
