@@ -13,6 +13,7 @@ PROGRAMS = {
     "barque-containerd": "barque.containerd.main",
     "barque-runc": "barque.runc.command",
     "barque-netns": "barque.network.maker",  # inner: makes namespaces for barqued
+    "barque-copyup": "barque.volume.copier",  # inner: copies an image's content into a volume
     "containerd-shim-barque-v2": "barque.shim.main",
 }
 

@@ -1,0 +1,60 @@
+"""The copier: a process of its own that copies an image's directory into a volume.
+
+It mounts the image's layers in a mount namespace that dies with it, so nothing is left mounted
+however it ends, and resolves the path as inside the image. Standard input is one JSON object:
+`layers` (top first), `path`, `target`. Exit code 0: copied; 3: the image has no such directory;
+else failed, the reason is the last line of standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from barque import errors
+from barque.linux.fs import open_in_root
+from barque.linux.mount import MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, mount
+from barque.linux.namespaces import CLONE_NEWNS, unshare
+from barque.volume.copytree import copy_tree
+
+COPIED, FAILED, ABSENT = 0, 2, 3
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def main(arguments: list[str]) -> int:
+    request = json.loads(sys.stdin.buffer.read())
+    try:
+        return copy(request["layers"], request["path"], request["target"])
+    except (OSError, errors.BarqueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+
+
+def copy(layers: Sequence[str], path: str, target: str) -> int:
+    """Copy `path` of the merged `layers` into `target`. Changes this process's mount namespace."""
+    target_fd = os.open(target, _DIRECTORY | os.O_NOFOLLOW)
+    root = _merged(layers)
+    try:
+        source = open_in_root(root, path, _DIRECTORY)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return ABSENT
+        raise
+    copy_tree(source, target_fd)
+    return COPIED
+
+
+def _merged(layers: Sequence[str]) -> int:
+    """The root of the image, read-only, open. One layer needs no mount."""
+    if len(layers) == 1:
+        return os.open(layers[0], _DIRECTORY)
+    unshare(CLONE_NEWNS)
+    mount(None, "/", flags=MS_REC | MS_PRIVATE)
+    # by descriptors: paths of many layers would not fit the page that options are passed in
+    opened = [os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in layers]
+    options = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in opened)
+    mount("overlay", layers[0], "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, options)
+    return os.open(layers[0], _DIRECTORY)

@@ -1,0 +1,182 @@
+"""The local volume driver: directories. Synchronous; every step may be done again.
+
+A volume is removed by one rename, so that a crash leaves either the whole volume or none of it;
+what the rename left is deleted then or at the next start. Deletion never crosses a mount point.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from barque import errors
+from barque.linux.fs import remove_at, remove_tree, sync_directory
+from barque.volume.paths import REMOVED_PREFIX, Paths
+
+COPIED, ABSENT = 0, 3  # exit codes of `copier`
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+MAX_NAME_BYTES = 255
+COPY_TIMEOUT_S = 3600.0
+
+
+def check_name(name: str) -> str:
+    """A volume name, safe as a path component. Raises InvalidArgument with Docker's words."""
+    if len(name) == 1:
+        raise errors.InvalidArgument(
+            "volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if not NAME.match(name) or len(name) > MAX_NAME_BYTES:
+        raise errors.InvalidArgument(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
+            "use absolute path"
+        )
+    return name
+
+
+class LocalVolumes:
+    """`copier_argv` starts the program that copies an image's content (see `copier`)."""
+
+    def __init__(self, root: Path, copier_argv: Sequence[str]) -> None:
+        self._paths = Paths(root)
+        self._copier_argv = list(copier_argv)
+
+    def data_path(self, name: str) -> Path:
+        return self._paths.data(name)
+
+    def exists(self, name: str) -> bool:
+        return self._paths.data(name).is_dir()
+
+    def create(self, name: str) -> Path:
+        """Make the volume's directories, durably; returns where its data is."""
+        data = self._paths.data(check_name(name))
+        if not data.is_dir():
+            try:
+                self._paths.volume(name).mkdir(mode=0o701, exist_ok=True)
+                data.mkdir(mode=0o755, exist_ok=True)
+            except OSError as error:
+                raise errors.BarqueError(f"create {name}: {error.strerror}: {data}") from error
+            sync_directory(data.parent)
+            sync_directory(self._paths.root)
+        return data
+
+    def discard(self, name: str) -> Path | None:
+        """Take the volume away in one step; returns what is then to be given to `delete`."""
+        removed = self._paths.removed(secrets.token_hex(8))
+        try:
+            self._paths.volume(check_name(name)).rename(removed)
+        except FileNotFoundError:
+            return None
+        sync_directory(self._paths.root)
+        return removed
+
+    def mounted_inside(self, name: str) -> str | None:
+        """A mount point inside the volume, None when there is none."""
+        inside = str(self._paths.volume(name)) + "/"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+            points = (line.split(" ", 5)[4] for line in lines)
+            return next((point for point in points if point.startswith(inside)), None)
+
+    def delete(self, removed: Path) -> None:
+        """Delete a discarded volume. Raises BarqueError when something is mounted inside."""
+        try:
+            remove_tree(removed)
+        except OSError as error:
+            raise errors.BarqueError(f"volume data not removed: {error}") from error
+
+    def sweep(self, known: Iterable[str]) -> list[str]:
+        """After a crash: delete what was under removal and empty volumes nobody recorded.
+
+        Returns the names of directories that are in no record but have content: they are kept.
+        """
+        names = set(known)
+        kept: list[str] = []
+        for path in sorted(self._paths.root.iterdir()):
+            if path.name.startswith(REMOVED_PREFIX):
+                with suppress(errors.BarqueError):
+                    self.delete(path)
+            elif path.name not in names and not self._remove_empty(path):
+                kept.append(path.name)
+        return kept
+
+    def _remove_empty(self, volume: Path) -> bool:
+        try:
+            with suppress(FileNotFoundError):
+                (volume / "_data").rmdir()
+            volume.rmdir()
+        except OSError:
+            return False
+        return True
+
+    def size_bytes(self, name: str) -> int:
+        """What the volume's files occupy; one filesystem, links counted once."""
+        seen: set[tuple[int, int]] = set()
+        total = 0
+        for directory, _, files, fd in os.fwalk(self._paths.data(name), follow_symlinks=False):
+            del directory
+            for file in files:
+                with suppress(FileNotFoundError):
+                    facts = os.stat(file, dir_fd=fd, follow_symlinks=False)
+                    if (facts.st_dev, facts.st_ino) not in seen:
+                        seen.add((facts.st_dev, facts.st_ino))
+                        total += facts.st_blocks * 512
+        return total
+
+    def is_untouched(self, name: str) -> bool:
+        """Whether an image's content may still be copied in: empty, or such a copy broke off."""
+        if self._paths.copying(name).exists():
+            return True
+        with os.scandir(self._paths.data(name)) as entries:
+            return next(entries, None) is None
+
+    def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
+        """Copy directory `path` of the image in `layers` (top first) into an empty volume.
+
+        Owner and mode of the directory become the volume's. Whether anything was copied: not if the
+        volume has content or the image has no such directory. A copy that breaks off is begun again
+        by the next call.
+        """
+        if not self.is_untouched(name):
+            return False
+        marker, data = self._paths.copying(name), self._paths.data(name)
+        if marker.exists():
+            self._empty(data)
+        marker.touch()
+        request = {"layers": list(layers), "path": path, "target": str(data)}
+        copied = self._copy(name, json.dumps(request).encode())
+        sync_directory(data)
+        marker.unlink()
+        return copied
+
+    def _empty(self, data: Path) -> None:
+        directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for entry in os.listdir(directory):
+                remove_at(directory, entry)
+        finally:
+            os.close(directory)
+
+    def _copy(self, name: str, request: bytes) -> bool:
+        try:
+            done = subprocess.run(
+                self._copier_argv,
+                input=request,
+                capture_output=True,
+                timeout=COPY_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise errors.Timeout(
+                f"copying image content into volume {name} takes too long"
+            ) from None
+        if done.returncode not in {COPIED, ABSENT}:
+            words = done.stderr.decode(errors="replace").strip().splitlines() or ["it was killed"]
+            raise errors.BarqueError(f"failed to populate volume {name}: {words[-1]}")
+        return done.returncode == COPIED
