@@ -32,6 +32,21 @@ _TMPFS_WORDS = (
 )
 _TMPFS_FLAGS = frozenset(_TMPFS_WORDS.split())
 _TMPFS_VALUES = frozenset({"mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "size"})
+LXCFS_FILES = frozenset(
+    {
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+        "uptime",
+    }
+)
 TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev")
 
 PathExists = Callable[[str], bool]
@@ -67,7 +82,27 @@ def plan(
         clean = _destination(destination, "volume")
         if clean not in found:
             found[clean] = _anonymous(clean, host.volume_driver, new_volume())
+    for point in found.values():
+        _refuse_over_proc(point)
     return sorted(found.values(), key=lambda point: (_depth(point.destination), point.destination))
+
+
+def _refuse_over_proc(point: MountPoint) -> None:
+    """CVE-2015-3630, CVE-2019-16884: what is not procfs must not stand in its place.
+
+    As runc has it: only the host's own /proc, and the files that lxcfs serves.
+    """
+    path = point.destination
+    if path != "/proc" and not path.startswith("/proc/"):
+        return
+    if path.removeprefix("/proc/") in LXCFS_FILES:
+        return
+    if path == "/proc" and point.type == "bind" and point.source == "/proc":
+        return
+    raise errors.InvalidArgument(
+        f'invalid mount config for type "{point.type}": "{point.source or point.name}" cannot be '
+        f"mounted to {point.destination} because it is inside /proc"
+    )
 
 
 def _asked(

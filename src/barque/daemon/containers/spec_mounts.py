@@ -31,7 +31,12 @@ def mounts(
     ]
     if facts.init:
         users.append(_mount(INIT_DESTINATION, "bind", facts.init, "bind", "ro"))
-    return system + files + users
+    return system + sorted(files + users, key=_depth)
+
+
+def _depth(mount: dict[str, Any]) -> int:
+    """What is mounted inside another mount is mounted after it."""
+    return len([part for part in mount["destination"].split("/") if part])
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
