@@ -22,7 +22,6 @@ import json
 import struct
 
 import barque.runc.main
-from barque.linux.process import set_child_subreaper
 
 MOST_FDS = 8
 
@@ -53,7 +52,6 @@ def child(request: dict[str, object], fds: list[int], argv: list[str]) -> None:
 def main() -> None:
     socket = _socket.socket(fileno=int(sys.argv[2]))
     barque.runc.main.preload()
-    set_child_subreaper()
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -68,16 +66,7 @@ def main() -> None:
         for fd in fds:
             os.close(fd)
         _, status = os.waitpid(pid, 0)
-        reap()
         socket.send(str(os.waitstatus_to_exitcode(status)).encode())
-
-
-def reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
 
 
 main()

@@ -75,7 +75,7 @@ def locate(path: str, container: str) -> dict[str, str]:
     the caller's own cgroup (version 2: beside it, as a cgroup with processes has no children).
     """
     mounts = hierarchies()
-    inner = os.path.normpath("/" + (path or container))
+    inner = os.path.normpath("/" + (path.lstrip("/") or container))
     if path.startswith("/"):
         return {name: mount + inner for name, mount in mounts.items()}
     own = own_paths()
@@ -84,7 +84,7 @@ def locate(path: str, container: str) -> dict[str, str]:
         base = own["" if name == UNIFIED else name]
         if name == UNIFIED and len(mounts) == 1:
             base = os.path.dirname(base)
-        found[name] = mount + os.path.normpath(f"/{base}{inner}")
+        found[name] = mount + os.path.normpath(f"/{base.lstrip('/')}{inner}")
     return found
 
 

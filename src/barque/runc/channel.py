@@ -56,15 +56,26 @@ class Channel:
             self.socket.sendmsg([data], [(_socket.SOL_SOCKET, SCM_RIGHTS, struct.pack("i", fd))])
 
     def receive(self) -> tuple[bytes, str, int]:
-        """The next message; its kind is empty when the other end is gone."""
-        data, ancillary, _, _ = self.socket.recvmsg(
-            LONGEST_MESSAGE, _socket.CMSG_SPACE(FD_BYTES), _socket.MSG_CMSG_CLOEXEC
-        )
+        """The next message; its kind is empty when the other end is gone.
+
+        An end that was closed before it read all resets this one, once: what it had sent is still
+        here.
+        """
+        try:
+            data, ancillary = self._take()
+        except ConnectionResetError:
+            data, ancillary = self._take()
         fd = -1
         for level, kind, content in ancillary:
             if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
                 fd = struct.unpack("i", content[:FD_BYTES])[0]
         return data[:1], data[1:].decode(errors="replace"), fd
+
+    def _take(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        data, ancillary, _, _ = self.socket.recvmsg(
+            LONGEST_MESSAGE, _socket.CMSG_SPACE(FD_BYTES), _socket.MSG_CMSG_CLOEXEC
+        )
+        return data, ancillary
 
     def expect_go(self) -> None:
         """Wait for the runtime; when it is gone there is nobody to go on for."""

@@ -241,8 +241,7 @@ def spawn(
     container.start_time = process_times(pid) or 0
     if launch.user_namespace:
         map_ids(pid, linux)
-    container.cgroup.attach(pid, skip=control.UNIFIED if unified >= 0 else "")
-    ours.send(channel.GO)
+    admit(ours, pid, container.cgroup, skip=control.UNIFIED if unified >= 0 else "")
 
     def run_outer_hooks() -> None:
         hooks = launch.spec.hooks
@@ -252,6 +251,15 @@ def spawn(
     converse(ours, pid, options, run_outer_hooks)
     container.save()
     ours.close()
+
+
+def admit(ours: channel.Channel, pid: int, group: Cgroup, *, skip: str) -> None:
+    """Put the new process into its cgroups and tell it; one that has failed has its own words."""
+    try:
+        group.attach(pid, skip=skip)
+        ours.send(channel.GO)
+    except (ProcessLookupError, BrokenPipeError):
+        return
 
 
 def clone(launch: init.Launch, flags: int, cgroup_fd: int) -> int:

@@ -9,6 +9,7 @@ import barque.linux.mount as kernel
 from barque.errors import Conflict, InvalidArgument
 from barque.linux.libc import AT_EMPTY_PATH
 from barque.oci.runtime import Device
+from barque.runc.rootfs import normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def planned(spec: Spec) -> tuple[Device, ...]:
     nodes = {device.path: device for device in DEFAULT}
     for device in spec.linux.devices:
         _check(device)
-        nodes[os.path.normpath(device.path)] = device
+        nodes[normal(device.path)] = device
     nodes.pop("/dev/ptmx", None)  # a link into the container's own devpts
     return tuple(nodes.values())
 
@@ -61,7 +62,7 @@ def _check(device: Device) -> None:
 def wanted(mounts: tuple[Mount, ...]) -> bool:
     """Whether /dev is ours to fill; one bind-mounted from the host is left as it is."""
     return not any(
-        os.path.normpath(mount.destination) == "/dev"
+        normal(mount.destination) == "/dev"
         and (mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options)
         for mount in mounts
     )
@@ -70,7 +71,7 @@ def wanted(mounts: tuple[Mount, ...]) -> bool:
 def make_nodes(rootfs: Rootfs, devices: tuple[Device, ...], *, by_bind: bool) -> None:
     """Make the nodes; `by_bind` (in a user namespace) mounts those of the host instead."""
     for device in devices:
-        parent, _, name = os.path.normpath(device.path).rpartition("/")
+        parent, _, name = normal(device.path).rpartition("/")
         if by_bind:
             _bind(rootfs, device.path)
             continue
@@ -98,7 +99,7 @@ def _make(directory: int, name: str, device: Device) -> None:
 def _bind(rootfs: Rootfs, path: str) -> None:
     source = rootfs.bind_source(path, recursive=False)
     try:
-        place = rootfs.make(os.path.normpath(path), is_directory=False)
+        place = rootfs.make(normal(path), is_directory=False)
         try:
             kernel.move_mount(source, place)
         finally:

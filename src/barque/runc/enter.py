@@ -26,6 +26,7 @@ from barque.runc.create import (
     NAMESPACE_FLAGS,
     SIGCHLD,
     START_FAILED,
+    admit,
     converse,
     destroy_process,
     open_proc,
@@ -135,8 +136,7 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
             os.close(unified)
     undo.add(destroy_process, pid)
     launch.channel.close()
-    container.cgroup.attach(pid, skip=UNIFIED if unified >= 0 else "")
-    ours.send(channel.GO)
+    admit(ours, pid, container.cgroup, skip=UNIFIED if unified >= 0 else "")
     converse(ours, pid, options)
     ours.close()
     return pid

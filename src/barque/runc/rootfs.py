@@ -79,7 +79,7 @@ class Rootfs:
             detached = kernel.new_filesystem(mount.type, data, options.attr_set)
             is_directory = True
         self.attach(mount, options, detached, is_directory)
-        if mount.type == "devpts" and os.path.normpath(mount.destination) == "/dev/pts":
+        if mount.type == "devpts" and normal(mount.destination) == "/dev/pts":
             self.devpts = detached
         else:
             os.close(detached)
@@ -115,9 +115,11 @@ class Rootfs:
 
     def target(self, mount: Mount, options: Options, detached: int, is_directory: bool) -> int:
         """The descriptor of a mount's destination, made when it is not there."""
-        destination = os.path.normpath("/" + mount.destination)
-        if destination == "/" or destination == "//":
+        destination = normal(mount.destination)
+        if destination == "/":
             raise InvalidArgument("a mount may not cover the root")
+        if destination.startswith("/proc/") and destination not in INSIDE_PROC:
+            raise Forbidden(f'"{destination}" cannot be mounted because it is inside /proc')
         ordinary = mount.type in KERNEL_TREES and not options.bind
         fd = self.make(destination, is_directory=is_directory, follow=not ordinary)
         try:
@@ -189,7 +191,7 @@ class Rootfs:
                 os.close(parent)
             if text is not None and self._dangles(parts[: index + 1], resolve):
                 before = "" if text.startswith("/") else "/".join(parts[:index]) + "/"
-                return os.path.normpath("/" + "/".join([before + text, *parts[index + 1 :]]))
+                return normal("/".join([before + text, *parts[index + 1 :]]))
         return path
 
     def _dangles(self, parts: list[str], resolve: int) -> bool:
@@ -315,6 +317,14 @@ class Rootfs:
             os.chdir("/")
         finally:
             os.close(old_root)
+
+
+def normal(path: str) -> str:
+    """The absolute, normal form of a path in the container.
+
+    Not os.path.normpath alone, which keeps two leading slashes: "//proc" must be "/proc".
+    """
+    return os.path.normpath(f"/{path.lstrip('/')}")
 
 
 def prepare(path: str, bundle: str, propagation: str) -> Rootfs:

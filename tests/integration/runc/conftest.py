@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from barque.linux.process import set_child_subreaper
 from tests.support import rootfs
 from tests.support.runtimes import RUNTIMES, Residue, Result, Runtime
 
@@ -19,12 +18,6 @@ ALL = (*OURS, "runc", "crun")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "runtimes(names): the runtimes of this test, not all four")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _reaper() -> None:
-    """Orphaned containers come to this process, not to the machine's init."""
-    set_child_subreaper()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
