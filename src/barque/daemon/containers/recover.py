@@ -13,7 +13,7 @@ from barque import errors
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.exits import clean_up, exited
-from barque.daemon.containers.remove import erase
+from barque.daemon.containers.remove import erase, remove_locked
 from barque.daemon.containers.start import start_locked
 from barque.daemon.containers.state import Status
 from barque.daemon.containers.supervise import Ended, Task
@@ -47,8 +47,16 @@ async def _settle(engine: Engine, container: Container, task: Task | None) -> No
     elif state.running:
         ended = Ended(task.code, task.at) if task and task.status == "stopped" else None
         await exited(engine, container, state.pid, ended)
-    elif task is not None:  # created and not started, or its end was written but not cleaned up
-        async with container.lock:
+    else:
+        await _settle_stopped(engine, container, task)
+
+
+async def _settle_stopped(engine: Engine, container: Container, task: Task | None) -> None:
+    """It does not run. A task of it is a start, or an end, that was not finished."""
+    async with container.lock:
+        if container.record.host.auto_remove and container.state.status is not Status.RESTARTING:
+            await remove_locked(engine, container, volumes=True)
+        elif task is not None:
             await clean_up(engine, container)
 
 
