@@ -31,9 +31,19 @@ def main(program: str, arguments: list[str]) -> int:
     for directory in import_path(__file__, sys.executable, sys.version_info[:2]):
         if directory not in sys.path:
             sys.path.append(directory)
+    _show_name(program)
     entry = __import__(PROGRAMS[program], fromlist=["main"]).main
     code: int = entry(arguments)
     return code
+
+
+def _show_name(program: str) -> None:
+    """Be `program` in ps and top, where all of us would be "python". prctl(2), PR_SET_NAME."""
+    try:
+        with open("/proc/self/comm", "wb", buffering=0) as comm:
+            comm.write(program.encode())
+    except OSError:
+        pass  # /proc is not there, or not writable: only the name is missing
 
 
 def barque() -> int:

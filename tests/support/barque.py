@@ -115,12 +115,13 @@ class Stack:
                     found.append(int(pid))
         return found
 
-    def kill(self, what: str) -> None:
-        """kill -9 of every process of this stack whose command line contains `what`."""
-        for pid in self.pids(what):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self.daemon is not None and what in " ".join(self.argv()) and "barqued" in what:
+    def kill(self, program: str) -> None:
+        """kill -9 of every process of this stack with this name: barqued, barque-shim, ..."""
+        for pid in self.pids(""):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == program[:15]:
+                    os.kill(pid, signal.SIGKILL)
+        if self.daemon is not None and program == "barqued":
             self.daemon.wait(STOP_LIMIT_S)
             self.daemon = None
 
