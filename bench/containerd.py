@@ -11,6 +11,7 @@ from tests.support.node import OURS, RUNC, Node, node, parent
 ROUNDS = 25
 MEMORY_TASKS = 10
 CROWD = 50
+BASE = "/run"  # where state belongs: in memory, on most machines
 
 
 def _run(node: Node, runtime: str) -> None:
@@ -39,7 +40,7 @@ def _shim_kib(node: Node, runtime: str) -> float:
 
 
 def figures() -> Iterator[Figure]:
-    with node("ours") as ours, node("real") as theirs:
+    with node("ours", BASE) as ours, node("real", BASE) as theirs:
         medians = interleaved(
             {
                 "ours": lambda: _run(ours, OURS),

@@ -137,9 +137,9 @@ class Node:
 
 
 @contextmanager
-def node(kind: str = "ours") -> Iterator[Node]:
-    """`kind` is "ours" or "real"."""
-    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+def node(kind: str = "ours", base: str = "/tmp") -> Iterator[Node]:
+    """`kind` is "ours" or "real"; all its files are below `base`."""
+    root = Path(tempfile.mkdtemp(prefix="bq-", dir=base))
     it = Node(root, kind)
     try:
         it.start()

@@ -32,6 +32,8 @@ from barque.errors import AlreadyExists, BarqueError, NotFound
 LOAD_TIMEOUT_S = 5.0
 EXIT_UNKNOWN = 255  # containerd's word for a task whose end nobody has seen
 LOADS_AT_ONCE = 16
+HALF_STARTED_S = 0.2
+LAST_WORDS_BYTES = 2048
 
 log = logging.getLogger(__name__)
 
@@ -196,6 +198,9 @@ class Shims:
     async def _reconnect(self, bundle: Bundle, record: ShimRecord | None) -> Shim:
         """Raises BarqueError when no shim with a task answers for this bundle."""
         address = found_address(bundle, record)
+        if address is None:
+            await asyncio.sleep(HALF_STARTED_S)  # its start may be going on without us
+            address = found_address(bundle, record)
         if record is None or address is None:
             raise NotFound(f"task {bundle.id} was not started")
         shim_log = None if record.runtime == OURS else ShimLog(bundle)
@@ -249,6 +254,9 @@ class Shims:
         except BarqueError as error:
             log.error("cleaning up after shim of %s/%s: %s", bundle.namespace, bundle.id, error)
         self._tell_exit(bundle, ended)
+        words = last_words(bundle)
+        if words:
+            log.warning("last words of the shim of %s/%s: %s", bundle.namespace, bundle.id, words)
         try:
             bundle.remove()
         except OSError as error:
@@ -321,3 +329,16 @@ def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:
     except OSError:
         return None
     return Address(written, 2) if written else None
+
+
+def last_words(bundle: Bundle) -> str:
+    """The end of the log that our shims write in their bundle; a fifo was read as it came."""
+    path = bundle.path / "log"
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LAST_WORDS_BYTES))
+            return file.read(LAST_WORDS_BYTES).decode(errors="replace").strip()
+    except OSError:
+        return ""
