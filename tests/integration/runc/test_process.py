@@ -181,10 +181,9 @@ class TestExec:
 
     def test_user_environment_and_directory(self, case: Case) -> None:
         case.started("sleep", "1000")
-        argv = ("exec", "--user", "5:6", "--env", "A=b", "--cwd", "/usr", case.id)
-        if case.runtime.name == "crun":  # its --env is the whole environment
-            argv = (*argv[:3], "--env", "PATH=/bin", *argv[3:])
-        out = case.call(*argv, "sh", "-c", "id -u; id -g; echo $A; pwd").check().out
+        # crun's --env is the whole environment
+        argv = ("exec", "--user", "5:6", "--env", "A=b", "--env", "PATH=/bin", "--cwd", "/usr")
+        out = case.call(*argv, case.id, "sh", "-c", "id -u; id -g; echo $A; pwd").check().out
         assert out.split() == ["5", "6", "b", "/usr"]
 
     def test_process_file(self, case: Case) -> None:

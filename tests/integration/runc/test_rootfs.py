@@ -302,7 +302,10 @@ class TestLimits:
             pids={"limit": 33},
         )
         case.started(spec=spec)
-        read = lambda *name: self.cgroup_file(case, *name)  # noqa: E731
+
+        def read(controller: str, name: str) -> str:
+            return self.cgroup_file(case, controller, name)
+
         assert read("memory", "memory.limit_in_bytes") == str(64 << 20)
         assert read("memory", "memory.soft_limit_in_bytes") == str(32 << 20)
         assert read("cpu", "cpu.shares") == "512"
