@@ -26,6 +26,7 @@ IN_CLOEXEC = os.O_CLOEXEC
 
 _inotify_init1 = prototype("inotify_init1", ctypes.c_int)
 _inotify_add_watch = prototype("inotify_add_watch", ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
+_inotify_rm_watch = prototype("inotify_rm_watch", ctypes.c_int, ctypes.c_int)
 
 
 def inotify_init1(flags: int = IN_NONBLOCK | IN_CLOEXEC) -> int:
@@ -42,3 +43,8 @@ def inotify_add_watch(fd: int, path: StrPath, mask: int) -> int:
     if watch < 0:
         raise_errno("inotify_add_watch", path)
     return watch
+
+
+def inotify_rm_watch(fd: int, watch: int) -> None:
+    if _inotify_rm_watch(fd, watch) < 0:
+        raise_errno("inotify_rm_watch")

@@ -19,6 +19,8 @@ from barque.daemon.containers.detach import DetachParser
 from barque.daemon.containers.stdio import Stdio, Wanted
 from barque.daemon.http.messages import Duplex
 
+MAX_PENDING = 1000
+
 
 class Attachment:
     """One client's place; `ready` has its connection once there is a process."""
@@ -72,6 +74,9 @@ async def attach(
     `history` is what was logged before, already in the form the client reads. Returns when the
     streams are finished; the connection is closed then.
     """
+    if len(container.attachments) >= MAX_PENDING:
+        duplex.close()
+        return False
     attachment = Attachment(wanted)
     if container.task_ready:
         await attachment.connect(socket)

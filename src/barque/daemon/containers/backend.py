@@ -19,6 +19,10 @@ class Image(Protocol):
     def chain_id(self) -> str:
         """The key of the unpacked root file system."""
 
+    @property
+    def platform(self) -> str:
+        """`linux/amd64`, with a variant where there is one."""
+
 
 class Images(Protocol):
     async def resolve(self, reference: str) -> Image:
@@ -59,8 +63,15 @@ class Networks(Protocol):
     async def detach(self, container_id: str) -> None:
         """Idempotent."""
 
-    def settings(self, container_id: str) -> dict[str, Any]:
-        """The API's NetworkSettings as they are now."""
+    def settings(
+        self,
+        container_id: str,
+        mode: str | None = None,
+        endpoints: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """The API's NetworkSettings as they are now; of one that does not run, what they will be.
+
+        `mode` and `endpoints` are what was asked for."""
 
 
 class Volumes(Protocol):
@@ -75,6 +86,12 @@ class Volumes(Protocol):
 
     async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
         """Copy directory `path` of an image's `layers` (top first) into an empty volume."""
+
+    def is_untouched(self, name: str) -> bool:
+        """Whether the volume is empty, so that an image's content may go into it."""
+
+    async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
+        """Copy directory `path` of the merged `layers` (top first) into an untouched volume."""
 
     async def remove(self, name: str) -> None: ...
 

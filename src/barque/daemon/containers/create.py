@@ -25,12 +25,15 @@ from barque.daemon.containers.supervise import RootfsMount
 NAME_TRIES = 6
 
 
-async def create(engine: Engine, name: str, body: Mapping[str, Any]) -> tuple[Container, list[str]]:
+async def create(
+    engine: Engine, name: str, body: Mapping[str, Any], platform: str = ""
+) -> tuple[Container, list[str]]:
     """A new container and the warnings for its maker. Nothing is left of one that fails."""
     config, host, endpoints = _parse(body)
     if not config.image:
         raise errors.InvalidArgument("no image specified: Image must not be empty")
     image = await engine.images.resolve(config.image)
+    _check_platform(config.image, image, platform)
     merge_image(config, image.config)
     container_id = secrets.token_hex(32)
     warnings = _settle(engine, container_id, config, host)
@@ -73,10 +76,25 @@ def _parse(body: Mapping[str, Any]) -> tuple[Config, HostConfig, dict[str, Any]]
     networking = folded.get("networkingconfig") or {}
     if not isinstance(host, Mapping) or not isinstance(networking, Mapping):
         raise errors.InvalidArgument("invalid request body: HostConfig is not an object")
-    endpoints = {key.lower(): value for key, value in networking.items()}.get("endpointsconfig")
+    networking = {key.lower(): value for key, value in networking.items()}
+    endpoints = networking.get("endpointsconfig")
     if not isinstance(endpoints or {}, Mapping):
         raise errors.InvalidArgument("invalid request body: EndpointsConfig is not an object")
-    return parse(Config, body), parse(HostConfig, host), dict(endpoints or {})
+    config, parsed, found = parse(Config, body), parse(HostConfig, host), dict(endpoints or {})
+    if config.mac_address:  # before API 1.44 it was the container's, not the endpoint's
+        mode = parsed.network_mode or "default"
+        found[mode] = {"MacAddress": config.mac_address, **(found.get(mode) or {})}
+    return config, parsed, found
+
+
+def _check_platform(reference: str, image: Image, wanted: str) -> None:
+    """`os[/arch[/variant]]`; what is not said fits."""
+    have = image.platform.split("/")
+    if wanted and wanted.split("/") != have[: wanted.count("/") + 1]:
+        raise errors.NotFound(
+            f"image with reference {reference} was found but its platform ({image.platform}) does "
+            f"not match the specified platform ({wanted})"
+        )
 
 
 def merge_image(config: Config, image: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from barque.daemon.containers.backend import Images, Networks, Volumes
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.host import Defaults, Host
+from barque.daemon.containers.log_watch import LogWatch
 from barque.daemon.events import Events
 from barque.daemon.paths import Paths
 
@@ -38,6 +39,7 @@ class Engine:
     defaults: Defaults
     clock_ns: Callable[[], int] = time.time_ns
     execs: dict[str, Exec] = field(default_factory=dict)
+    log_watch: LogWatch = field(default_factory=LogWatch)
     creating: set[str] = field(default_factory=set)
     """Ids of containers whose creation or removal is under way."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,6 +87,6 @@ def rfc3339(time_ns: int) -> str:
 def parse_rfc3339(text: str) -> int:
     """Nanoseconds since the epoch; 0 for the zero time."""
     head, _, fraction = text.removesuffix("Z").partition(".")
-    moment = datetime.strptime(head, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(head).replace(tzinfo=UTC)
     seconds = max(0, int(moment.timestamp()))
     return seconds * 1_000_000_000 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)

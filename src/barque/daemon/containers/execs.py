@@ -33,6 +33,7 @@ from barque.daemon.http.messages import Duplex
 
 KEEP_AFTER_EXIT_S = 300.0
 EXIT_KNOWN_WITHIN_S = 10.0
+MAX_EXECS = 10_000
 
 
 class Exec:
@@ -82,6 +83,8 @@ def create(engine: Engine, container: Container, config: ExecConfig) -> Exec:
         raise errors.InvalidArgument("invalid exec: it contains a NUL byte")
     if config.detach_keys:
         parse_keys(config.detach_keys)
+    if len(engine.execs) >= MAX_EXECS:
+        raise errors.ResourceExhausted(f"{MAX_EXECS} execs are there already: start or forget some")
     made = Exec(secrets.token_hex(32), container, config)
     engine.execs[made.id] = made
     container.execs.add(made.id)

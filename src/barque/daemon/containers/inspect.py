@@ -38,7 +38,9 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "GraphDriver": {"Name": record.driver, "Data": None},
         "Mounts": [mount_point(point, engine) for point in record.mounts],
         "Config": config(container),
-        "NetworkSettings": engine.networks.settings(container.id),
+        "NetworkSettings": engine.networks.settings(
+            container.id, record.host.network_mode, record.endpoints
+        ),
     }
 
 

@@ -55,6 +55,14 @@ def read_file(directories: Sequence[str], path: str, limit: int = MAX_FILE_BYTES
         return _read(entry, path, limit)
 
 
+def is_directory(directories: Sequence[str], path: str) -> bool:
+    """Whether `path`, links followed inside the container, is a directory."""
+    with ExitStack() as stack:
+        roots = [_open_root(stack, directory) for directory in directories]
+        entry = _Walk(stack, roots).resolve(path)
+        return entry is not None and stat.S_ISDIR(os.fstat(entry).st_mode)
+
+
 def _open_root(stack: ExitStack, directory: str) -> int:
     return _owned(stack, os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
 

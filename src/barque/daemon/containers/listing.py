@@ -156,7 +156,9 @@ async def _image_ids(engine: Engine, references: Sequence[str]) -> set[str]:
 
 
 def _networks(engine: Engine, container: Container) -> set[str]:
-    networks = engine.networks.settings(container.id).get("Networks") or {}
+    record = container.record
+    settings = engine.networks.settings(container.id, record.host.network_mode, record.endpoints)
+    networks = settings.get("Networks") or {}
     names = {container.record.host.network_mode, *networks}
     return names | {str(end.get("NetworkID", "")) for end in networks.values()}
 
@@ -183,7 +185,7 @@ def _has_port(
 def summary(engine: Engine, container: Container, now_ns: int) -> dict[str, Any]:
     """API: ContainerSummary."""
     record = container.record
-    settings = engine.networks.settings(container.id)
+    settings = engine.networks.settings(container.id, record.host.network_mode, record.endpoints)
     return {
         "Id": record.id,
         "Names": [f"/{record.name}"],

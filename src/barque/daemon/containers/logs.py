@@ -14,17 +14,10 @@ from barque.daemon.containers import log_file
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine, parse_rfc3339
 from barque.daemon.containers.log_file import Line, LineReader
-from barque.linux import inotify
+from barque.daemon.containers.log_watch import Follower
 
 STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 CHUNK_BYTES = 256 << 10
-_WATCHED = (
-    inotify.IN_MODIFY
-    | inotify.IN_CREATE
-    | inotify.IN_MOVED_TO
-    | inotify.IN_MOVED_FROM
-    | inotify.IN_DELETE_SELF
-)
 
 
 class Query(NamedTuple):
@@ -121,7 +114,8 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
     path = str(engine.paths.container_log(container.id))
     renderer = Renderer(query, container.record.config.tty)
     with ExitStack() as stack:
-        watch = stack.enter_context(Watch(os.path.dirname(path))) if query.follow else None
+        directory = os.path.dirname(path)
+        watch = stack.enter_context(engine.log_watch.following(directory)) if query.follow else None
         files = log_file.open_files(path)
         for file in files:
             stack.callback(file.close)
@@ -137,9 +131,9 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
                 await asyncio.sleep(0)
         if watch is None:
             return
-        follower = Follower(path, reader)
-        stack.callback(follower.close)
-        async for lines in _follow(container, watch, follower):
+        growing = Growing(path, reader)
+        stack.callback(growing.close)
+        async for lines in _follow(container, watch, growing):
             if chunk := renderer.render(lines):
                 yield chunk
             if renderer.finished:
@@ -147,13 +141,13 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
 
 
 async def _follow(
-    container: Container, watch: Watch, follower: Follower
+    container: Container, watch: Follower, growing: Growing
 ) -> AsyncIterator[list[bytes]]:
     """New lines until the container is no more running and all that it wrote was read."""
     while True:
         ended = container.waiting("not-running")
         changed = watch.changed()
-        for lines in follower.new_lines():
+        for lines in growing.new_lines():
             yield lines
         if ended is None:
             return
@@ -163,43 +157,7 @@ async def _follow(
             ended.cancel()
 
 
-class Watch:
-    """Tells when something in a directory has changed."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._fd = -1
-        self._changed: asyncio.Future[None] | None = None
-
-    def __enter__(self) -> Watch:
-        self._fd = inotify.inotify_init1()
-        try:
-            os.makedirs(self._directory, mode=0o710, exist_ok=True)
-            inotify.inotify_add_watch(self._fd, self._directory, _WATCHED | inotify.IN_ONLYDIR)
-        except BaseException:
-            os.close(self._fd)
-            raise
-        asyncio.get_running_loop().add_reader(self._fd, self._readable)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_reader(self._fd)
-        os.close(self._fd)
-
-    def changed(self) -> asyncio.Future[None]:
-        """Done at the next change from now on."""
-        if self._changed is None or self._changed.done():
-            self._changed = asyncio.get_running_loop().create_future()
-        return self._changed
-
-    def _readable(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self._fd, 64 << 10)
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-
-
-class Follower:
+class Growing:
     """The growing end of a log, across rotations."""
 
     def __init__(self, path: str, reader: LineReader | None) -> None:

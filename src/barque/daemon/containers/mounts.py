@@ -273,20 +273,15 @@ def _volume_mount(
         raise errors.Unsupported(
             f"volume labels in a mount are not there yet: {mount.target}: create the volume first"
         )
-    subpath = options.subpath if options else ""
-    if subpath.startswith("/") or ".." in subpath.split("/"):
-        raise errors.InvalidArgument(
-            'invalid mount config for type "volume": subpath must be a relative path within the '
-            "volume"
-        )
+    if options and options.subpath:
+        raise errors.Unsupported(f"volume-subpath of a mount is not there yet: {mount.target}")
     point = MountPoint(
         type="volume",
         destination=destination,
         name=volume_name(mount.source) if mount.source else "",
         driver=driver or "local",
         rw=not mount.read_only,
-        copy_up=not (options and options.no_copy) and not subpath,
-        subpath=subpath,
+        copy_up=not (options and options.no_copy),
     )
     if not point.name:
         point.name, point.anonymous = new_volume(), True

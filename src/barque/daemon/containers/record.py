@@ -30,7 +30,6 @@ class MountPoint(Struct, kw_only=True, omit_defaults=True):
     recursive: bool = True
     read_only_recursive: bool = True
     force_recursive: bool = False
-    subpath: str = ""
     tmpfs_options: list[str] = []
 
 

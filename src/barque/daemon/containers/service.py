@@ -77,8 +77,10 @@ class Containers:
     def using_image(self, image_id: str) -> list[Container]:
         return list(self.engine.catalogue.using_image(image_id))
 
-    async def create(self, name: str, body: Mapping[str, Any]) -> tuple[Container, list[str]]:
-        return await create.create(self.engine, name, body)
+    async def create(
+        self, name: str, body: Mapping[str, Any], platform: str = ""
+    ) -> tuple[Container, list[str]]:
+        return await create.create(self.engine, name, body, platform)
 
     async def start(self, reference: str) -> None:
         container = self.find(reference)

@@ -22,6 +22,7 @@ from barque.daemon.containers import devices, layers, log_options, ports, user
 from barque.daemon.containers.attach import abandon_pending, connect_pending
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
+from barque.daemon.containers.copy_up import copy_up
 from barque.daemon.containers.engine import Engine, together
 from barque.daemon.containers.files import shared_files, write_files
 from barque.daemon.containers.spec import build
@@ -69,6 +70,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         writable_rootfs(engine, container),
         _sources(engine, container),
     )
+    await copy_up(engine, container, mounts)
     facts = StartFacts(
         user=await _user(engine, container, mounts),
         netns=sandbox.netns,
@@ -177,8 +179,7 @@ async def _sources(engine: Engine, container: Container) -> dict[str, str]:
     result = {}
     for point in container.record.mounts:
         if point.type == "volume":
-            path = await engine.volumes.mount(point.name, container.id)
-            result[point.destination] = f"{path}/{point.subpath}" if point.subpath else path
+            result[point.destination] = await engine.volumes.mount(point.name, container.id)
         elif point.type == "bind":
             if not os.path.lexists(point.source):
                 _make_source(point.source, point.create_source)

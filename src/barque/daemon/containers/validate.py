@@ -14,6 +14,8 @@ from barque.daemon.containers.documents import (
     RestartPolicy,
 )
 from barque.daemon.containers.host import MAX_CPUS, Defaults, Host, parse_list
+from barque.daemon.containers.spec_mounts import RECURSIVE_READ_ONLY_SINCE
+from barque.daemon.containers.spec_resources import parse_device_rule
 
 MIN_MEMORY_BYTES = 6 << 20
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", re.ASCII)
@@ -108,6 +110,9 @@ def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]
         raise _invalid("SHM size can not be less than 0")
     if host.runtime and host.runtime not in defaults.runtimes:
         raise _invalid(f"unknown or invalid runtime name: {host.runtime}")
+    for rule in host.device_cgroup_rules or ():
+        parse_device_rule(rule)
+    _check_mounts(host, machine)
     _check_ports(host)
     _check_sysctls(host)
     check_log(host.log_config, defaults)
@@ -294,6 +299,13 @@ def _check_unsupported(host: HostConfig) -> None:
         raise _invalid(f"invalid isolation {host.isolation!r} on linux")
     if host.userns_mode not in {"", "host"}:
         raise _invalid(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def _check_mounts(host: HostConfig, machine: Host) -> None:
+    for mount in host.mounts or ():
+        forced = mount.bind_options and mount.bind_options.read_only_force_recursive
+        if forced and machine.kernel < RECURSIVE_READ_ONLY_SINCE:
+            raise errors.Unsupported(f"recursive read-only mounts need Linux 5.12: {mount.target}")
 
 
 def _check_modes(host: HostConfig) -> None:

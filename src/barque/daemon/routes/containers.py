@@ -89,8 +89,8 @@ class _Handlers:
 
     async def create(self, request: Request) -> Response:
         name = request.query.get("name")
-        body = await request.json()
-        container, warnings = await self._containers.create(name, body)
+        body, platform = await request.json(), request.query.get("platform")
+        container, warnings = await self._containers.create(name, body, platform)
         return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
     async def prune(self, request: Request) -> Response:
