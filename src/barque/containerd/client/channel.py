@@ -6,17 +6,19 @@ fails with Unavailable, the next one finds the new server.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
-from grpclib.client import Channel as _Connection
+from grpclib.client import Channel as _Connecting
 from grpclib.client import Stream
 from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.exceptions import StreamTerminatedError
+from grpclib.protocol import H2Protocol
 
 from barque import errors
 
@@ -24,6 +26,8 @@ Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
 
 WINDOW_BYTES = 16 << 20
+RESTART_PATIENCE_S = 5.0
+RESTART_POLL_S = 0.02
 
 KINDS: Mapping[Status, type[errors.BarqueError]] = {
     Status.INVALID_ARGUMENT: errors.InvalidArgument,
@@ -41,6 +45,29 @@ KINDS: Mapping[Status, type[errors.BarqueError]] = {
     Status.DEADLINE_EXCEEDED: errors.Timeout,
     Status.CANCELLED: errors.Unavailable,
 }
+
+
+class _Connection(_Connecting):
+    """A server that answered once and is gone is being started again: wait for it a little.
+
+    Nothing was sent yet when a connection is made, so no call is made twice by this.
+    """
+
+    _answered = False
+
+    async def _create_connection(self) -> H2Protocol:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (RESTART_PATIENCE_S if self._answered else 0)
+        while True:
+            try:
+                protocol = await super()._create_connection()
+            except (ConnectionRefusedError, FileNotFoundError):
+                if loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(RESTART_POLL_S)
+            else:
+                self._answered = True
+                return protocol
 
 
 class Channel:
