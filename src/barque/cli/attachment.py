@@ -86,6 +86,8 @@ def attach(client: Client, container: str, wanted: Wanted) -> int:
     )
     waited = waiting()
     stream, early, _ = attaching()
+    if wanted.tty:
+        _nudge(client, container)
     caught = _caught(wanted)
     try:
         if talk(client, stream, early, wanted, caught, container):
@@ -94,6 +96,16 @@ def attach(client: Client, container: str, wanted: Wanted) -> int:
         if caught is not None:
             caught.close()
     return exit_code(waited)
+
+
+def _nudge(client: Client, container: str) -> None:
+    """Another size for a moment: what runs there draws its screen again, for us to see it."""
+    rows, columns = terminal.size(terminal.STDOUT)
+    if rows and columns:
+        try:
+            client.containers.resize(container, rows + 1, columns + 1)
+        except errors.BarqueError:
+            pass  # it has ended meanwhile
 
 
 def exit_code(waited: Reply) -> int:

@@ -70,16 +70,25 @@ class Reply:
         text = b""
         for piece in self.pieces():
             *lines, text = (text + piece).split(b"\n")
-            yield from (json.loads(line) for line in lines if line.strip())
-        rest = text.decode("utf-8", "replace").strip()
-        while rest:
-            document, rest = json.first(rest)
-            rest = rest.strip()
-            yield document
+            for line in lines:
+                yield from _documents(line)
+        yield from _documents(text)
 
     def close(self) -> None:
         """Leave the rest of the body unread."""
         self.connection.close()
+
+
+def _documents(line: bytes) -> Iterator[Any]:
+    """Those in one line, mostly one. Raises DataLoss."""
+    rest = line.decode("utf-8", "replace").strip()
+    while rest:
+        try:
+            document, rest = json.first(rest)
+        except ValueError as error:
+            raise errors.DataLoss(f"malformed answer of the daemon: {error}") from None
+        rest = rest.strip()
+        yield document
 
 
 class Client:

@@ -43,7 +43,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         execs.start_detached(exec_id)
         return 0
     if _attached(session, exec_id, options, tty=tty, stdin=stdin):
-        return 0
+        raise Failure(1, "read escape sequence")
     return int(execs.inspect(exec_id)["ExitCode"] or 0)
 
 

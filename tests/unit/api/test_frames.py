@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from barque import errors
+from barque.api.frames import STDERR, STDOUT, FrameReader, frame
+
+
+def joined(pieces: list[bytes]) -> list[tuple[int, bytes]]:
+    """What a reader gives for `pieces`, neighbours of one stream together."""
+    reader = FrameReader()
+    found: list[tuple[int, bytes]] = []
+    for piece in pieces:
+        for stream, payload in reader.feed(piece):
+            if found and found[-1][0] == stream:
+                found[-1] = (stream, found[-1][1] + bytes(payload))
+            else:
+                found.append((stream, bytes(payload)))
+    assert reader.whole
+    return found
+
+
+def test_a_frame_has_eight_bytes_of_header() -> None:
+    assert frame(STDERR, b"abc") == b"\x02\0\0\0\0\0\0\x03abc"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(min_size=1, max_size=40))),
+    st.integers(1, 9),
+)
+def test_frames_come_out_however_they_are_cut(frames: list[tuple[int, bytes]], size: int) -> None:
+    wire = b"".join(frame(stream, payload) for stream, payload in frames)
+    cut = [wire[at : at + size] for at in range(0, len(wire), size)]
+    assert joined(cut) == joined([wire])
+    for stream in (STDOUT, STDERR):
+        wanted = b"".join(payload for number, payload in frames if number == stream)
+        assert b"".join(payload for number, payload in joined(cut) if number == stream) == wanted
+
+
+def test_an_empty_frame_gives_nothing() -> None:
+    assert joined([frame(STDOUT, b"") + frame(STDERR, b"x")]) == [(STDERR, b"x")]
+
+
+def test_what_is_not_a_header_is_refused() -> None:
+    with pytest.raises(errors.DataLoss):
+        list(FrameReader().feed(b"plain text without frames"))
+
+
+def test_a_cut_stream_is_not_whole() -> None:
+    reader = FrameReader()
+    list(reader.feed(frame(STDOUT, b"abc")[:-1]))
+    assert not reader.whole
