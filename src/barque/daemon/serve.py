@@ -168,6 +168,7 @@ async def serving(
         )
         await starting
         running = await containers.load()
+        await volumes.restore([container.id for container in catalogue])
         await networks.restore(running)
         await images.start()
         await containers.begin()

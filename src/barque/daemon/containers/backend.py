@@ -57,7 +57,12 @@ class Networks(Protocol):
         mode: str,
         endpoints: Mapping[str, Mapping[str, Any]],
         ports: Mapping[str, Sequence[Mapping[str, str]] | None],
-        **options: Any,
+        *,
+        dns: Sequence[str] = (),
+        dns_search: Sequence[str] = (),
+        dns_options: Sequence[str] = (),
+        extra_hosts: Sequence[str] = (),
+        domainname: str = "",
     ) -> Sandbox: ...
 
     async def detach(self, container_id: str) -> None:
@@ -86,12 +91,6 @@ class Volumes(Protocol):
 
     async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
         """Copy directory `path` of an image's `layers` (top first) into an empty volume."""
-
-    def is_untouched(self, name: str) -> bool:
-        """Whether the volume is empty, so that an image's content may go into it."""
-
-    async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
-        """Copy directory `path` of the merged `layers` (top first) into an untouched volume."""
 
     async def remove(self, name: str) -> None: ...
 

@@ -15,7 +15,7 @@ from barque.daemon.containers.backend import Image
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Config, Health, HostConfig, parse
 from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.layers import layer_directories
+from barque.daemon.containers.layers import is_directory, layer_directories
 from barque.daemon.containers.record import MountPoint, Record
 from barque.daemon.containers.security import parse as parse_security
 from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
@@ -245,4 +245,5 @@ async def _fill_volumes(engine: Engine, record: Record, rootfs: list[RootfsMount
     for point in record.mounts:
         if point.type == "volume" and point.copy_up and engine.volumes.is_untouched(point.name):
             layers = layer_directories(rootfs)
-            await engine.volumes.populate(point.name, layers, point.destination)
+            if is_directory(layers, point.destination):
+                await engine.volumes.populate(point.name, layers, point.destination)
