@@ -20,8 +20,9 @@ import signal
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -123,6 +124,35 @@ class Node:
         self.ctr("task", "rm", "--force", id, check=False)
         self.ctr("container", "rm", id, check=False)
 
+    @contextmanager
+    def events(self) -> Iterator[list[str]]:
+        """The lines of `ctr events` about tasks, as they come; subscribed when it is entered."""
+        lines: list[str] = []
+        listener = subprocess.Popen(
+            ["ctr", "--address", self.address, "events", 'topic~="^/(tasks|namespaces)/"'],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert listener.stdout is not None
+        reader = threading.Thread(target=_collect, args=(listener.stdout, lines), daemon=True)
+        reader.start()
+        try:
+            assert wait_until(lambda: self._probe(lines))
+            lines.clear()
+            yield lines
+        finally:
+            listener.kill()
+            listener.wait()
+            reader.join()
+            listener.stdout.close()
+
+    def _probe(self, lines: list[str]) -> bool:
+        """Whether a subscriber is there: it hears of a new namespace."""
+        name = f"probe{secrets.token_hex(4)}"
+        self.ctr("namespaces", "create", name)
+        self.ctr("namespaces", "rm", name)
+        return wait_until(lambda: any(name in line for line in lines), 0.2)
+
     def import_busybox(self) -> None:
         archive = self.root / "busybox.tar"
         archive.write_bytes(busybox_archive())
@@ -153,6 +183,11 @@ def node(kind: str = "ours", base: str = "/tmp") -> Iterator[Node]:
         it.stop()
         if not rootfs.mounts_below(root):
             shutil.rmtree(root, ignore_errors=True)
+
+
+def _collect(stream: Iterable[str], lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line)
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = GONE_LIMIT_S) -> bool:

@@ -17,9 +17,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import socket
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +34,7 @@ from grpclib.server import Stream
 from h2.settings import SettingCodes
 
 from barque import errors
+from barque.containerd.sockets import listener
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +99,7 @@ class Server:
 
     async def start(self, path: str) -> None:
         """Listen at `path`. Raises Conflict when another process listens there."""
-        await self._server.start(sock=_listener(path))
+        await self._server.start(sock=listener(path))
 
     async def stop(self) -> None:
         """Stop listening and cancel what is being answered."""
@@ -212,33 +210,3 @@ def _unknown(path: str) -> _Entry:
         raise GRPCError(Status.UNIMPLEMENTED, f"unknown method {method} for service {service}")
 
     return _Entry(refuse, Cardinality.UNARY_UNARY, Message, Message)
-
-
-def _listener(path: str) -> socket.socket:
-    """A listening socket at `path`; a socket file that nobody listens on is replaced."""
-    _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)  # only at start, on the one thread that makes files then
-    try:
-        listener.bind(path)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    return listener
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise errors.Conflict(f"{path} exists and is not a socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise errors.Conflict(f"another process listens at {path}")

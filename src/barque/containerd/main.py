@@ -113,7 +113,7 @@ async def running(config: Config) -> AsyncIterator[None]:
     paths = Paths(config.root, config.state)
     for directory in (paths.root, paths.state):
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-    lock = take_lock(paths)
+    locks = take_locks(paths)
     metadata = Metadata(paths.database)
     trash = Trash(SnapshotPaths(str(paths.snapshotter(Overlay.name))).trash)
     try:
@@ -169,18 +169,23 @@ async def running(config: Config) -> AsyncIterator[None]:
         metadata.checkpoint()
         metadata.close()
         trash.close()
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
-def take_lock(paths: Paths) -> int:
-    """One server a root. Raises Conflict; the lock lasts as long as the descriptor."""
-    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise Conflict(f"{paths.root} is in use by another server") from None
-    return fd
+def take_locks(paths: Paths) -> list[int]:
+    """One server a root, and one a state. Raises Conflict; held as long as the descriptors."""
+    taken: list[int] = []
+    for path in (paths.lock, paths.state_lock):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        taken.append(fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            for lock in taken:
+                os.close(lock)
+            raise Conflict(f"{path.parent} is in use by another server") from None
+    return taken
 
 
 def sweep_files(content: ContentStore, snapshots: dict[str, SnapshotStore]) -> None:

@@ -10,6 +10,7 @@
       lock                              held by the one server that uses this root
     <state>                             gone after a reboot
       containerd.sock                   gRPC; containerd.sock.ttrpc for the events of shims
+      lock                              held by the one server that uses this state
       zygote.sock                       the warm process that forks shims
       io.containerd.runtime.v2.task/<namespace>/<id>/   the bundle of a task
 
@@ -36,6 +37,10 @@ class Paths:
     @property
     def database(self) -> Path:
         return self.root / "meta.db"
+
+    @property
+    def state_lock(self) -> Path:
+        return self.state / "lock"
 
     @property
     def uuid(self) -> Path:

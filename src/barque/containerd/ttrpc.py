@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from barque.containerd.sockets import listener
 from barque.errors import BarqueError, InvalidArgument, Unavailable, Unsupported
 from barque.shim import ttrpc
 
@@ -179,15 +178,9 @@ class Server:
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: str) -> None:
-        """Listen at `path`, in the place of a socket that a dead server left there."""
-        if os.path.lexists(path):
-            os.unlink(path)
-        loop = asyncio.get_running_loop()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(path)
-        os.chmod(path, 0o600)  # before listen(2): nobody can have connected
-        self._server = await loop.create_unix_server(
-            lambda: _Peer(self._methods, self._peers), sock=listener
+        """Listen at `path`. Raises Conflict when another process does."""
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Peer(self._methods, self._peers), sock=listener(path)
         )
 
     async def close(self) -> None:

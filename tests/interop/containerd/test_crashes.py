@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 
+from barque import program
 from tests.support import rootfs
 from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, parent, wait_until
 
@@ -154,3 +155,24 @@ def test_deaths_in_the_middle_of_starting(containerd: Node) -> None:
         assert not (containerd.root / f"state/io.containerd.runtime.v2.task/default/{id}").exists()
     assert containerd.tasks() == {"kept": "RUNNING"}
     containerd.end("kept")
+
+
+def test_a_second_server_does_not_disturb_the_first(containerd: Node) -> None:
+    """Same state under another root, and same address: refused before anything is touched."""
+    pid = sleep(containerd, "kept")
+    root, state = containerd.root / "root2", containerd.root / "state2"
+    for flags in (
+        ["--root", str(root), "--state", f"{containerd.root}/state", "--address", f"{root}.sock"],
+        ["--root", str(root), "--state", str(state), "--address", containerd.address],
+    ):
+        second = subprocess.run(
+            program.command("barque-containerd", *flags), capture_output=True, text=True, timeout=30
+        )
+        assert second.returncode == 1
+        assert second.stderr.count("\n") == 1
+        assert "another" in second.stderr
+    assert alive(pid)
+    assert containerd.tasks() == {"kept": "RUNNING"}
+    with containerd.events() as lines:
+        containerd.run("told", "true", flags=("--rm",))
+        assert wait_until(lambda: any("/tasks/exit" in line for line in lines))
