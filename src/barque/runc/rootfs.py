@@ -13,7 +13,7 @@ import os
 import stat
 
 import barque.linux.mount as kernel
-from barque.errors import BarqueError, Forbidden, InvalidArgument, Unsupported
+from barque.errors import BarqueError, Forbidden, InvalidArgument
 from barque.linux.cgroup import UNIFIED
 from barque.linux.fs import (
     PROC_SUPER_MAGIC,
@@ -25,6 +25,7 @@ from barque.linux.fs import (
     openat2,
 )
 from barque.linux.libc import AT_EMPTY_PATH
+from barque.runc.copyup import copy_tree
 from barque.runc.log import reason
 from barque.runc.options import Options, parse_options
 
@@ -76,7 +77,8 @@ class Rootfs:
             data = dict(options.data)
             if mount.source:
                 data = {"source": mount.source, **data}
-            detached = kernel.new_filesystem(mount.type, data, options.attr_set)
+            later = kernel.MOUNT_ATTR_RDONLY if options.copy_up else 0
+            detached = kernel.new_filesystem(mount.type, data, options.attr_set & ~later)
             is_directory = True
         self.attach(mount, options, detached, is_directory)
         if mount.type == "devpts" and normal(mount.destination) == "/dev/pts":
@@ -90,7 +92,7 @@ class Rootfs:
         try:
             if options.copy_up:
                 self.copy_up(target, detached)
-            if options.bind and (options.attr_set or options.attr_clr):
+            if (options.bind or options.copy_up) and (options.attr_set or options.attr_clr):
                 kernel.mount_setattr(detached, attr_set=options.attr_set, attr_clr=options.attr_clr)
             if options.rec_set or options.rec_clr:
                 kernel.mount_setattr(
@@ -246,7 +248,12 @@ class Rootfs:
         kernel.mount_setattr(self.fd, attr_set=kernel.MOUNT_ATTR_RDONLY)
 
     def copy_up(self, target: int, detached: int) -> None:
-        raise Unsupported("option tmpcopyup is not supported")
+        """Fill a new tmpfs with what it will cover."""
+        source = openat2(target, ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            copy_tree(source, detached)
+        finally:
+            os.close(source)
 
     def read_only(self, path: str) -> None:
         """Make what is at `path` read-only; nothing there is nothing to do."""
