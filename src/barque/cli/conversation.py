@@ -183,9 +183,9 @@ class Conversation:
             return True
         try:
             data = self._stream.recv(RECEIVE_BYTES)
-        except OSError as error:
-            if _again(error):
-                return True
+        except BlockingIOError:
+            return True
+        except OSError:
             data = b""  # reset: the daemon has gone, and the container's state tells the rest
         if data:
             self._received(data)
@@ -194,10 +194,11 @@ class Conversation:
     def _send(self) -> None:
         try:
             self._typed = self._typed[self._stream.send(self._typed) :]
-        except OSError as error:
-            if not _again(error):
-                self._typed, self._stdin = b"", False  # nobody reads stdin any more
-                return
+        except BlockingIOError:
+            return
+        except OSError:
+            self._typed, self._stdin = b"", False  # nobody reads stdin any more
+            return
         if not self._typed and not self._stdin:
             self._half_close()
 
@@ -237,10 +238,3 @@ class Conversation:
         for outlet in self._outlets:
             terminal.write(outlet.fd, outlet.pending)
             outlet.pending = b""
-
-
-def _again(error: OSError) -> bool:
-    """Not now: of a plain socket, or of `ssl`, where want-read is 2 and want-write is 3."""
-    return isinstance(error, BlockingIOError) or (
-        type(error).__module__ == "ssl" and error.errno in (2, 3)
-    )

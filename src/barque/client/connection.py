@@ -87,10 +87,10 @@ def _open(host: Host) -> Stream:
         from barque.client import tls
 
         return tls.connect(host.address, host.tls)
-    return _open_tcp(*host.address)
+    return open_tcp(*host.address)
 
 
-def _open_tcp(name: str, port: int) -> Stream:
+def open_tcp(name: str, port: int) -> Stream:
     failure = OSError(errno.EADDRNOTAVAIL, "no address")
     for family, kind, protocol, _, address in _socket.getaddrinfo(
         name, port, 0, _socket.SOCK_STREAM

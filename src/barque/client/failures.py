@@ -44,6 +44,8 @@ def refusal(status: int, body: bytes) -> errors.BarqueError:
 
 def unreachable(host: Host, error: OSError) -> errors.BarqueError:
     """Nobody answers at `host`, in the words that scripts look for."""
+    if type(error).__module__ == "ssl":  # whose numbers are not the kernel's
+        return errors.Unavailable(f"error during connect: {host.text}: {error.strerror or error}")
     if error.errno in (errno.EACCES, errno.EPERM):
         return errors.Forbidden(
             "permission denied while trying to connect to the Docker daemon socket at "

@@ -1,14 +1,23 @@
-"""TLS to a daemon: imported only when asked for, `ssl` costs as much as the whole command."""
+"""TLS to a daemon: imported only when asked for, `ssl` costs as much as the whole command.
+
+The records go through buffers of our own: only so can one direction be closed while the other goes
+on. The end of stdin is `close_notify`, and the container's last output still comes.
+"""
 
 from __future__ import annotations
 
-import socket
 import ssl
 
-from barque.client.connection import Tls
+from barque.client.connection import Tls, open_tcp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.client.connection import Stream
+
+RECEIVE_BYTES = 64 << 10
 
 
-def connect(address: tuple[str, int], options: Tls) -> ssl.SSLSocket:
+def connect(address: tuple[str, int], options: Tls) -> TlsStream:
     """Raises OSError (ssl.SSLError is one)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not options.verify:
@@ -20,6 +29,94 @@ def connect(address: tuple[str, int], options: Tls) -> ssl.SSLSocket:
         context.load_default_certs()
     if options.cert:
         context.load_cert_chain(options.cert, options.key or None)
-    plain = socket.create_connection(address)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return context.wrap_socket(plain, server_hostname=address[0])
+    raw = open_tcp(*address)
+    try:
+        return TlsStream(raw, context, address[0])
+    except BaseException:
+        raw.close()
+        raise
+
+
+class TlsStream:
+    """A `Stream` whose bytes are encrypted on their way over `raw`."""
+
+    def __init__(self, raw: Stream, context: ssl.SSLContext, name: str) -> None:
+        self._raw = raw
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._unsent = b""  # encrypted, not yet taken by the kernel
+        self._handshake()
+
+    def _handshake(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._raw.sendall(self._outgoing.read())
+                self._receive()
+            else:
+                self._raw.sendall(self._outgoing.read())
+                return
+
+    def _receive(self) -> None:
+        data = self._raw.recv(RECEIVE_BYTES)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def sendall(self, data: bytes, /) -> None:
+        self._tls.write(data)
+        self._raw.sendall(self._unsent + self._outgoing.read())
+        self._unsent = b""
+
+    def send(self, data: bytes, /) -> int:
+        """Takes all of `data`, or raises BlockingIOError while earlier bytes wait."""
+        if self._unsent:
+            self._flush()
+        self._tls.write(data)
+        self._unsent = self._outgoing.read()
+        try:
+            self._flush()
+        except BlockingIOError:
+            pass  # kept: the next call goes on with it
+        return len(data)
+
+    def _flush(self) -> None:
+        while self._unsent:
+            self._unsent = self._unsent[self._raw.send(self._unsent) :]
+
+    def recv(self, size: int, /) -> bytes:
+        """All that has been decrypted, at least one byte; b"" at the end."""
+        while True:
+            pieces = []
+            try:
+                while piece := self._tls.read(size):
+                    pieces.append(piece)
+                return b"".join(pieces)
+            except ssl.SSLWantReadError:
+                if pieces:
+                    return b"".join(pieces)
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b"".join(pieces)
+            self._receive()
+
+    def shutdown(self, how: int, /) -> None:
+        """Say that nothing more will be sent; reading goes on."""
+        try:
+            self._tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLError):
+            pass  # the peer's own end comes later, or it has gone
+        self._raw.setblocking(True)
+        self._raw.sendall(self._unsent + self._outgoing.read())
+        self._unsent = b""
+        self._raw.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def setblocking(self, flag: bool, /) -> None:
+        self._raw.setblocking(flag)
+
+    def close(self) -> None:
+        self._raw.close()

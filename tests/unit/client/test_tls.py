@@ -1,0 +1,114 @@
+"""TLS on loopback with certificates made for the test: mutual, half-closed, refused."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from barque import errors
+from barque.client.client import Client
+from barque.client.connection import Tls
+from barque.client.tls import connect
+
+SHUT_WR = 1
+
+
+def openssl(*arguments: str, cwd: Path) -> None:
+    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem, and cert.pem with key.pem that it signed for 127.0.0.1."""
+    root = tmp_path_factory.mktemp("tls")
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl(*new, "-x509", "-keyout", "cakey.pem", "-out", "ca.pem", "-subj", "/CN=ca", cwd=root)
+    openssl(*new, "-keyout", "key.pem", "-out", "csr.pem", "-subj", "/CN=x", cwd=root)
+    (root / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    sign = ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "cakey.pem"]
+    openssl(*sign, "-CAcreateserial", "-extfile", "san", "-out", "cert.pem", cwd=root)
+    return root
+
+
+@pytest.fixture
+def serve(files: Path) -> Iterator[Callable[[Callable[[ssl.SSLSocket], None]], tuple[str, int]]]:
+    """Starts a server that hands one connection to a function; gives its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = []
+
+    def start(talk: Callable[[ssl.SSLSocket], None]) -> tuple[str, int]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files / "cert.pem", files / "key.pem")
+        context.load_verify_locations(files / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+
+        def run() -> None:
+            raw, _ = listener.accept()
+            try:
+                with context.wrap_socket(raw, server_side=True, suppress_ragged_eofs=True) as end:
+                    talk(end)
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        threads.append(thread)
+        address: tuple[str, int] = listener.getsockname()
+        return address
+
+    yield start
+    listener.close()
+    for thread in threads:
+        thread.join(10)
+
+
+def options(files: Path) -> Tls:
+    return Tls(str(files / "ca.pem"), str(files / "cert.pem"), str(files / "key.pem"))
+
+
+def test_reading_goes_on_after_our_end(files: Path, serve: Callable[..., tuple[str, int]]) -> None:
+    heard = []
+
+    def talk(end: ssl.SSLSocket) -> None:
+        while piece := end.recv(1000):
+            heard.append(piece)
+        end.sendall(b"answer" * 20000)
+        end.unwrap()
+
+    stream = connect(serve(talk), options(files))
+    stream.sendall(b"quest")
+    assert stream.send(b"ion") == 3
+    stream.shutdown(SHUT_WR)
+    stream.setblocking(True)
+    answer = b""
+    while piece := stream.recv(1 << 16):
+        answer += piece
+    stream.close()
+    assert b"".join(heard) == b"question"
+    assert answer == b"answer" * 20000
+
+
+def test_a_client_over_tls(files: Path, serve: Callable[..., tuple[str, int]]) -> None:
+    def talk(end: ssl.SSLSocket) -> None:
+        assert end.recv(1 << 16).startswith(b"GET /v1.51/version ")
+        end.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"Version": "1"}'[:-1])
+        end.sendall(b"")
+
+    host, port = serve(talk)
+    client = Client(f"tcp://{host}:{port}", tls=options(files))
+    with pytest.raises(errors.DataLoss):
+        client.system.version()  # the length cuts the last brace: decrypted and counted exactly
+
+
+def test_a_daemon_that_nobody_vouches_for_is_refused(
+    files: Path, serve: Callable[..., tuple[str, int]]
+) -> None:
+    host, port = serve(lambda end: None)
+    with pytest.raises(errors.Unavailable, match="certificate verify failed"):
+        Client(f"tcp://{host}:{port}", tls=Tls()).system.version()
