@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
-import docker.errors
+import docker  # type: ignore[import-untyped]
+import docker.errors  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.barque import Stack
@@ -47,9 +47,9 @@ def test_load_tag_list_and_remove(barque: Stack, loaded: str) -> None:
     assert images(barque, "-f", "reference=again") == ["again:2"]
     removed = barque.docker("rmi", "again:2").stdout
     assert removed == b"Untagged: again:2\n"
-    removed = barque.docker("rmi", loaded).stdout.decode().splitlines()
-    assert removed[0] == "Untagged: loaded:1"
-    assert removed[1].startswith("Deleted: sha256:")
+    lines = barque.docker("rmi", loaded).stdout.decode().splitlines()
+    assert lines[0] == "Untagged: loaded:1"
+    assert lines[1].startswith("Deleted: sha256:")
     missing = barque.docker("rmi", loaded, check=False)
     assert missing.returncode == 1
     assert missing.stderr.strip().endswith(b"No such image: loaded:1")
@@ -180,7 +180,7 @@ def test_the_sdk(barque: Stack, registry: RegistryPeer) -> None:
             client.images.get("sdk:1")
         assert client.images.load(saved)[0].id == image.id
         client.images.remove("sdk:1")
-        with pytest.raises(docker.errors.ImageNotFound):
+        with pytest.raises(docker.errors.NotFound, match="manifest unknown"):
             client.images.pull(name, "nope")
     finally:
         client.close()
