@@ -35,6 +35,7 @@ class Container:
         "execs",
         "exits",
         "has_task",
+        "health",
         "lock",
         "pristine",
         "record",
@@ -59,6 +60,7 @@ class Container:
         """containerd may have a record or a task of it; False once both were deleted."""
         self.task_ready = False
         self.restart: asyncio.Task[None] | None = None
+        self.health: asyncio.Task[None] | None = None
         self.backoff_s = FIRST_BACKOFF_S
         self.exits: list[asyncio.Future[Exit]] = []
         self.removals: list[asyncio.Future[Exit]] = []

@@ -18,6 +18,8 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.detach import parse_keys
 from barque.daemon.containers.documents import ExecConfig
 from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.outcome import exit_code_of, start_error
+from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.containers.spec import (
     capability_document,
     capability_set,
@@ -25,7 +27,6 @@ from barque.daemon.containers.spec import (
     rlimits,
     user_document,
 )
-from barque.daemon.containers.start import exit_code_of, resolve_user, start_error, writable_rootfs
 from barque.daemon.containers.state import Status
 from barque.daemon.containers.stdio import Stdio, Wanted
 from barque.daemon.containers.supervise import Stdio as StdioRequest

@@ -12,11 +12,12 @@ import logging
 from contextlib import suppress
 
 from barque import errors
-from barque.daemon.containers import execs
+from barque.daemon.containers import execs, health
 from barque.daemon.containers.attach import abandon_pending
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine, parse_rfc3339
 from barque.daemon.containers.remove import remove_locked
+from barque.daemon.containers.shm import unmount_shm
 from barque.daemon.containers.start import start_locked
 from barque.daemon.containers.state import Move, Status
 from barque.daemon.containers.supervise import Ended, TaskEvent
@@ -86,6 +87,7 @@ def _settle(
     if restart:
         state.restart_count += 1
     container.task_ready = False
+    health.end(container)
     if keep:
         engine.catalogue.save_state(container)
     container.tell_exit()
@@ -101,6 +103,7 @@ def run_time_s(container: Container) -> float:
 async def clean_up(engine: Engine, container: Container) -> None:
     """Free what a run held: task, network, sockets. Every step is tried; failures are logged."""
     abandon_pending(container)
+    unmount_shm(engine.paths, container.id)
     results = await asyncio.gather(
         engine.supervisor.delete(container.id),
         engine.networks.detach(container.id),

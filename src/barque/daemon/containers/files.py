@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
+from barque.daemon.containers.shm import unmount_shm
 from barque.daemon.paths import Paths
 
 FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
@@ -47,8 +48,9 @@ def _replace_content(path: str, text: str) -> None:
 
 
 def remove_files(paths: Paths, container_id: str) -> None:
-    """Directory and stdio socket. Idempotent; plain files only, and nothing is mounted below."""
+    """Directory, stdio socket, shared memory. Idempotent; nothing is mounted below."""
     paths.stdio_socket(container_id).unlink(missing_ok=True)
+    unmount_shm(paths, container_id)
     shutil.rmtree(paths.container(container_id), ignore_errors=False, onerror=_unless_gone)
 
 

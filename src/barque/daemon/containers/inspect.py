@@ -8,7 +8,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import document
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.record import MountPoint
-from barque.daemon.containers.state import Status
+from barque.daemon.containers.state import HealthState, Status
 
 
 def inspect(engine: Engine, container: Container) -> dict[str, Any]:
@@ -59,6 +59,24 @@ def state(container: Container) -> dict[str, Any]:
         "Error": now.error,
         "StartedAt": now.started_at,
         "FinishedAt": now.finished_at,
+        **({"Health": health(now.health)} if now.health else {}),
+    }
+
+
+def health(now: HealthState) -> dict[str, Any]:
+    """API: Health."""
+    return {
+        "Status": now.status,
+        "FailingStreak": now.failing_streak,
+        "Log": [
+            {
+                "Start": entry.start,
+                "End": entry.end,
+                "ExitCode": entry.exit_code,
+                "Output": entry.output,
+            }
+            for entry in now.log
+        ],
     }
 
 

@@ -104,7 +104,7 @@ def _plain_test(engine: Engine, name: str, values: Sequence[str]) -> Test:
         wanted = [_port_range(value) for value in values]
         return lambda container: _has_port(engine, container, name, wanted)
     if name == "health":
-        return lambda container: "none" in values
+        return lambda container: _health(container) in values
     if name == "is-task":
         return lambda container: all(value.lower() in {"false", "0"} for value in values)
     return lambda container: set(values) <= {"", "default"}
@@ -114,6 +114,18 @@ def _check_statuses(values: Sequence[str]) -> None:
     for value in values:
         if value not in set(Status):
             raise errors.InvalidArgument(f"invalid filter 'status={value}'")
+
+
+def _health(container: Container) -> str:
+    health = container.state.health
+    return health.status if health and container.state.running else "none"
+
+
+def _health_words(container: Container) -> str:
+    status = _health(container)
+    if status == "none":
+        return ""
+    return " (health: starting)" if status == "starting" else f" ({status})"
 
 
 def _number(text: str, name: str) -> int:
@@ -228,7 +240,7 @@ def status(container: Container, now_ns: int) -> str:
     since_start = human_duration(now_ns - parse_rfc3339(now.started_at))
     since_end = human_duration(now_ns - parse_rfc3339(now.finished_at))
     if now.status is Status.RUNNING:
-        return f"Up {since_start}"
+        return f"Up {since_start}{_health_words(container)}"
     if now.status is Status.PAUSED:
         return f"Up {since_start} (Paused)"
     if now.status is Status.RESTARTING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from barque import errors
+from barque.daemon.containers import health
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.exits import clean_up, exited
@@ -64,6 +65,7 @@ def _adopt(engine: Engine, container: Container, task: Task) -> None:
     """It runs. The daemon may have died before it wrote so."""
     state = container.state
     container.task_ready = True
+    health.begin(engine, container)
     status = Status.PAUSED if task.status == "paused" else Status.RUNNING
     if state.status is status and state.pid == task.pid:
         return

@@ -18,22 +18,22 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import devices, layers, log_options, ports, user
+from barque.daemon.containers import devices, health, log_options, ports
 from barque.daemon.containers.attach import abandon_pending, connect_pending
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
-from barque.daemon.containers.copy_up import copy_up
 from barque.daemon.containers.engine import Engine, together
 from barque.daemon.containers.files import shared_files, write_files
+from barque.daemon.containers.outcome import exit_code_of, start_error
+from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
+from barque.daemon.containers.shm import mount_shm, unmount_shm
 from barque.daemon.containers.spec import build
 from barque.daemon.containers.start_facts import Device, StartFacts
 from barque.daemon.containers.state import Move, Status
 from barque.daemon.containers.supervise import RootfsMount, Stdio
 from barque.daemon.containers.user import User
 
-EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_FAILED = 127, 126, 128
 MAX_USERS_KEPT = 1024
-CREATE_FAILED = "failed to create task for container: "
 log = logging.getLogger(__name__)
 
 
@@ -65,12 +65,12 @@ async def start_locked(engine: Engine, container: Container) -> None:
 
 async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
     undo.push_async_callback(engine.networks.detach, container.id)
+    undo.callback(unmount_shm, engine.paths, container.id)
     sandbox, mounts, sources = await together(
         _attach_network(engine, container),
         writable_rootfs(engine, container),
         _sources(engine, container),
     )
-    await copy_up(engine, container, mounts)
     facts = StartFacts(
         user=await _user(engine, container, mounts),
         netns=sandbox.netns,
@@ -106,8 +106,10 @@ def _running(engine: Engine, container: Container, pid: int) -> None:
     state.move(Move.START, container.id)
     state.pid, state.exit_code, state.error, state.oom_killed = pid, 0, "", False
     state.started_at, state.stopped_by_hand = engine.now(), False
+    state.health = health.fresh(container)
     engine.catalogue.save_state(container)
     engine.publish(container, "start")
+    health.begin(engine, container)
 
 
 def _record_failure(engine: Engine, container: Container, error: BaseException) -> None:
@@ -122,32 +124,6 @@ def _record_failure(engine: Engine, container: Container, error: BaseException) 
     except Exception:
         log.exception("state of container %s not saved", container.id)
     container.tell_exit()
-
-
-def exit_code_of(error: str) -> int:
-    """What Docker says a container exits with that could not be started."""
-    text = error.lower()
-    if any(
-        words in text
-        for words in ("executable file not found", "no such file or directory", "not a directory")
-    ):
-        return EXIT_NOT_FOUND
-    if "permission denied" in text or "is a directory" in text:
-        return EXIT_NOT_EXECUTABLE
-    return EXIT_FAILED
-
-
-def start_error(error: errors.BarqueError, prefix: str = CREATE_FAILED) -> errors.BarqueError:
-    """A runtime's refusal as the kind Docker answers with: a bad command is the request's fault."""
-    text = f"{prefix}{error}"
-    if exit_code_of(text) == EXIT_FAILED:
-        return errors.BarqueError(text)
-    if "not a directory" in text.lower():
-        text += (
-            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the "
-            "specified host path exists and is the expected type"
-        )
-    return errors.InvalidArgument(text)
 
 
 async def _attach_network(engine: Engine, container: Container) -> Sandbox:
@@ -165,13 +141,6 @@ async def _attach_network(engine: Engine, container: Container) -> Sandbox:
         extra_hosts=record.host.extra_hosts or (),
         domainname=record.config.domainname,
     )
-
-
-async def writable_rootfs(engine: Engine, container: Container) -> list[RootfsMount]:
-    """The mounts of its snapshot; they never change."""
-    if container.rootfs is None:
-        container.rootfs = await engine.supervisor.mounts(container.id)
-    return container.rootfs
 
 
 async def _sources(engine: Engine, container: Container) -> dict[str, str]:
@@ -222,12 +191,6 @@ def _shadows_etc(container: Container) -> bool:
     return any(point.destination.startswith("/etc") for point in container.record.mounts)
 
 
-def resolve_user(mounts: Sequence[RootfsMount], wanted: str, groups: Sequence[str]) -> User:
-    """Read the image's passwd and group. Blocks; run it in a thread."""
-    directories = layers.layer_directories(mounts)
-    return user.resolve(wanted, groups, lambda path: layers.read_file(directories, path))
-
-
 def _files(engine: Engine, container: Container, sandbox: Sandbox) -> Mapping[str, str]:
     mode = container.record.host.network_mode
     directory = engine.paths.container(container.id)
@@ -268,7 +231,20 @@ def _shared_namespaces(engine: Engine, container: Container) -> dict[str, Any]:
                     f"cannot join the {name} namespace of a non running container: {other.id}"
                 )
             result[field] = f"/proc/{other.state.pid}/ns/{name}"
+            if name == "ipc":
+                result["shm"] = _donated_shm(engine, other)
+    if host.ipc_mode == "shareable":
+        result["shm"] = mount_shm(engine.paths, container.id, host.shm_size)
     return result
+
+
+def _donated_shm(engine: Engine, donor: Container) -> str:
+    if donor.record.host.ipc_mode != "shareable":
+        raise errors.Conflict(
+            f"can't join IPC of container {donor.id}: non-shareable IPC (hint: use "
+            "IpcMode:shareable for the donor container)"
+        )
+    return str(engine.paths.shm(donor.id))
 
 
 def _stdio_options(engine: Engine, container: Container) -> dict[str, str]:

@@ -64,6 +64,21 @@ NEXT: Mapping[tuple[Status, Move], Status] = {
 }
 
 
+class HealthResult(Struct, kw_only=True):
+    """One run of a health check."""
+
+    start: str
+    end: str
+    exit_code: int
+    output: str
+
+
+class HealthState(Struct, kw_only=True):
+    status: str = "starting"
+    failing_streak: int = 0
+    log: list[HealthResult] = []
+
+
 class State(Struct, kw_only=True, omit_defaults=True):
     """What is so now of one container; a row's `state`."""
 
@@ -76,6 +91,7 @@ class State(Struct, kw_only=True, omit_defaults=True):
     finished_at: str = NEVER
     restart_count: int = 0
     stopped_by_hand: bool = False
+    health: HealthState | None = None
 
     @property
     def running(self) -> bool:

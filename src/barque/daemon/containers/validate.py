@@ -8,6 +8,7 @@ from barque import errors
 from barque.daemon.containers import capabilities, security, signals
 from barque.daemon.containers.documents import (
     Config,
+    Health,
     HostConfig,
     LogConfig,
     Resources,
@@ -78,6 +79,8 @@ def check_config(config: Config) -> None:
     for name, text in (("hostname", config.hostname), ("domainname", config.domainname)):
         if text and not HOSTNAME.fullmatch(text):
             raise _invalid(f"invalid {name}: {text!r}")
+    if config.healthcheck:
+        _check_health(config.healthcheck)
     if config.stop_signal:
         signals.parse(config.stop_signal)
     for port in config.exposed_ports or {}:
@@ -85,6 +88,21 @@ def check_config(config: Config) -> None:
     for name, arguments in (("Cmd", config.cmd), ("Entrypoint", config.entrypoint)):
         if any("\0" in argument for argument in arguments or ()):
             raise _invalid(f"invalid {name}: it contains a NUL byte")
+
+
+def _check_health(health: Health) -> None:
+    if health.test and health.test[0] not in {"NONE", "CMD", "CMD-SHELL"}:
+        raise _invalid(f"unknown type {health.test[0]!r} of health check")
+    for name, value in (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ):
+        if value and value < 1_000_000:
+            raise _invalid(f"{name} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise _invalid("Retries in Healthcheck cannot be negative")
 
 
 def check_port(text: str) -> None:

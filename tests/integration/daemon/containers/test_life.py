@@ -374,3 +374,60 @@ def test_events_of_a_life(barque: Stack) -> None:
 def test_what_is_not_there_says_so(barque: Stack, sleeper: str) -> None:
     assert "is not there yet" in refused(barque, "export", sleeper)
     assert "is not there yet" in refused(barque, "diff", sleeper)
+
+
+def test_health_checks(barque: Stack) -> None:
+    barque.docker(
+        "run", "-d", "--name", "well", "--health-cmd", "echo looked; test -e /tmp/ok",
+        "--health-interval", "100ms", "--health-retries", "2", "busybox", "sleep", "1000",
+    )  # fmt: skip
+    try:
+        assert state(barque, "well")["Health"]["Status"] == "starting"
+        until_health(barque, "unhealthy")
+        result = state(barque, "well")["Health"]["Log"][-1]
+        assert (result["ExitCode"], result["Output"]) == (1, "looked\n")
+        barque.docker("exec", "well", "touch", "/tmp/ok")
+        until_health(barque, "healthy")
+        assert b"(healthy)" in barque.docker("ps").stdout
+        assert barque.docker("ps", "-q", "-f", "health=healthy").stdout
+        assert state(barque, "well")["Health"]["FailingStreak"] == 0
+        barque.docker("stop", "-t", "0", "well")
+        assert not barque.docker("ps", "-q").stdout
+    finally:
+        barque.docker("rm", "-f", "well")
+
+
+def until_health(barque: Stack, wanted: str) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while state(barque, "well")["Health"]["Status"] != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_health_check_that_takes_too_long(barque: Stack) -> None:
+    barque.docker(
+        "run", "-d", "--name", "slow", "--health-cmd", "sleep 1000", "--health-interval", "100ms",
+        "--health-timeout", "200ms", "--health-retries", "1", "busybox", "sleep", "1000",
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + LIMIT_S
+        while state(barque, "slow")["Health"]["Status"] != "unhealthy":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "exceeded timeout" in state(barque, "slow")["Health"]["Log"][0]["Output"]
+    finally:
+        barque.docker("rm", "-f", "slow")
+
+
+def test_shared_memory_of_a_donor(barque: Stack, sleeper: str) -> None:
+    barque.docker("run", "-d", "--name", "donor", "--ipc", "shareable", "--shm-size", "1m",
+                  "busybox", "sleep", "1000")  # fmt: skip
+    try:
+        barque.docker("exec", "donor", "sh", "-c", "echo shared > /dev/shm/x")
+        joined = ("run", "--rm", "--ipc", "container:donor", "busybox", "cat", "/dev/shm/x")
+        assert barque.docker(*joined).stdout == b"shared\n"
+        text = refused(barque, "run", "--rm", "--ipc", f"container:{sleeper}", "busybox", "true")
+        assert "non-shareable IPC" in text
+    finally:
+        barque.docker("rm", "-f", "donor")
+    assert not os.listdir(barque.root / "r/shm")

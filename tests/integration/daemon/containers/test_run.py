@@ -195,7 +195,7 @@ def test_namespaces_of_the_host_and_of_others(barque: Stack) -> None:
         assert mine in output(
             barque, option, "host", "busybox", "ls", "-l", f"/proc/self/ns/{kind}"
         )
-    barque.docker("run", "-d", "--name", "owner", "busybox", "sleep", "1000")
+    barque.docker("run", "-d", "--name", "owner", "--ipc", "shareable", "busybox", "sleep", "1000")
     try:
         look = "ls -l /proc/self/ns/net /proc/self/ns/ipc /proc/self/ns/pid | sed 's/.*-> //'"
         seen = barque.docker("exec", "owner", "sh", "-c", look).stdout.decode()
