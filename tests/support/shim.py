@@ -75,7 +75,8 @@ class EventTaker:
                 return
             for frame in parser.feed(data):
                 self._take(ttrpc.parse_request(frame.data))
-                connection.sendall(ttrpc.response(frame.stream, b""))
+                with suppress(OSError):
+                    connection.sendall(ttrpc.response(frame.stream, b""))
 
     def _take(self, call: dict[str, Any]) -> None:
         assert call["service"] == messages.EVENTS_SERVICE

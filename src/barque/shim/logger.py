@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from barque.shim.loop import Routine
 
 READY_S: Final = 10.0
+READY_FD: Final = 5
 FIRST_FREE_FD: Final = 6
+NOT_EXECUTED: Final = b"\0not executed: "
+SAID_BYTES_MAX: Final = 1024
 
 
 class Logger:
@@ -45,22 +48,23 @@ class Logger:
                 os.close(fd)
 
     def ready(self) -> Routine:
-        """Wait until it has said so. Raises BarqueError when it ends or dawdles instead."""
+        """Wait until it has said so. Raises BarqueError when it cannot be started or dawdles."""
         said = Pending()
-        self._loop.watch(self._ready, READ, lambda _: said.set(os.read(self._ready, 1)))
+        self._loop.watch(
+            self._ready, READ, lambda _: said.set(os.read(self._ready, SAID_BYTES_MAX))
+        )
         deadline = self._loop.after(
             READY_S, lambda: said.fail(Timeout(f"logging program {self._path} is not ready"))
         )
-        ended = self._loop.exited(self.pid)
         try:
-            yield said
+            words: bytes = yield said
         finally:
             deadline.cancel()
             self._loop.unwatch(self._ready)
             os.close(self._ready)
-        self._loop.reap()
-        if ended.done:
-            raise BarqueError(f"logging program {self._path} has ended: status {ended.value}")
+        if words.startswith(NOT_EXECUTED):
+            reason = words.removeprefix(NOT_EXECUTED).decode(errors="replace")
+            raise BarqueError(f"logging program {self._path} cannot be started: {reason}")
         return None
 
 
@@ -75,5 +79,7 @@ def _execute(path: str, argv: list[str], env: dict[str, str], fds: tuple[int, in
             os.dup2(fd, place)
         close_range(FIRST_FREE_FD)
         os.execve(path, argv, {**os.environ, **env})
-    except BaseException:
+    except BaseException as error:
+        os.write(READY_FD, NOT_EXECUTED + str(error).encode())
+    finally:
         os._exit(127)
