@@ -1,0 +1,174 @@
+"""Real podman, dockerd and containerd with our runtime in the place of runc."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import rootfs
+from tests.support.containerds import containerd
+from tests.support.docker_peer import Peer, docker_peer
+from tests.support.runtimes import PYTHON, SOURCE
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with rootfs.temporary() as directory:
+        directory.chmod(0o755)
+        rootfs.build(directory / "rootfs")
+        launcher = directory / "barque-runc"
+        entry = SOURCE / "barque/__main__.py"
+        launcher.write_text(f'#!/bin/sh\nexec {PYTHON} -I -S {entry} barque-runc "$@"\n')
+        launcher.chmod(0o755)
+        yield directory
+
+
+def call(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+class TestDockerd:
+    @pytest.fixture(scope="class")
+    def peer(self, place: Path) -> Iterator[Peer]:
+        launcher = place / "barque-runc"
+        with docker_peer([f"--add-runtime=barque={launcher}", "--default-runtime=barque"]) as peer:
+            yield peer
+
+    def docker(self, peer: Peer, *arguments: str) -> tuple[int, str, str]:
+        done = peer.docker(*arguments, check=False)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    def test_run(self, peer: Peer) -> None:
+        script = "echo out; echo err >&2; exit 5"
+        assert self.docker(peer, "run", "--rm", "busybox", "sh", "-c", script) == (
+            5,
+            "out\n",
+            "err\n",
+        )
+
+    @pytest.mark.parametrize(
+        ("program", "code"), [("nosuch", 127), ("/etc", 126), ("/nosuch", 127)]
+    )
+    def test_what_cannot_be_executed(self, peer: Peer, program: str, code: int) -> None:
+        assert self.docker(peer, "run", "--rm", "busybox", program)[0] == code
+
+    def test_user_limits_and_volumes(self, peer: Peer, place: Path) -> None:
+        volume = place / "volume"
+        volume.mkdir(exist_ok=True)
+        script = "id -u; cat /sys/fs/cgroup/memory/memory.limit_in_bytes; touch /v/x; hostname"
+        code, out, err = self.docker(
+            peer, "run", "--rm", "-u", "1000", "-m", "64m", "--pids-limit", "20", "-h", "name",
+            "-v", f"{volume}:/v:ro", "busybox", "sh", "-c", script,
+        )  # fmt: skip
+        assert (code, out.split()) == (0, ["1000", str(64 << 20), "name"])
+        assert "Read-only file system" in err
+
+    def test_read_only_and_seccomp(self, peer: Peer) -> None:
+        script = "touch /x; unshare -U true; grep Seccomp: /proc/self/status"
+        code, out, err = self.docker(
+            peer, "run", "--rm", "--read-only", "busybox", "sh", "-c", script
+        )
+        assert (code, out.split()) == (0, ["Seccomp:", "2"])
+        assert "Read-only file system" in err
+        assert "Operation not permitted" in err
+
+    def test_the_life_of_a_container(self, peer: Peer) -> None:
+        assert self.docker(peer, "run", "-d", "--name", "life", "busybox", "sleep", "1000")[0] == 0
+        assert self.docker(peer, "exec", "life", "sh", "-c", "echo in; exit 3")[:2] == (3, "in\n")
+        assert "executable file not found" in "".join(
+            self.docker(peer, "exec", "life", "nosuch")[1:]
+        )
+        assert self.docker(peer, "pause", "life")[0] == 0
+        assert "Paused" in self.docker(peer, "ps")[1]
+        assert self.docker(peer, "unpause", "life")[0] == 0
+        assert "sleep 1000" in self.docker(peer, "top", "life")[1]
+        assert self.docker(peer, "update", "-m", "80m", "--memory-swap", "160m", "life")[0] == 0
+        assert self.docker(peer, "restart", "-t", "0", "life")[0] == 0
+        assert self.docker(peer, "kill", "life")[0] == 0
+        assert self.docker(peer, "wait", "life")[1] == "137\n"
+        assert self.docker(peer, "start", "life")[0] == 0
+        assert self.docker(peer, "rm", "-f", "life")[0] == 0
+
+
+class TestPodman:
+    def podman(self, place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        roots = ("--root", str(place / "ps"), "--runroot", str(place / "pr"))
+        return call(
+            "podman", *roots, "--cgroup-manager", "cgroupfs", "--events-backend", "file",
+            "--runtime", str(place / "barque-runc"), *arguments,
+        )  # fmt: skip
+
+    # podman asks for limits that this machine's root may not raise
+    LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--network", "none")
+
+    @pytest.fixture(autouse=True)
+    def _clean(self, place: Path) -> Iterator[None]:
+        yield
+        self.podman(place, "rm", "--all", "--force", "--time", "0")
+        for mount in reversed(rootfs.mounts_below(place)):
+            subprocess.run(["umount", mount], check=True)
+
+    def test_run(self, place: Path) -> None:
+        argv = ("run", "--rm", *self.LIMITS, "--rootfs", str(place / "rootfs"))
+        result = self.podman(place, *argv, "sh", "-c", "echo hello; exit 6")
+        assert (result.returncode, result.stdout) == (6, "hello\n")
+        assert self.podman(place, *argv, "nosuch").returncode == 127
+
+    def test_exec_pause_and_remove(self, place: Path) -> None:
+        argv = ("run", "-d", "--name", "c", *self.LIMITS, "--memory", "64m", "--rootfs")
+        assert self.podman(place, *argv, str(place / "rootfs"), "sleep", "1000").returncode == 0
+        result = self.podman(place, "exec", "-e", "A=b", "c", "sh", "-c", "echo $A; exit 4")
+        assert (result.returncode, result.stdout) == (4, "b\n")
+        for command in ("pause", "unpause"):
+            assert self.podman(place, command, "c").returncode == 0
+        assert self.podman(place, "rm", "-f", "-t", "0", "c").returncode == 0
+
+    def test_a_pod_shares_namespaces(self, place: Path) -> None:
+        """Joining by path, as every pod does."""
+        first = ("run", "-d", "--name", "a", *self.LIMITS, "--ipc", "shareable", "--rootfs")
+        assert self.podman(place, *first, str(place / "rootfs"), "sleep", "1000").returncode == 0
+        limits = self.LIMITS[:4]
+        joined = ("--network", "container:a", "--pid", "container:a", "--ipc", "container:a")
+        argv = ("run", "--rm", *limits, *joined, "--rootfs", str(place / "rootfs"))
+        result = self.podman(place, *argv, "ps")
+        assert "sleep 1000" in result.stdout, result
+
+
+class TestContainerd:
+    def test_ctr(self, place: Path) -> None:
+        with containerd("real") as address:
+            ctr = ("ctr", "--address", address)
+            run = (*ctr, "run", "--runc-binary", str(place / "barque-runc"), "--rootfs")
+            name = f"bq{os.getpid()}"
+            done = call(
+                *run, "--rm", str(place / "rootfs"), name, "/bin/sh", "-c", "echo hi; exit 7"
+            )
+            assert (done.returncode, done.stdout) == (7, "hi\n"), done
+            assert (
+                call(*run, "-d", str(place / "rootfs"), name, "/bin/sleep", "1000").returncode == 0
+            )
+            try:
+                task = (*ctr, "task")
+                done = call(*task, "exec", "--exec-id", "e", name, "/bin/hostname")
+                assert done.returncode == 0, done
+                for command in ("pause", "resume"):
+                    assert call(*task, command, name).returncode == 0
+                assert "RUNNING" in call(*task, "ls").stdout
+                assert call(*task, "ps", name).returncode == 0
+                assert call(*task, "metrics", name).returncode == 0
+            finally:
+                call(*ctr, "task", "kill", "-s", "KILL", name)
+                call(*ctr, "task", "delete", name)
+                call(*ctr, "containers", "delete", name)
