@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from barque import program
 from bench.measure import Figure, interleaved, processes_naming, pss_kib
 from tests.support.barque import Stack, stack
 from tests.support.docker_peer import Peer, docker_peer
@@ -127,8 +125,8 @@ def figures() -> Iterator[Figure]:
         ours, peers = _burst_rate(_ours(barque)), _burst_rate(_peers(peer))
         yield Figure(f"{BURST} starts by {CLIENTS} clients", ours, peers, "1/s", 3.0, at_least=True)
         true = {
-            "ours": lambda: subprocess.run(program.command("barque", "--version"), check=True),
-            "peer": lambda: subprocess.run([peer.cli, "--version"], check=True),
+            "ours": lambda: barque.cli("--version"),
+            "peer": lambda: peer.docker("--version"),
         }
         medians = interleaved(true, ROUNDS)
         yield Figure("the command alone (--version)", medians["ours"], medians["peer"], "ms")
