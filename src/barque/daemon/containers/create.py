@@ -157,6 +157,8 @@ def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig)
             host.log_config.config = {**defaults.log_options, **host.log_config.config}
     if host.memory and not host.memory_swap:
         host.memory_swap = 2 * host.memory
+    if host.memory_swappiness == -1:  # the client's word for nothing
+        host.memory_swappiness = None
     if host.pids_limit == 0:
         host.pids_limit = None
     unconfined = (

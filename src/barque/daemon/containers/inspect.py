@@ -35,13 +35,22 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "AppArmorProfile": "",
         "ExecIDs": sorted(container.execs) or None,
         "HostConfig": host_config(container),
-        "GraphDriver": {"Name": record.driver, "Data": None},
+        "GraphDriver": {"Name": record.driver, "Data": graph_data(container)},
         "Mounts": [mount_point(point, engine) for point in record.mounts],
         "Config": config(container),
         "NetworkSettings": engine.networks.settings(
             container.id, record.host.network_mode, record.endpoints
         ),
     }
+
+
+def graph_data(container: Container) -> dict[str, str]:
+    """The directories of an overlay, where its snapshot was asked for already."""
+    names = {"upperdir": "UpperDir", "lowerdir": "LowerDir", "workdir": "WorkDir"}
+    options = [
+        option.partition("=") for mount in container.rootfs or () for option in mount.options
+    ]
+    return {names[key]: value for key, _, value in options if key in names}
 
 
 def state(container: Container) -> dict[str, Any]:
