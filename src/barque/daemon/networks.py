@@ -37,6 +37,7 @@ from barque.network import files
 from barque.network.host import DefaultBridge, Host
 from barque.network.ipam import parse_address, parse_network
 from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
+from barque.network.pool import Pool
 from barque.network.ports import HostPorts, local_port_range, parse_bindings
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Networks:
         segments = [record.segment for record in self._registry if record.bridge]
         await self._worker(self._host.load, segments, published)
 
-    async def _ready(self) -> None:
+    async def wait_ready(self) -> None:
         """Until the rules are there; raises what kept them from loading."""
         if self._loading is None:
             raise errors.Unavailable("networks are not restored yet")
@@ -189,6 +190,11 @@ class Networks:
         )
         self._ports.close()
         self._worker.close()
+
+    @property
+    def pool(self) -> Pool:
+        """The warm namespaces."""
+        return self._host.pool
 
     # -- containers
 
@@ -236,7 +242,7 @@ class Networks:
         )
         requests = parse_bindings(state.bindings, self._default_host_ip(asked))
         if kind == "bridge":
-            await self._ready()
+            await self.wait_ready()
         await self._sandboxes.build(state, asked, requests)
         for one in asked:
             self._announce("connect", one.network, container_id)
@@ -356,7 +362,7 @@ class Networks:
     async def create(self, body: Mapping[str, Any]) -> str:
         """Make a network; returns its id. On failure nothing is left."""
         record = parse_create(body, network_id=secrets.token_hex(ID_BYTES), created=now())
-        await self._ready()
+        await self.wait_ready()
         async with self._changing:
             if self._registry.named(record.name) is not None:
                 raise errors.AlreadyExists(f"network with name {record.name} already exists")
@@ -451,7 +457,7 @@ class Networks:
             raise errors.Forbidden(
                 f"endpoint with name {state.name} already exists in network {record.name}"
             )
-        await self._ready()
+        await self.wait_ready()
         await self._sandboxes.connect(state, _asked(record, settings))
         self._announce("connect", record, container_id)
 

@@ -1,53 +1,29 @@
-"""The daemon's composition root: every object is made here, and reading it shows the whole wiring.
+"""The daemon's life: listen, load and compose the services, serve, leave.
 
-containerd <- images, containers, supervisor       database <- networks, volumes, containers
-routes -> services -> containerd's client, network, volume            events <- all services
+The sockets are open before the services are: `/_ping` is answered at once, as a client that looks
+for the daemon wants it, and every other request waits until the services are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 
-from barque import __version__, program
-from barque.containerd.client import Containerd
-from barque.daemon import defaults
 from barque.daemon.config import Config
-from barque.daemon.containers.catalogue import Catalogue
-from barque.daemon.containers.containerd_supervisor import ContainerdSupervisor
-from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.host import Host
-from barque.daemon.containers.service import Containers
-from barque.daemon.database import Database
-from barque.daemon.events import Events
 from barque.daemon.http.router import Router
 from barque.daemon.http.server import Server
-from barque.daemon.images.containerd_store import ContainerdStore
-from barque.daemon.images.remove import User
-from barque.daemon.images.service import Images
 from barque.daemon.listen import listen
-from barque.daemon.network_membership import Membership
-from barque.daemon.networks import Networks
 from barque.daemon.paths import Paths
-from barque.daemon.routes import containers as container_routes
-from barque.daemon.routes import exec as exec_routes
-from barque.daemon.routes import images as image_routes
-from barque.daemon.routes import networks as network_routes
-from barque.daemon.routes import system as system_routes
-from barque.daemon.routes import volumes as volume_routes
+from barque.daemon.routes import ping
 from barque.daemon.supervisor import Supervisor
-from barque.daemon.system import System, engine_id
-from barque.daemon.volumes import Volumes
-from barque.volume.local import LocalVolumes
 
-SNAPSHOTTER = "overlayfs"
 IDLE_CHECK_S = 1.0
 log = logging.getLogger(__name__)
 
@@ -63,14 +39,23 @@ async def _run(config: Config, paths: Paths, supervisor: Supervisor | None) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with serving(config, paths, supervisor) as idle:
-        gc.collect()
-        gc.freeze()  # what was made at start stays: it need not be looked at again
-        log.info("API listen on %s", ", ".join(config.listen))
-        if config.on_demand:
-            await _stopped_or_idle(stopped, idle, config.idle_timeout)
-        else:
-            await stopped.wait()
+    async with AsyncExitStack() as stack:
+        server = Server(Router(ping.routes()))
+        await _listen(stack, config, server)
+        # A thread loads them, so that the loop answers pings meanwhile.
+        compose = await asyncio.to_thread(importlib.import_module, "barque.daemon.compose")
+        async with compose.composed(config, paths, supervisor) as (router, idle):
+            server.open(router)
+            gc.collect()
+            gc.freeze()  # what was made at start stays: it need not be looked at again
+            log.info("API listen on %s", ", ".join(config.listen))
+            if config.on_demand:
+                await _stopped_or_idle(
+                    stopped, lambda: idle() and not server.open_connections, config.idle_timeout
+                )
+            else:
+                await stopped.wait()
+            await server.close()
     log.info("daemon stopped")
 
 
@@ -88,109 +73,13 @@ async def _stopped_or_idle(
     log.info("idle for %s s: leaving, the next command starts a daemon", timeout_s)
 
 
-@asynccontextmanager
-async def serving(
-    config: Config, paths: Paths, supervisor: Supervisor | None
-) -> AsyncIterator[Callable[[], bool]]:
-    """The whole daemon, from database to sockets; yields whether it is idle."""
-    async with AsyncExitStack() as stack:
-        started, events = datetime.now(UTC), Events()
-        database = Database.open(paths.database)
-        stack.callback(database.close)
-        networks = Networks(
-            database,
-            events,
-            owner=config.data_root,
-            netns=paths.netns,
-            maker_argv=program.command("barque-netns"),
-            options=defaults.network_options(config),
-        )
-        catalogue = Catalogue(database)
-        address = config.containerd or str(paths.containerd_socket)
-        if supervisor is not None:
-            await supervisor.ready()
-            stack.push_async_callback(supervisor.stop)
-        starting = asyncio.create_task(networks.start())
-        stack.push_async_callback(networks.close)
-        containerd = await Containerd.connect(address, config.containerd_namespace)
-        stack.callback(containerd.close)
-        known = await containerd.version()
-
-        def users(image_id: str) -> list[User]:
-            return [User(c.id, c.state.running) for c in catalogue.using_image(image_id)]
-
-        images = Images(
-            ContainerdStore(containerd, SNAPSHOTTER),
-            events,
-            users,
-            policy=defaults.registry_policy(config),
-            concurrent_downloads=config.max_concurrent_downloads,
-            user_agent=f"barque/{__version__}",
-        )
-        stack.callback(images.close)
-        volumes = Volumes(
-            database, events, LocalVolumes(paths.volumes, program.command("barque-copyup"))
-        )
-        containers = Containers(
-            Engine(
-                catalogue=catalogue,
-                supervisor=ContainerdSupervisor(containerd, SNAPSHOTTER),
-                images=images,
-                networks=networks,
-                volumes=volumes,
-                events=events,
-                paths=paths,
-                machine=Host.probe(),
-                defaults=defaults.container_defaults(config),
-            )
-        )
-        stack.push_async_callback(containers.close)
-        system = System(
-            config,
-            paths,
-            database,
-            containerd_version=lambda: (known.version, known.revision),
-            container_counts=containers.counts,
-            image_count=images.count,
-            started=started,
-        )
-        server = Server(
-            Router(
-                [
-                    *container_routes.routes(containers),
-                    *exec_routes.routes(containers),
-                    *image_routes.routes(images),
-                    *network_routes.routes(networks, Membership(networks, catalogue)),
-                    *volume_routes.routes(volumes),
-                    *system_routes.routes(system, events),
-                ]
-            )
-        )
-        await starting
-        running = await containers.load()
-        await volumes.restore([container.id for container in catalogue])
-        await networks.restore(running)
-        await images.start()
-        await containers.begin()
-        await _listen(stack, config, server)
-        attributes = {"name": os.uname().nodename}
-        events.publish("daemon", "start", engine_id(database), attributes)
-
-        def idle() -> bool:
-            busy = {"running", "paused"}
-            counts = containers.counts()
-            return server.open_connections == 0 and not any(counts.get(kind) for kind in busy)
-
-        yield idle
-
-
 async def _listen(stack: AsyncExitStack, config: Config, server: Server) -> None:
-    for listener in await listen(config, server.protocol):
-        stack.callback(listener.close)
     stack.push_async_callback(server.close)
     for address in config.listen:
         if address.startswith("unix://"):
             stack.callback(_unlink, address.removeprefix("unix://"))
+    for listener in await listen(config, server.protocol):
+        server.listeners.append(listener)
 
 
 def _unlink(path: str) -> None:

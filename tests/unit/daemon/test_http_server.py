@@ -73,7 +73,8 @@ def exchange(tmp_path: Path, *writes: bytes, half_close: bool = True, pause_s: f
     """What a server with ROUTES answers to these writes, up to the end of the connection."""
 
     async def run() -> bytes:
-        server = Server(Router(ROUTES))
+        server = Server(Router([]))
+        server.open(Router(ROUTES))
         path = str(tmp_path / "s")
         listener = await asyncio.get_running_loop().create_unix_server(server.protocol, path)
         reader, writer = await asyncio.open_unix_connection(path)

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 MAX_ROTATED = 1000
 BLOCK_BYTES = 64 << 10
+READ_BYTES = 256 << 10
 MAX_LINE_BYTES = 1 << 20
 
 
@@ -30,8 +31,15 @@ class Line(Struct):
 _decoder = msgspec.json.Decoder(Line)
 
 
-def decode(raw: bytes) -> Line | None:
-    """None for a line that is damaged: a log is read as far as it can be."""
+def decode(lines: bytes) -> list[Line]:
+    """Whole lines. A damaged one is left out: a log is read as far as it can be."""
+    try:
+        return _decoder.decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return [line for raw in lines.split(b"\n") if (line := _decode_one(raw)) is not None]
+
+
+def _decode_one(raw: bytes) -> Line | None:
     try:
         return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -104,19 +112,17 @@ class LineReader:
         self.file = file
         self._rest = b""
 
-    def read(self) -> list[bytes]:
-        """The lines that are complete in the next block; [] at the end for now."""
+    def read(self) -> bytes:
+        """The lines that are complete in the next block, as they are; b"" at the end for now."""
         while True:
-            block = self.file.read(BLOCK_BYTES)
+            block = self.file.read(READ_BYTES)
             if not block:
-                return []
-            lines = (self._rest + block).split(b"\n")
-            self._rest = lines.pop()
-            if len(self._rest) > MAX_LINE_BYTES:
-                self._rest = b""
-            if lines:
-                return lines
+                return b""
+            lines, newline, rest = (self._rest + block).rpartition(b"\n")
+            self._rest = rest if len(rest) <= MAX_LINE_BYTES else b""
+            if newline:
+                return lines + newline
 
-    def remaining(self) -> Iterator[list[bytes]]:
+    def remaining(self) -> Iterator[bytes]:
         while lines := self.read():
             yield lines

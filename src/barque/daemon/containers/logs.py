@@ -67,13 +67,28 @@ class Renderer:
         self.finished = False
         """A line after `until` was seen: no later one can be wanted."""
 
-    def render(self, raw: Iterable[bytes]) -> bytes:
+    def render(self, lines: bytes) -> bytes:
+        """Neighbours of one stream go into one frame: the client only sees the bytes."""
         out: list[bytes] = []
-        for item in raw:
-            line = log_file.decode(item)
-            if line is not None and self._wanted(line):
-                out.append(self._one(line))
+        texts: list[str] = []
+        stream = ""
+        for line in log_file.decode(lines):
+            if not self._wanted(line):
+                continue
+            if line.stream != stream and texts:
+                out.append(self._frame(stream, "".join(texts)))
+                texts = []
+            stream = line.stream
+            texts.append(self._text(line))
+        if texts:
+            out.append(self._frame(stream, "".join(texts)))
         return b"".join(out)
+
+    def _frame(self, stream: str, text: str) -> bytes:
+        payload = text.encode("utf-8", "surrogatepass")
+        if self._terminal:
+            return payload
+        return struct.pack(">BxxxI", STREAMS.get(stream, 1), len(payload)) + payload
 
     def _wanted(self, line: Line) -> bool:
         query = self._query
@@ -89,16 +104,13 @@ class Renderer:
             return at >= query.since_ns
         return True
 
-    def _one(self, line: Line) -> bytes:
+    def _text(self, line: Line) -> str:
         text = line.log
         if self._query.details:
             text = f"{','.join(f'{k}={v}' for k, v in sorted(line.attrs.items()))} {text}"
         if self._query.timestamps:
             text = f"{line.time} {text}"
-        payload = text.encode("utf-8", "surrogatepass")
-        if self._terminal:
-            return payload
-        return struct.pack(">BxxxI", STREAMS.get(line.stream, 1), len(payload)) + payload
+        return text
 
 
 def check(container: Container, query: Query) -> None:
@@ -140,9 +152,7 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
                 return
 
 
-async def _follow(
-    container: Container, watch: Follower, growing: Growing
-) -> AsyncIterator[list[bytes]]:
+async def _follow(container: Container, watch: Follower, growing: Growing) -> AsyncIterator[bytes]:
     """New lines until the container is no more running and all that it wrote was read."""
     while True:
         ended = container.waiting("not-running")
@@ -165,7 +175,7 @@ class Growing:
         self._reader = reader
         self._own: list[BinaryIO] = []
 
-    def new_lines(self) -> Iterable[list[bytes]]:
+    def new_lines(self) -> Iterable[bytes]:
         while True:
             if self._reader is not None:
                 yield from self._reader.remaining()

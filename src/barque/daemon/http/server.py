@@ -13,6 +13,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 
 import msgspec
@@ -21,7 +22,7 @@ from barque import __version__, errors
 from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
 from barque.daemon.http.body import Body
 from barque.daemon.http.head import Head, parse_head
-from barque.daemon.http.messages import Duplex, Hijack, Query, Request, Response
+from barque.daemon.http.messages import Duplex, Handler, Hijack, Query, Request, Response
 from barque.daemon.http.router import Router, http_status
 from barque.daemon.http.stream import Stream
 
@@ -41,11 +42,22 @@ _FIXED_HEADERS = (
 
 
 class Server:
-    """Serves one router on any number of listeners."""
+    """Serves routes on any number of listeners.
 
-    def __init__(self, router: Router) -> None:
-        self._router = router
+    `early` is answered from the first connection on; requests for anything else wait for `open`.
+    """
+
+    def __init__(self, early: Router) -> None:
+        self._early = early
+        self._router: Router | None = None
+        self._opened = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.listeners: list[asyncio.Server] = []
+
+    def open(self, router: Router) -> None:
+        """Serve everything."""
+        self._router = router
+        self._opened.set()
 
     @property
     def open_connections(self) -> int:
@@ -61,7 +73,9 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End every connection; their handlers are cancelled."""
+        """End the listeners and every connection; their handlers are cancelled."""
+        for listener in self.listeners:
+            listener.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -122,7 +136,7 @@ class Server:
         except (ValueError, UnicodeDecodeError):
             raise errors.InvalidArgument("malformed request target") from None
         version, path = split_version(path)
-        handler, params = self._router.find("GET" if head.method == "HEAD" else head.method, path)
+        handler, params = await self._find("GET" if head.method == "HEAD" else head.method, path)
         request = Request(
             head.method,
             path,
@@ -134,6 +148,13 @@ class Server:
             params,
         )
         return await handler(request)
+
+    async def _find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+        with suppress(errors.NotFound):
+            return self._early.find(method, path)
+        await self._opened.wait()
+        assert self._router is not None
+        return self._router.find(method, path)
 
 
 async def _finish(body: Body) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from barque import errors
@@ -64,7 +65,7 @@ class Unpacker:
                     )
                 await self._store.commit_snapshot(chain, key, lease)
             except BaseException:
-                await asyncio.shield(self._store.remove_snapshot(key))
+                await self._undo(key)
                 raise
             await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_id})
 
@@ -81,10 +82,15 @@ class Unpacker:
             diff_id = await self._store.apply(layer, key, "", lease)
             await self._store.commit_snapshot(diff_id, key, lease)
         except BaseException:
-            await asyncio.shield(self._store.remove_snapshot(key))
+            await self._undo(key)
             raise
         await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_id})
         return diff_id
+
+    async def _undo(self, key: str) -> None:
+        """What failed is what is told; the lease ends the snapshot if we cannot."""
+        with suppress(errors.BarqueError):
+            await asyncio.shield(self._store.remove_snapshot(key))
 
     async def size(self, config: Config) -> int:
         """Bytes on disk of all layers of an unpacked image."""

@@ -1,4 +1,4 @@
-"""`/_ping`, `/version`, `/info`, `/events`, and the clear words for what is not there."""
+"""`/version`, `/info`, `/events`, and the clear words for what is not there."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0,
 
 
 def routes(system: System, events: Events) -> list[Route]:
-    async def ping(request: Request) -> Response:
-        headers = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
-        headers |= {"Builder-Version": "1", "Swarm": "inactive"}
-        return Response(200, b"OK", "text/plain; charset=utf-8", headers)
-
     async def version(request: Request) -> Response:
         return json_response(system.version())
 
@@ -52,7 +47,6 @@ def routes(system: System, events: Events) -> list[Route]:
         raise errors.Unsupported("building images is not there yet")
 
     return [
-        Route("GET", "/_ping", ping),
         Route("GET", "/version", version),
         Route("GET", "/info", info),
         Route("GET", "/events", stream_events),

@@ -1,0 +1,136 @@
+"""The daemon's composition root: every service is made here; reading it shows the whole wiring.
+
+containerd <- images, containers, supervisor       database <- networks, volumes, containers
+routes -> services -> containerd's client, network, volume            events <- all services
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+from barque import __version__, program
+from barque.containerd.client import Containerd
+from barque.daemon import defaults
+from barque.daemon.config import Config
+from barque.daemon.containers.catalogue import Catalogue
+from barque.daemon.containers.containerd_supervisor import ContainerdSupervisor
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.host import Host
+from barque.daemon.containers.service import Containers
+from barque.daemon.database import Database
+from barque.daemon.events import Events
+from barque.daemon.http.router import Router
+from barque.daemon.images.containerd_store import ContainerdStore
+from barque.daemon.images.remove import User
+from barque.daemon.images.service import Images
+from barque.daemon.network_membership import Membership
+from barque.daemon.networks import Networks
+from barque.daemon.paths import Paths
+from barque.daemon.routes import containers as container_routes
+from barque.daemon.routes import exec as exec_routes
+from barque.daemon.routes import images as image_routes
+from barque.daemon.routes import networks as network_routes
+from barque.daemon.routes import system as system_routes
+from barque.daemon.routes import volumes as volume_routes
+from barque.daemon.supervisor import Supervisor
+from barque.daemon.system import System, engine_id
+from barque.daemon.volumes import Volumes
+from barque.volume.local import LocalVolumes
+
+SNAPSHOTTER = "overlayfs"
+
+
+@asynccontextmanager
+async def composed(
+    config: Config, paths: Paths, supervisor: Supervisor | None
+) -> AsyncIterator[tuple[Router, Callable[[], bool]]]:
+    """All services, restored and at work: their routes, and whether nothing runs."""
+    async with AsyncExitStack() as stack:
+        started, events = datetime.now(UTC), Events()
+        database = Database.open(paths.database)
+        stack.callback(database.close)
+        networks = Networks(
+            database,
+            events,
+            owner=config.data_root,
+            netns=paths.netns,
+            maker_argv=program.command("barque-netns"),
+            options=defaults.network_options(config),
+        )
+        catalogue = Catalogue(database)
+        address = config.containerd or str(paths.containerd_socket)
+        if supervisor is not None:
+            await supervisor.ready()
+            stack.push_async_callback(supervisor.stop)
+        starting = asyncio.create_task(networks.start())
+        stack.push_async_callback(networks.close)
+        containerd = await Containerd.connect(address, config.containerd_namespace)
+        stack.callback(containerd.close)
+        known = await containerd.version()
+
+        def users(image_id: str) -> list[User]:
+            return [User(c.id, c.state.running) for c in catalogue.using_image(image_id)]
+
+        images = Images(
+            ContainerdStore(containerd, SNAPSHOTTER),
+            events,
+            users,
+            policy=defaults.registry_policy(config),
+            concurrent_downloads=config.max_concurrent_downloads,
+            user_agent=f"barque/{__version__}",
+        )
+        stack.callback(images.close)
+        volumes = Volumes(
+            database, events, LocalVolumes(paths.volumes, program.command("barque-copyup"))
+        )
+        containers = Containers(
+            Engine(
+                catalogue=catalogue,
+                supervisor=ContainerdSupervisor(containerd, SNAPSHOTTER),
+                images=images,
+                networks=networks,
+                volumes=volumes,
+                events=events,
+                paths=paths,
+                machine=Host.probe(),
+                defaults=defaults.container_defaults(config),
+            )
+        )
+        stack.push_async_callback(containers.close)
+        system = System(
+            config,
+            paths,
+            database,
+            containerd_version=lambda: (known.version, known.revision),
+            container_counts=containers.counts,
+            image_count=images.count,
+            started=started,
+        )
+        router = Router(
+            [
+                *container_routes.routes(containers),
+                *exec_routes.routes(containers),
+                *image_routes.routes(images),
+                *network_routes.routes(networks, Membership(networks, catalogue)),
+                *volume_routes.routes(volumes),
+                *system_routes.routes(system, events),
+            ]
+        )
+        await starting
+        running = await containers.load()
+        await volumes.restore([container.id for container in catalogue])
+        await networks.restore(running)
+        await images.start()
+        await containers.begin()
+        attributes = {"name": os.uname().nodename}
+        events.publish("daemon", "start", engine_id(database), attributes)
+
+        def idle() -> bool:
+            counts = containers.counts()
+            return not (counts.get("running") or counts.get("paused"))
+
+        yield router, idle
