@@ -26,6 +26,10 @@ class ConnectionLost(Unavailable):
     """The other end is gone; whether the call was carried out is not known."""
 
 
+class NobodyListens(Unavailable):
+    """There is no process behind an address."""
+
+
 class Connection(asyncio.Protocol):
     """A client's connection: any number of unary calls under way at once.
 
@@ -95,7 +99,7 @@ async def connect(address: str, name: str) -> Connection:
     """Connect to a shim's socket: `unix://PATH`, or a path. `name` is for error texts.
 
     A path that begins with a zero byte or '@' is an abstract socket, as older shims have.
-    Raises Unavailable when nobody listens.
+    Raises NobodyListens, and Unavailable for an address that can not be reached.
     """
     path = address.removeprefix("unix://")
     if path.startswith("@"):
@@ -106,6 +110,8 @@ async def connect(address: str, name: str) -> Connection:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, connection = await loop.create_unix_connection(lambda: Connection(name), path)
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        raise NobodyListens(f"{name} does not answer at {address}: {error}") from error
     except (OSError, TimeoutError) as error:
         raise Unavailable(f"{name} does not answer at {address}: {error}") from error
     return connection

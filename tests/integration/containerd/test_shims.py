@@ -241,6 +241,24 @@ def test_a_shim_that_died_unseen_is_buried_at_start(root: Path, runtime: str) ->
     asyncio.run(main())
 
 
+def test_a_shim_that_hangs_at_a_restart_is_left_alone(root: Path, runtime: str) -> None:
+    async def main() -> None:
+        async with supervisor(root) as first:
+            shim = await first.create("one", sleeper(root), runtime)
+            await shim.start("")
+            shim_pid = (await shim.connect()).shim_pid
+            await first.close()
+            os.kill(shim_pid, signal.SIGSTOP)
+            async with supervisor(root) as second:
+                found = await second.shims.get(NAMESPACE, "one")
+                os.kill(shim_pid, signal.SIGCONT)
+                assert (await found.state()).status == Status.RUNNING
+                assert second.told == []
+                assert await second.end(found) == 137
+
+    asyncio.run(main())
+
+
 async def gone(pid: int) -> None:
     async with asyncio.timeout(GONE_TIMEOUT_S):
         while Path(f"/proc/{pid}").exists():

@@ -26,10 +26,9 @@ from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle, re
 from barque.containerd.shims.launch import OURS, Address, Launcher
 from barque.containerd.shims.log import ShimLog
 from barque.containerd.shims.shim import Exit, Shim
-from barque.containerd.ttrpc import connect
+from barque.containerd.ttrpc import ConnectionLost, NobodyListens, connect
 from barque.errors import AlreadyExists, BarqueError, NotFound
 
-LOAD_TIMEOUT_S = 5.0
 EXIT_UNKNOWN = 255  # containerd's word for a task whose end nobody has seen
 LOADS_AT_ONCE = 16
 HALF_STARTED_S = 0.2
@@ -186,14 +185,15 @@ class Shims:
         record = bundle.record()
         runtime = record.runtime if record is not None else OURS
         try:
-            async with asyncio.timeout(LOAD_TIMEOUT_S):
-                self._adopt(await self._reconnect(bundle, record))
+            self._adopt(await self._reconnect(bundle, record))
         except NotFound as error:  # killed before its creation, or after its deletion
             log.info("task %s/%s is half made: %s", bundle.namespace, bundle.id, error)
             await self._discard(bundle, runtime)
-        except (BarqueError, TimeoutError) as error:
+        except (NobodyListens, ConnectionLost) as error:
             log.warning("task %s/%s lost its shim: %s", bundle.namespace, bundle.id, error)
             await self._bury(bundle, runtime, 0)
+        except Exception:  # it may live: nothing of it is touched
+            log.exception("task %s/%s is left alone", bundle.namespace, bundle.id)
 
     async def _reconnect(self, bundle: Bundle, record: ShimRecord | None) -> Shim:
         """Raises BarqueError when no shim with a task answers for this bundle."""
@@ -215,9 +215,11 @@ class Shims:
         except NotFound:
             await shim.shutdown()
             raise
-        except BarqueError:
+        except ConnectionLost:
             shim.close()
             raise
+        except BarqueError as error:  # too busy, or stopped: it is there
+            log.warning("shim of task %s/%s: %s", bundle.namespace, bundle.id, error)
         return shim
 
     # After a death

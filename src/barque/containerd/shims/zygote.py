@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from barque.errors import BarqueError, Unavailable
 START_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 1.0
+LIFE_EXPECTED_S = 1.0  # one that lives shorter is not started again by itself
 ANSWER_BYTES_MAX = 1 << 17
 ATTEMPTS = 3
 # A unix socket is reset when its other end closes without having read: nothing was done then.
@@ -45,6 +47,7 @@ class Zygote:
         self._argv = (*argv, path)
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
+        self._revival: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -54,11 +57,27 @@ class Zygote:
 
     async def start(self) -> None:
         """Have a zygote that answers. Raises Unavailable when it does not start."""
-        async with self._starting:
-            if self.pid is None:
-                await self._spawn()
+        await self._running()
 
-    async def _spawn(self) -> None:
+    async def _running(self) -> asyncio.subprocess.Process:
+        async with self._starting:
+            process = self._process
+            if process is None or process.returncode is not None:
+                process = self._process = await self._spawn()
+                self._revival = asyncio.create_task(self._revive(process))
+            return process
+
+    async def _revive(self, process: asyncio.subprocess.Process) -> None:
+        """Start another when `process` dies by itself, so that the next request finds it warm."""
+        started = time.monotonic()
+        await process.wait()
+        lived_s = time.monotonic() - started
+        if self._process is process and lived_s > LIFE_EXPECTED_S:
+            log.warning("zygote died, starting another")
+            with suppress(Unavailable):
+                await self._running()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
         if os.path.lexists(self._path):
             os.unlink(self._path)
         process = await asyncio.create_subprocess_exec(
@@ -69,7 +88,6 @@ class Zygote:
             start_new_session=True,
             cwd="/",
         )
-        self._process = process
         assert process.stdout is not None
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -80,6 +98,7 @@ class Zygote:
             await self._end(process)
             raise Unavailable(f"zygote did not start (exit code {process.returncode})")
         log.info("zygote started pid=%d", process.pid)
+        return process
 
     async def request(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Answer:
         """Do what the shim binary would do with `argv`. Starts a zygote when there is none.
@@ -90,36 +109,37 @@ class Zygote:
         packet = json.dumps({"argv": list(argv), "env": dict(env), "cwd": cwd}).encode()
         refused: OSError | None = None
         for _ in range(ATTEMPTS):
-            await self.start()
+            process = await self._running()
             try:
                 return await self._ask(packet)
             except UNREAD as error:
                 log.warning("zygote is gone: %s", error)
                 refused = error
-                await self._forget()
+                await self._forget(process)
+            except TimeoutError as error:
+                await self._forget(process)
+                raise BarqueError("zygote did not answer a request in time") from error
         raise Unavailable(f"zygote does not answer: {refused}") from refused
 
     async def _ask(self, packet: bytes) -> Answer:
         loop = asyncio.get_running_loop()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         with connection:
-            try:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    await loop.sock_connect(connection, self._path)
-                    await loop.sock_sendall(connection, packet)
-                    data = await loop.sock_recv(connection, ANSWER_BYTES_MAX)
-            except TimeoutError as error:
-                raise BarqueError("zygote did not answer a request in time") from error
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await loop.sock_connect(connection, self._path)
+                await loop.sock_sendall(connection, packet)
+                data = await loop.sock_recv(connection, ANSWER_BYTES_MAX)
         if not data:
             raise BarqueError("zygote died while it carried out a request")
         answer = json.loads(data)
         return Answer(answer["code"], answer["stdout"], answer["stderr"])
 
-    async def _forget(self) -> None:
+    async def _forget(self, process: asyncio.subprocess.Process) -> None:
+        """End `process`, unless another has its place already."""
         async with self._starting:
-            if self._process is not None:
-                await self._end(self._process)
-            self._process = None
+            if self._process is process:
+                self._process = None
+                await self._end(process)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Closing its standard input is the order to leave; a deaf one is killed."""
@@ -135,6 +155,9 @@ class Zygote:
 
     async def close(self) -> None:
         """End the zygote; the shims forked from it go on."""
-        await self._forget()
+        if self._process is not None:
+            await self._forget(self._process)
+        if self._revival is not None:
+            await self._revival
         if os.path.lexists(self._path):
             os.unlink(self._path)
