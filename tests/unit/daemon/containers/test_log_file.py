@@ -19,10 +19,10 @@ def line(text: str, stream: str = "stdout", time: str = "2026-01-02T03:04:05.5Z"
 def tail(path: Path, count: int) -> list[bytes]:
     files = open_files(str(path))
     first = seek_tail(files, count)
-    found = [row for file in files[first:] for rows in LineReader(file).remaining() for row in rows]
+    found = b"".join(rows for file in files[first:] for rows in LineReader(file).remaining())
     for file in files:
         file.close()
-    return found
+    return found.splitlines()
 
 
 def write(path: Path, parts: list[int]) -> list[bytes]:
@@ -68,18 +68,18 @@ def test_a_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
     path.write_bytes(b"one\ntw")
     with path.open("rb", buffering=0) as file:
         reader = LineReader(file)
-        assert reader.read() == [b"one"]
-        assert reader.read() == []
+        assert reader.read() == b"one\n"
+        assert reader.read() == b""
         with path.open("ab") as more:
             more.write(b"o\n")
-        assert reader.read() == [b"two"]
+        assert reader.read() == b"two\n"
 
 
 def test_following_over_several_rotations_at_once(tmp_path: Path) -> None:
     path = tmp_path / "x.log"
     path.write_bytes(b"a\n")
     growing = Growing(str(path), None)
-    assert list(growing.new_lines()) == [[b"a"]]
+    assert list(growing.new_lines()) == [b"a\n"]
     with path.open("ab") as file:
         file.write(b"b\n")
     for text in (b"c\n", b"d\n"):
@@ -88,28 +88,31 @@ def test_following_over_several_rotations_at_once(tmp_path: Path) -> None:
             if older.exists():
                 older.rename(f"{path}.{number + 1}")
         path.write_bytes(text)
-    assert [row for rows in growing.new_lines() for row in rows] == [b"b", b"c", b"d"]
+    assert b"".join(growing.new_lines()) == b"b\nc\nd\n"
     growing.close()
 
 
 def test_rendering() -> None:
-    rows = [
-        line("out\n"),
-        line("err\n", "stderr"),
-        b"damaged",
-        line("late\n", time="2027-01-01T00:00:00Z"),
-    ]
+    rows = b"".join(
+        [
+            line("out\n"),
+            line("put\n"),
+            line("err\n", "stderr"),
+            b"damaged\n",
+            line("late\n", time="2027-01-01T00:00:00Z"),
+        ]
+    )
     framed = Renderer(Query(), terminal=False).render(rows)
     assert framed == (
-        b"\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x05late\n"
+        b"\x01\0\0\0\0\0\0\x08out\nput\n\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x05late\n"
     )
-    assert Renderer(Query(stderr=False), terminal=True).render(rows) == b"out\nlate\n"
+    assert Renderer(Query(stderr=False), terminal=True).render(rows) == b"out\nput\nlate\n"
     stamped = Renderer(Query(stdout=False, timestamps=True), terminal=True).render(rows)
     assert stamped == b"2026-01-02T03:04:05.5Z err\n"
 
 
 def test_since_and_until() -> None:
-    rows = [line("a\n"), line("b\n", time="2026-01-02T03:04:06Z")]
+    rows = line("a\n") + line("b\n", time="2026-01-02T03:04:06Z")
     since = parse_time("2026-01-02T03:04:05.6Z")
     assert Renderer(Query(since_ns=since), terminal=True).render(rows) == b"b\n"
     until = Renderer(Query(until_ns=since), terminal=True)
