@@ -24,9 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.docker_peer import busybox_tar, real_docker_cli
-
 from barque import program
+from tests.support.docker_peer import busybox_tar, real_docker_cli
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0

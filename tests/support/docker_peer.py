@@ -31,10 +31,47 @@ from pathlib import Path
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 CGROUPS = Path("/sys/fs/cgroup")
-APPLETS = (
-    "sh ls cat echo true false sleep printf env id pwd hostname head tail wc grep sed seq stty "
-    "tty kill ps date dd yes mkdir rm touch test nc httpd wget ip stat mount sort tr trap expr"
-).split()
+APPLETS = [
+    "sh",
+    "ls",
+    "cat",
+    "echo",
+    "true",
+    "false",
+    "sleep",
+    "printf",
+    "env",
+    "id",
+    "pwd",
+    "hostname",
+    "head",
+    "tail",
+    "wc",
+    "grep",
+    "sed",
+    "seq",
+    "stty",
+    "tty",
+    "kill",
+    "ps",
+    "date",
+    "dd",
+    "yes",
+    "mkdir",
+    "rm",
+    "touch",
+    "test",
+    "nc",
+    "httpd",
+    "wget",
+    "ip",
+    "stat",
+    "mount",
+    "sort",
+    "tr",
+    "trap",
+    "expr",
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +84,7 @@ class Peer:
     netns: str
     pid: int
     cli: str
+    ready_s: float = 0.0  # from the start of the process to its first list of containers
 
     def docker(
         self, *arguments: str, check: bool = True, stdin: bytes = b"", timeout_s: float = 60
@@ -118,6 +156,7 @@ def docker_peer(
         undo.callback(subprocess.run, ["ip", "netns", "delete", word], check=False)
         subprocess.run(["ip", "-n", word, "link", "set", "lo", "up"], check=True)
         log = undo.enter_context(open(root / "log", "wb"))
+        before = time.perf_counter()
         daemon = subprocess.Popen(
             [
                 *("nsenter", f"--net=/run/netns/{word}"),
@@ -136,7 +175,8 @@ def docker_peer(
             start_new_session=True,
         )
         undo.callback(_stop, daemon, root)
-        _wait_for_ping(root / "sock", daemon, root / "log")
+        wait_for_list(root / "sock", daemon, root / "log")
+        ready_s = time.perf_counter() - before
         peer = Peer(f"unix://{root}/sock", root / "sock", root, word, daemon.pid, real_docker_cli())
         undo.callback(_remove_containers, peer)
         if image:
