@@ -1,4 +1,4 @@
-"""Debian's real dockerd as a peer: its own roots, socket, mount and network namespace, gone after use.
+"""Debian's real dockerd as a peer: its own roots, socket and namespaces, gone after use.
 
     with docker_peer() as peer:
         peer.docker("run", "--rm", "busybox", "true")      # the real CLI of `peer.cli`
@@ -177,7 +177,8 @@ def docker_peer(
         undo.callback(_stop, daemon, root)
         wait_for_list(root / "sock", daemon, root / "log")
         ready_s = time.perf_counter() - before
-        peer = Peer(f"unix://{root}/sock", root / "sock", root, word, daemon.pid, real_docker_cli())
+        socket_path, cli = root / "sock", real_docker_cli()
+        peer = Peer(f"unix://{socket_path}", socket_path, root, word, daemon.pid, cli, ready_s)
         undo.callback(_remove_containers, peer)
         if image:
             peer.docker(
@@ -187,27 +188,26 @@ def docker_peer(
         yield peer
 
 
-def _wait_for_ping(path: Path, daemon: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_list(path: Path, daemon: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the daemon on this socket lists its containers; raises RuntimeError with its log."""
     deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
-        if daemon.poll() is not None:
-            break
+    while time.monotonic() < deadline and daemon.poll() is None:
         try:
-            if _ping(path):
+            if _lists(path):
                 return
         except (OSError, http.client.HTTPException):
             pass
-        time.sleep(0.05)
-    raise RuntimeError(f"dockerd does not answer: {log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.005)
+    raise RuntimeError(f"no answer: {log.read_text(errors='replace')[-3000:]}")
 
 
-def _ping(path: Path) -> bool:
-    connection = http.client.HTTPConnection("localhost", timeout=5)
+def _lists(path: Path) -> bool:
+    connection = http.client.HTTPConnection("localhost", timeout=START_LIMIT_S)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
-        connection.sock.settimeout(5)
+        connection.sock.settimeout(START_LIMIT_S)
         connection.sock.connect(str(path))
-        connection.request("GET", "/_ping")
+        connection.request("GET", "/containers/json")
         return connection.getresponse().status == 200
     finally:
         connection.close()
