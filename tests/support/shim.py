@@ -255,7 +255,10 @@ class Shims:
     def start(self, identity: str, spec: dict[str, Any]) -> Shim:
         """A shim for a new bundle."""
         spec["linux"]["cgroupsPath"] = f"/{self.root.name}/{identity}"
-        bundle = rootfs.write_bundle(self.root / identity, spec)
+        return self.attach(identity, rootfs.write_bundle(self.root / identity, spec))
+
+    def attach(self, identity: str, bundle: Path) -> Shim:
+        """A shim for a bundle that is there."""
         answer = self.invoke(bundle, identity, "start")
         assert answer["code"] == 0, answer
         shim = Shim(self, identity, bundle, answer["stdout"])
