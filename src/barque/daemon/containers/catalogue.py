@@ -119,6 +119,8 @@ class Catalogue:
     def rename(self, container: Container, name: str) -> None:
         """Raises AlreadyExists when another container has `name`."""
         old = container.name
+        if name == old:
+            return
         self.take_name(name, container.id)
         container.record.name = name
         try:

@@ -128,13 +128,14 @@ class Containers:
         container = self.find(reference)
         if not name:
             raise errors.InvalidArgument("Neither old nor new names may be empty")
-        new, old = check_name(name), container.name
-        if new == old:
-            raise errors.InvalidArgument(
-                f"Renaming a container with the same name as its current name: {old}"
-            )
+        new = check_name(name)
         async with container.lock:
             container.refuse_when_gone()
+            old = container.name
+            if new == old:
+                raise errors.InvalidArgument(
+                    f"Renaming a container with the same name as its current name: {old}"
+                )
             self.engine.catalogue.rename(container, new)
             self.engine.publish(container, "rename", oldName=f"/{old}")
 

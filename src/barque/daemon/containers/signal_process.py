@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from barque import errors
@@ -71,7 +72,8 @@ async def _send(engine: Engine, container: Container, signal: int) -> None:
         await engine.supervisor.kill(container.id, signal)
         engine.publish(container, "kill", signal=str(signal))
         if paused:
-            await engine.supervisor.resume(container.id)
+            with suppress(errors.BarqueError):  # it is gone: what was wanted
+                await engine.supervisor.resume(container.id)
 
 
 async def kill(engine: Engine, container: Container, signal: str = "") -> None:
@@ -93,7 +95,8 @@ async def kill(engine: Engine, container: Container, signal: str = "") -> None:
         ) from None
     engine.publish(container, "kill", signal=str(number))
     if container.state.status is Status.PAUSED and number in {SIGKILL, stop_signal}:
-        await engine.supervisor.resume(container.id)
+        with suppress(errors.BarqueError):  # it is gone: what was wanted
+            await engine.supervisor.resume(container.id)
     if number == SIGKILL and not await _ends(ended, KILL_TIMEOUT_S):
         raise errors.Timeout(f"container {container.id} did not end after SIGKILL")
 
@@ -123,7 +126,7 @@ async def pause(engine: Engine, container: Container) -> None:
             )
         if not container.state.running:
             raise container.not_running()
-        await engine.supervisor.pause(container.id)
+        await _freeze(container, "pause", engine.supervisor.pause(container.id))
         container.state.move(Move.PAUSE, container.id)
         engine.catalogue.save_state(container)
         engine.publish(container, "pause")
@@ -133,7 +136,15 @@ async def unpause(engine: Engine, container: Container) -> None:
     async with container.lock:
         if container.state.status is not Status.PAUSED:
             raise errors.Conflict(f"container {container.id} is not paused")
-        await engine.supervisor.resume(container.id)
+        await _freeze(container, "unpause", engine.supervisor.resume(container.id))
         container.state.move(Move.UNPAUSE, container.id)
         engine.catalogue.save_state(container)
         engine.publish(container, "unpause")
+
+
+async def _freeze(container: Container, verb: str, work: Awaitable[None]) -> None:
+    """It may have ended a moment ago, with its end not told yet."""
+    try:
+        await work
+    except errors.BarqueError as error:
+        raise errors.Conflict(f"cannot {verb} container {container.id}: {error}") from error

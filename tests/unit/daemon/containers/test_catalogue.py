@@ -56,6 +56,8 @@ def test_names(catalogue: Catalogue) -> None:
     catalogue.rename(catalogue.find("two"), "three")
     assert catalogue.find("three").id == "abc2"
     catalogue.take_name("two", "zzz")
+    catalogue.rename(catalogue.find("three"), "three")
+    assert catalogue.name_taken("three")
 
 
 def test_a_restart_reads_what_was_written(catalogue: Catalogue, database: Database) -> None:
