@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barque import program
-from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for_list
+from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
 
 STOP_LIMIT_S = 30.0
 CGROUPS = Path("/sys/fs/cgroup")
@@ -40,7 +40,8 @@ class Stack:
     word: str
     flags: Sequence[str]
     daemon: subprocess.Popen[bytes] | None = None
-    ready_s: float = 0.0  # from the start of the daemon to its first list of containers
+    answer_s: float = 0.0  # from the start of the daemon to its first answer
+    ready_s: float = 0.0  # and to its first list of containers
     subnet: int = field(default_factory=lambda: 1 + secrets.randbelow(250))
 
     @property
@@ -76,7 +77,9 @@ class Stack:
             self.daemon = subprocess.Popen(
                 self.argv(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
             )
-        wait_for_list(self.socket, self.daemon, self.log)
+        wait_for(self.socket, "/_ping", self.daemon, self.log)
+        self.answer_s = time.perf_counter() - before
+        wait_for(self.socket, "/containers/json", self.daemon, self.log)
         self.ready_s = time.perf_counter() - before
 
     def answers(self) -> bool:

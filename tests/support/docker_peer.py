@@ -84,7 +84,8 @@ class Peer:
     netns: str
     pid: int
     cli: str
-    ready_s: float = 0.0  # from the start of the process to its first list of containers
+    answer_s: float = 0.0  # from the start of the process to its first answer
+    ready_s: float = 0.0  # and to its first list of containers
 
     def docker(
         self, *arguments: str, check: bool = True, stdin: bytes = b"", timeout_s: float = 60
@@ -175,10 +176,14 @@ def docker_peer(
             start_new_session=True,
         )
         undo.callback(_stop, daemon, root)
-        wait_for_list(root / "sock", daemon, root / "log")
+        wait_for(root / "sock", "/_ping", daemon, root / "log")
+        answer_s = time.perf_counter() - before
+        wait_for(root / "sock", "/containers/json", daemon, root / "log")
         ready_s = time.perf_counter() - before
         socket_path, cli = root / "sock", real_docker_cli()
-        peer = Peer(f"unix://{socket_path}", socket_path, root, word, daemon.pid, cli, ready_s)
+        peer = Peer(
+            f"unix://{socket_path}", socket_path, root, word, daemon.pid, cli, answer_s, ready_s
+        )
         undo.callback(_remove_containers, peer)
         if image:
             peer.docker(
@@ -188,12 +193,12 @@ def docker_peer(
         yield peer
 
 
-def wait_for_list(path: Path, daemon: subprocess.Popen[bytes], log: Path) -> None:
-    """Until the daemon on this socket lists its containers; raises RuntimeError with its log."""
+def wait_for(path: Path, target: str, daemon: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the daemon on this socket answers `target`; raises RuntimeError with its log."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and daemon.poll() is None:
         try:
-            if _lists(path):
+            if _answers(path, target):
                 return
         except (OSError, http.client.HTTPException):
             pass
@@ -201,13 +206,13 @@ def wait_for_list(path: Path, daemon: subprocess.Popen[bytes], log: Path) -> Non
     raise RuntimeError(f"no answer: {log.read_text(errors='replace')[-3000:]}")
 
 
-def _lists(path: Path) -> bool:
+def _answers(path: Path, target: str) -> bool:
     connection = http.client.HTTPConnection("localhost", timeout=START_LIMIT_S)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
         connection.sock.settimeout(START_LIMIT_S)
         connection.sock.connect(str(path))
-        connection.request("GET", "/containers/json")
+        connection.request("GET", target)
         return connection.getresponse().status == 200
     finally:
         connection.close()
