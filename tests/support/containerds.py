@@ -47,9 +47,26 @@ def _wait(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
 
 
 @contextmanager
-def containerd(kind: str) -> Iterator[str]:
-    """`kind` is "ours" or "real". Yields the address; removes everything of it at the end."""
+def containerd(kind: str, disk_bytes: int = 0) -> Iterator[str]:
+    """`kind` is "ours" or "real". Yields the address; removes everything of it at the end.
+
+    With `disk_bytes` its state is on a tmpfs of that size.
+    """
     root = Path(tempfile.mkdtemp(prefix="bq-ctd-", dir="/tmp"))
+    if disk_bytes:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={disk_bytes}", "tmpfs", str(root)]
+        subprocess.run(command, check=True)
+    try:
+        with _running(kind, root) as address:
+            yield address
+    finally:
+        if disk_bytes:
+            subprocess.run(["umount", str(root)], check=True)
+        shutil.rmtree(root)
+
+
+@contextmanager
+def _running(kind: str, root: Path) -> Iterator[str]:
     log = root / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -62,5 +79,4 @@ def containerd(kind: str) -> Iterator[str]:
         process.terminate()
         process.wait(timeout=30)
         mounts = Path("/proc/self/mountinfo").read_text()
-        assert str(root) not in mounts, f"mounts left under {root}"
-        shutil.rmtree(root)
+        assert f"{root}/" not in mounts, f"mounts left under {root}"

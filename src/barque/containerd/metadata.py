@@ -27,14 +27,15 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from barque.errors import Conflict, DataLoss
+from barque.errors import Conflict, DataLoss, ResourceExhausted
 
 VERSION = 1
 CHECKPOINT_BYTES = 4 << 20
+RESERVE_BYTES = 1 << 20
 SOON_S = 0.05
 
 SCHEMA = """
@@ -85,6 +86,7 @@ class Metadata:
     def __init__(self, path: Path) -> None:
         """Open or make the database. Raises DataLoss when `path` holds something else."""
         self._path = path
+        self._reserve = f"{path}-reserve"
         self._sync: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         try:
@@ -92,6 +94,7 @@ class Metadata:
             self._prepare()
         except sqlite3.DatabaseError as error:
             raise DataLoss(f"{path} is not a metadata database: {error}") from error
+        self._keep_reserve()
 
     def _prepare(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -113,14 +116,35 @@ class Metadata:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is executed within, or nothing of it. Must not hold an await."""
+        """All that is executed within, or nothing of it. Must not hold an await.
+
+        Raises ResourceExhausted on a full disk, and gives up the reserve: what follows will not
+        fail, so that things can be removed to make room.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk may have rolled back already
+                self._db.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                raise
+            with suppress(FileNotFoundError):
+                os.unlink(self._reserve)
+            raise ResourceExhausted("no space left on device: the metadata did not fit") from error
+
+    def _keep_reserve(self) -> None:
+        """Room set aside for the log of removals on a full disk. Any thread; best effort."""
+        room = os.statvfs(self._path)
+        if os.path.exists(self._reserve) or room.f_bavail * room.f_frsize < 2 * RESERVE_BYTES:
+            return
+        with suppress(OSError):
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, RESERVE_BYTES)
+            finally:
+                os.close(fd)
 
     def ensure_namespace(self, name: str) -> None:
         """A namespace comes into being with the first thing in it, as containerd's do."""
@@ -148,6 +172,7 @@ class Metadata:
             await asyncio.to_thread(self._write_through)
 
     def _write_through(self) -> None:
+        self._keep_reserve()
         log = f"{self._path}-wal"
         try:
             fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)

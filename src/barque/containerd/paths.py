@@ -2,6 +2,7 @@
 
     <root>                              survives a reboot
       meta.db                           names, labels, references
+      meta.db-reserve                   room for removals on a full disk
       content/blobs/sha256/<hex>        one file a blob, never changed
       content/ingest/<number>           a blob under way
       snapshots/<snapshotter>/<number>/ fs, work: one directory a snapshot; short, for mount options
