@@ -57,7 +57,11 @@ class NetworkRecord:
     @property
     def segment(self) -> Segment:
         return Segment(
-            self.bridge, masquerade=self.masquerade, icc=self.icc, internal=self.internal
+            self.bridge,
+            IPv4Network(self.subnet),
+            masquerade=self.masquerade,
+            icc=self.icc,
+            internal=self.internal,
         )
 
     @property

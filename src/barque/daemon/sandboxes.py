@@ -395,9 +395,11 @@ class Sandboxes:
         """Make a live sandbox's links ports of their bridges again. In the worker thread."""
         for endpoint in state.endpoints:
             bridge = self._bridges.get(endpoint.network)
-            if not endpoint.host_link or bridge is None:
+            network = self._registry.get(endpoint.network)
+            if not endpoint.host_link or bridge is None or network is None:
                 continue
-            if not self._host.wiring.replug(endpoint.host_link, bridge):
+            wiring = self._host.wiring
+            if not wiring.replug(endpoint.host_link, bridge, isolated=not network.icc):
                 log.warning("link %s of container %s is gone", endpoint.host_link, state.name)
 
     def settings(self, state: SandboxState) -> dict[str, Any]:

@@ -50,6 +50,7 @@ IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
 IFLA_INFO_SLAVE_KIND: Final = 4
 IFLA_INFO_SLAVE_DATA: Final = 5
+IFLA_BRPORT_MODE: Final = 4
 IFLA_BRPORT_ISOLATED: Final = 33
 VETH_INFO_PEER: Final = 1
 RTEXT_FILTER_SKIP_STATS: Final = 8
@@ -191,11 +192,20 @@ def set_link(
     return Message(RTM_NEWLINK, 0, body, f"set link {name or index}")
 
 
-def isolate_port(index: int) -> Message:
-    """Make bridge port `index` isolated: it reaches no other isolated port, only the bridge."""
-    options = nested(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_ISOLATED, b"\x01"))
+def set_port(index: int, *, isolated: bool = False) -> Message:
+    """Options of bridge port `index`: an isolated port reaches no other isolated one.
+
+    Hairpin is on: where bridged frames pass the packet filter (bridge-nf-call-iptables), one that
+    is redirected back to its sender leaves by the port it came in.
+    """
+    options = nested(
+        IFLA_INFO_SLAVE_DATA,
+        attribute(IFLA_BRPORT_MODE, b"\x01"),
+        attribute(IFLA_BRPORT_ISOLATED, bytes((isolated,))),
+    )
     info = nested(IFLA_LINKINFO, text(IFLA_INFO_SLAVE_KIND, "bridge"), options)
-    return Message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + info, f"isolate link {index}")
+    body = _IFINFO.pack(0, 0, index, 0, 0) + info
+    return Message(RTM_NEWLINK, 0, body, f"set bridge port {index}")
 
 
 def delete_link(index: int) -> Message:

@@ -223,6 +223,8 @@ class Pool:
                 route.add_veth(name, INNER_NAME, namespace.fd, master=self.bridge, mtu=self.mtu)
             )
             outer = route.get_link(host, name)
+            if outer is not None and self.bridge:
+                host.request(route.set_port(outer.index))
         finally:
             host.close()
         inner = route.get_link(namespace.netlink, INNER_NAME)

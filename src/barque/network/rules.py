@@ -6,7 +6,8 @@
     output (nat)      the same for the host's own packets, loopback included
     forward           to a network: replies, its own containers, published ports, nothing else;
                       from an internal network: to itself only
-    postrouting (nat) leaving a network: masquerade; coming back into it (hairpin): masquerade
+    postrouting (nat) leaving a network: masquerade; redirected back into its own (hairpin): too,
+                      or the answer would go straight to the sender, from an address unknown to it
 
 `ports` (one host address) and `ports_any` (all of them) hold the published ports and are filled by
 netlink. Only our own table is ever touched. To accept here does not overrule another table's drop.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 PORTS = "ports"
 PORTS_ANY = "ports_any"
@@ -30,6 +31,7 @@ class Segment:
     """What the rules must know of one bridge network."""
 
     bridge: str
+    subnet: IPv4Network
     masquerade: bool = True
     icc: bool = True  # containers of the network may reach each other
     internal: bool = False  # no way in or out but for the host
@@ -104,10 +106,8 @@ def add_segment(table: str, segment: Segment) -> str:
     name, chain = f'"{segment.bridge}"', chain_suffix(segment.bridge)
     among = "accept" if segment.icc else "drop"
     into = ["ct state established,related accept", f"iifname {name} {among}"]
-    out = ["ct status dnat masquerade"]
-    if segment.internal:
-        out = []
-    else:
+    out = []
+    if not segment.internal:
         into.append("ct status dnat accept")
         if segment.masquerade:
             out.append(f"oifname != {name} masquerade")
@@ -115,11 +115,14 @@ def add_segment(table: str, segment: Segment) -> str:
         f"add chain inet {table} to_{chain}",
         f"add chain inet {table} from_{chain}",
         f"add chain inet {table} nat_{chain}",
+        f"add chain inet {table} back_{chain}",
         *(f"add rule inet {table} to_{chain} {rule}" for rule in (*into, "drop")),
         *(f"add rule inet {table} nat_{chain} {rule}" for rule in out),
+        f"add rule inet {table} back_{chain} ip saddr {segment.subnet} ct status dnat masquerade",
         f"add element inet {table} bridges {{ {name} }}",
         f"add element inet {table} to_bridge {{ {name} : jump to_{chain} }}",
         f"add element inet {table} leaving {{ {name} : jump nat_{chain} }}",
+        f"add element inet {table} hairpin {{ {name} : jump back_{chain} }}",
     ]
     if segment.internal:
         lines.append(f"add rule inet {table} from_{chain} oifname != {name} drop")
@@ -134,10 +137,11 @@ def delete_segment(table: str, segment: Segment) -> str:
         f"delete element inet {table} bridges {{ {name} }}",
         f"delete element inet {table} to_bridge {{ {name} }}",
         f"delete element inet {table} leaving {{ {name} }}",
+        f"delete element inet {table} hairpin {{ {name} }}",
     ]
     if segment.internal:
         lines.append(f"delete element inet {table} from_bridge {{ {name} }}")
-    for prefix in ("to", "from", "nat"):
+    for prefix in ("to", "from", "nat", "back"):
         lines.append(f"flush chain inet {table} {prefix}_{chain}")
         lines.append(f"delete chain inet {table} {prefix}_{chain}")
     return "\n".join(lines) + "\n"
@@ -184,6 +188,9 @@ _SKELETON = """
     map leaving {
         type ifname : verdict
     }
+    map hairpin {
+        type ifname : verdict
+    }
     chain raw {
         type filter hook prerouting priority raw; policy accept;
         iifname @bridges ip daddr 127.0.0.0/8 drop
@@ -208,6 +215,7 @@ _SKELETON = """
     chain postrouting {
         type nat hook postrouting priority srcnat; policy accept;
         oifname @bridges ip saddr 127.0.0.0/8 masquerade
+        oifname vmap @hairpin
         iifname vmap @leaving
     }
 """

@@ -157,12 +157,14 @@ class Wiring:
         """Give the sandbox its place: the prepared pair of `namespace`, or a new one."""
         if plug.host_link == namespace.host_link:
             outer, inner = namespace.host_index, namespace.inner_index
+            ready = plug.bridge == namespace.bridge and not plug.isolated
             if plug.bridge != namespace.bridge:
                 self._host.request(route.set_link(outer, master=plug.bridge))
         else:
             outer, inner = self._add_pair(namespace, plug)
-        if plug.isolated:
-            self._host.request(route.isolate_port(outer))
+            ready = False
+        if not ready:
+            self._host.request(route.set_port(outer, isolated=plug.isolated))
         steps = [
             route.set_link(inner, up=True, mac=plug.mac, mtu=plug.mtu),
             route.add_address(inner, plug.address.packed, plug.address.network.prefixlen),
@@ -198,13 +200,16 @@ class Wiring:
         if link is not None:
             self._delete(link.index)
 
-    def replug(self, host_link: str, bridge: int) -> bool:
+    def replug(self, host_link: str, bridge: int, *, isolated: bool) -> bool:
         """Make a live sandbox's link a port of its bridge again; False when the link is gone."""
         link = self.link(host_link)
         if link is None:
             return False
         if link.master != bridge or not link.up:
-            self._host.request(route.set_link(link.index, up=True, master=bridge))
+            self._host.request(
+                route.set_link(link.index, up=True, master=bridge),
+                route.set_port(link.index, isolated=isolated),
+            )
         return True
 
 

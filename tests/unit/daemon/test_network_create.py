@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from barque import errors
+from barque.daemon.network_create import parse_create
+from barque.daemon.network_filters import check_keys, matches, prunable
+from barque.daemon.network_records import EndpointRecord, NetworkRecord
+
+ID = "ab" * 32
+
+
+def parse(**body: Any) -> NetworkRecord:
+    return parse_create({"Name": "net", **body}, network_id=ID, created="2026-01-02T03:04:05Z")
+
+
+def test_the_least_request_is_a_bridge_with_a_subnet_to_choose() -> None:
+    record = parse()
+    assert (record.driver, record.subnet, record.bridge) == ("bridge", "", "br-abababababab")
+    assert record.subnet_chosen
+    assert record.icc
+    assert not record.internal
+
+
+def test_a_subnet_gets_its_first_address_as_gateway() -> None:
+    record = parse(IPAM={"Config": [{"Subnet": "10.5.0.0/24"}]})
+    assert (record.subnet, record.gateway) == ("10.5.0.0/24", "10.5.0.1")
+    assert not record.subnet_chosen
+
+
+def test_everything_of_ipam_is_kept() -> None:
+    config = {
+        "Subnet": "10.5.0.0/24",
+        "IPRange": "10.5.0.128/25",
+        "Gateway": "10.5.0.254",
+        "AuxiliaryAddresses": {"router": "10.5.0.129"},
+    }
+    record = parse(IPAM={"Driver": "default", "Config": [config]})
+    assert record.ipam()["Config"] == [config]
+    assert str(record.space().pick()) == "10.5.0.128"
+    record.space().take(record.space().pick())
+
+
+def test_options_of_the_bridge() -> None:
+    record = parse(
+        Options={
+            "com.docker.network.bridge.name": "mybr",
+            "com.docker.network.bridge.enable_icc": "false",
+            "com.docker.network.bridge.enable_ip_masquerade": "false",
+            "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+            "com.docker.network.driver.mtu": "1400",
+        }
+    )
+    assert (record.bridge, record.icc, record.masquerade) == ("mybr", False, False)
+    assert (record.host_ip, record.mtu) == ("127.0.0.1", 1400)
+
+
+def test_keys_are_read_in_any_case() -> None:
+    body = {"name": "x", "internal": True, "labels": {"a": "b"}}
+    record = parse_create(body, network_id=ID, created="")
+    assert record.internal
+    assert record.labels == {"a": "b"}
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "../x", "-a", "a b", "x" * 300])
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        parse_create({"Name": name}, network_id=ID, created="")
+
+
+@pytest.mark.parametrize("name", ["bridge", "host", "none", "default"])
+def test_predefined_names_are_forbidden(name: str) -> None:
+    with pytest.raises(errors.Forbidden, match=f"predefined {name} network"):
+        parse_create({"Name": name}, network_id=ID, created="")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Driver": "overlay"},
+        {"Driver": "macvlan"},
+        {"EnableIPv6": True},
+        {"ConfigOnly": True},
+        {"ConfigFrom": {"Network": "x"}},
+        {"Ingress": True},
+        {"Scope": "swarm"},
+        {"EnableIPv4": False},
+        {"IPAM": {"Driver": "other"}},
+        {"IPAM": {"Options": {"a": "b"}}},
+        {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}, {"Subnet": "10.2.0.0/24"}]}},
+        {"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}},
+        {"Options": {"com.docker.network.bridge.inhibit_ipv4": "true"}},
+        {"Options": {"something": "else"}},
+    ],
+)
+def test_what_is_not_there_yet_is_refused_by_name(body: dict[str, Any]) -> None:
+    with pytest.raises(errors.Unsupported, match="not supported yet"):
+        parse(**body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "Gateway": "10.2.0.1"}]}},
+        {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "Gateway": "10.1.0.255"}]}},
+        {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "IPRange": "10.2.0.0/25"}]}},
+        {"IPAM": {"Config": [{"Subnet": "10.1.0.0/31"}]}},
+        {"IPAM": {"Config": [{"Gateway": "10.1.0.1"}]}},
+        {"IPAM": {"Config": [{"Subnet": "nonsense"}]}},
+        {"Options": {"com.docker.network.driver.mtu": "1e3"}},
+        {"Options": {"com.docker.network.bridge.enable_icc": "maybe"}},
+        {"Options": {"com.docker.network.bridge.name": "a/b"}},
+        {"Labels": {"a": 1}},
+        {"Internal": "yes"},
+        {"IPAM": []},
+    ],
+)
+def test_what_is_malformed_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        parse(**body)
+
+
+def test_an_unknown_driver_is_not_found() -> None:
+    with pytest.raises(errors.NotFound, match="could not find plugin foo"):
+        parse(Driver="foo")
+
+
+def test_records_survive_their_text() -> None:
+    record = parse(IPAM={"Config": [{"Subnet": "10.5.0.0/24"}]}, Labels={"a": "b"})
+    assert NetworkRecord.load(record.dump()) == record
+    endpoint = EndpointRecord("i", "n", "s", "c", "name", address="10.5.0.2/24")
+    assert EndpointRecord.load(endpoint.dump()) == endpoint
+    assert (endpoint.ip, endpoint.prefix) == ("10.5.0.2", 24)
+
+
+@pytest.mark.parametrize(
+    ("filters", "shown"),
+    [
+        ({}, True),
+        ({"name": ["ne"]}, True),
+        ({"name": ["x"]}, False),
+        ({"name": ["x", "net"]}, True),
+        ({"driver": ["bridge"]}, True),
+        ({"driver": ["host"]}, False),
+        ({"id": ["abab"]}, True),
+        ({"label": ["a"]}, True),
+        ({"label": ["a=b"]}, True),
+        ({"label": ["a=c"]}, False),
+        ({"label": ["a", "z"]}, False),
+        ({"type": ["custom"]}, True),
+        ({"type": ["builtin"]}, False),
+        ({"scope": ["local"]}, True),
+        ({"scope": ["swarm"]}, False),
+        ({"dangling": ["true"]}, True),
+        ({"dangling": ["false"]}, False),
+    ],
+)
+def test_list_filters(filters: dict[str, list[str]], shown: bool) -> None:
+    assert matches(parse(Labels={"a": "b"}), filters, in_use=False) is shown
+
+
+def test_prune_filters() -> None:
+    record = parse(Labels={"a": "b"})
+    assert prunable(record, {}, before=None)
+    assert not prunable(record, {"label": ["x"]}, before=None)
+    assert not prunable(record, {"label!": ["a"]}, before=None)
+    assert not prunable(record, {}, before="2026-01-01T00:00:00Z")
+    assert prunable(record, {}, before="2027-01-01T00:00:00Z")
+
+
+def test_unknown_filters_are_refused() -> None:
+    with pytest.raises(errors.InvalidArgument, match="invalid filter 'foo'"):
+        check_keys({"foo": ["x"]}, frozenset({"name"}))
+    with pytest.raises(errors.InvalidArgument):
+        matches(parse(), {"type": ["foo"]}, in_use=False)
