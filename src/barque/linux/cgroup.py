@@ -32,6 +32,7 @@ UNIFIED = "unified"
 PATIENCE_S = 2.0  # for the kernel to freeze, or to let go of the dead
 PAUSE_S = 0.002
 MODE = 0o755
+SELF = b"0"
 
 
 def is_unified() -> bool:
@@ -109,13 +110,14 @@ class Cgroup:
 
         A directory that is there already is taken when nothing lives in it (OSError EBUSY else).
         """
+        found = False
         for name, directory in self.directories.items():
             if self.unified_only:
                 self._delegate(directory, controllers)
-            os.makedirs(directory, MODE, exist_ok=True)
+            found = not make_directory(directory) or found
             if name == "cpuset":
                 inherit_cpuset(directory)
-        if pids := self.pids():
+        if found and (pids := self.pids()):
             text = f"container's cgroup is not empty: {len(pids)} process(es) found"
             raise OSError(errno.EBUSY, text)
 
@@ -138,13 +140,27 @@ class Cgroup:
                 if error.errno not in (errno.EBUSY, errno.ENOENT, errno.EACCES, errno.EPERM):
                     raise
 
-    def attach(self, pid: int, *, skip: str = "") -> None:
-        """Move a process into the cgroup, in all hierarchies but `skip`."""
-        done = {self.directories.get(skip)}
-        for directory in self.directories.values():
-            if directory not in done:
-                done.add(directory)
-                write_file(f"{directory}/cgroup.procs", str(pid))
+    def attach(self, pid: int) -> None:
+        """Move another process into the cgroup, in all hierarchies. Slow on version 1: the kernel
+        waits for a grace period; a process that moves itself (`open_entries`) waits for nothing."""
+        for directory in self.distinct():
+            write_file(f"{directory}/cgroup.procs", str(pid))
+
+    def open_entries(self) -> list[int]:
+        """Descriptors through which a process with one thread moves itself: it writes `SELF`.
+
+        One a hierarchy of version 1; into version 2 a process is born (`open_unified`).
+        """
+        entries: list[int] = []
+        try:
+            for directory in self.distinct():
+                if directory != self.directories.get(UNIFIED):
+                    entries.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError:
+            for entry in entries:
+                os.close(entry)
+            raise
+        return entries
 
     def path(self, controller: str) -> str | None:
         """The directory where this controller's files are; None: it is in no hierarchy."""
@@ -227,6 +243,17 @@ class Cgroup:
             remove_directory(directory)
 
 
+def make_directory(directory: str) -> bool:
+    """Make a cgroup with those above it; False: it was there."""
+    try:
+        os.mkdir(directory, MODE)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(directory, MODE, exist_ok=True)
+    return True
+
+
 def processes(directory: str) -> set[int]:
     """The processes in a cgroup directory and in those below it."""
     found: set[int] = set()
@@ -277,22 +304,17 @@ def _below(directory: str) -> list[str]:
 
 
 def inherit_cpuset(directory: str) -> None:
-    """A new cpuset (version 1) has no CPU: take those of its parent, from the top down."""
-    missing = []
-    while directory.startswith(ROOT):
-        try:
-            if (
-                read_bounded(f"{directory}/cpuset.cpus").strip()
-                and read_bounded(f"{directory}/cpuset.mems").strip()
-            ):
-                break
-        except FileNotFoundError:
-            break
-        missing.append(directory)
-        directory = os.path.dirname(directory)
-    for child in reversed(missing):
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            write_file(f"{child}/{name}", read_bounded(f"{os.path.dirname(child)}/{name}"))
+    """A new cpuset (version 1) has no CPU and no memory node: take the parent's, top down."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        _inherit(directory, name)
+
+
+def _inherit(directory: str, name: str) -> bytes:
+    value = read_bounded(f"{directory}/{name}")
+    if not value.strip() and directory != ROOT:
+        value = _inherit(os.path.dirname(directory), name)
+        write_file(f"{directory}/{name}", value)
+    return value
 
 
 def _freeze_v1(state: str) -> None:

@@ -4,20 +4,19 @@ One SOCK_SEQPACKET pair, one packet a message: a letter, then text, then maybe a
 
     runtime                              container's process
        |  clone3                              |
-       |------------------------------------->|
-       |  id maps, cgroups (version 1)        |  (waits only for a new user namespace: GO)
+       |------------------------------------->|  enters its cgroups
+       |  GO: its ids are mapped              |
+       |------------------------------------->|  (waited for in a new user namespace only)
        |                                      |  namespaces, mounts, devices
-       |  GO: it is in its cgroups            |
-       |------------------------------------->|  cgroup namespace, cgroup mounts
+       |            CONSOLE + terminal master |
+       |<-------------------------------------|
        |                     MOUNTED (hooks)  |
        |<-------------------------------------|
        |  createRuntime hooks            GO   |
        |------------------------------------->|  pivot_root, user, capabilities, seccomp
-       |            CONSOLE + terminal master |
-       |<-------------------------------------|
        |                               READY  |  waits at the fifo (create) or executes (exec)
        |<-------------------------------------|
-       |       FAILED or NOT_FOUND + reason   |  at any time instead; end of file: it was killed
+       |  FAILED, NOT_EXECUTABLE, with reason |  at any time instead; end of file: it was killed
 """
 
 from __future__ import annotations

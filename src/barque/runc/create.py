@@ -139,7 +139,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.process = spec.process
     launch.identity = Identity(spec.process, log)
     launch.fifo = launch.proc = -1
-    launch.joined = []
+    launch.joined, launch.entries = [], []
     launch.unshared_cgroup = is_new(spec.linux, "cgroup")
     launch.user_namespace = is_new(spec.linux, "user")
     launch.cgroup_directories = container.cgroup.directories
@@ -161,7 +161,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
 
 
 def close_launch(launch: init.Launch) -> None:
-    for fd in (launch.fifo, launch.proc, *(fd for fd, _ in launch.joined)):
+    for fd in (launch.fifo, launch.proc, *launch.entries, *(fd for fd, _ in launch.joined)):
         if fd >= 0:
             os.close(fd)
 
@@ -228,6 +228,7 @@ def spawn(
     launch.state = dump(container.document("creating"))
     set_dumpable(False)
     unified = container.cgroup.open_unified()
+    launch.entries = container.cgroup.open_entries()
     try:
         pid = clone(launch, flags, unified)
         if pid == 0:
@@ -240,8 +241,7 @@ def spawn(
     container.pid = pid
     container.start_time = process_times(pid) or 0
     if launch.user_namespace:
-        map_ids(pid, linux)
-    admit(ours, pid, container.cgroup, skip=control.UNIFIED if unified >= 0 else "")
+        admit(ours, pid, linux)
 
     def run_outer_hooks() -> None:
         hooks = launch.spec.hooks
@@ -253,12 +253,12 @@ def spawn(
     ours.close()
 
 
-def admit(ours: channel.Channel, pid: int, group: Cgroup, *, skip: str) -> None:
-    """Put the new process into its cgroups and tell it; one that has failed has its own words."""
+def admit(ours: channel.Channel, pid: int, linux: Linux) -> None:
+    """Map the new process's ids and tell it; one that has failed has its own words."""
     try:
-        group.attach(pid, skip=skip)
+        map_ids(pid, linux)
         ours.send(channel.GO)
-    except (ProcessLookupError, BrokenPipeError):
+    except (ProcessLookupError, FileNotFoundError, BrokenPipeError):
         return
 
 

@@ -14,7 +14,6 @@ import os
 
 from barque.errors import BarqueError, Conflict, InvalidArgument
 from barque.linux import namespaces as kinds
-from barque.linux.cgroup import UNIFIED
 from barque.linux.fs import read_bounded
 from barque.linux.process import set_dumpable, set_name, set_personality
 from barque.oci.document import parse
@@ -26,7 +25,6 @@ from barque.runc.create import (
     NAMESPACE_FLAGS,
     SIGCHLD,
     START_FAILED,
-    admit,
     converse,
     destroy_process,
     open_proc,
@@ -84,7 +82,7 @@ def enter(
         except OSError as error:
             raise BarqueError(START_FAILED + reason(error)) from error
         finally:
-            for fd in (launch.proc, *(fd for fd, _ in launch.joined)):
+            for fd in (launch.proc, *launch.entries, *(fd for fd, _ in launch.joined)):
                 os.close(fd)
         undo.keep()
     return pid
@@ -99,6 +97,7 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.process = process
     launch.identity = Identity(process, log)
     launch.fifo = -1
+    launch.entries = []
     launch.preserved = options.preserved
     launch.user_namespace = "user" in container.namespaces
     launch.state = b""
@@ -127,6 +126,7 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
     set_dumpable(False)
     pidfd, flags = launch.joined[0]
     unified = container.cgroup.open_unified()
+    launch.entries = container.cgroup.open_entries()
     try:
         pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
         if pid == 0:
@@ -136,7 +136,6 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
             os.close(unified)
     undo.add(destroy_process, pid)
     launch.channel.close()
-    admit(ours, pid, container.cgroup, skip=UNIFIED if unified >= 0 else "")
     converse(ours, pid, options)
     ours.close()
     return pid
@@ -171,10 +170,10 @@ def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
     """Everything before execve; returns its arguments."""
     isolation.forbid_imports()
     set_name("barque-runc:init")
+    init.enter_cgroups(launch.entries)
     os.umask(0)
     os.setsid()
     init.adjust_oom_score(launch.proc, launch.process)
-    launch.channel.expect_go()  # in its cgroups: the cgroup namespace may be entered
     pidfd, flags = launch.joined[0]
     kinds.setns(pidfd, flags & ~kinds.CLONE_NEWPID)
     if launch.user_namespace:

@@ -16,6 +16,7 @@ import stat
 
 from barque.errors import BarqueError, Forbidden, InvalidArgument
 from barque.linux import seccomp
+from barque.linux.cgroup import SELF
 from barque.linux.fs import open_beneath, write_all
 from barque.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWPID, setns, unshare
 from barque.linux.process import (
@@ -56,6 +57,7 @@ class Launch:
         "cgroup_directories",
         "channel",
         "container",
+        "entries",
         "fifo",
         "filter",
         "filter_flags",
@@ -83,6 +85,7 @@ class Launch:
     proc: int  # the host's /proc, verified
     filter: bytes  # compiled seccomp program, or empty
     filter_flags: int
+    entries: list[int]  # of the cgroups, see Cgroup.open_entries
     joined: list[tuple[int, int]]  # descriptors of namespaces to join, with their CLONE_NEW*
     unshared_cgroup: bool
     user_namespace: bool
@@ -121,6 +124,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     """Everything before execve; returns its arguments."""
     isolation.forbid_imports()
     set_name("barque-runc:init")
+    enter_cgroups(launch.entries)
     os.umask(0)
     os.setsid()
     if launch.user_namespace:
@@ -132,6 +136,8 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     for fd, kind in launch.joined:
         if kind != CLONE_NEWPID:  # born in it
             setns(fd, kind)
+    if launch.unshared_cgroup:
+        unshare(CLONE_NEWCGROUP)
     tree = build_tree(launch)
     home = home_of(tree.fd, launch.process.uid)
     tree.enter()
@@ -150,10 +156,7 @@ def build_tree(launch: Launch) -> Rootfs:
     """The file tree, complete but for being the root."""
     spec = launch.spec
     tree = rootfs.prepare(launch.rootfs, launch.bundle, spec.linux.rootfs_propagation)
-    waited = launch.user_namespace
     for mount in spec.mounts:
-        if mount.type in ("cgroup", "cgroup2") and not waited:
-            waited = enter_cgroup(launch)
         if mount.type == "cgroup":
             tree.mount_cgroups(mount, launch.cgroup_directories)
         else:
@@ -163,8 +166,6 @@ def build_tree(launch: Launch) -> Rootfs:
         devices.make_links(tree)
     if launch.process.terminal:
         take_terminal(launch, tree)
-    if not waited:
-        enter_cgroup(launch)
     run_outer_hooks(launch)
     if spec.root_readonly:
         tree.make_root_read_only()
@@ -175,12 +176,12 @@ def build_tree(launch: Launch) -> Rootfs:
     return tree
 
 
-def enter_cgroup(launch: Launch) -> bool:
-    """Wait until the runtime has put this process into its cgroups, then make them its root."""
-    launch.channel.expect_go()
-    if launch.unshared_cgroup:
-        unshare(CLONE_NEWCGROUP)
-    return True
+def enter_cgroups(entries: list[int]) -> None:
+    """Move into the cgroups of version 1. The only thread moves itself: the kernel then waits for
+    no grace period, which would take longer than all mounts together."""
+    for entry in entries:
+        os.write(entry, SELF)
+        os.close(entry)
 
 
 def run_outer_hooks(launch: Launch) -> None:

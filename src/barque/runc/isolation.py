@@ -39,7 +39,9 @@ def restore_signals() -> None:
     """Default handlers and an empty mask: the interpreter ignores SIGPIPE, a program must not."""
     _signal.set_wakeup_fd(-1)
     for number in range(1, LAST_SIGNAL + 1):
-        if number not in KILL_AND_STOP and number not in CLIB_SIGNALS:
+        if number in KILL_AND_STOP or number in CLIB_SIGNALS:
+            continue
+        if _signal.getsignal(number) != _signal.SIG_DFL:
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 

@@ -147,12 +147,18 @@ def delete(container: Container, *, force: bool, log: Log) -> None:
             raise Conflict(text)
         if status != STOPPED:
             _kill_and_wait(container)
-        container.cgroup.kill()  # of those that shared a pid namespace, some may live
-        container.cgroup.remove()
+        remove_cgroup(container)
         _run_late_hooks(container, "poststop", STOPPED, log)
         container.forget()
     finally:
         os.close(lock)
+
+
+def remove_cgroup(container: Container) -> None:
+    """Of processes that shared a pid namespace some may live on: they end here."""
+    if "pid" not in container.namespaces or container.cgroup.pids():
+        container.cgroup.kill()
+    container.cgroup.remove()
 
 
 def _kill_and_wait(container: Container) -> None:

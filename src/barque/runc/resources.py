@@ -88,8 +88,15 @@ def apply_devices(rules: Rules, cgroup: Cgroup) -> None:
     directory = cgroup.path("devices")
     if directory is None:
         raise Unsupported("linux.resources.devices: the devices controller is not mounted")
-    for file, text in rules.lines():
-        write_file(f"{directory}/{file}", text)
+    first, *rest = rules.lines()
+    write_file(f"{directory}/{first[0]}", first[1])
+    if rest:
+        fd = os.open(f"{directory}/{rest[0][0]}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for _, text in rest:
+                os.write(fd, text.encode())
+        finally:
+            os.close(fd)
 
 
 def _plan_v1(top: Fields) -> Iterator[tuple[str, str, str]]:
