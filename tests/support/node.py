@@ -120,9 +120,10 @@ class Node:
         return [int(child) for child in children if alive(int(child))]
 
     def end(self, id: str) -> None:
-        """Kill and delete a task and its container."""
+        """Kill and delete a task, its container, and the snapshot of a client that was killed."""
         self.ctr("task", "rm", "--force", id, check=False)
         self.ctr("container", "rm", id, check=False)
+        self.ctr("snapshots", "rm", id, check=False)
 
     @contextmanager
     def events(self) -> Iterator[list[str]]:

@@ -39,7 +39,8 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 def sleep(containerd: Node, id: str, runtime: str = OURS) -> int:
-    containerd.run(id, "sleep", "1000", runtime=runtime, flags=("-d",))
+    done = containerd.run(id, "sleep", "1000", runtime=runtime, flags=("-d",))
+    assert done.returncode == 0, f"{done.stderr}\n{containerd.log[-2000:]}"
     return containerd.pid(id)
 
 
@@ -122,39 +123,57 @@ def test_containerd_and_a_shim_die_together(containerd: Node, runtime: str) -> N
     containerd.end("both")
 
 
-def test_deaths_in_the_middle_of_starting(containerd: Node) -> None:
-    """Whatever instant containerd or the zygote dies at, nothing is left of a start half done."""
+@pytest.mark.parametrize("doing", ["starting", "stopping", "running to its end"])
+def test_deaths_in_the_middle(containerd: Node, doing: str) -> None:
+    """Whatever instant containerd, the zygote or the shim dies at, nothing half done is left."""
     dice = random.Random(SEED)
     kept = sleep(containerd, "kept")
-    for round in range(ROUNDS):
-        id = f"start{round}"
-        victim = dice.choice(["containerd", "zygote"])
+    for number in range(ROUNDS):
+        id = f"t{number}"
+        victim = dice.choice(["containerd", "zygote", "shim"])
+        command = ["run", "--runtime", OURS, "--cgroup", f"/{containerd.word}/{id}"]
+        if doing == "stopping":
+            sleep(containerd, id)
+            command = ["task", "rm", "--force", id]
+        elif doing == "starting":
+            command += ["--detach", IMAGE, id, "sleep", "1000"]
+        else:
+            command += [IMAGE, id, "true"]
         with subprocess.Popen(
-            [
-                *("ctr", "--address", containerd.address, "run", "--detach", "--runtime", OURS),
-                *("--cgroup", f"/{containerd.word}/{id}", IMAGE, id, "sleep", "1000"),
-            ],
+            ["ctr", "--address", containerd.address, *command],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        ) as starting:
+        ) as client:
             with suppress(subprocess.TimeoutExpired):
-                starting.wait(dice.uniform(0.001, 0.07))
-            if victim == "containerd":
-                containerd.crash()
-            else:
-                for pid in containerd.children():
-                    os.kill(pid, signal.SIGKILL)
-            starting.wait(20)
-        if victim == "containerd":
+                client.wait(dice.uniform(0.001, 0.09))
+            strike(containerd, victim, id)
+            with suppress(subprocess.TimeoutExpired):
+                client.wait(5)  # it waits for the task, whose exit it may have missed
+            client.kill()
+        if containerd.process is None:
             containerd.start()
-        assert alive(kept)
+        assert alive(kept), f"killed with {victim} while {doing}"
         status = containerd.tasks().get(id)
-        assert status in (None, "CREATED", "RUNNING"), f"{id} after death of {victim}: {status}"
+        assert status in (None, "CREATED", "RUNNING", "STOPPED"), f"{id}: {status}"
         containerd.end(id)
         assert id not in containerd.tasks()
         assert not (containerd.root / f"state/io.containerd.runtime.v2.task/default/{id}").exists()
     assert containerd.tasks() == {"kept": "RUNNING"}
-    containerd.end("kept")
+
+
+def strike(containerd: Node, victim: str, id: str) -> None:
+    """Kill `victim`; of a task that is not there yet, or no more, there is no shim to be found."""
+    if victim == "containerd":
+        containerd.crash()
+    elif victim == "zygote":
+        for pid in containerd.children():
+            os.kill(pid, signal.SIGKILL)
+    else:
+        with suppress(KeyError, FileNotFoundError, ProcessLookupError, StopIteration):
+            shim = shim_of(containerd, id)
+            if shim != 1:
+                os.kill(shim, signal.SIGKILL)
 
 
 def test_a_second_server_does_not_disturb_the_first(containerd: Node) -> None:
