@@ -72,7 +72,7 @@ def recording_daemon(path: Path) -> Iterator[Recorder]:
     """Listen on the unix socket `path` while the block runs."""
     with _Server(str(path), _Handler) as server:
         server.recorder = Recorder(path)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield server.recorder

@@ -7,6 +7,7 @@ has the API's own defaults. What few commands use is in modules imported on dema
 from __future__ import annotations
 
 from barque import errors
+from barque.cli.session import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,9 +133,7 @@ def _streams(options: Options, config: Document, detach: bool) -> None:
     interactive = options.flag("interactive")
     if detach:
         if wanted:
-            raise errors.InvalidArgument(
-                "conflicting options: cannot specify both --attach and --detach"
-            )
+            raise Failure(1, "conflicting options: cannot specify both --attach and --detach")
     elif not wanted:
         wanted = ["stdin", "stdout", "stderr"] if interactive else ["stdout", "stderr"]
     for name in wanted:

@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 AT_ONCE = 50  # requests under way at the same time
 
 
-def each(names: list[str], send: Callable[[str], Callable[[], Reply]]) -> int:
-    """`send` starts a request and returns how to wait for it. Prints each name that went well."""
+def each(
+    names: list[str],
+    send: Callable[[str], Callable[[], Reply]],
+    forgiven: tuple[type[errors.BarqueError], ...] = (),
+) -> int:
+    """`send` starts a request and returns how to wait for it. Prints each name that went well.
+
+    Failures are told; those that are not `forgiven` make the exit code 1.
+    """
     failed = 0
     for start in range(0, len(names), AT_ONCE):
         batch = [(name, _sent(send, name)) for name in names[start : start + AT_ONCE]]
@@ -25,7 +32,8 @@ def each(names: list[str], send: Callable[[str], Callable[[], Reply]]) -> int:
                 terminal.out(f"{name}\n")
             except errors.BarqueError as error:
                 terminal.err(f"{error}\n")
-                failed = 1
+                if not isinstance(error, forgiven):
+                    failed = 1
     return failed
 
 

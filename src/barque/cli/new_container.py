@@ -64,6 +64,9 @@ def _create(session: Session, options: Options, body: dict[str, Any], policy: st
         _pull(session, options, image, platform)
     try:
         return session.client.containers.create(body, name=name, platform=platform)
+    except errors.InvalidArgument as error:
+        _, malformed, rest = str(error).partition("invalid reference format")
+        raise errors.InvalidArgument(malformed + rest if malformed else str(error)) from None
     except errors.NotFound as error:
         if policy not in ("missing", "") or "no such image" not in str(error).lower():
             raise

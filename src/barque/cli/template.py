@@ -547,7 +547,7 @@ class _Field:
     def __call__(self, state: _State, dot: Any) -> Any:
         value = self._value(state, dot)
         try:
-            return field(value, self._name)
+            return field(value, self._name, isinstance(state.get("$"), dict))
         except (KeyError, TypeError) as error:
             raise self._place.fail(error.args[0]) from None
 

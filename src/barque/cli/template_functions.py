@@ -63,9 +63,11 @@ def _null(name: str) -> Missing:
     return Missing("map[]" if name in _MAPS else "[]")
 
 
-def field(value: Any, name: str) -> Any:
-    """`value.name`. Raises KeyError or TypeError with Go's words."""
+def field(value: Any, name: str, untyped: bool = False) -> Any:
+    """`value.name`. Raises KeyError or TypeError with Go's words, `untyped` for parts of JSON."""
     if isinstance(value, dict):
+        if name not in value and name in _POINTERS:
+            return Missing("<nil>")
         if name not in value:
             raise KeyError(f'map has no entry for key "{name}"')
         found = value[name]
@@ -78,7 +80,8 @@ def field(value: Any, name: str) -> Any:
             raise KeyError(f"can't evaluate field {name} in type *{value.kind}") from None
     if isinstance(value, Missing) or value is None:
         raise TypeError(f"nil pointer evaluating interface {{}}.{name}")
-    raise TypeError(f"can't evaluate field {name} in type {_type(value)}")
+    kind = "interface {}" if untyped else _type(value)
+    raise TypeError(f"can't evaluate field {name} in type {kind}")
 
 
 def _type(value: Any) -> str:
@@ -117,7 +120,10 @@ def shown(value: Any) -> str:
     if isinstance(value, Missing):
         return value.text
     if isinstance(value, dict):
-        return "map[" + " ".join(f"{shown(k)}:{shown(value[k])}" for k in sorted(value)) + "]"
+        pairs = (
+            f"{key}:{shown(value[key]) if value[key] != {} else '{}'}" for key in sorted(value)
+        )
+        return "map[" + " ".join(pairs) + "]"
     if isinstance(value, (list, tuple)):
         return "[" + " ".join(map(shown, value)) + "]"
     if isinstance(value, float):

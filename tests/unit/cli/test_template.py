@@ -104,7 +104,10 @@ def test_what_cannot_be_read(text: str, message: str) -> None:
         ("{{.Foo}}", ':1:2: executing "" at <.Foo>: map has no entry for key "Foo"'),
         ("{{.State.Foo}}", ':1:8: executing "" at <.State.Foo>: map has no entry for key "Foo"'),
         ("{{.Foo.Bar}}", ':1:2: executing "" at <.Foo.Bar>: map has no entry for key "Foo"'),
-        ("{{.Id.X}}", ':1:5: executing "" at <.Id.X>: can\'t evaluate field X in type string'),
+        (
+            "{{.Id.X}}",
+            ':1:5: executing "" at <.Id.X>: can\'t evaluate field X in type interface {}',
+        ),
         (
             "{{index .Env 7}}",
             ':1:2: executing "" at <index .Env 7>: error calling index: index out of range: 7',

@@ -36,6 +36,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     detach, tty = options.flag("detach"), options.flag("tty")
     stdin = options.flag("interactive") and not detach
     if stdin and tty and not terminal.is_terminal(terminal.STDIN):
+        session.client.containers.inspect(arguments[0])  # a wrong name is told first
         raise Failure(1, "the input device is not a TTY")
     execs = session.client.execs
     exec_id = execs.create(arguments[0], _body(session, options, arguments[1:], detach))

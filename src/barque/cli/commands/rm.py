@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from barque import errors
-from barque.cli import terminal
-from barque.cli.each import AT_ONCE
+from barque.cli.each import each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,24 +22,10 @@ ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
+    force, volumes, link = (options.flag(name) for name in ("force", "volumes", "link"))
     containers = session.client.containers
-    force = options.flag("force")
-    names = [name.strip("/") if name.strip("/") else name for name in arguments]
-    code = 0
-    for start in range(0, len(names), AT_ONCE):
-        batch = names[start : start + AT_ONCE]
-        sent = [
-            containers.remove(
-                name, force=force, volumes=options.flag("volumes"), link=options.flag("link")
-            )
-            for name in batch
-        ]
-        for name, finish in zip(batch, sent, strict=True):
-            try:
-                finish().read()
-                terminal.out(f"{name}\n")
-            except errors.BarqueError as error:
-                terminal.err(f"{error}\n")
-                if not (force and isinstance(error, errors.NotFound)):
-                    code = 1
-    return code
+    return each(
+        [name.strip("/") or name for name in arguments],
+        lambda name: containers.remove(name, force=force, volumes=volumes, link=link),
+        forgiven=(errors.NotFound,) if force else (),
+    )

@@ -33,7 +33,11 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if "format" in options:
         from barque.cli.inspection import formatted
 
-        terminal.out(formatted(options.text("format"), {"Client": client, "Server": server}))
+        format = options.text("format")
+        if format != "json":  # templates know these by other names than JSON
+            server = server and {**server, "APIVersion": server.get("ApiVersion")}
+            client["APIVersion"] = client["ApiVersion"]
+        terminal.out(formatted(format, {"Client": client, "Server": server}))
     else:
         terminal.out(_page(client, server))
     if failure is not None:

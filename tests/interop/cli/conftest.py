@@ -1,0 +1,82 @@
+"""The command beside the real docker CLI, both on one real dockerd."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker_peer import Peer, docker_peer
+
+ENTRY = Path(__file__).resolve().parents[3] / "src" / "barque" / "__main__.py"
+BARQUE = (sys.executable, "-I", "-S", str(ENTRY), "barque")
+
+
+@pytest.fixture(scope="session")
+def peer() -> Iterator[Peer]:
+    with docker_peer() as running:
+        yield running
+
+
+class Commands:
+    """Both programs with one environment."""
+
+    def __init__(self, host: str, directory: Path, docker: str) -> None:
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("DOCKER")},
+            "DOCKER_HOST": host,
+            "DOCKER_CONFIG": str(directory),
+        }
+        self.docker = (docker,)
+
+    def run(
+        self, program: tuple[str, ...], words: tuple[str, ...], stdin: bytes = b""
+    ) -> tuple[int, bytes, bytes]:
+        done = subprocess.run(
+            [*program, *words],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def ours(self, *words: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+        return self.run(BARQUE, words, stdin)
+
+    def theirs(self, *words: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+        """Docker's, its name replaced by ours where it tells it."""
+        code, out, err = self.run(self.docker, words, stdin)
+        return code, renamed(out), renamed(err)
+
+    def same(self, *words: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+        """Run both; they must do the same. Returns what they did."""
+        ours, theirs = self.ours(*words, stdin=stdin), self.theirs(*words, stdin=stdin)
+        assert ours == theirs
+        return ours
+
+
+def renamed(text: bytes) -> bytes:
+    """The places where the CLI prints the program's name."""
+    for before in (b"docker: ", b"'docker ", b"  docker ", b": docker "):
+        text = text.replace(before, before.replace(b"docker", b"barque"))
+    return text
+
+
+@pytest.fixture
+def commands(peer: Peer, tmp_path: Path) -> Commands:
+    return Commands(peer.host, tmp_path, peer.cli)
+
+
+@pytest.fixture
+def name(commands: Commands) -> Iterator[str]:
+    """A name for a container; the container is gone afterwards."""
+    word = f"t{secrets.token_hex(4)}"
+    yield word
+    commands.theirs("rm", "-f", "-v", word)
