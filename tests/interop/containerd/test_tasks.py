@@ -5,6 +5,7 @@ The same tests run on Debian's containerd with its own shim: what fails there is
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -110,3 +111,33 @@ def test_events(containerd: Node, runtime: str) -> None:
         assert wait_until(lambda: any("/tasks/delete" in line for line in lines))
         topics = [line.split()[5] for line in lines if "/tasks/" in line]
     assert topics == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+
+
+def test_standard_input_and_its_end(containerd: Node, runtime: str) -> None:
+    done = subprocess.run(
+        [
+            *("ctr", "--address", containerd.address, "run", "--rm", "--runtime", runtime),
+            *("--cgroup", f"/{containerd.word}/in", IMAGE, "in", "wc", "-c"),
+        ],
+        input=b"x" * 300_000,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, b"300000")
+
+
+def test_a_terminal(containerd: Node, runtime: str) -> None:
+    command = (
+        f"ctr --address {containerd.address} run --rm -t --runtime {runtime} "
+        f"--cgroup /{containerd.word}/tty {IMAGE} tty sh -c 'sleep 0.5; stty size; tty; exit 4'"
+    )
+    done = subprocess.run(
+        ["script", "-qec", f"stty rows 33 cols 99; {command}", "/dev/null"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 4
+    assert "33 99" in done.stdout
+    assert "/dev/pts/0" in done.stdout
