@@ -76,7 +76,9 @@ def locate(path: str, container: str) -> dict[str, str]:
     the caller's own cgroup (version 2: beside it, as a cgroup with processes has no children).
     """
     mounts = hierarchies()
-    inner = os.path.normpath("/" + (path.lstrip("/") or container))
+    inner = os.path.normpath("/" + (path.lstrip("/") if path else container))
+    if inner == "/":
+        raise OSError(errno.EINVAL, f"cgroup path {path!r} is the root of all cgroups")
     if path.startswith("/"):
         return {name: mount + inner for name, mount in mounts.items()}
     own = own_paths()
@@ -108,18 +110,24 @@ class Cgroup:
     def create(self, controllers: Iterable[str] = ()) -> None:
         """Make the directories; on version 2 with these controllers where the kernel has them.
 
-        A directory that is there already is taken when nothing lives in it (OSError EBUSY else).
+        A directory that is there already is taken when nothing is in it, neither a process nor a
+        cgroup: OSError EBUSY else. After a failure what was made is gone and all else untouched.
         """
-        found = False
-        for name, directory in self.directories.items():
-            if self.unified_only:
-                self._delegate(directory, controllers)
-            found = not make_directory(directory) or found
-            if name == "cpuset":
-                inherit_cpuset(directory)
-        if found and (pids := self.pids()):
-            text = f"container's cgroup is not empty: {len(pids)} process(es) found"
-            raise OSError(errno.EBUSY, text)
+        made: list[str] = []
+        try:
+            for name, directory in self.directories.items():
+                if self.unified_only:
+                    self._delegate(directory, controllers)
+                if make_directory(directory):
+                    made.append(directory)
+                elif directory not in made:
+                    check_unused(directory)
+                if name == "cpuset":
+                    inherit_cpuset(directory)
+        except OSError:
+            for directory in reversed(made):
+                os.rmdir(directory)
+            raise
 
     def _delegate(self, directory: str, controllers: Iterable[str]) -> None:
         available = set(read_bounded(f"{ROOT}/cgroup.controllers").decode().split())
@@ -252,6 +260,15 @@ def make_directory(directory: str) -> bool:
     except FileNotFoundError:
         os.makedirs(directory, MODE, exist_ok=True)
     return True
+
+
+def check_unused(directory: str) -> None:
+    """Raise EBUSY when a cgroup that is there belongs to somebody."""
+    if pids := processes(directory):
+        text = f"container's cgroup is not empty: {len(pids)} process(es) found"
+        raise OSError(errno.EBUSY, text)
+    if _below(directory):
+        raise OSError(errno.EBUSY, f"cgroup {directory} has cgroups below it")
 
 
 def processes(directory: str) -> set[int]:

@@ -18,6 +18,7 @@ from barque.linux.fs import (
     PROC_SUPER_MAGIC,
     filesystem_magic,
     read_bounded,
+    remove_tree,
     write_atomic,
     write_file,
 )
@@ -99,7 +100,7 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
     except OSError as error:
         raise InvalidArgument(f"invalid rootfs: {reason_of_stat(rootfs, error)}") from None
     with Undo() as undo:
-        reserve(paths, identifier)
+        undo.add(remove_tree, reserve(paths, identifier))
         container = Container(
             paths,
             identifier,
@@ -109,7 +110,6 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
             cgroup=Cgroup(control.locate(spec.linux.cgroups_path, identifier)),
             namespaces=sorted(spec.linux.namespaces),
         )
-        undo.add(container.forget)
         write_atomic(paths.config(identifier), raw)
         launch = prepare_launch(container, spec, options, log)
         try:
@@ -205,8 +205,8 @@ def make_cgroup(container: Container, spec: Spec, undo: Undo) -> None:
     group = container.cgroup
     writes = resources.plan(spec.linux.resources, unified=group.unified_only)
     rules = resources.device_rules(spec.linux.resources)
-    undo.add(group.remove)
     group.create([*resources.controllers(writes), "cpu", "memory", "pids", "io", "cpuset"])
+    undo.add(group.remove)
     try:
         resources.apply(writes, group)
         resources.apply_devices(rules, group)

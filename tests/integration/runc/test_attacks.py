@@ -383,3 +383,32 @@ def test_the_filter_cache_is_not_taken_from_others(case: Case) -> None:
     os.chown(file, 1000, 1000)
     assert case.run(spec=spec).code == 1
     assert os.stat(cache).st_mode & 0o777 == 0o700
+
+
+class TestForeignCgroups:
+    """A cgroup path that names what is not the container's must harm nobody."""
+
+    def test_the_root_of_all(self, case: Case) -> None:
+        for path in ("/", "/.", "/..", "//", "/a/.."):
+            spec = case.configure("true")
+            spec["linux"]["cgroupsPath"] = path
+            assert "root of all cgroups" in case.run(spec=spec).err
+
+    def test_one_with_processes_or_cgroups(self, case: Case) -> None:
+        memory = Path("/sys/fs/cgroup/memory") / f"{case.id}o"
+        below = memory / "below"
+        below.mkdir(parents=True)
+        try:
+            spec = case.configure("true")
+            spec["linux"]["cgroupsPath"] = f"/{memory.name}"
+            assert case.run(spec=spec).code == 1
+            assert below.exists()
+            with subprocess.Popen(["sleep", "1000"]) as sleeper:
+                (below / "cgroup.procs").write_text(str(sleeper.pid))
+                assert "not empty" in case.run(spec=spec).err
+                assert sleeper.poll() is None
+                sleeper.kill()
+        finally:
+            below.rmdir()
+            memory.rmdir()
+        assert not list(Path("/sys/fs/cgroup").glob(f"*/{memory.name}"))
