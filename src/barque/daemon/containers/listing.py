@@ -42,7 +42,7 @@ async def summaries(
     """Newest first. `limit` > 0 counts containers in any state."""
     chosen = await select(engine, everything=everything or limit > 0, filters=filters)
     now_ns = engine.clock_ns()
-    return [summary(engine, container, now_ns) for container in chosen[: limit or None]]
+    return [summary(engine, item, now_ns) for item in (chosen[:limit] if limit > 0 else chosen)]
 
 
 async def select(engine: Engine, *, everything: bool, filters: Filters) -> list[Container]:

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from barque import errors
+from barque.daemon.images.containerd_store import INGEST_PREFIX, LEASE_LABEL, ContainerdStore
 from barque.daemon.images.progress import run
 from barque.registry import ANONYMOUS
 from tests.support.containerds import containerd
-from tests.support.images import Bench, bench, tar
+from tests.support.images import Bench, bench, pieces, tar
 from tests.support.scripted_registry import Asked, scripted_image, scripted_registry
 from tools.busybox_image import docker_archive
 
@@ -115,5 +116,25 @@ def test_loads_and_removals_from_many_clients(address: str, seed: int) -> None:
             await b.images.remove(summary["Id"], force=True)
         assert await b.images.list({}) == []
         assert await b.remains() == {}
+
+    on(address, body)
+
+
+def test_what_a_dead_daemon_had_under_way_is_given_up(address: str) -> None:
+    async def body(b: Bench) -> None:
+        store = ContainerdStore(b.containerd)
+        held = await b.containerd.leases.create(labels={LEASE_LABEL: "images"})
+        others = await b.containerd.leases.create(labels={"whose": "another's"})
+        await store.write(pieces(LARGE[:5000]), held.id)
+        async with b.containerd.content.writer(f"{INGEST_PREFIX}half") as writer:
+            await writer.write(b"half of it")
+        async with b.containerd.content.writer("another's") as writer:
+            await writer.write(b"half of it")
+        await b.containerd.with_lease(held.id).snapshots.prepare("extract-1 x")
+        await store.recover()
+        left = await b.remains()
+        assert left == {"ingests": ["another's"], "leases": [others.id]}
+        await b.containerd.leases.delete(others.id)
+        await b.containerd.content.abort("another's")
 
     on(address, body)
