@@ -181,11 +181,22 @@ class Stack:
         while self.pids(str(self.root)) and time.monotonic() < deadline:
             time.sleep(POLL_S)
 
+    def leftover_sandboxes(self) -> list[str]:
+        """Network namespaces, stdio sockets and bundles of containers that do not run."""
+        run = self.root / "r"
+        bundles = run / "containerd" / "io.containerd.runtime.v2.task" / "moby"
+        return sorted(
+            str(path)
+            for path in (*(run / "io").glob("*"), *(run / "shm").glob("*"), *bundles.glob("*"))
+        )
+
     def leftovers(self) -> list[str]:
         """Processes, mounts, links, rule sets and cgroups that carry this stack's names."""
         left = [f"process {Path(f'/proc/{p}/cmdline')}" for p in self.pids(str(self.root))]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        left += [f"mount {line}" for line in mounts if f"{self.root}/" in line]
+        left += [
+            f"mount {m}" for m in mounts if f" {self.root}/" in m and f" {self.root}/d " not in m
+        ]
         links = os.listdir("/sys/class/net")
         left += [f"link {name}" for name in links if self.word in name]
         rules = subprocess.run(
@@ -204,13 +215,22 @@ def _remove(root: Path) -> None:
 
 
 @contextmanager
-def stack(*flags: str, busybox: bool = True) -> Iterator[Stack]:
-    """A running stack, with the image `busybox` unless not wanted."""
+def stack(*flags: str, busybox: bool = True, data_size: str = "") -> Iterator[Stack]:
+    """A running stack, with the image `busybox` unless not wanted.
+
+    `data_size` puts its data root on a tmpfs of that size.
+    """
     assert sys.executable
     word = secrets.token_hex(4)
     root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
     made = Stack(root, word, flags)
     (root / "daemon.json").write_text("{}")
+    if data_size:
+        (root / "d").mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={data_size}", "tmpfs", str(root / "d")],
+            check=True,
+        )
     try:
         made.start()
         if busybox:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker  # type: ignore[import-untyped]
@@ -14,6 +16,7 @@ import docker.errors  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.barque import Stack
+from tests.support.docker_peer import real_docker_cli
 from tests.support.images import tar
 from tests.support.registry_peer import RegistryPeer, registry_peer
 from tools.busybox_image import docker_archive, rootfs
@@ -194,3 +197,48 @@ def test_a_restart_forgets_nothing(own_barque: Stack) -> None:
     own_barque.start()
     assert own_barque.docker("image", "inspect", "kept:1").stdout == before
     assert own_barque.docker("run", "--rm", "kept:2", "echo", "hi").stdout == b"hi\n"
+
+
+def test_a_daemon_killed_within_a_load(own_barque: Stack) -> None:
+    """Nothing half visible, and what was under way is given up at the next start."""
+    archive = docker_archive("half:1", tar(("big", os.urandom(8 << 20))))
+    environment = {**os.environ, "DOCKER_HOST": own_barque.host}
+    client = subprocess.Popen(
+        [real_docker_cli(), "load"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    assert client.stdin is not None
+    client.stdin.write(archive[: 5 << 20])
+    client.stdin.flush()
+    until(lambda: bool(ctr(own_barque, "leases", "ls", "-q")), True)
+    own_barque.kill("barqued")
+    client.kill()
+    client.wait()
+    client.stdin.close()
+    own_barque.start()
+    assert "half:1" not in images(own_barque)
+    until(lambda: ctr(own_barque, "content", "active"), ["REF", "SIZE", "AGE"])
+    assert ctr(own_barque, "leases", "ls", "-q") == []
+    assert own_barque.docker("load", stdin=archive).stdout == b"Loaded image: half:1\n"
+
+
+def ctr(barque: Stack, *arguments: str) -> list[str]:
+    address = barque.root / "r" / "containerd" / "containerd.sock"
+    done = subprocess.run(
+        ["ctr", "--address", str(address), "--namespace", "moby", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.split()
+
+
+def until(call: Callable[[], object], wanted: object) -> None:
+    """Wait for a state that the daemon reaches by itself."""
+    deadline = time.monotonic() + 20
+    while call() != wanted and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert call() == wanted
