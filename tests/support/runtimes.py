@@ -20,6 +20,8 @@ PATIENCE_S = 20.0
 # crun refuses cgroups in hybrid mode; without the version 2 mount it sees version 1 alone
 WITHOUT_UNIFIED = 'if mountpoint -q "$0"; then umount "$0"; fi; exec "$@"'
 UNIFIED = "/sys/fs/cgroup/unified"
+CGROUPS = "/sys/fs/cgroup"
+ONLY_UNIFIED = 'umount -R "$0" && mount -t cgroup2 none "$0" && exec "$@"'
 
 
 @dataclass
@@ -148,7 +150,20 @@ class Crun(Runtime):
         return ["unshare", "-m", "sh", "-c", WITHOUT_UNIFIED, UNIFIED, *inner]
 
 
-RUNTIMES: dict[str, type[Runtime]] = {kind.name: kind for kind in (Runtime, Warm, Runc, Crun)}
+class UnifiedOnly(Runtime):
+    """Ours as a command, where cgroups are of version 2 alone (and without the controllers that
+    this machine uses in version 1)."""
+
+    name = "unified"
+
+    def argv(self, *arguments: str) -> list[str]:
+        inner = super().argv(*arguments)
+        return ["unshare", "-m", "sh", "-c", ONLY_UNIFIED, CGROUPS, *inner]
+
+
+RUNTIMES: dict[str, type[Runtime]] = {
+    kind.name: kind for kind in (Runtime, Warm, Runc, Crun, UnifiedOnly)
+}
 
 
 @dataclass

@@ -92,8 +92,7 @@ def parse_rules(entries: Iterable[Fields]) -> Rules:
         else:
             rules.add(entry.flag("allow"), kind, major, minor, access)
     for always in ALWAYS:
-        if not rules.allowed:
-            rules.add(True, *always)
+        rules.add(True, *always)
     return rules
 
 

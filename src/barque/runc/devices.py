@@ -78,6 +78,9 @@ def make_nodes(rootfs: Rootfs, devices: tuple[Device, ...], *, by_bind: bool) ->
         directory = rootfs.make(parent or "/", is_directory=True)
         try:
             _make(directory, name, device)
+        except OSError as error:
+            number = error.errno or 0
+            raise OSError(number, f"mknod: {os.strerror(number)}", device.path) from error
         finally:
             os.close(directory)
 
