@@ -298,6 +298,28 @@ def test_another_platform_is_refused(address: str) -> None:
     assert left == {}
 
 
+def test_a_platform_that_is_asked_for(address: str) -> None:
+    other = scripted_image(OTHER, architecture="s390x")
+
+    async def body(b: Bench) -> None:
+        async with scripted_registry(other.answer) as registry:
+            name = f"{registry.address}/a"
+            for wanted in ("linux/arm64", "linux/s390x"):
+                platform = oci.parse_platform(wanted)
+                lines = await b.lines(
+                    lambda p, platform=platform: b.images.pull(  # type: ignore[misc]
+                        name, "1", platform, Credentials(), p
+                    )
+                )
+                if wanted == "linux/arm64":
+                    assert "does not match" in lines[-1]["error"]
+                    assert await b.remains() == {}
+            document = await b.images.inspect(f"{name}:1", (1, 47))
+            assert document["Architecture"] == "s390x"
+
+    on(address, body)
+
+
 def test_an_index_leads_to_the_host(address: str) -> None:
     other = scripted_image(OTHER, architecture="s390x")
     host = oci.host_platform(os.uname().machine)
@@ -336,3 +358,21 @@ def test_an_index_leads_to_the_host(address: str) -> None:
             assert (await b.images.resolve(f"{name}:1")).id == image.id
 
     on(address, body)
+
+
+def test_all_tags_both_ways(address: str) -> None:
+    with registry_peer() as peer:
+        name = f"{peer.address}/many"
+
+        async def body(b: Bench) -> None:
+            for tag in ("1", "2", "3"):
+                await b.load(docker_archive(f"{name}:{tag}", LAYER))
+            lines = await b.lines(lambda p: b.images.push(name, "", Credentials(), p))
+            assert [line["aux"]["Tag"] for line in lines if "aux" in line] == ["1", "2", "3"]
+            for tag in ("1", "2", "3"):
+                await b.images.remove(f"{name}:{tag}", force=False)
+            await b.pull(name, "")
+            (summary,) = await b.images.list({})
+            assert summary["RepoTags"] == [f"{name}:1", f"{name}:2", f"{name}:3"]
+
+        on(address, body)

@@ -19,6 +19,8 @@ from barque.oci.image import Descriptor
 
 DEFAULT_SNAPSHOTTER = "overlayfs"
 TOPICS = 'topic~="^/images/"'
+LEASE_LABEL = "io.barque.operation"
+INGEST_PREFIX = "barque-image-"
 LEASE_LIFETIME_S = 24 * 3600.0
 
 
@@ -72,7 +74,7 @@ class ContainerdStore:
         labels: Mapping[str, str] | None = None,
     ) -> Blob:
         content = self._containerd.with_lease(lease).content
-        ref = f"barque-{secrets.token_hex(8)}"
+        ref = INGEST_PREFIX + secrets.token_hex(8)
         hasher = None if digest else hashlib.sha256()
         try:
             async with content.writer(ref, size=size, digest=digest) as writer:
@@ -133,6 +135,14 @@ class ContainerdStore:
         with suppress(errors.NotFound):
             await self._snapshots.remove(key)
 
+    async def recover(self) -> None:
+        for lease in await self._containerd.leases.list([f'labels."{LEASE_LABEL}"==images']):
+            with suppress(errors.NotFound):
+                await self._containerd.leases.delete(lease.id)
+        for status in await self._containerd.content.statuses():
+            if status.ref.startswith(INGEST_PREFIX):
+                await self._abort(status.ref)
+
     async def changes(self) -> AsyncGenerator[str | None, None]:
         namespace = self._containerd.namespace
         async with aclosing(self._containerd.events.subscribe([TOPICS])) as events:
@@ -145,7 +155,8 @@ class ContainerdStore:
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[str]:
         leases = self._containerd.leases
-        lease = await leases.create(lifetime_s=LEASE_LIFETIME_S)
+        labels = {LEASE_LABEL: "images"}
+        lease = await leases.create(labels=labels, lifetime_s=LEASE_LIFETIME_S)
         try:
             yield lease.id
         finally:

@@ -13,8 +13,9 @@ from barque.daemon.images.documents import MAX_MANIFEST_BYTES, Documents, read_b
 from barque.daemon.images.names import PULLED_LABEL
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import LayerProgress, Progress
-from barque.daemon.images.store import Store
+from barque.daemon.images.store import Record, Store
 from barque.oci import image as oci
+from barque.oci import reference
 from barque.oci.image import Descriptor, Manifest
 from barque.oci.reference import Reference
 from barque.registry import Credentials, Repository, Transport, open_repository
@@ -28,9 +29,12 @@ class Pusher:
         self._documents, self._transport = documents, transport
 
     async def run(self, ref: Reference, credentials: Credentials, progress: Progress) -> None:
-        """`ref` names an image here and its place there. Event: push."""
-        record = await self._naming.record_of(ref)
-        if record is None:
+        """`ref` names an image here and its place there; without a tag, all tags that are here.
+
+        Events: push.
+        """
+        pushed = await self._chosen(ref)
+        if not pushed:
             raise errors.NotFound(
                 f"An image does not exist locally with the tag: {ref.familiar_name}"
             )
@@ -38,6 +42,19 @@ class Pusher:
             self._transport, ref.domain, ref.path, ref.familiar_name, credentials
         )
         progress.status(f"The push refers to repository [{ref.name}]")
+        for each, record in pushed:
+            await self._push(each, record, repository, progress)
+
+    async def _chosen(self, ref: Reference) -> list[tuple[Reference, Record]]:
+        if ref.tag or ref.digest:
+            record = await self._naming.record_of(ref)
+            return [(ref, record)] if record is not None else []
+        catalog = await self._naming.load()
+        return [(reference.parse(found.name), found) for found in catalog.tagged(ref.name)]
+
+    async def _push(
+        self, ref: Reference, record: Record, repository: Repository, progress: Progress
+    ) -> None:
         target, manifest = await self._whole(record.target)
         for layer in manifest.layers:
             await self._blob(repository, layer, progress.layer(layer.digest))

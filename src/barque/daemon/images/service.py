@@ -78,7 +78,11 @@ class Images:
         self._pusher = Pusher(store, self._naming, self._documents, self._transport)
 
     async def start(self) -> None:
-        """Reads the names in the store, and follows what others do to them from then on."""
+        """Gives up what an earlier daemon had under way, and reads all names.
+
+        From then on it follows what others do to them, until `close`.
+        """
+        await self._store.recover()
         changes = self._store.changes()
         await anext(changes)
         await self._naming.load()
@@ -142,8 +146,6 @@ class Images:
         self, repository: str, tag: str, credentials: Credentials, progress: Progress
     ) -> None:
         ref = reference_of(repository, tag)
-        if not ref.tag and not ref.digest:
-            raise errors.Unsupported("push of all tags is not there yet: name one")
         await self._pusher.run(ref, credentials, progress)
 
     async def import_(

@@ -90,6 +90,9 @@ class Store(Protocol):
     async def remove_snapshot(self, key: str) -> None:
         """An absent one is fine."""
 
+    async def recover(self) -> None:
+        """Gives up what an earlier daemon had under way when it died: its leases, its writes."""
+
     def changes(self) -> AsyncGenerator[str | None, None]:
         """Names that were changed, by us or by others; None: any may have been, unseen. No end.
 
