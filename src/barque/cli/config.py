@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from barque import errors
+from barque.cli.session import variable
 from barque.client import json
 from barque.client.connection import Tls
 
@@ -41,12 +42,12 @@ def read_settings(directory: str) -> dict[str, Any]:
 
 def tls_files(options: Options, directory: str) -> Tls:
     """From --tls*, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
-    base = os.environ.get("DOCKER_CERT_PATH", "") or directory
-    verify = options.flag("tlsverify") or bool(os.environ.get("DOCKER_TLS_VERIFY", ""))
+    base = variable("DOCKER_CERT_PATH") or directory
+    verify = options.flag("tlsverify") or bool(variable("DOCKER_TLS_VERIFY"))
 
     def file(option: str, name: str) -> str:
         path = options.text(option) or f"{base}/{name}"
-        return path if option in options or os.path.exists(path) else ""
+        return path if option in options or posix.access(path, posix.R_OK) else ""
 
     return Tls(
         file("tlscacert", "ca.pem"), file("tlscert", "cert.pem"), file("tlskey", "key.pem"), verify

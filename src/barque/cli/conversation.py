@@ -9,7 +9,7 @@ the other way round.
 
 from __future__ import annotations
 
-import os
+import posix
 import select
 
 from barque.api.frames import STDERR, FrameReader
@@ -204,7 +204,7 @@ class Conversation:
 
     def _read_stdin(self) -> None:
         try:
-            data = os.read(terminal.STDIN, READ_BYTES)
+            data = posix.read(terminal.STDIN, READ_BYTES)
         except OSError:
             data = b""
         if not data:

@@ -13,7 +13,6 @@ Each command is a module of `cli.commands`, imported only when it is the one tha
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import os
 
 from barque import errors
 from barque.cli import flags, terminal
@@ -141,7 +140,11 @@ def main(arguments: list[str]) -> int:
 
 def _utf8(word: str) -> str:
     """Text that JSON can carry, from whatever bytes the caller's locale let through."""
-    return word if word.isascii() else os.fsencode(word).decode("utf-8", "replace")
+    if word.isascii():
+        return word
+    from os import fsencode
+
+    return fsencode(word).decode("utf-8", "replace")
 
 
 def _find(words: list[str]) -> tuple[str, list[str]]:

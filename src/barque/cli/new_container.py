@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from barque import errors
 from barque.cli import creation, terminal
-from barque.cli.session import Failure
+from barque.cli.session import Failure, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
 
         apply(session, body)
     cidfile = options.text("cidfile")
-    if cidfile and os.path.exists(cidfile):
+    if cidfile and _exists(cidfile):
         raise errors.Conflict(
             "container ID file found, make sure the other container isn't running or delete "
             f"{cidfile}"
@@ -49,6 +49,14 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
     return str(created["Id"])
 
 
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
 def _console_size(body: dict[str, Any]) -> None:
     if body.get("Tty"):
         rows, columns = terminal.size(terminal.STDOUT)
@@ -57,7 +65,7 @@ def _console_size(body: dict[str, Any]) -> None:
 
 
 def _create(session: Session, options: Options, body: dict[str, Any], policy: str) -> Any:
-    platform = options.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    platform = options.text("platform") or variable("DOCKER_DEFAULT_PLATFORM")
     name = options.text("name")
     image = body["Image"]
     if policy == "always":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from barque import errors
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from barque.client.client import Client
 
 PROGRAM = "barque"
+
+
+def variable(name: str) -> str:
+    """A variable of our environment, "" when it is not set; without loading `os` for it."""
+    return posix.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")
 
 
 class Failure(errors.BarqueError):
@@ -43,8 +48,8 @@ class Session:
 
     @property
     def config_directory(self) -> str:
-        home = os.environ.get("HOME", "/")
-        given = self._options.text("config") or os.environ.get("DOCKER_CONFIG", "")
+        home = variable("HOME") or "/"
+        given = self._options.text("config") or variable("DOCKER_CONFIG")
         return given or f"{home}/.docker"
 
     @property
@@ -65,7 +70,7 @@ class Session:
         hosts = self._options.all("host")
         if len(hosts) > 1:
             raise errors.InvalidArgument("specify only one -H")
-        named = self._options.text("context") or os.environ.get("DOCKER_CONTEXT", "")
+        named = self._options.text("context") or variable("DOCKER_CONTEXT")
         if hosts and "context" in self._options:
             raise errors.InvalidArgument(
                 "conflicting options: cannot specify both --host and --context"
@@ -74,7 +79,10 @@ class Session:
             raise errors.Unsupported(f"context {named!r}: contexts are not there yet")
         from barque.api.versions import DEFAULT_HOST
 
-        given = hosts[0] if hosts else os.environ.get("DOCKER_HOST", "")
+        given = hosts[0] if hosts else variable("DOCKER_HOST")
+        current = "" if given or named else str(self.settings.get("currentContext") or "")
+        if current not in ("", "default"):
+            raise errors.Unsupported(f"context {current!r}: contexts are not there yet")
         return given or DEFAULT_HOST, bool(given)
 
     def _connect(self) -> Client:
@@ -93,14 +101,19 @@ class Session:
             tls = tls_files(self._options, self.config_directory)
         return Client(
             host,
-            version=os.environ.get("DOCKER_API_VERSION", "").removeprefix("v"),
+            version=variable("DOCKER_API_VERSION").removeprefix("v"),
             tls=tls,
-            headers=[("User-Agent", "Barque-Client")],
+            headers=[("User-Agent", "Barque-Client"), *self._extra_headers()],
             absent=absent,
         )
 
+    def _extra_headers(self) -> list[tuple[str, str]]:
+        """`HttpHeaders` of config.json, which may not speak in the client's own name."""
+        given = self.settings.get("HttpHeaders") or {}
+        return [(k, str(v)) for k, v in given.items() if k.lower() not in ("user-agent", "host")]
+
     def _wants_tls(self) -> bool:
-        environment = os.environ.get("DOCKER_TLS_VERIFY", "") or os.environ.get("DOCKER_TLS", "")
+        environment = variable("DOCKER_TLS_VERIFY") or variable("DOCKER_TLS")
         return bool(environment) or self._options.flag("tls") or self._options.flag("tlsverify")
 
     def require(self, flag: str, version: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Signals:
     __slots__ = ("_before", "_read", "_write")
 
     def __init__(self, numbers: Iterable[int]) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read, self._write = posix.pipe2(posix.O_NONBLOCK | posix.O_CLOEXEC)
         _signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: _signal.signal(number, _ignore) for number in numbers}
 
@@ -35,7 +35,7 @@ class Signals:
 
     def take(self) -> list[int]:
         try:
-            return list(os.read(self._read, 512))
+            return list(posix.read(self._read, 512))
         except BlockingIOError:
             return []
 
@@ -43,5 +43,5 @@ class Signals:
         for number, handler in self._before.items():
             _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
         _signal.set_wakeup_fd(-1)
-        os.close(self._read)
-        os.close(self._write)
+        posix.close(self._read)
+        posix.close(self._write)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ def write(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     try:
         while view:
-            view = view[os.write(fd, view) :]
+            view = view[posix.write(fd, view) :]
     except BrokenPipeError:
         import _signal  # type: ignore[import-not-found]
 
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
-        os.kill(os.getpid(), _signal.SIGPIPE)
+        posix.kill(posix.getpid(), _signal.SIGPIPE)
 
 
 def out(text: str) -> None:
@@ -35,7 +35,7 @@ def err(text: str) -> None:
 
 def is_terminal(fd: int) -> bool:
     try:
-        return os.isatty(fd)
+        return posix.isatty(fd)
     except OSError:
         return False
 
@@ -43,7 +43,7 @@ def is_terminal(fd: int) -> bool:
 def size(fd: int) -> tuple[int, int]:
     """(rows, columns), or (0, 0) where `fd` is no terminal."""
     try:
-        columns, rows = os.get_terminal_size(fd)
+        columns, rows = posix.get_terminal_size(fd)
     except OSError:
         return 0, 0
     return rows, columns
