@@ -136,6 +136,7 @@ class EndpointRecord:
     asked_address: str = ""
     asked_mac: str = ""
     gw_priority: int = 0
+    whole: bool = True  # False while a running container joins or leaves: a crash ends the place
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

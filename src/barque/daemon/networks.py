@@ -39,6 +39,7 @@ from barque.network.ipam import parse_address, parse_network
 from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
 from barque.network.pool import Pool
 from barque.network.ports import HostPorts, local_port_range, parse_bindings
+from barque.network.watch import TableWatch
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Networks:
         self._ports = HostPorts(local_port_range())
         self._sandboxes = Sandboxes(database, self._registry, self._host, self._worker, self._ports)
         self._loading: asyncio.Task[None] | None = None
+        self._watch: TableWatch | None = None
+        self._repairs: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # one network is made or removed at a time
 
     # -- the daemon's own life
@@ -155,8 +158,11 @@ class Networks:
                 await self._sandboxes.dismantle(state.container)
         kept = [state for state in states if state.container in alive]
         for state in kept:
+            for endpoint in [e for e in state.endpoints if not e.whole]:
+                await self._sandboxes.leave(state, endpoint)
             self._sandboxes.hold_ports(state)
         self._loading = asyncio.create_task(self._load(kept))
+        self._watch_rules()
 
     async def _load(self, states: Sequence[SandboxState]) -> None:
         for record in self._registry:
@@ -171,6 +177,26 @@ class Networks:
         segments = [record.segment for record in self._registry if record.bridge]
         await self._worker(self._host.load, segments, published)
 
+    def _watch_rules(self) -> None:
+        """Load the rules again whenever somebody flushes them."""
+        if not self._options.firewall:
+            return
+        self._watch = TableWatch(self._host.firewall.table)
+        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._rules_changed)
+
+    def _rules_changed(self) -> None:
+        if self._watch is not None and self._watch.deleted():
+            task = asyncio.create_task(self._repair_rules())
+            self._repairs.add(task)
+            task.add_done_callback(self._repairs.discard)
+
+    async def _repair_rules(self) -> None:
+        try:
+            if await self._worker(self._host.firewall.repair):
+                log.warning("the firewall rules were flushed by another program: loaded again")
+        except Exception:
+            log.exception("the firewall rules are gone and cannot be loaded again")
+
     async def wait_ready(self) -> None:
         """Until the rules are there; raises what kept them from loading."""
         if self._loading is None:
@@ -179,8 +205,11 @@ class Networks:
 
     async def close(self) -> None:
         """Leave: the stock of namespaces goes, running containers keep theirs."""
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            self._watch.close()
         if self._loading is not None:
-            await asyncio.gather(self._loading, return_exceptions=True)
+            await asyncio.gather(self._loading, *self._repairs, return_exceptions=True)
         bridge = self._registry.named("bridge")
         await self._worker(
             self._host.close,

@@ -277,36 +277,32 @@ class Sandboxes:
     async def connect(self, state: SandboxState, asked: Asked) -> None:
         """One more place for a live sandbox. It gets the default route when there is none yet."""
         number = 1 + max((e.number for e in state.endpoints), default=-1)
-        endpoint = self._endpoint(state, asked, number)
+        endpoint = replace(self._endpoint(state, asked, number), whole=False)
         routed = any(e.gateway for e in state.endpoints)
         state.endpoints.append(endpoint)
         try:
             self._write_endpoint(endpoint)
             plug = self._plug(endpoint, asked.network, first=not routed)
             await self._worker(self._host.connect, state.id, plug)
+            self._mark(state, endpoint, whole=True)
         except BaseException as error:
-            await asyncio.shield(self._leave(state, endpoint, []))
+            await asyncio.shield(self.leave(state, endpoint))
             if isinstance(error, OSError):
                 raise errors.Unavailable(f"network {asked.network.name}: {error}") from error
             raise
 
     async def disconnect(self, state: SandboxState, network: NetworkRecord) -> None:
-        """Take a live sandbox out of a network; its published ports go with the place they led to.
-
-        The last place left with a way out gets the default route, as far as there is one.
-        """
+        """Take a live sandbox out of a network."""
         endpoint = next(e for e in state.endpoints if e.network == network.id)
-        gone = [port for port in state.published if str(port.container_ip) == endpoint.ip]
-        await self._leave(state, endpoint, gone)
-        rest = [e for e in state.endpoints if e.gateway]
-        if endpoint.gateway and rest:
-            await self._worker(
-                self._host.set_gateway, state.id, rest[0].inner_link, IPv4Address(rest[0].gateway)
-            )
+        self._mark(state, endpoint, whole=False)
+        await self.leave(state, endpoint)
 
-    async def _leave(
-        self, state: SandboxState, endpoint: EndpointRecord, published: Sequence[Published]
-    ) -> None:
+    async def leave(self, state: SandboxState, endpoint: EndpointRecord) -> None:
+        """Take one place of a live sandbox away, with what is published through it.
+
+        The default route goes through the first place left that has a way out.
+        """
+        published = [port for port in state.published if str(port.container_ip) == endpoint.ip]
         await self._worker(self._host.disconnect, endpoint.host_link, published)
         with self._database.transaction(durable=False) as tx:
             for table in ("endpoints", "addresses"):
@@ -324,6 +320,19 @@ class Sandboxes:
         state.endpoints = [e for e in state.endpoints if e.id != endpoint.id]
         if endpoint.ip and self._registry.get(endpoint.network) is not None:
             self._registry.space(endpoint.network).release(IPv4Address(endpoint.ip))
+        rest = next((e for e in state.endpoints if e.gateway), None)
+        if endpoint.gateway and rest is not None:
+            gateway = IPv4Address(rest.gateway)
+            await self._worker(self._host.set_gateway, state.id, rest.inner_link, gateway)
+
+    def _mark(self, state: SandboxState, endpoint: EndpointRecord, *, whole: bool) -> None:
+        marked = replace(endpoint, whole=whole)
+        with self._database.transaction(durable=False) as tx:
+            tx.execute(
+                "UPDATE endpoints SET record = ? WHERE container = ? AND network = ?",
+                (marked.dump(), endpoint.container, endpoint.network),
+            )
+        state.endpoints = [marked if e.id == marked.id else e for e in state.endpoints]
 
     def _write_endpoint(self, endpoint: EndpointRecord) -> None:
         with self._database.transaction(durable=False) as tx:

@@ -185,6 +185,9 @@ class Netlink:
         """Receive the multicast messages of `group` (NETLINK_ADD_MEMBERSHIP)."""
         self._socket.setsockopt(SOL_NETLINK, 1, group)
 
+    def set_blocking(self, blocking: bool) -> None:
+        self._socket.setblocking(blocking)
+
     def close(self) -> None:
         self._socket.close()
 

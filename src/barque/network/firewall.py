@@ -60,6 +60,22 @@ class Firewall:
             run_nft(rules.base(self.table, self._segments.values(), self._published))
         self.loaded = True
 
+    def repair(self) -> bool:
+        """Load the table again if it is gone; whether it was."""
+        if not (self.enabled and self.loaded) or self._present():
+            return False
+        self.reload()
+        return True
+
+    def _present(self) -> bool:
+        try:
+            nfnetlink.elements(self._socket(), self.table, "bridges")
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
     def add_segment(self, segment: Segment) -> None:
         if self.enabled:
             run_nft(rules.add_segment(self.table, segment))
@@ -100,9 +116,12 @@ class Firewall:
         return nfnetlink.add_elements(self.table, port.map_name, [(port.key, port.data)])
 
     def _transaction(self, *messages: Message) -> None:
+        nfnetlink.transaction(self._socket(), *messages)
+
+    def _socket(self) -> Netlink:
         if self._netlink is None:
             self._netlink = Netlink(NETLINK_NETFILTER)
-        nfnetlink.transaction(self._netlink, *messages)
+        return self._netlink
 
     def delete(self) -> None:
         """Remove the table. Safe to run twice."""

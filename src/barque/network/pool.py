@@ -153,6 +153,12 @@ class Maker:
             self._process.wait()
             self._process = None
 
+    def kill(self) -> None:
+        """End the process; the next request starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+
     def close(self) -> None:
         with self._lock:
             self._drop()

@@ -1,0 +1,276 @@
+"""kill -9 of the daemon's part anywhere, rules flushed by others: all agrees again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barque import errors
+from barque.daemon.networks import Networks
+from tests.support.netns_host import Neighbour, ask, isolated, run, server, temporary_root
+from tests.support.networks import networks, open_networks, pool_full
+
+pytestmark = pytest.mark.root
+SEEDS = range(6)
+ROUNDS = 4
+CONTAINERS = 6
+
+
+def published(name: str) -> dict[str, Any]:
+    return {"80/tcp": [{"HostPort": str(9000 + int(name[1:]))}]}
+
+
+async def one_step(made: Networks, choice: random.Random, attached: set[str]) -> str:
+    name = f"c{choice.randrange(CONTAINERS)}"
+    match choice.randrange(5):
+        case 0 | 1 if name not in attached:
+            await made.attach(name, name, name, ports=published(name))
+            attached.add(name)
+            return f"+{name}"
+        case 2 if name in attached:
+            attached.discard(name)
+            await made.detach(name)
+            return f"-{name}"
+        case 3:
+            try:
+                await made.create({"Name": "extra"})
+            except errors.AlreadyExists:
+                await made.remove("extra")
+        case 4 if name in attached:
+            try:
+                await made.create({"Name": "joined"})
+            except errors.AlreadyExists:
+                pass
+            if "joined" in made.settings(name)["Networks"]:
+                await made.disconnect("joined", name)
+            else:
+                await made.connect("joined", name, {})
+    return ""
+
+
+def run_and_die(root: Path, seed: int, live: set[str], report: int) -> None:
+    """In a child: work at random, tell what is attached, be killed in the middle of it."""
+    choice = random.Random(seed)
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def scenario() -> None:
+        made, _database = open_networks(root)
+        await made.start()
+        await made.restore(live)
+        attached = set(live)
+        threading.Timer(choice.uniform(0.0, 0.25), die).start()
+        while True:
+            # a container that is being detached is dead already; one being attached not yet alive
+            dying = await one_step(made, choice, attached)
+            if dying:
+                os.write(report, f"{dying}\n".encode())
+
+    asyncio.run(scenario())
+
+
+def survivors(before: set[str], report: str) -> set[str]:
+    alive = set(before)
+    for line in report.splitlines():
+        if line.startswith("+"):
+            alive.add(line[1:])
+        else:
+            alive.discard(line[1:])
+    return alive
+
+
+def crash(root: Path, seed: int, live: set[str]) -> set[str]:
+    """A daemon's life and death; returns the containers that ran at its end."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        try:
+            run_and_die(root, seed, live, write)
+        finally:
+            os._exit(3)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        report = stream.read()
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status), f"the child failed by itself: {status}"
+    return survivors(live, report)
+
+
+def links() -> set[str]:
+    found = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
+    return {name for name in found if name.startswith("veth")}
+
+
+def port_targets() -> dict[int, str]:
+    text = run("nft", "-j", "list", "ruleset")
+    maps = [entry["map"] for entry in json.loads(text)["nftables"] if "map" in entry]
+    found = {}
+    for item in (m for m in maps if m["name"] == "ports_any"):
+        for key, value in item.get("elem", []):
+            found[key["concat"][1]] = value["concat"][0]
+    return found
+
+
+async def check_agreement(root: Path, live: set[str]) -> set[str]:
+    """Restore with `live`, compare everything; returns who has a sandbox."""
+    async with networks(root, live=live) as made:
+        await pool_full(made)
+        kept = {name for name in live if made.attached(name)}
+        bound = {path.name for path in (root / "netns").iterdir()}
+        sandboxes = {made.settings(name)["SandboxID"] for name in kept}
+        assert len(bound) == len(kept) + made.pool.size
+        assert {sandbox[:12] for sandbox in sandboxes} <= bound
+        ports = {
+            9000 + int(name[1:]): made.settings(name)["Ports"]["80/tcp"]
+            for name in kept
+            if "80/tcp" in made.settings(name)["Ports"]
+        }
+        assert set(port_targets()) == {port for port, entry in ports.items() if entry}
+        wanted = sum(len(made.settings(name)["Networks"]) for name in kept) + made.pool.size
+        for _ in range(500):
+            if len(links()) == wanted:
+                break
+            await asyncio.sleep(0.02)
+        assert len(links()) == wanted
+        addresses = [
+            endpoint["IPAddress"]
+            for name in kept
+            for endpoint in made.settings(name)["Networks"].values()
+        ]
+        assert len(set(addresses)) == len(addresses)
+        for document in made.summaries({}):
+            members = made.inspect(document["Id"])["Containers"]
+            assert set(members) <= kept
+    return kept
+
+
+@isolated
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_any_kill_everything_agrees_and_can_be_removed(seed: int) -> None:
+    async def remove_all(root: Path, live: set[str]) -> None:
+        async with networks(root, live=live) as made:
+            for name in live:
+                await made.detach(name)
+            await made.prune({})
+        for _ in range(500):
+            if not links():
+                break
+            await asyncio.sleep(0.02)
+        assert not links()
+        assert list((root / "netns").iterdir()) == []
+        assert "barque_" not in run("nft", "list", "tables").replace("barque_router_guard", "")
+        names = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
+        assert names == {"lo"}
+
+    with temporary_root() as root:
+        live: set[str] = set()
+        for number in range(ROUNDS):
+            live = crash(root, seed * 1000 + number, live)
+            live = asyncio.run(check_agreement(root, live))
+        asyncio.run(remove_all(root, live))
+
+
+@isolated
+def test_a_running_container_is_reached_while_the_daemon_is_away_and_after() -> None:
+    async def attach(root: Path) -> str:
+        made, _database = open_networks(root)
+        await made.start()
+        await made.restore([])
+        sandbox = await made.attach("c1", "c1", "c1", ports={"80/tcp": [{"HostPort": "8080"}]})
+        return str(sandbox.netns)
+
+    def life_of_first(root: Path, write: int) -> None:
+        os.write(write, asyncio.run(attach(root)).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with temporary_root() as root, ExitStack() as stack:
+        lan = Neighbour("ext0", "192.0.2")
+        stack.callback(lan.close)
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            life_of_first(root, write)
+        os.close(write)
+        with os.fdopen(read) as stream:
+            netns = stream.read()
+        os.waitpid(pid, 0)
+        stack.enter_context(server("c1", 80, netns=netns))
+        assert ask(lan.ours, 8080, netns=lan.netns) == f"c1 {lan.address}"
+
+        async def second() -> None:
+            async with networks(root, live=["c1"]) as made:
+                assert made.settings("c1")["IPAddress"] == "172.17.0.2"
+                answer = await asyncio.to_thread(ask, lan.ours, 8080, netns=lan.netns)
+                assert answer == f"c1 {lan.address}"
+                ports = {"80/tcp": [{"HostPort": "8080"}]}
+                with pytest.raises(errors.BarqueError, match="already allocated"):
+                    await made.attach("c2", "c2", "c2", ports=ports)
+                await made.detach("c1")
+
+        asyncio.run(second())
+
+
+@isolated
+def test_flushed_rules_come_back_whole() -> None:
+    """CVE-2025-54388, CVE-2025-54410: another program's flush must not open or break anything."""
+
+    async def scenario(root: Path, stack: ExitStack) -> None:
+        lan = Neighbour("ext0", "192.0.2")
+        stack.callback(lan.close)
+        lan.run("ip", "route", "add", "172.17.0.0/16", "via", lan.ours)
+        async with networks(root) as made:
+            ports = {"80/tcp": [{"HostPort": "8080"}]}
+            sandbox = await made.attach("c1", "c1", "c1", ports=ports)
+            await made.create({"Name": "more"})
+            stack.enter_context(server("c1", 80, netns=sandbox.netns))
+            before = _plain(run("nft", "list", "ruleset"))
+            for _ in range(3):
+                run("nft", "flush", "ruleset")
+                for _ in range(200):
+                    await asyncio.sleep(0.02)
+                    if "barque_" in run("nft", "list", "tables"):
+                        break
+                after = _plain(run("nft", "list", "ruleset"))
+                assert after == before
+            answer = await asyncio.to_thread(ask, lan.ours, 8080, netns=lan.netns)
+            assert answer == f"c1 {lan.address}"
+            await made.attach("c2", "c2", "c2", ports={"80/tcp": [{"HostPort": "8081"}]})
+            await made.detach("c2")
+            await made.detach("c1")
+            await made.remove("more")
+
+    with temporary_root() as root, ExitStack() as stack:
+        asyncio.run(scenario(root, stack))
+
+
+def _plain(ruleset: str) -> list[str]:
+    """Without the guard, which is the host's and not loaded again; order of chains is free."""
+    ours = ruleset[ruleset.index("table inet barque_") :]
+    tables = [t for t in ours.split("\ntable ") if "router_guard" not in t.splitlines()[0]]
+    return sorted(line for table in tables for line in table.splitlines() if line.strip())
+
+
+@isolated
+def test_a_maker_that_died_is_replaced() -> None:
+    async def scenario(root: Path) -> None:
+        async with networks(root) as made:
+            await pool_full(made)
+            made.pool.maker.kill()
+            for number in range(made.pool.size + 2):
+                await made.attach(f"c{number}", f"c{number}", "x")
+            for number in range(made.pool.size + 2):
+                await made.detach(f"c{number}")
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
