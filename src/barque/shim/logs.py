@@ -38,6 +38,7 @@ class LogFile:
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
         self.lost_lines = 0
+        self._warned = False
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -62,6 +63,7 @@ class LogFile:
             self._lose(lines, done, error)
             return
         self._size += done
+        self._warned = False
 
     def _lose(self, lines: bytes, done: int, error: OSError) -> None:
         kept = lines.rfind(b"\n", 0, done) + 1
@@ -71,7 +73,8 @@ class LogFile:
             except OSError:
                 kept = done
         self._size += kept
-        if not self.lost_lines:
+        if not self._warned:
+            self._warned = True
             self._warn(f"log {self._path} cannot be written: {error.strerror}")
         self.lost_lines += lines.count(b"\n", kept)
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.protobuf_oracle import fill, message_class, values_of
 
 from barque.errors import InvalidArgument
 from barque.shim import messages, wire
 from barque.shim.wire import Field, Table, decode, encode
+from tests.support.protobuf_oracle import fill, message_class, values_of
 
 EVERY_KIND = Table(
     "every.Kind",

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from barque.shim.logs import JsonFile, LogFile
+
+
+def warned(_: str) -> None:
+    raise AssertionError("no warning is due")
+
+
+def texts(path: Path) -> list[str]:
+    return [json.loads(line)["log"] for line in path.read_text().splitlines()]
+
+
+def test_lines_are_appended_to_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for text in (b"one\n", b"two\n"):
+        log = JsonFile(LogFile(str(path), 0, 1, warned), {})
+        log.write(1, text)
+        log.close()
+    assert texts(path) == ["one\n", "two\n"]
+    assert path.stat().st_mode & 0o777 == 0o640 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_streams_have_their_own_unfinished_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonFile(LogFile(str(path), 0, 1, warned), {"k": "v"})
+    log.write(1, b"a")
+    log.write(2, b"b")
+    log.write(1, b"c\n")
+    log.end(2)
+    log.end(1)
+    log.close()
+    assert texts(path) == ["ac\n", "b"]
+    assert json.loads(path.read_text().splitlines()[0])["attrs"] == {"k": "v"}
+
+
+@pytest.mark.parametrize("files", [1, 2, 4])
+def test_rotation_keeps_whole_lines_and_the_newest_files(tmp_path: Path, files: int) -> None:
+    path = tmp_path / "log"
+    log = LogFile(str(path), 100, files, warned)
+    for number in range(50):
+        log.append(b"%04d 4567890123456789012345678\n" % number)
+    log.close()
+    names = sorted(os.listdir(tmp_path))
+    assert names == ["log", *[f"log.{n}" for n in range(1, files)]]
+    kept = [*reversed(names[1:]), "log"]
+    numbers = [
+        int(line[:4]) for name in kept for line in (tmp_path / name).read_text().splitlines()
+    ]
+    assert numbers == list(range(50 - len(numbers), 50))
+
+
+def test_a_large_append_rotates_within(tmp_path: Path) -> None:
+    log = LogFile(str(tmp_path / "log"), 10, 3, warned)
+    log.append(b"123456\n" * 5)
+    log.close()
+    assert [(tmp_path / name).read_bytes().count(b"\n") for name in ("log.2", "log.1", "log")] == [
+        2,
+        2,
+        1,
+    ]
+
+
+def test_a_log_is_no_symlink(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to("/etc/passwd")
+    with pytest.raises(OSError, match="Too many levels"):
+        LogFile(str(tmp_path / "log"), 0, 1, warned)
+
+
+def test_lost_lines_are_counted_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    path = tmp_path / "log"
+    log = JsonFile(LogFile(str(path), 0, 1, warnings.append), {})
+    log.write(1, b"before\n")
+    write = os.write
+    room = 20
+
+    def full(fd: int, data: bytes) -> int:
+        nonlocal room
+        if room == 0:
+            raise OSError(28, "No space left on device")
+        done = write(fd, data[:room])
+        room -= done
+        return done
+
+    monkeypatch.setattr(os, "write", full)
+    log.write(1, b"lost 1\nlost 2\n")
+    log.write(1, b"lost 3\n")
+    monkeypatch.undo()
+    log.write(1, b"after\n")
+    log.close()
+    assert texts(path) == [
+        "before\n",
+        "[barque: 3 lines of this log are lost: the disk was full]\n",
+        "after\n",
+    ]
+    assert len(warnings) == 1
+    assert "No space left on device" in warnings[0]
