@@ -37,9 +37,7 @@ class _Copy:
 
     def directory(self, source: int, target: int, path: str) -> None:
         if path.count("/") > MAX_DEPTH:
-            raise errors.ResourceExhausted(
-                f"more than {MAX_DEPTH} directories deep: {path[:80]}..."
-            )
+            raise errors.ResourceExhausted(f"deeper than {MAX_DEPTH} directories: {path[:80]}")
         for name in os.listdir(source):
             self._entry(source, target, name, f"{path}/{name}")
         _copy_attributes(source, target)
@@ -58,6 +56,8 @@ class _Copy:
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
             os.chown(name, facts.st_uid, facts.st_gid, dir_fd=target, follow_symlinks=False)
+            times = (facts.st_atime_ns, facts.st_mtime_ns)
+            os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
         else:
             os.mknod(name, kind | 0o600, facts.st_rdev, dir_fd=target)
             _set_node(target, name, facts)
