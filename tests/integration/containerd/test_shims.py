@@ -84,7 +84,7 @@ def test_exit_status_and_events_in_order(root: Path, runtime: str) -> None:
         assert {envelope.namespace for envelope in it.told} == {NAMESPACE}
         ended = TaskExit.FromString((await it.event("/tasks/exit")).value)
         assert (ended.container_id, ended.id, ended.exit_status) == ("one", "one", 7)
-        assert list((root / "tasks" / NAMESPACE).iterdir()) == []
+        await no_bundles(root)
 
     run(root, check)
 
@@ -154,7 +154,7 @@ def test_a_create_that_fails_leaves_nothing(root: Path, runtime: str) -> None:
         config = spec("/no/such/program", cgroup=f"/{root.name}")
         with pytest.raises(BarqueError, match="no such file or directory"):
             await it.create("one", config, runtime)
-        assert list((root / "tasks" / NAMESPACE).iterdir()) == []
+        await no_bundles(root)
         assert rootfs.mounts_below(root) == []
         again = await it.create("one", sleeper(root), runtime)
         assert (await again.state()).status == Status.CREATED
@@ -214,7 +214,7 @@ def test_a_killed_shim_is_told_and_its_resources_are_freed(root: Path, runtime: 
         with pytest.raises(NotFound):
             await it.shims.get(NAMESPACE, "one")
         await gone(shim.pid)
-        assert list((root / "tasks" / NAMESPACE).iterdir()) == []
+        await no_bundles(root)
         again = await it.create("one", sleeper(root), runtime)
         await again.start("")
 
@@ -236,7 +236,7 @@ def test_a_shim_that_died_unseen_is_buried_at_start(root: Path, runtime: str) ->
                 ended = TaskExit.FromString((await second.event("/tasks/exit")).value)
                 assert (ended.id, ended.exit_status) == ("one", 137)
                 await gone(shim.pid)
-                assert list((root / "tasks" / NAMESPACE).iterdir()) == []
+                await no_bundles(root)
 
     asyncio.run(main())
 
@@ -259,6 +259,15 @@ def test_a_shim_that_hangs_at_a_restart_is_left_alone(root: Path, runtime: str) 
     asyncio.run(main())
 
 
+async def no_bundles(root: Path) -> None:
+    """Bundles are out of sight at once, and their files gone a little later."""
+    bundles = root / "tasks" / NAMESPACE
+    assert [path.name for path in bundles.iterdir() if not path.name.startswith(".")] == []
+    async with asyncio.timeout(GONE_TIMEOUT_S):
+        while list(bundles.iterdir()):
+            await asyncio.sleep(0.01)
+
+
 async def gone(pid: int) -> None:
     async with asyncio.timeout(GONE_TIMEOUT_S):
         while Path(f"/proc/{pid}").exists():
@@ -271,7 +280,7 @@ def test_half_made_bundles_are_removed_at_start(root: Path, runtime: str) -> Non
 
     async def check(it: Supervisor) -> None:
         assert await it.shims.in_namespace(NAMESPACE) == []
-        assert list((root / "tasks" / NAMESPACE).iterdir()) == []
+        await no_bundles(root)
         assert it.told == []
 
     run(root, check)

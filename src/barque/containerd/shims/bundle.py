@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -59,13 +60,24 @@ class Bundle:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def remove(self) -> None:
-        """Unmount the rootfs and remove the directory. Safe to repeat; never crosses a mount."""
+    def hide(self) -> Path | None:
+        """Unmount the rootfs and take the directory out of sight; where it is now.
+
+        From here on the id is free and `remove_hidden` may take its time. None: it was gone.
+        """
         unmount_all(self.rootfs)
-        hidden = self.path.with_name(f".{self.id}")
-        with suppress(FileNotFoundError):
+        hidden = self.path.with_name(f".{self.id}.{secrets.token_hex(4)}")
+        try:
             self.path.rename(hidden)
-        remove_hidden(hidden)
+        except FileNotFoundError:
+            return None
+        return hidden
+
+    def remove(self) -> None:
+        """Remove the directory whole. Safe to repeat; never crosses a mount."""
+        hidden = self.hide()
+        if hidden is not None:
+            remove_hidden(hidden)
 
 
 def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime: str) -> Bundle:
@@ -76,9 +88,6 @@ def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime
     """
     bundle = Bundle(directory, namespace, id)
     directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    hidden = directory.with_name(f".{id}")
-    if hidden.exists():
-        remove_hidden(hidden)
     try:
         directory.mkdir(mode=0o711)
     except FileExistsError as error:
@@ -107,7 +116,7 @@ def unmount_all(target: Path) -> None:
 
 
 def remove_hidden(hidden: Path) -> None:
-    """Remove a renamed bundle. `rootfs` must be an empty directory: whatever is there is kept."""
+    """Remove a hidden bundle. `rootfs` must be an empty directory: whatever is there is kept."""
     unmount_all(hidden / "rootfs")
     with suppress(FileNotFoundError):
         (hidden / "rootfs").rmdir()

@@ -13,7 +13,7 @@ import logging
 import signal
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,7 +148,7 @@ class Shims:
         self._shims.pop(key, None)
         try:
             await shim.shutdown()
-            shim.bundle.remove()
+            self._remove(shim.bundle)
         finally:
             self._reserved.discard(key)
         return answer
@@ -175,8 +175,7 @@ class Shims:
         found = []
         for directory in self._directory.glob("*/*"):
             if directory.name.startswith("."):
-                with suppress(OSError):
-                    remove_hidden(directory)
+                self._spawn(_remove_hidden(directory))
             elif directory.is_dir():
                 found.append(Bundle(directory, directory.parent.name, directory.name))
         return found
@@ -259,10 +258,7 @@ class Shims:
         words = last_words(bundle)
         if words:
             log.warning("last words of the shim of %s/%s: %s", bundle.namespace, bundle.id, words)
-        try:
-            bundle.remove()
-        except OSError as error:
-            log.error("removing bundle %s: %s", bundle.path, error)
+        self._remove(bundle)
         return ended
 
     def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:
@@ -309,10 +305,17 @@ class Shims:
             await self._launcher.delete(bundle, runtime)
         except BarqueError as error:
             log.warning("undoing the start of %s: %s", bundle.id, error)
+        self._remove(bundle)
+
+    def _remove(self, bundle: Bundle) -> None:
+        """Free the bundle's mount and name now, its files in the background."""
         try:
-            bundle.remove()
+            hidden = bundle.hide()
         except OSError as error:
             log.error("removing bundle %s: %s", bundle.path, error)
+            return
+        if hidden is not None:
+            self._spawn(_remove_hidden(hidden))
 
     def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Run `work` to its end, whatever becomes of its caller."""
@@ -331,6 +334,13 @@ def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:
     except OSError:
         return None
     return Address(written, 2) if written else None
+
+
+async def _remove_hidden(hidden: Path) -> None:
+    try:
+        await asyncio.to_thread(remove_hidden, hidden)
+    except OSError as error:
+        log.error("removing bundle %s: %s", hidden, error)
 
 
 def last_words(bundle: Bundle) -> str:
