@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -132,9 +132,3 @@ def check_topic(topic: str) -> None:
         raise InvalidArgument(f"event topic {topic!r} must be a path that starts with '/'")
     if not all(_COMPONENT.match(component) for component in topic[1:].split("/")):
         raise InvalidArgument(f"event topic {topic!r} has a component that is not an identifier")
-
-
-def any_of(predicates: Iterable[Predicate]) -> Predicate | None:
-    """Filters of one subscription: any of them is enough; none at all accepts everything."""
-    wanted = tuple(predicates)
-    return (lambda envelope: any(accepts(envelope) for accepts in wanted)) if wanted else None

@@ -15,7 +15,6 @@ from barque.errors import BarqueError, InvalidArgument, Unavailable, Unsupported
 from barque.shim import ttrpc
 
 CONNECT_TIMEOUT_S = 5.0
-READ_BYTES = 1 << 16
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 

@@ -10,8 +10,9 @@ from barque.containerd.event_service import (
     envelope_of,
     lookup,
     message_of,
+    predicate,
 )
-from barque.containerd.events import QUEUE_EVENTS_MAX, Envelope, Exchange, any_of
+from barque.containerd.events import QUEUE_EVENTS_MAX, Envelope, Exchange
 from barque.containerd.grpc import Call
 from barque.containerd.proto.event_types_pb2 import TaskExit
 from barque.containerd.proto.events_pb2 import PublishRequest, SubscribeRequest
@@ -88,8 +89,8 @@ def test_bad_namespaces_are_refused(namespace: str) -> None:
 
 
 def test_any_filter_is_enough_and_none_accepts_all() -> None:
-    assert any_of([]) is None
-    either = any_of([lambda e: e.topic == "/a", lambda e: e.namespace == "moby"])
+    assert predicate([]) is None
+    either = predicate(['topic=="/a"', "namespace==moby"])
     assert either is not None
     assert either(envelope("/a", "other"))
     assert either(envelope("/b", "moby"))
