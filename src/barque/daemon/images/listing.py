@@ -44,6 +44,10 @@ class Listing:
         found = [await self._summary(image, records) for image, records in catalog.images()]
         return sorted(found, key=lambda summary: (-summary.created_s, summary.id))
 
+    async def summary(self, image_id: str) -> Summary:
+        """Of one image that the catalog has."""
+        return await self._summary(image_id, self._naming.catalog.records_of(image_id))
+
     async def _summary(self, image_id: str, records: list[Record]) -> Summary:
         record = next((r for r in records if names.CREATED_LABEL in r.labels), records[0])
         labels = record.labels

@@ -142,6 +142,29 @@ class Naming:
             name_for_display=text,
         )
 
+    async def locate(self, text: str) -> tuple[str, Record | None]:
+        """The id of the image that `text` means, with the record when it is a name and no id.
+
+        As `resolve`, but an image whose documents are lost is found too.
+        """
+        catalog = await self.load()
+        digits, shown = names.as_digits(text), text
+        if len(digits) < 64:
+            try:
+                ref = names.parse(text)
+            except errors.InvalidArgument:
+                if not digits:
+                    raise
+            else:
+                shown = ref.familiar
+                record = await self._record(ref, names.full_name(ref))
+                if record is not None and (image_id := catalog.id_of(record.name)):
+                    return image_id, record
+        found = catalog.ids_with_prefix(digits) if digits else []
+        if len(found) != 1:
+            raise errors.NotFound(f"No such image: {shown}")
+        return found[0], None
+
     async def record_of(self, ref: Reference) -> Record | None:
         """The record that a reference names by itself, not by an id."""
         await self.load()

@@ -13,11 +13,9 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.images import moments, names
-from barque.daemon.images.image import Image
 from barque.daemon.images.listing import Listing, Summary, boolean, has_label
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.store import Record
-from barque.oci.reference import Reference
 
 PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
 SHOWN_DIGITS = 12
@@ -40,31 +38,23 @@ class Remover:
 
     async def remove(self, text: str, *, force: bool) -> list[dict[str, str]]:
         """ImageDeleteResponseItems. Raises Conflict in Docker's words; events: untag, delete."""
-        image = await self._naming.resolve(text)
-        records = (await self._naming.load()).records_of(image.id)
-        named = None if _is_id(text, image.id) else await self._named(text)
-        if named is None:
-            return await self._by_id(image, records, force=force)
-        return await self._by_name(image, records, *named, force=force)
-
-    async def _named(self, text: str) -> tuple[Reference, Record] | None:
-        try:
-            ref = names.parse(text)
-        except errors.InvalidArgument:
-            return None
-        record = await self._naming.record_of(ref)
-        return (ref, record) if record is not None else None
+        image_id, record = await self._naming.locate(text)
+        image = await self._listing.summary(image_id)
+        if record is None:
+            return await self._by_id(image, force=force)
+        return await self._by_name(image, record, force=force)
 
     async def _by_name(
-        self, image: Image, records: list[Record], ref: Reference, record: Record, *, force: bool
+        self, image: Summary, record: Record, *, force: bool
     ) -> list[dict[str, str]]:
-        others = [other for other in records if other is not record]
+        others = [other for other in image.records if other.name != record.name]
         if any(not _is_digest_of(other.name, record.name) for other in others):
             return await self._untag(image, [record], last=False)
         users = self._users(image.id)
         if users and not force:
+            shown = names.display(record.name)
             raise errors.Conflict(
-                f'conflict: unable to remove repository reference "{ref.familiar}" (must force) - '
+                f'conflict: unable to remove repository reference "{shown}" (must force) - '
                 f"container {users[0].container_id[:SHOWN_DIGITS]} is using its referenced image "
                 f"{names.short(image.id)}"
             )
@@ -72,13 +62,11 @@ class Remover:
             dangling = names.dangling_name(record.target.digest)
             await self._naming.point(dangling, record.target, record.labels)
             return await self._untag(image, [record], last=False)
-        return await self._untag(image, records, last=True)
+        return await self._untag(image, image.records, last=True)
 
-    async def _by_id(
-        self, image: Image, records: list[Record], *, force: bool
-    ) -> list[dict[str, str]]:
+    async def _by_id(self, image: Summary, *, force: bool) -> list[dict[str, str]]:
         short = names.short(image.id)
-        if len({_repository(r.name) for r in records}) > 1 and not force:
+        if len({_repository(r.name) for r in image.records}) > 1 and not force:
             raise errors.Conflict(
                 f"conflict: unable to delete {short} (must be forced) - "
                 "image is referenced in multiple repositories"
@@ -95,10 +83,10 @@ class Remover:
                     f"conflict: unable to delete {short} (must be forced) - "
                     f"image is being used by stopped container {shown}"
                 )
-        return await self._untag(image, records, last=True)
+        return await self._untag(image, image.records, last=True)
 
     async def _untag(
-        self, image: Image, records: Sequence[Record], *, last: bool
+        self, image: Summary, records: Sequence[Record], *, last: bool
     ) -> list[dict[str, str]]:
         """Takes names away; with the last of them the image is gone."""
         before = self._naming.catalog.names_of(image.id)
@@ -158,12 +146,6 @@ def _prunable(summary: Summary, filters: Mapping[str, Sequence[str]], now_s: flo
         return False
     limits = filters.get("until", ())
     return all(summary.created_s < moments.until(limit, now_s) for limit in limits)
-
-
-def _is_id(text: str, image_id: str) -> bool:
-    """Whether `text` names the image by its id, and not by a name that looks like one."""
-    digits = names.as_digits(text)
-    return bool(digits) and image_id.partition(":")[2].startswith(digits)
 
 
 def _is_digest_of(name: str, other: str) -> bool:

@@ -310,3 +310,17 @@ def test_a_client_that_goes_leaves_nothing(address: str) -> None:
         assert await b.remains() == {}
 
     on(address, body)
+
+
+def test_an_image_that_lost_its_documents_can_be_removed(address: str) -> None:
+    async def body(b: Bench) -> None:
+        await b.load(ARCHIVE)
+        await b.containerd.content.delete(ID)
+        with pytest.raises(errors.NotFound, match="No such image: busybox:latest: content"):
+            await b.images.resolve("busybox")
+        (summary,) = await b.images.list({})
+        assert summary["Id"] == ID
+        lines = await b.images.remove("busybox", force=False)
+        assert lines == [{"Untagged": "busybox:latest"}, {"Deleted": ID}]
+
+    on(address, body)
