@@ -39,7 +39,7 @@ from barque.network.ipam import parse_address, parse_network
 from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
 from barque.network.pool import Pool
 from barque.network.ports import HostPorts, local_port_range, parse_bindings
-from barque.network.watch import TableWatch
+from barque.network.watch import RulesWatch
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Networks:
         self._ports = HostPorts(local_port_range())
         self._sandboxes = Sandboxes(database, self._registry, self._host, self._worker, self._ports)
         self._loading: asyncio.Task[None] | None = None
-        self._watch: TableWatch | None = None
+        self._watch: RulesWatch | None = None
         self._repairs: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # one network is made or removed at a time
 
@@ -181,18 +181,18 @@ class Networks:
         """Load the rules again whenever somebody flushes them."""
         if not self._options.firewall:
             return
-        self._watch = TableWatch(self._host.firewall.table)
+        self._watch = RulesWatch(self._host.firewall.table)
         asyncio.get_running_loop().add_reader(self._watch.fileno(), self._rules_changed)
 
     def _rules_changed(self) -> None:
-        if self._watch is not None and self._watch.deleted():
+        if self._watch is not None and self._watch.changed():
             task = asyncio.create_task(self._repair_rules())
             self._repairs.add(task)
             task.add_done_callback(self._repairs.discard)
 
     async def _repair_rules(self) -> None:
         try:
-            if await self._worker(self._host.firewall.repair):
+            if await self._worker(self._host.repair):
                 log.warning("the firewall rules were flushed by another program: loaded again")
         except Exception:
             log.exception("the firewall rules are gone and cannot be loaded again")
@@ -219,6 +219,11 @@ class Networks:
         )
         self._ports.close()
         self._worker.close()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What keeps packets of containers from passing and is not ours to change; for /info."""
+        return list(self._host.warnings)
 
     @property
     def pool(self) -> Pool:

@@ -34,12 +34,14 @@ NFNL_SUBSYS_NFTABLES: Final = 10
 NFNL_MSG_BATCH_BEGIN: Final = 0x10
 NFNL_MSG_BATCH_END: Final = 0x11
 NFT_MSG_DELTABLE: Final = 2
+NFT_MSG_NEWCHAIN: Final = 3
 NFT_MSG_NEWSETELEM: Final = 12
 NFT_MSG_GETSETELEM: Final = 13
 NFT_MSG_DELSETELEM: Final = 14
 NFNLGRP_NFTABLES: Final = 7
 
 NFTA_TABLE_NAME: Final = 1
+NFTA_CHAIN_NAME: Final = 3
 NFTA_SET_ELEM_LIST_TABLE: Final = 1
 NFTA_SET_ELEM_LIST_SET: Final = 2
 NFTA_SET_ELEM_LIST_ELEMENTS: Final = 3
@@ -129,6 +131,14 @@ def elements(netlink: Netlink, table: str, name: str) -> list[tuple[bytes, bytes
             data = attributes(fields.get(NFTA_SET_ELEM_DATA, b"")).get(NFTA_DATA_VALUE, b"")
             found.append((key, data))
     return found
+
+
+def new_chain(kind: int, body: bytes) -> str | None:
+    """The name of the chain that this multicast message tells was made or changed, or None."""
+    if kind != _kind(NFT_MSG_NEWCHAIN):
+        return None
+    name = attributes(body, _NFGENMSG.size).get(NFTA_CHAIN_NAME, b"")
+    return name.rstrip(b"\0").decode(errors="replace")
 
 
 def deleted_table(kind: int, body: bytes) -> str | None:

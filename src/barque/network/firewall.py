@@ -48,6 +48,10 @@ class Firewall:
         self._netlink: Netlink | None = None
         self.loaded = False
 
+    @property
+    def bridges(self) -> list[str]:
+        return list(self._segments)
+
     def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
         """Replace the whole table by these networks and ports."""
         self._segments = {segment.bridge: segment for segment in segments}
@@ -84,7 +88,7 @@ class Firewall:
     def delete_segment(self, bridge: str) -> None:
         """Remove a network's rules; one that has none is left alone."""
         segment = self._segments.pop(bridge, None)
-        if segment is not None and self.enabled:
+        if segment is not None and self.enabled and self.loaded:
             run_nft(rules.delete_segment(self.table, segment))
 
     def publish(self, ports: Sequence[Published]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from barque import errors
 from barque.linux import netlink_route as route
-from barque.network import rules
+from barque.network import iptables, rules
 from barque.network.firewall import Firewall, run_nft
 from barque.network.ipam import choose_subnet
 from barque.network.options import DEFAULT_BRIDGE, NetworkOptions
@@ -42,6 +42,7 @@ class Host:
     ) -> None:
         self._options = options
         self._netns = netns
+        self.warnings: list[str] = []  # what keeps packets from passing and is not ours to change
         self.wiring = Wiring(owner)
         self.firewall = Firewall(rules.table_name(owner), enabled=options.firewall)
         self.pool = Pool(netns, Maker(maker_argv), size=options.pool_size)
@@ -99,6 +100,21 @@ class Host:
         self.firewall.load(segments, published)
         if self._options.ip_forward and enable_forwarding() and self._options.firewall:
             self._guard()
+        self._let_through()
+
+    def repair(self) -> bool:
+        """After others changed their rules or ours: whether ours were gone and are loaded again."""
+        repaired = self.firewall.repair()
+        if self.firewall.loaded:
+            self._let_through()
+        return repaired
+
+    def _let_through(self) -> None:
+        if self._options.firewall:
+            warnings = iptables.let_through(self.firewall.bridges)
+            for warning in set(warnings) - set(self.warnings):
+                log.warning("%s", warning)
+            self.warnings = warnings
 
     def _guard(self) -> None:
         if not self._options.ip_forward_no_drop:
@@ -112,6 +128,7 @@ class Host:
                 self.load([segment], [])
             else:
                 self.firewall.add_segment(segment)
+                self._let_through()
         except BaseException:
             self.wiring.delete_bridge(segment.bridge)
             raise
@@ -119,6 +136,8 @@ class Host:
 
     def delete_network(self, bridge: str) -> None:
         self.firewall.delete_segment(bridge)
+        if self._options.firewall:
+            iptables.forget(bridge)
         self.wiring.delete_bridge(bridge)
 
     def build(
@@ -179,7 +198,7 @@ class Host:
         if empty:
             self.firewall.delete()
             if bridge:
-                self.wiring.delete_bridge(bridge)
+                self.delete_network(bridge)
         self.firewall.close()
         self.wiring.close()
 

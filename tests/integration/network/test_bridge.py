@@ -428,3 +428,56 @@ def test_networks_joined_and_left_while_running() -> None:
 
     with temporary_root() as root, ExitStack() as stack:
         asyncio.run(scenario(root, stack))
+
+
+@isolated
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+def test_beside_a_docker_that_drops_what_it_forwards(program: str) -> None:
+    def docker_starts() -> None:
+        run(program, "-P", "FORWARD", "DROP")
+        run(program, "-N", "DOCKER-USER")
+        run(program, "-A", "FORWARD", "-j", "DOCKER-USER")
+
+    async def scenario(root: Path, stack: ExitStack, *, late: bool) -> None:
+        lan = Neighbour("ext0", "192.0.2")
+        stack.callback(lan.close)
+        stack.enter_context(server("lan", 90, netns=lan.netns))
+        if not late:
+            docker_starts()
+        async with networks(root) as made:
+            await made.create({"Name": "more"})
+            web = await attach(made, "web", ports=PORTS)
+            more = await attach(made, "more", mode="more")
+            with server("web", 80, netns=web.netns):
+                if late:
+                    docker_starts()
+                    await asyncio.sleep(1)
+                assert ask(lan.ours, 8080, netns=lan.netns) == f"web {lan.address}"
+                assert ask(lan.address, 90, netns=web.netns) == f"lan {lan.ours}"
+                assert ask(lan.address, 90, netns=more.netns) == f"lan {lan.ours}"
+            assert made.warnings == []
+            await made.detach("web")
+            await made.detach("more")
+            await made.remove("more")
+        assert run(program, "-S", "DOCKER-USER").splitlines() == ["-N DOCKER-USER"]
+
+    for late in (False, True) if program == "iptables-nft" else (False,):
+        with temporary_root() as root, ExitStack() as stack:
+            asyncio.run(scenario(root, stack, late=late))
+        run(program, "-F")
+        run(program, "-X", "DOCKER-USER")
+
+
+@isolated
+def test_a_firewall_that_drops_what_it_forwards_is_reported_and_left_alone() -> None:
+    async def scenario(root: Path) -> None:
+        run("iptables-nft", "-P", "FORWARD", "DROP")
+        before = run("iptables-nft", "-S")
+        async with networks(root) as made:
+            (warning,) = made.warnings
+            assert "FORWARD chain of iptables-nft drops by default" in warning
+            assert BRIDGE in warning
+            assert run("iptables-nft", "-S") == before
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
