@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 60.0
 STEADY_AFTER_S = 10.0
-_NOT_RUNNING = frozenset({Status.CREATED, Status.EXITED, Status.DEAD, Status.REMOVING})
+_NOT_RUNNING = frozenset({Status.CREATED, Status.EXITED, Status.REMOVING})
 
 
 class Exit(NamedTuple):
@@ -32,10 +32,12 @@ class Container:
     __slots__ = (
         "attachments",
         "backoff_s",
+        "ending",
         "execs",
         "exits",
         "has_task",
         "health",
+        "kept",
         "lock",
         "pristine",
         "record",
@@ -58,6 +60,10 @@ class Container:
         self.attachments: set[Attachment] = set()
         self.has_task = True
         """containerd may have a record or a task of it; False once both were deleted."""
+        self.ending = False
+        """It was sent what it cannot survive: it is not to be paused."""
+        self.kept = False
+        """Its next exit is a part of a restart: `--rm` does not remove it then."""
         self.task_ready = False
         self.restart: asyncio.Task[None] | None = None
         self.health: asyncio.Task[None] | None = None
@@ -105,7 +111,7 @@ class Container:
         return {**record.config.labels, **more, "image": record.config.image, "name": record.name}
 
     def refuse_when_gone(self) -> None:
-        if self.state.status in {Status.REMOVING, Status.DEAD}:
+        if self.state.status is Status.REMOVING:
             raise errors.Conflict(
                 f"container {self.id} is marked for removal and cannot be used any more"
             )

@@ -57,9 +57,10 @@ async def create(
         undo.callback(engine.creating.discard, container_id)
         engine.catalogue.take_name(record.name, container_id)
         undo.callback(engine.catalogue.free_name, record.name)
-        undo.push_async_callback(_drop_volumes, engine, record)
+        undo.push_async_callback(engine.undo, "volumes", _drop_volumes, engine, record)
         await _make_volumes(engine, record)
-        undo.push_async_callback(engine.supervisor.remove_snapshot, container_id)
+        remove_snapshot = engine.supervisor.remove_snapshot
+        undo.push_async_callback(engine.undo, "snapshot", remove_snapshot, container_id)
         container.rootfs = await _snapshot(engine, container_id, image)
         container.pristine, container.has_task = True, False
         await _fill_volumes(engine, record, container.rootfs)

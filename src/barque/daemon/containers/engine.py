@@ -45,23 +45,51 @@ class Engine:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once networks and all else that a start needs are there."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    lasting: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Those that end only with the daemon or their container."""
     users: dict[tuple[str, str, tuple[str, ...]], Any] = field(default_factory=dict)
     """Users resolved in unwritten root file systems: (chain id, user, groups) -> User."""
 
     def now(self) -> str:
         return rfc3339(self.clock_ns())
 
-    def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """Work that outlives the request that began it. A failure is logged here and only here."""
+    def spawn(
+        self, work: Coroutine[Any, Any, Result], *, lasting: bool = False
+    ) -> asyncio.Task[Result]:
+        """Work that outlives the request that began it. A failure is logged here and only here.
+
+        The daemon's end waits for it, unless it is `lasting`: that is cancelled.
+        """
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
+        if lasting:
+            self.lasting.add(task)
         task.add_done_callback(self._finished)
         return task
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
+        self.lasting.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("background work failed", exc_info=error)
+
+    async def close(self, limit_s: float) -> None:
+        """Let finite work come to its end, for at most `limit_s`; cancel the rest."""
+        for task in tuple(self.lasting):
+            task.cancel()
+        if finite := self.tasks - self.lasting:
+            await asyncio.wait(finite, timeout=limit_s)
+        left = tuple(self.tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def undo(self, what: str, step: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+        """One step back. Its failure is logged: the failure that led here is the one to tell."""
+        try:
+            await step(*arguments)
+        except Exception:
+            log.exception("undoing %s", what)
 
     def publish(self, container: Container, action: str, **attributes: str) -> None:
         self.events.publish("container", action, container.id, container.attributes(**attributes))

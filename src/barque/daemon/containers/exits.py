@@ -67,7 +67,7 @@ async def exited(engine: Engine, container: Container, pid: int, ended: Ended | 
         if ended is None:  # nobody saw it: its task is gone
             ended = Ended(255, engine.now())
         restart = should_restart(container, ended.code)
-        remove = container.record.host.auto_remove and not restart
+        remove = container.record.host.auto_remove and not (restart or container.kept)
         _settle(engine, container, ended, restart=restart, keep=not remove)
         if remove:
             await remove_locked(engine, container, volumes=True)
@@ -133,7 +133,7 @@ def should_restart(container: Container, code: int) -> bool:
 
 def _restart_later(engine: Engine, container: Container) -> None:
     delay_s = container.grow_backoff(run_time_s(container))
-    container.restart = engine.spawn(_restart(engine, container, delay_s))
+    container.restart = engine.spawn(_restart(engine, container, delay_s), lasting=True)
 
 
 async def _restart(engine: Engine, container: Container, delay_s: float) -> None:

@@ -57,7 +57,7 @@ def begin(engine: Engine, container: Container) -> None:
     if command(container) is None:
         container.state.health = None
         return
-    container.health = engine.spawn(_watch(engine, container))
+    container.health = engine.spawn(_watch(engine, container), lasting=True)
 
 
 def end(container: Container) -> None:

@@ -62,7 +62,7 @@ def state(container: Container) -> dict[str, Any]:
         "Paused": now.status is Status.PAUSED,
         "Restarting": restarting,
         "OOMKilled": now.oom_killed,
-        "Dead": now.status is Status.DEAD,
+        "Dead": False,
         "Pid": now.pid,
         "ExitCode": now.exit_code,
         "Error": now.error,

@@ -32,6 +32,7 @@ KNOWN_FILTERS = frozenset(
         "volume",
     }
 )
+STATUS_WORDS = frozenset({*Status, "dead"})
 _EVERY_STATE = frozenset({"status", "exited"})
 MAX_PATTERN_CHARS = 256
 
@@ -112,7 +113,7 @@ def _plain_test(engine: Engine, name: str, values: Sequence[str]) -> Test:
 
 def _check_statuses(values: Sequence[str]) -> None:
     for value in values:
-        if value not in set(Status):
+        if value not in STATUS_WORDS:
             raise errors.InvalidArgument(f"invalid filter 'status={value}'")
 
 
@@ -247,8 +248,6 @@ def status(container: Container, now_ns: int) -> str:
         return f"Restarting ({now.exit_code}) {since_end} ago"
     if now.status is Status.REMOVING:
         return "Removal In Progress"
-    if now.status is Status.DEAD:
-        return "Dead"
     if parse_rfc3339(now.finished_at) == 0:
         return "Created"
     return f"Exited ({now.exit_code}) {since_end} ago"

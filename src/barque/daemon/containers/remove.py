@@ -11,10 +11,9 @@ from barque.daemon.containers import execs, files
 from barque.daemon.containers.attach import abandon_pending
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.signal_process import end_by_force
 from barque.daemon.containers.state import Move, Status
 
-KILL_TIMEOUT_S = 30.0
-SIGKILL = 9
 Step = Callable[[str], Awaitable[object]]
 
 
@@ -52,18 +51,7 @@ async def _kill(engine: Engine, container: Container) -> None:
         container.restart = None
     if not container.state.running:
         return
-    ended = container.next_exit()
-    with suppress(errors.NotFound):
-        await engine.supervisor.kill(container.id, SIGKILL)
-    if container.state.status is Status.PAUSED:
-        with suppress(errors.BarqueError):
-            await engine.supervisor.resume(container.id)
-    try:
-        await asyncio.wait_for(ended, KILL_TIMEOUT_S)
-    except TimeoutError:
-        raise errors.Timeout(
-            f"could not kill container {container.id}: it did not end within {KILL_TIMEOUT_S:g} s"
-        ) from None
+    await end_by_force(engine, container, container.next_exit())
 
 
 async def remove_locked(engine: Engine, container: Container, *, volumes: bool) -> None:
@@ -79,17 +67,17 @@ async def remove_locked(engine: Engine, container: Container, *, volumes: bool) 
     engine.catalogue.hide(container)
     abandon_pending(container)
     await execs.forget_all(engine, container)
-    await _release(engine, container, volumes)
+    await engine.undo("network", engine.networks.detach, container.id)
+    await engine.undo("volumes", _release_volumes, engine, container, volumes)
     engine.publish(container, "destroy")
     container.tell_removal()
     engine.creating.add(container.id)
     engine.spawn(erase(engine, container.id, has_task=container.has_task))
 
 
-async def _release(engine: Engine, container: Container, volumes: bool) -> None:
-    await engine.networks.detach(container.id)
+async def _release_volumes(engine: Engine, container: Container, anonymous: bool) -> None:
     await engine.volumes.release(container.id)
-    if volumes:
+    if anonymous:
         for point in container.record.mounts:
             if point.anonymous:
                 with suppress(errors.NotFound, errors.Conflict):

@@ -31,6 +31,8 @@ from barque.daemon.containers.state import Status
 from barque.daemon.containers.stdio import Stdio, Wanted
 from barque.daemon.http.messages import Duplex
 
+CLOSE_LIMIT_S = 10.0
+
 
 class Containers:
     """Life: `start` once, then any of the rest, then `close`."""
@@ -51,16 +53,13 @@ class Containers:
         """Follow containerd's events, apply restart policies, sweep what was left half-made."""
         await self.engine.volumes.restore([item.id for item in self.engine.catalogue])
         self.engine.ready.set()
-        self._watch = self.engine.spawn(exits.watch(self.engine))
+        self._watch = self.engine.spawn(exits.watch(self.engine), lasting=True)
         await recover.apply_restart_policies(self.engine)
         self.engine.spawn(recover.sweep(self.engine))
 
     async def close(self) -> None:
         """Stop following. Containers go on."""
-        tasks = list(self.engine.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.engine.close(CLOSE_LIMIT_S)
 
     def find(self, reference: str) -> Container:
         return self.engine.catalogue.find(reference)

@@ -14,8 +14,8 @@ from barque.daemon.containers.start import start
 from barque.daemon.containers.state import Move, Status
 
 DEFAULT_STOP_TIMEOUT_S = 10
-KILL_TIMEOUT_S = 10.0
-SIGKILL, SIGTERM = 9, 15
+KILL_TIMEOUT_S = 30.0
+SIGKILL = 9
 
 
 async def stop(
@@ -33,11 +33,9 @@ async def stop(
         timeout_s = DEFAULT_STOP_TIMEOUT_S if config.stop_timeout is None else config.stop_timeout
     container.state.stopped_by_hand = True
     ended = container.next_exit()
-    await _send(engine, container, number)
+    await send(engine, container, number, thaw=True, final=True)
     if not await _ends(ended, None if timeout_s < 0 else float(timeout_s)):
-        await _send(engine, container, SIGKILL)
-        if not await _ends(ended, KILL_TIMEOUT_S):
-            raise errors.Timeout(f"container {container.id} did not end after SIGKILL")
+        await end_by_force(engine, container, ended)
     async with container.lock:  # until its clean-up is done
         engine.publish(container, "stop")
 
@@ -57,6 +55,16 @@ async def _stop_restarting(engine: Engine, container: Container) -> None:
         engine.publish(container, "stop")
 
 
+async def end_by_force(engine: Engine, container: Container, ended: asyncio.Future[Exit]) -> None:
+    """SIGKILL, and its end. Raises Timeout when the kernel does not let go of it."""
+    await send(engine, container, SIGKILL, thaw=True, final=True)
+    if not await _ends(ended, KILL_TIMEOUT_S):
+        raise errors.Timeout(
+            f"could not kill container {container.id}: it did not end within {KILL_TIMEOUT_S:g} s "
+            "after SIGKILL"
+        )
+
+
 async def _ends(ended: asyncio.Future[Exit], timeout_s: float | None) -> bool:
     try:
         await asyncio.wait_for(asyncio.shield(ended), timeout_s)
@@ -65,40 +73,50 @@ async def _ends(ended: asyncio.Future[Exit], timeout_s: float | None) -> bool:
     return True
 
 
-async def _send(engine: Engine, container: Container, signal: int) -> None:
-    """A process that is gone meanwhile needs no signal; a frozen one sees it once it is thawed."""
-    paused = container.state.status is Status.PAUSED
-    with suppress(errors.NotFound):
-        await engine.supervisor.kill(container.id, signal)
-        engine.publish(container, "kill", signal=str(signal))
-        if paused:
+async def send(
+    engine: Engine, container: Container, signal: int, *, thaw: bool, final: bool
+) -> bool:
+    """Send a signal to the first process; False when it has none any more.
+
+    Under the lock, so that no pause comes in between: a frozen process does not even die of
+    SIGKILL. `thaw` resumes it first; after a `final` one it cannot be paused again.
+    """
+    async with container.lock:
+        if not container.state.running:
+            return False
+        container.ending = container.ending or final
+        if thaw and container.state.status is Status.PAUSED:
             with suppress(errors.BarqueError):  # it is gone: what was wanted
                 await engine.supervisor.resume(container.id)
+            container.state.move(Move.UNPAUSE, container.id)
+            engine.catalogue.save_state(container)
+        try:
+            await engine.supervisor.kill(container.id, signal)
+        except errors.NotFound:
+            return False
+    engine.publish(container, "kill", signal=str(signal))
+    return True
 
 
 async def kill(engine: Engine, container: Container, signal: str = "") -> None:
     """Send a signal; SIGKILL returns when the container has ended. API: ContainerKill."""
     number = signals.parse(signal or "SIGKILL")
     if not container.state.running:
-        raise errors.Conflict(
-            f"cannot kill container: {container.name}: container {container.id} is not running"
-        )
+        raise _not_running(container)
     stop_signal = signals.parse(container.record.config.stop_signal or "SIGTERM")
     if number in {SIGKILL, stop_signal}:
         container.state.stopped_by_hand = True
     ended = container.next_exit()
-    try:
-        await engine.supervisor.kill(container.id, number)
-    except errors.NotFound:
-        raise errors.Conflict(
-            f"cannot kill container: {container.name}: container {container.id} is not running"
-        ) from None
-    engine.publish(container, "kill", signal=str(number))
-    if container.state.status is Status.PAUSED and number in {SIGKILL, stop_signal}:
-        with suppress(errors.BarqueError):  # it is gone: what was wanted
-            await engine.supervisor.resume(container.id)
-    if number == SIGKILL and not await _ends(ended, KILL_TIMEOUT_S):
-        raise errors.Timeout(f"container {container.id} did not end after SIGKILL")
+    if number == SIGKILL:
+        await end_by_force(engine, container, ended)
+    elif not await send(engine, container, number, thaw=number == stop_signal, final=False):
+        raise _not_running(container)
+
+
+def _not_running(container: Container) -> errors.Conflict:
+    return errors.Conflict(
+        f"cannot kill container: {container.name}: container {container.id} is not running"
+    )
 
 
 async def restart(
@@ -106,11 +124,11 @@ async def restart(
 ) -> None:
     """Stop it if it runs, then start it; `--rm` does not remove it in between."""
     if container.state.running or container.state.status is Status.RESTARTING:
-        remove_after, container.record.host.auto_remove = container.record.host.auto_remove, False
+        container.kept = True
         try:
             await stop(engine, container, signal, timeout_s)
         finally:
-            container.record.host.auto_remove = remove_after
+            container.kept = False
     with suppress(errors.NotModified):
         await start(engine, container)
     engine.publish(container, "restart")
@@ -124,7 +142,7 @@ async def pause(engine: Engine, container: Container) -> None:
             raise errors.Conflict(
                 f"container {container.id} is restarting, wait until the container is running"
             )
-        if not container.state.running:
+        if not container.state.running or container.ending:
             raise container.not_running()
         await _freeze(container, "pause", engine.supervisor.pause(container.id))
         container.state.move(Move.PAUSE, container.id)

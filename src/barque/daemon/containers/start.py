@@ -11,6 +11,7 @@ was, with the reason in its state.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ async def start_locked(engine: Engine, container: Container) -> None:
     """`start` with the lock held and the state checked."""
     try:
         async with AsyncExitStack() as undo:
-            await _start(engine, container, undo)
+            await _start_or_say_why(engine, container, undo)
             undo.pop_all()
     except BaseException as error:
         abandon_pending(container)
@@ -63,8 +64,17 @@ async def start_locked(engine: Engine, container: Container) -> None:
         raise
 
 
+async def _start_or_say_why(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
+    try:
+        await _start(engine, container, undo)
+    except OSError as error:
+        name = f" {error.filename}" if error.filename else ""
+        kind = errors.ResourceExhausted if error.errno == errno.ENOSPC else errors.BarqueError
+        raise kind(f"starting container {container.id}:{name}: {error.strerror}") from error
+
+
 async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
-    undo.push_async_callback(engine.networks.detach, container.id)
+    undo.push_async_callback(engine.undo, "network", engine.networks.detach, container.id)
     undo.callback(unmount_shm, engine.paths, container.id)
     sandbox, mounts, sources = await together(
         _attach_network(engine, container),
@@ -82,7 +92,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     )
     spec = build(container.record, facts, engine.machine, engine.defaults)
     socket = engine.paths.stdio_socket(container.id)
-    undo.push_async_callback(engine.supervisor.delete, container.id)
+    undo.push_async_callback(engine.undo, "task", engine.supervisor.delete, container.id)
     container.pristine = False  # from here on it is written into
     container.has_task = True
     try:
@@ -107,6 +117,7 @@ def _running(engine: Engine, container: Container, pid: int) -> None:
     state.pid, state.exit_code, state.error, state.oom_killed = pid, 0, "", False
     state.started_at, state.stopped_by_hand = engine.now(), False
     state.health = health.fresh(container)
+    container.ending = False
     engine.catalogue.save_state(container)
     engine.publish(container, "start")
     health.begin(engine, container)

@@ -5,7 +5,7 @@
        |             pause  unpause      restarting (a restart policy waits) --start--> running
        |                 v  |              |
        |               paused              |
-       `--------------remove--> removing --`--(failure)--> dead --remove--> removing
+       `--------------remove--> removing --> (gone)
 
 A new state is written to the database before anyone is told of it.
 """
@@ -29,7 +29,6 @@ class Status(enum.StrEnum):
     RESTARTING = "restarting"
     REMOVING = "removing"
     EXITED = "exited"
-    DEAD = "dead"
 
 
 class Move(enum.StrEnum):
@@ -40,7 +39,6 @@ class Move(enum.StrEnum):
     PAUSE = "pause"
     UNPAUSE = "unpause"
     REMOVE = "remove"
-    LEAVE = "leave"
 
 
 _STOPPED = (Status.CREATED, Status.EXITED, Status.RESTARTING)
@@ -58,9 +56,8 @@ NEXT: Mapping[tuple[Status, Move], Status] = {
     (Status.EXITED, Move.AWAIT_RESTART): Status.RESTARTING,
     (Status.RUNNING, Move.PAUSE): Status.PAUSED,
     (Status.PAUSED, Move.UNPAUSE): Status.RUNNING,
-    **{(status, Move.REMOVE): Status.REMOVING for status in (*_STOPPED, Status.DEAD)},
+    **{(status, Move.REMOVE): Status.REMOVING for status in _STOPPED},
     (Status.REMOVING, Move.REMOVE): Status.REMOVING,
-    (Status.REMOVING, Move.LEAVE): Status.DEAD,
 }
 
 

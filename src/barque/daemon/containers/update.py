@@ -78,7 +78,7 @@ async def prune(engine: Engine, filters: Filters) -> list[str]:
     labels = {"label": filters["label"]} if filters.get("label") else {}
     gone = []
     for container in await listing.select(engine, everything=True, filters=labels):
-        if container.state.status not in {Status.CREATED, Status.EXITED, Status.DEAD}:
+        if container.state.status not in {Status.CREATED, Status.EXITED}:
             continue
         if until and parse_rfc3339(container.record.created) >= until:
             continue
