@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the module without its enums
-import json
 import os
 import sys
 import time
 
 from barque.errors import BarqueError, Unsupported
+from barque.oci import document
 from barque.shim import paths, rootfs, shim, wire
 from barque.shim.loop import Loop, Pending
 from barque.shim.messages import ANY, DELETE_RESPONSE, RUNC_OPTIONS, timestamp
@@ -50,7 +50,7 @@ def answer(socket_path: str) -> str:
     address = f"unix://{socket_path}"
     newest = os.environ.get("MAX_SHIM_VERSION", "")
     if newest.isdigit() and int(newest) >= JSON_SINCE_VERSION:
-        return json.dumps({"version": 2, "address": address, "protocol": "ttrpc"})
+        return document.dump({"version": 2, "address": address, "protocol": "ttrpc"}).decode()
     return address
 
 
@@ -137,8 +137,8 @@ def run_delete(bundle: str, invocation: Invocation, entry: Entry) -> BaseExcepti
     """`delete --force` of the runtime the bundle's task was made with."""
     options = {"root": "", "binary": "", "systemd_cgroup": False}
     try:
-        with open(paths.bundle_file(bundle, paths.OPTIONS)) as file:
-            options.update(json.load(file))
+        with open(paths.bundle_file(bundle, paths.OPTIONS), "rb") as file:
+            options.update(document.parse(file.read()))
     except FileNotFoundError:
         return None  # the shim died before it made anything
     loop = Loop()

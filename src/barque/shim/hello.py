@@ -9,10 +9,10 @@ client                                   shim
 
 from __future__ import annotations
 
-import json
 import struct
 
 from barque.errors import InvalidArgument
+from barque.oci import document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Opening:
 def parse(line: bytes) -> Hello:
     """A client's first line, without its newline. Raises InvalidArgument."""
     try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value: Any = document.parse(line)
+    except ValueError as error:
         raise InvalidArgument("first line is not JSON") from error
     if not isinstance(value, dict):
         raise InvalidArgument("first line is not an object")
@@ -78,7 +78,7 @@ def accepted(tty: bool) -> bytes:
 
 
 def refused(reason: str) -> bytes:
-    return json.dumps({"error": reason}).encode() + b"\n"
+    return document.dump({"error": reason}) + b"\n"
 
 
 def frame(stream: int, data: bytes) -> bytes:

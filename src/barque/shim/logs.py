@@ -6,10 +6,10 @@ taken back, counted, and noted in the log once it can be written again.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from barque.oci import document
 from barque.shim import paths
 from barque.shim.jsonlines import Lines
 
@@ -106,7 +106,7 @@ class JsonFile:
 
     def __init__(self, file: LogFile, attributes: dict[str, str]) -> None:
         self._file = file
-        text = json.dumps(attributes, separators=(",", ":")) if attributes else ""
+        text = document.dump(attributes).decode() if attributes else ""
         self._lines = {stream: Lines(stream, text) for stream in (STDOUT, STDERR)}
         self._notes = Lines(STDERR, text)
 

@@ -10,11 +10,11 @@ given, because create and exec hand them on to the container's process.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the module without its enums
-import json
 import os
 
 from barque.errors import BarqueError, NotFound
 from barque.linux.process import close_range
+from barque.oci import document
 from barque.program import command
 from barque.shim import paths
 
@@ -61,8 +61,8 @@ class Runtime:
             "systemd_cgroup": self.systemd_cgroup,
         }
         name = paths.bundle_file(self._bundle, paths.OPTIONS)
-        with open(f"{name}~", "w") as file:
-            file.write(json.dumps(options))
+        with open(f"{name}~", "wb") as file:
+            file.write(document.dump(options))
         os.rename(f"{name}~", name)
 
     def call(
@@ -141,9 +141,9 @@ def place_stdio(stdio: tuple[int, int, int] | None) -> None:
 
 def report(text: str, log: str) -> None:
     """Add an error line to the runtime's log, as a runtime would."""
-    line = json.dumps({"level": "error", "msg": text}) + "\n"
+    line = document.dump({"level": "error", "msg": text}) + b"\n"
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.write(fd, line.encode())
+    os.write(fd, line)
     os.close(fd)
 
 
@@ -158,7 +158,7 @@ def last_error(log: str) -> str:
         return ""
     for line in reversed(lines):
         try:
-            entry: Any = json.loads(line)
+            entry: Any = document.parse(line)
             if entry.get("level") in ("error", "fatal", "panic"):
                 return str(entry["msg"]).strip()
         except (ValueError, AttributeError, KeyError):

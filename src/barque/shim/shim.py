@@ -5,12 +5,12 @@ This is where its parts are put together. It needs nothing of the process that s
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
 from barque import __version__
 from barque.linux.process import set_child_subreaper, set_name
+from barque.oci import document
 from barque.shim import paths
 from barque.shim.container import Host
 from barque.shim.events import Publisher
@@ -75,7 +75,7 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         entry = {"level": level, "msg": text, "time": stamp(time.time_ns()), "id": self._identity}
-        line = json.dumps(entry).encode() + b"\n"
+        line = document.dump(entry) + b"\n"
         for _ in range(2):
             try:
                 if self._fd < 0:

@@ -9,9 +9,8 @@ Source: containerd's runtime v2 documentation ("I/O", "Logging"), docs/boundarie
 
 from __future__ import annotations
 
-import json
-
 from barque.errors import InvalidArgument, Unsupported
+from barque.oci import document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def _attributes(text: str) -> dict[str, str]:
     if not text:
         return {}
     try:
-        value: Any = json.loads(text)
+        value: Any = document.parse(text.encode())
     except ValueError as error:
         raise InvalidArgument(f"stdio option labels is not JSON: {error}") from error
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):

@@ -16,13 +16,13 @@ import _signal  # type: ignore[import-not-found]  # the module without its enums
 import _socket
 import errno
 import gc
-import json
 import os
 import select
 import sys
 
 from barque.errors import BarqueError, InvalidArgument
 from barque.linux import memfd, process
+from barque.oci import document
 from barque.shim import binary, paths
 from barque.shim.main import NAME, Invocation
 from barque.shim.runtime import load_entry, place_stdio
@@ -168,9 +168,9 @@ def receive(fd: int) -> Invocation:
     if flags & _socket.MSG_TRUNC:
         raise InvalidArgument("request is too long")
     try:
-        request: Any = json.loads(data)
+        request: Any = document.parse(data)
         argv, env, cwd = request["argv"], request["env"], request["cwd"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument("request is not an object with argv, env and cwd") from error
     texts = isinstance(argv, list) and isinstance(env, dict) and isinstance(cwd, str)
     if not texts or not all(isinstance(text, str) for text in (*argv, *env, *env.values())):
@@ -186,6 +186,6 @@ def receive(fd: int) -> Invocation:
 def reply(fd: int, code: int, stdout: str, stderr: str) -> None:
     """Answer; a client that has gone does not matter."""
     try:
-        os.write(fd, json.dumps({"code": code, "stdout": stdout, "stderr": stderr}).encode())
+        os.write(fd, document.dump({"code": code, "stdout": stdout, "stderr": stderr}))
     except OSError:
         pass

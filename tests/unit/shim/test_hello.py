@@ -42,4 +42,4 @@ def test_any_bytes(data: bytes) -> None:
 def test_frames() -> None:
     assert hello.frame(2, b"abc") == b"\2\0\0\0\0\0\0\3abc"
     assert hello.accepted(True) == b'{"ok": true, "tty": true}\n'
-    assert hello.refused('a "b"') == b'{"error": "a \\"b\\""}\n'
+    assert hello.refused('a "b"') == b'{"error":"a \\"b\\""}\n'

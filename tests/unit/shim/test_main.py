@@ -54,7 +54,7 @@ def test_the_answer_of_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAX_SHIM_VERSION", raising=False)
     assert answer("/s/x") == "unix:///s/x"
     monkeypatch.setenv("MAX_SHIM_VERSION", "3")
-    assert answer("/s/x") == '{"version": 2, "address": "unix:///s/x", "protocol": "ttrpc"}'
+    assert answer("/s/x") == '{"version":2,"address":"unix:///s/x","protocol":"ttrpc"}'
 
 
 def test_paths_of_sockets_are_short() -> None:
