@@ -35,7 +35,7 @@ def check_spec(spec: Spec) -> None:
     for name in spec.linux.unsupported:
         raise Unsupported(f"{name} is not supported")
     if spec.linux.mount_label:
-        raise Unsupported("selinux label is specified in config, but selinux is not supported")
+        raise Unsupported("linux.mountLabel is specified in config, but selinux is not supported")
     if spec.linux.personality not in PERSONALITY_DOMAINS:
         raise InvalidArgument(f"linux.personality.domain: {spec.linux.personality!r} is unknown")
     for name in ("hostname", "domainname"):
