@@ -3,6 +3,7 @@
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
 DEFAULT_SOCKET = "/run/barque/barque.sock"
+ON_DEMAND_LOG = "/run/barque/barqued.log"  # what a daemon started by the command tells
 DEFAULT_HOST = "unix://" + DEFAULT_SOCKET
 
 

@@ -10,9 +10,10 @@ import os
 import time
 
 from barque import errors
-from barque.api.versions import DEFAULT_SOCKET
+from barque.api.versions import DEFAULT_SOCKET, ON_DEMAND_LOG
 
 READY_LIMIT_S = 20.0
+OTHER_LIMIT_S = 3.0  # for the socket of another daemon, when ours has ended
 POLL_S = 0.005  # how often the socket is tried: connect to a path that is not there costs 5 us
 
 
@@ -46,9 +47,11 @@ def _become(argv: list[str], report: int) -> None:
             os.write(report, b"%d" % pid)
             os._exit(0)
         os.chdir("/")
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.makedirs(os.path.dirname(ON_DEMAND_LOG), mode=0o755, exist_ok=True)
+        log = os.open(ON_DEMAND_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
         os.closerange(3, report)
         os.closerange(report + 1, 256)
         os.execv(argv[0], argv)
@@ -62,16 +65,22 @@ def _await(daemon: int) -> None:
         if _listens():
             return
         if not _alive(daemon):
-            # Another command may have started one at the same moment: then ours leaves, and that
-            # one's socket is about to appear.
-            time.sleep(0.3)
-            if _listens():
-                return
-            raise errors.Unavailable(
-                "barqued ended before it was ready: start `barqued` by hand to see why"
-            )
+            # Another command may have started one at the same moment: then ours has left, and
+            # that one's socket is about to appear.
+            deadline = min(deadline, time.monotonic() + OTHER_LIMIT_S)
+            daemon = os.getpid()
         time.sleep(POLL_S)
-    raise errors.Unavailable(f"barqued was not ready within {READY_LIMIT_S:.0f} seconds")
+    raise errors.Unavailable(f"barqued did not become ready: {_last_words()}")
+
+
+def _last_words() -> str:
+    """The end of the daemon's log."""
+    try:
+        with open(ON_DEMAND_LOG, encoding="utf-8", errors="replace") as file:
+            lines = file.read().strip().split("\n")
+    except OSError as error:
+        return f"{ON_DEMAND_LOG}: {(error.strerror or '').lower()}"
+    return lines[-1] or f"see {ON_DEMAND_LOG}"
 
 
 def _alive(pid: int) -> bool:
