@@ -12,7 +12,17 @@ from barque import errors
 
 CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 256 << 10
-MAX_ANSWER_BYTES = 64 << 10
+
+
+class Answer(msgspec.Struct):
+    """The shim's line."""
+
+    ok: bool = False
+    tty: bool = False
+    error: str = ""
+
+
+_answer = msgspec.json.Decoder(Answer)
 
 
 class Wanted(NamedTuple):
@@ -39,19 +49,21 @@ class Stdio:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(path, limit=CHUNK_BYTES)
                 stdio = cls(reader, writer)
-                await stdio._greet(wanted)
-        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+                try:
+                    await stdio._greet(wanted)
+                except BaseException:
+                    stdio.close()
+                    raise
+        except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise errors.Unavailable(f"streams of the process at {path}: {error}") from error
         return stdio
 
     async def _greet(self, wanted: Wanted) -> None:
         self._writer.write(json.dumps(wanted._asdict()).encode() + b"\n")
-        line = await self._reader.readuntil(b"\n")
-        answer = msgspec.json.decode(line)
-        if "error" in answer:
-            self.close()
-            raise errors.Unavailable(str(answer["error"]))
-        self.terminal = bool(answer.get("tty"))
+        answer = _answer.decode(await self._reader.readuntil(b"\n"))
+        if answer.error:
+            raise errors.Unavailable(answer.error)
+        self.terminal = answer.tty
 
     async def read(self) -> bytes:
         """What the process wrote, b"" once it has ended and all was read."""
