@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import random
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -86,6 +87,7 @@ GOOD = (("c.json", CONFIG), ("l.tar", LAYER))
         archive(("c.json", CONFIG), ("l.tar", b"\xfd7zXZ\x00" + bytes(20))),
         archive(("c.json", CONFIG), ("l.tar", b"not a tar at all")),
         archive(("c.json", CONFIG), ("l.tar", LAYER + b"x" * 512)),
+        tar(("manifest.json", b"[]")),
         tar(("manifest.json", b"[" * 100_000)),
         tar(("manifest.json", b'{"a": 1}')),
         tar(("manifest.json", b"\xff")),
@@ -206,3 +208,34 @@ def _renamed(raw: bytes, words: dict[str, str]) -> bytes:
                 entry.name = entry.name.replace(word, replacement, 1)
             target.addfile(entry, data)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_archives_load_whole_or_not_at_all(address: str, seed: int) -> None:
+    """Bytes changed, cut out, doubled: what loads is what it says, the rest is one clear error."""
+    chance = random.Random(seed)
+    sources = [docker_archive("a:1", LAYER), layout(), gzip.compress(layout())]
+
+    async def run() -> None:
+        async with bench(address) as b:
+            for _ in range(12):
+                data = bytearray(chance.choice(sources))
+                for _ in range(chance.randint(1, 4)):
+                    at = chance.randrange(len(data))
+                    step = chance.randrange(3)
+                    if step == 0:
+                        data[at] ^= 1 << chance.randrange(8)
+                    elif step == 1:
+                        del data[at : at + chance.randrange(600)]
+                    else:
+                        data[at:at] = data[at : at + chance.randrange(600)]
+                with suppress(*errors.BarqueError.__subclasses__()):  # not the root: our kinds
+                    lines = await b.load(bytes(data))
+                    assert "internal error" not in lines[-1].get("error", "")
+            for summary in await b.images.list({}):
+                image = await b.images.resolve(summary["Id"])
+                assert digests.sha256(image.raw_config) == image.id
+                await b.images.remove(image.id, force=True)
+            assert await b.remains() == {}
+
+    asyncio.run(run())

@@ -32,6 +32,8 @@ def parse_docker(raw: bytes) -> list[DockerImage]:
         raise errors.InvalidArgument(f"invalid archive: manifest.json: {error}") from None
     if not isinstance(entries, list) or len(entries) > MAX_IMAGES:
         raise errors.InvalidArgument("invalid archive: manifest.json is not a list of images")
+    if not entries:
+        raise errors.InvalidArgument("invalid archive: there is no image in it")
     return [_docker_image(entry) for entry in entries]
 
 

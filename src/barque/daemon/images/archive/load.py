@@ -68,6 +68,8 @@ class Loader:
     async def _layout(self, contents: Contents, progress: Progress) -> None:
         index = oci.parse(await contents.document("index.json", MAX_MANIFEST_BYTES), oci.OCI_INDEX)
         assert isinstance(index, Index)
+        if not index.manifests:
+            raise errors.InvalidArgument("invalid archive: there is no image in it")
         tags = await self._docker_tags(contents)
         for entry in index.manifests[: layout.MAX_IMAGES]:
             await self._entry(contents, entry, tags, progress)
