@@ -24,6 +24,7 @@ from barque.errors import InvalidArgument
 from barque.oci import digest as digests
 
 READ_BYTES = 1 << 20
+SMALL_BYTES = 1 << 16
 INFOS_PER_MESSAGE = 100
 
 
@@ -96,7 +97,11 @@ class Content:
         fd = self._store.open(namespace_of(call), request.digest)
         try:
             while at < end:
-                data = await asyncio.to_thread(os.pread, fd, min(READ_BYTES, end - at), at)
+                count = min(READ_BYTES, end - at)
+                if count <= SMALL_BYTES:  # a document: a thread would cost more than the read
+                    data = os.pread(fd, count, at)
+                else:
+                    data = await asyncio.to_thread(os.pread, fd, count, at)
                 if not data:
                     raise OutOfRange(f"content {request.digest} ends at {at} of {info.size} bytes")
                 yield api.ReadContentResponse(offset=at, data=data)
