@@ -376,3 +376,36 @@ def test_all_tags_both_ways(address: str) -> None:
             assert summary["RepoTags"] == [f"{name}:1", f"{name}:2", f"{name}:3"]
 
         on(address, body)
+
+
+def test_import_from_a_url(address: str) -> None:
+    packed = gzip.compress(LAYER)
+
+    def answer(asked: Asked) -> bytes:
+        if asked.path == "/cut":
+            return response(200, packed[:100], length=len(packed))
+        return response(200, packed) if asked.path == "/rootfs.tar.gz" else response(404)
+
+    async def body(b: Bench) -> None:
+        async with scripted_registry(answer) as server:
+
+            def import_(path: str) -> Awaitable[list[dict[str, Any]]]:
+                url = f"http://{server.address}{path}"
+                return b.lines(lambda p: b.images.import_from(url, "a", "1", "", (), None, p))
+
+            lines = await import_("/rootfs.tar.gz?key=canary")
+            assert lines[0] == {"status": f"Downloading from http://{server.address}/rootfs.tar.gz"}
+            image = await b.images.resolve("a:1")
+            assert lines[-1] == {"status": image.id}
+            assert image.diff_ids == (sha256(LAYER),)
+            assert b"canary" not in image.raw_config
+            await b.images.remove("a:1", force=False)
+            for path in ("/cut", "/none"):
+                assert (await import_(path))[-1]["error"]
+                assert await b.remains() == {}
+            with pytest.raises(errors.InvalidArgument):
+                await b.lines(
+                    lambda p: b.images.import_from("file:///etc/x", "a", "1", "", (), None, p)
+                )
+
+    on(address, body)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from barque import errors
 from barque.daemon.images import changes, names
 from barque.daemon.images.archive import compression
 from barque.daemon.images.assemble import Assembler
@@ -18,6 +19,8 @@ from barque.daemon.images.unpack import Unpacker
 from barque.oci import image as oci
 from barque.oci.image import Config, Descriptor, Manifest, Platform
 from barque.oci.reference import Reference
+from barque.registry import Transport
+from barque.registry.addresses import Address
 
 
 def utc_now() -> str:
@@ -74,8 +77,11 @@ class Importer:
         change: Sequence[str],
         platform: Platform | None,
         progress: Progress,
+        source: str = "-",
     ) -> str:
         """Returns the id of the new image, named `ref` or dangling. Event: import.
+
+        `source` is for the message: where the archive comes from.
 
         The archive may be compressed by gzip or zstd, and is kept so; xz and bzip2 are undone.
         Raises InvalidArgument for a change that is not known, before anything is read.
@@ -84,7 +90,11 @@ class Importer:
         async with self._store.lease() as lease:
             layer, diff_id = await self._layer(chunks, lease)
             config = new_config(
-                platform or self._host, defaults, diff_id, message or "Imported from -", utc_now()
+                platform or self._host,
+                defaults,
+                diff_id,
+                message or f"Imported from {source}",
+                utc_now(),
             )
             written = await self._assembler.config(config, lease)
             manifest = new_manifest(config, written.digest, [layer])
@@ -100,3 +110,20 @@ class Importer:
         blob = await self._store.write(stream, lease)
         layer = Descriptor(oci.OCI_LAYER + kind, blob.digest, blob.size)
         return layer, await self._unpacker.base(layer, lease)
+
+
+async def download(
+    transport: Transport, address: Address, progress: Progress
+) -> AsyncGenerator[bytes, None]:
+    """The archive at a URL that the user named; without credentials. Raises Unavailable."""
+    progress.status(f"Downloading from {address.shown}")
+    line = progress.item("")
+    async with transport.exchange("GET", address, {}) as answer:
+        if answer.head.status != 200:
+            raise errors.Unavailable(f"{address.shown}: got HTTP status {answer.head.status}")
+        length = answer.head.headers.get("content-length", "0")
+        total, received = int(length) if length.isdigit() else 0, 0
+        async for chunk in answer.chunks():
+            received += len(chunk)
+            line.amount("Importing", received, total)
+            yield chunk

@@ -21,7 +21,7 @@ from barque.daemon.images.archive.save import Saver
 from barque.daemon.images.assemble import Assembler
 from barque.daemon.images.documents import Documents
 from barque.daemon.images.image import Image
-from barque.daemon.images.importing import Importer
+from barque.daemon.images.importing import Importer, download
 from barque.daemon.images.listing import Listing
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import Progress
@@ -35,7 +35,7 @@ from barque.oci import image as oci
 from barque.oci import reference
 from barque.oci.image import Platform
 from barque.oci.reference import Reference
-from barque.registry import Credentials, Policy, Transport
+from barque.registry import Credentials, Policy, Transport, addresses
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +161,24 @@ class Images:
         """Returns the id. Without a repository the image is dangling."""
         ref = reference_of(repository, tag).with_default_tag() if repository else None
         return await self._importer.run(chunks, ref, message, changes, platform, progress)
+
+    async def import_from(
+        self,
+        url: str,
+        repository: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: Platform | None,
+        progress: Progress,
+    ) -> str:
+        """As `import_`, from a URL; one without a scheme is http, as with Docker."""
+        address = addresses.parse(url if "://" in url else f"http://{url}")
+        ref = reference_of(repository, tag).with_default_tag() if repository else None
+        async with aclosing(download(self._transport, address, progress)) as chunks:
+            return await self._importer.run(
+                chunks, ref, message, changes, platform, progress, source=address.shown
+            )
 
     async def load(
         self, chunks: AsyncIterator[bytes], progress: Progress, *, quiet: bool = False

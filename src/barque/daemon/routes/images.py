@@ -49,27 +49,24 @@ class _Handlers:
             return await _progress(
                 lambda progress: self._images.pull(repository, tag, platform, credentials, progress)
             )
-        if source != "-":
-            raise errors.Unsupported(
-                f"import from {source!r} is not there yet: pipe it to standard input"
-                if source
-                else "one of fromImage and fromSrc is needed"
-            )
+        if not source:
+            raise errors.InvalidArgument("one of fromImage and fromSrc is needed")
         return await _progress(lambda progress: self._import(request, platform, progress))
 
     async def _import(
         self, request: Request, platform: Platform | None, progress: Progress
     ) -> None:
         query = request.query
-        await self._images.import_(
-            request.body_chunks,
-            query.get("repo"),
-            query.get("tag"),
-            query.get("message"),
-            query.all("changes"),
-            platform,
-            progress,
-        )
+        source, repository, tag = query.get("fromSrc"), query.get("repo"), query.get("tag")
+        message, changes = query.get("message"), query.all("changes")
+        if source == "-":
+            await self._images.import_(
+                request.body_chunks, repository, tag, message, changes, platform, progress
+            )
+        else:
+            await self._images.import_from(
+                source, repository, tag, message, changes, platform, progress
+            )
 
     async def list(self, request: Request) -> Response:
         query = request.query
