@@ -108,11 +108,21 @@ class Container:
                 pid_file = paths.bundle_file(self.bundle, paths.INIT_PID)
                 yield from self._run(init, "create", ["create", *flags], pid_file, self.id)
             except BaseException:
-                rootfs.unmount(self._rootfs)
+                yield from self._take_back()
                 raise
         except BaseException:
             init.stdio.close()
             raise
+        return None
+
+    def _take_back(self) -> Routine:
+        """Create has failed; when that was after the runtime's part, that is undone as well."""
+        if self.init.pid:
+            try:
+                yield from self.runtime.call("delete", "delete", "--force", self.id)
+            except BarqueError as error:
+                self._host.warn(f"{self.id} was not made, and something of it is left: {error}")
+        rootfs.unmount(self._rootfs)
         return None
 
     def start(self, target: Process) -> Routine:
@@ -140,10 +150,10 @@ class Container:
                 what, *argv, "--pid-file", pid_file, identity, stdio=target.stdio.child
             )
             target.pid = read_pid(pid_file)
-            if not target.exec_id:
-                self._look_at_init()
             if console is not None:
                 target.stdio.set_console(console.take())
+            if not target.exec_id:
+                self._look_at_init()
         finally:
             target.stdio.release_child()
             if console is not None:

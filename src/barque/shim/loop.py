@@ -28,6 +28,9 @@ WRITE: Final = select.EPOLLOUT
 HANG_UP: Final = select.EPOLLHUP
 ERROR: Final = select.EPOLLERR
 WAKE_BYTES: Final = 4096
+# Whoever stops containerd and all it started must not stop the containers. A handler that does
+# nothing, and not SIG_IGN, which programs would inherit.
+IGNORED_SIGNALS: Final = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 # Statuses of children nobody watches yet are kept, for a pid that a pid-file will name.
 UNCLAIMED_MAX: Final = 4096
 
@@ -92,7 +95,8 @@ class Loop:
         self._lingering: set[object] = set()
         self._idle: Callable[[], None] | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.signal(_signal.SIGCHLD, _ignore)
+        for number in (_signal.SIGCHLD, *IGNORED_SIGNALS):
+            _signal.signal(number, _ignore)
         _signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self.watch(self._wake_read, READ, self._reap)
 
@@ -239,7 +243,8 @@ class Loop:
     def close(self) -> None:
         """Give SIGCHLD back and close what the loop opened."""
         _signal.set_wakeup_fd(-1)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        for number in (_signal.SIGCHLD, *IGNORED_SIGNALS):
+            _signal.signal(number, _signal.SIG_DFL)
         self._epoll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)

@@ -17,6 +17,7 @@ from barque.linux.process import close_range
 from barque.oci import document
 from barque.program import command
 from barque.shim import paths
+from barque.shim.loop import IGNORED_SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class Runtime:
 
     def _child(self, argv: list[str], stdio: tuple[int, int, int] | None, log: str) -> int:
         _signal.set_wakeup_fd(-1)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        for number in (_signal.SIGCHLD, *IGNORED_SIGNALS):
+            _signal.signal(number, _signal.SIG_DFL)
         place_stdio(stdio)
         close_range(3)
         if self._entry is not None and not self.binary:

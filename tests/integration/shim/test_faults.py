@@ -252,3 +252,28 @@ def test_the_binary_itself_starts_and_deletes(ours: Shims) -> None:
     assert run("-nonsense", "start").returncode == 1
     assert b"not defined: -nonsense" in run("-nonsense", "start").stderr
     assert json.dumps(run("-v").stdout.decode())
+
+
+def test_a_polite_signal_does_not_end_the_shim_and_reaches_programs_as_ever(it: Shims) -> None:
+    shim = it.start("one", rootfs.config("sleep", "100"))
+    shim.create()
+    shim.call("Start")
+    os.kill(shim.pid, signal.SIGTERM)
+    os.kill(shim.pid, signal.SIGINT)
+    assert shim.call("State")["status"] == messages.RUNNING
+    status = Path(f"/proc/{shim.call('State')['pid']}/status").read_text()
+    ignored = int(
+        next(line for line in status.splitlines() if line.startswith("SigIgn")).split()[1], 16
+    )
+    assert ignored == 0  # a program starts with nothing ignored
+    shim.call("Kill", signal=signal.SIGKILL)
+    shim.call("Wait")
+    shim.end()
+
+
+def test_a_runtime_that_sends_no_terminal_fails_create_and_nothing_is_left(ours: Shims) -> None:
+    config = rootfs.config("sleep", "100")  # not terminal, but the task is told to be
+    shim = ours.start("one", config)
+    with pytest.raises(errors.BarqueError):
+        shim.create(terminal=True)
+    shim.shutdown()
