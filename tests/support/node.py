@@ -176,14 +176,15 @@ def node(kind: str = "ours", base: str = "/tmp") -> Iterator[Node]:
         it.start()
         it.import_busybox()
         yield it
-        it.clean()
+    finally:
+        try:
+            it.clean()
+        finally:
+            it.stop()
         assert wait_until(lambda: processes_below(root) == []), processes_below(root)
         assert rootfs.mounts_below(root) == []
         assert left_of_cgroups(it.word) == []
-    finally:
-        it.stop()
-        if not rootfs.mounts_below(root):
-            shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(root)
 
 
 def _collect(stream: Iterable[str], lines: list[str]) -> None:
