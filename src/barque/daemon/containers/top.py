@@ -6,6 +6,7 @@ A program of the image must never answer for it (CVE-2022-1227), and the host ne
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from typing import Any, NamedTuple
 
@@ -133,8 +134,12 @@ def cell(process: Process, column: str) -> str:
 
 
 def user_name(uid: int) -> str:
-    """By the host's /etc/passwd, as `ps` on the host prints it; the number where it has no name."""
-    return {0: "root"}.get(uid, str(uid))
+    """As `ps` on the host prints it: the host's name for the id, if it has one that fits."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+    return name if len(name) <= 8 else f"{name[:7]}+"
 
 
 def _start_time(started_s: float) -> str:
