@@ -15,6 +15,7 @@ import _signal  # type: ignore[import-not-found]
 from barque import errors
 from barque.cli import signals, terminal
 from barque.cli.conversation import Conversation, detach_sequence
+from barque.cli.session import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ def run(client: Client, container: str, wanted: Wanted, *, removed: bool) -> int
 
 def attach(client: Client, container: str, wanted: Wanted) -> int:
     """Attach to a container that runs, and stay to its end. Raises Failure when detached."""
-    from barque.cli.session import Failure
-
     waiting = client.containers.wait(container)
     attaching = client.containers.attach(
         container, stdin=wanted.stdin, detach_keys=wanted.detach_keys
@@ -118,10 +117,9 @@ def exit_code(waited: Reply) -> int:
 
 
 def _caught(wanted: Wanted) -> signals.Signals | None:
-    numbers: tuple[int, ...] = signals.FORWARDED if wanted.forward_signals else ()
-    if wanted.tty and _signal.SIGWINCH not in numbers:
-        numbers = (_signal.SIGWINCH,)
-    return signals.Signals(numbers) if numbers else None
+    if wanted.forward_signals:
+        return signals.Signals(signals.FORWARDED)
+    return signals.Signals((_signal.SIGWINCH, *signals.ENDING)) if wanted.tty else None
 
 
 def talk(
@@ -140,6 +138,8 @@ def talk(
             client.containers.resize(container, rows, columns)
 
     def on_signal(number: int) -> None:
+        if number in signals.ENDING and not wanted.forward_signals:
+            raise Failure(signals.EXIT_BASE + number)
         try:
             if number == _signal.SIGWINCH and wanted.tty:
                 resize()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 USAGE_EXIT = 125
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace", "warning")
 
 
 def _words(text: str) -> list[str]:
@@ -132,6 +133,10 @@ def main(arguments: list[str]) -> int:
 
         terminal.out(f"Barque version {__version__}\n")
         return 0
+    level = options.text("log-level", "info")
+    if level not in LOG_LEVELS:
+        terminal.err(f"unable to parse logging level: {level}\n")
+        return 1
     path, rest = _find(rest)
     if path in COMMANDS:
         return _run(path, Session(options), rest, options.flag("help"))
@@ -209,6 +214,14 @@ def _run(path: str, session: Session, words: list[str], helped: bool) -> int:
         return _failed(name, path, str(failure), failure.code)
     except errors.BarqueError as error:
         return _failed(name, path, str(error), USAGE_EXIT if name == "run" else 1)
+    except OSError as error:
+        return _failed(name, path, _system_error(error), USAGE_EXIT if name == "run" else 1)
+
+
+def _system_error(error: OSError) -> str:
+    """A failure of our own system, not of the daemon: a full disk under stdout, no descriptors."""
+    where = f"{error.filename}: " if error.filename else ""
+    return where + (error.strerror or str(error)).lower()
 
 
 def _failed(name: str, path: str, text: str, code: int) -> int:

@@ -18,7 +18,7 @@ PROGRAM = "barque"
 
 def variable(name: str) -> str:
     """A variable of our environment, "" when it is not set; without loading `os` for it."""
-    return posix.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape")
+    return posix.environ.get(name.encode(), b"").decode("utf-8", "replace")
 
 
 class Failure(errors.BarqueError):
@@ -45,6 +45,10 @@ class Session:
     @property
     def context(self) -> str:
         return "default"
+
+    @property
+    def debug(self) -> bool:
+        return self._options.flag("debug")
 
     @property
     def config_directory(self) -> str:

@@ -14,6 +14,9 @@ NOT_FORWARDED = frozenset(
     (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG)
 )
 FORWARDED = tuple(n for n in range(1, 32) if n not in NOT_FORWARDED)
+# What ends us where nothing is forwarded: caught, so that the terminal is put right first.
+ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM)
+EXIT_BASE = 128  # plus the number is the exit code of a process that a signal has ended
 
 
 def _ignore(number: int, frame: object) -> None:

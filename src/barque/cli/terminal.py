@@ -26,11 +26,11 @@ def write(fd: int, data: bytes | memoryview) -> None:
 
 
 def out(text: str) -> None:
-    write(STDOUT, text.encode("utf-8", "surrogateescape"))
+    write(STDOUT, text.encode("utf-8", "replace"))
 
 
 def err(text: str) -> None:
-    write(STDERR, text.encode("utf-8", "surrogateescape"))
+    write(STDERR, text.encode("utf-8", "replace"))
 
 
 def is_terminal(fd: int) -> bool:

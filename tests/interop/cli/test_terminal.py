@@ -208,6 +208,7 @@ def test_the_terminal_is_as_it_was(commands: Commands, name: str) -> None:
             (f"{ours} run --rm -it busybox nosuchprogram", ""),
             (f"{ours} run -it --name {name} busybox sh", "\x10\x11"),
             (f"{ours} exec -it {name} sh", "exit 2\r"),
+            (f"{ours} exec -it {name} sh -c 'echo \"# \"; sleep 100' & sleep 2; kill $!; fg", ""),
             (f"{ours} attach {name}", "kill -9 1; exit 3\r"),
         ):
             with mode_kept(shell):

@@ -78,7 +78,7 @@ def _attached(session: Session, exec_id: str, options: Options, *, tty: bool, st
 
     execs = session.client.execs
     stream, early, _ = execs.start(exec_id, {"Detach": False, "Tty": tty} | _console(tty))()
-    caught = signals.Signals((_signal.SIGWINCH,)) if tty else None
+    caught = signals.Signals((_signal.SIGWINCH, *signals.ENDING)) if tty else None
 
     def resize() -> None:
         rows, columns = terminal.size(terminal.STDOUT)
@@ -86,6 +86,8 @@ def _attached(session: Session, exec_id: str, options: Options, *, tty: bool, st
             execs.resize(exec_id, rows, columns)
 
     def on_signal(number: int) -> None:
+        if number in signals.ENDING:
+            raise Failure(signals.EXIT_BASE + number)
         try:
             resize()
         except errors.BarqueError:

@@ -20,7 +20,7 @@ ARGUMENTS = (0, 0)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    client = {"Version": __version__, "Context": session.context, "Debug": False}
+    client = {"Version": __version__, "Context": session.context, "Debug": session.debug}
     format = options.text("format")
     try:
         info = session.client.system.info()
@@ -43,7 +43,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 def _client(client: dict[str, Any]) -> str:
     return (
         "Client: Barque\n"
-        f" Version:    {client['Version']}\n Context:    {client['Context']}\n Debug Mode: false\n"
+        f" Version:    {client['Version']}\n Context:    {client['Context']}\n"
+        f" Debug Mode: {_truth(client['Debug'])}\n"
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from barque import errors
+from barque.cli.session import variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ def variables(options: Options) -> list[str]:
         for line in _lines(path):
             if "=" in line:
                 found.append(line)
-            elif line in os.environ:
-                found.append(f"{line}={os.environ[line]}")
+            elif line.encode() in posix.environ:
+                found.append(f"{line}={variable(line)}")
     for text in options.all("env"):
         name, equals, _ = text.partition("=")
         if not name:
             raise options.invalid("env", text, f"invalid environment variable: {text}")
-        inherited = not equals and name in os.environ
-        found.append(f"{name}={os.environ[name]}" if inherited else text)
+        inherited = not equals and name.encode() in posix.environ
+        found.append(f"{name}={variable(name)}" if inherited else text)
     return found
 
 
