@@ -26,6 +26,7 @@ from barque.oci import tar
 
 ENTRIES_MAX = 4_000_000
 DEPTH_MAX = 512
+LINKS_MAX = 40
 OPEN_PARENTS_MAX = 64
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -75,10 +76,14 @@ class Applier:
 
     def data(self, data: tar.Data) -> None:
         assert self._file >= 0
+        assert self._entry is not None
         view, offset = data.payload, data.offset
-        while view:
-            written = os.pwrite(self._file, view, offset)
-            view, offset = view[written:], offset + written
+        try:
+            while view:
+                written = os.pwrite(self._file, view, offset)
+                view, offset = view[written:], offset + written
+        except OSError as error:
+            raise _explain(error, self._entry) from error
 
     def finish(self) -> None:
         """After the last entry: what could only be set when nothing changes any more."""
@@ -286,14 +291,18 @@ class Applier:
             os.close(self._parents.popitem(last=False)[1])
         return directory
 
-    def _make_parents(self, parts: Parts) -> int:
-        if len(parts) > DEPTH_MAX:
-            raise InvalidArgument(f"layer has an entry more than {DEPTH_MAX} directories deep")
+    def _make_parents(self, parts: Parts, links: int = 0) -> int:
+        if len(parts) > DEPTH_MAX or links > LINKS_MAX:
+            raise InvalidArgument("layer has an entry too many directories or links deep")
         for depth in range(1, len(parts) + 1):
             try:
                 os.close(self._open(parts[:depth]))
             except FileNotFoundError:
-                self._make_parent(parts[:depth])
+                aim = self._aim_of_link(parts[:depth])
+                if aim is None:
+                    self._make_parent(parts[:depth])
+                else:
+                    os.close(self._make_parents(aim, links + 1))
             except NotADirectoryError:
                 if not self._is_mark(parts[:depth]):
                     raise
@@ -323,6 +332,19 @@ class Applier:
                 break
         finally:
             os.close(parent)
+
+    def _aim_of_link(self, parts: Parts) -> Parts | None:
+        """Where a link to nothing leads, inside the target; None when there is no link."""
+        parent = self._open(parts[:-1])
+        try:
+            aim = os.readlink(parts[-1], dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+        finally:
+            os.close(parent)
+        return _inside(aim if aim.startswith(b"/") else b"/".join((*parts[:-1], aim)))
 
     def _is_mark(self, parts: Parts) -> bool:
         """Whether a whiteout of this layer is in the place of a directory."""
@@ -374,6 +396,17 @@ def split(name: bytes) -> Parts:
         parts.append(part)
     if len(parts) > DEPTH_MAX:
         raise InvalidArgument(f"layer has an entry more than {DEPTH_MAX} directories deep")
+    return tuple(parts)
+
+
+def _inside(path: bytes) -> Parts:
+    """A path as a process would clean it whose root the target is: `..` stops there."""
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            del parts[-1:]
+        elif part not in (b"", b"."):
+            parts.append(part)
     return tuple(parts)
 
 

@@ -86,11 +86,9 @@ class Layer:
         stream: Decompressor = start()
         while True:
             if stream.eof:
-                data = stream.unused_data or self._more()
-                if not data.strip(b"\0"):  # some writers pad the end with zeros
-                    if not data:
-                        return
-                    continue
+                data = self._after(stream.unused_data)
+                if not data:
+                    return
                 stream = start()
             try:
                 piece = stream.decompress(data, PIECE_BYTES)
@@ -103,6 +101,14 @@ class Layer:
                 data = self._more()
                 if not data:
                     raise DataLoss("layer ends in the middle of its compressed data")
+
+    def _after(self, rest: bytes) -> bytes:
+        """What begins another stream; some writers pad the end with zeros instead."""
+        while not rest.strip(b"\0"):
+            rest = self._more()
+            if not rest:
+                return b""
+        return rest
 
 
 def _gzip() -> Decompressor:
