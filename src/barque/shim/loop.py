@@ -91,6 +91,7 @@ class Loop:
         self._deadlines: list[Deadline] = []
         self._children: dict[int, Callable[[int], None]] = {}
         self._unclaimed: dict[int, int] = {}
+        self._expecting = 0
         self._running = False
         self._lingering: set[object] = set()
         self._idle: Callable[[], None] | None = None
@@ -155,9 +156,15 @@ class Loop:
         self.on_exit(pid, pending.set)
         return pending
 
-    def forget_unclaimed(self) -> None:
-        """No pid-file is waited for: drop the statuses of children that nobody claimed."""
-        self._unclaimed.clear()
+    def expect_pid(self) -> None:
+        """A pid-file is waited for: keep the statuses of children nobody asked for yet."""
+        self._expecting += 1
+
+    def expect_no_more(self) -> None:
+        """That pid-file is here or never comes; with the last one the statuses are dropped."""
+        self._expecting -= 1
+        if not self._expecting:
+            self._unclaimed.clear()
 
     def _reap(self, events: int) -> None:
         try:
@@ -178,8 +185,10 @@ class Loop:
             callback = self._children.pop(pid, None)
             if callback is not None:
                 callback(status)
-            elif len(self._unclaimed) < UNCLAIMED_MAX:
+            elif self._expecting:
                 self._unclaimed[pid] = status
+                if len(self._unclaimed) > UNCLAIMED_MAX:
+                    del self._unclaimed[next(iter(self._unclaimed))]
 
     # routines
 

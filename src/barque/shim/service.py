@@ -38,7 +38,6 @@ class Tasks:
         self._host = host
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
-        self._calls = 0
 
     def methods(self) -> dict[tuple[str, str], Method]:
         """The service's table for `barque.shim.server`, under its two names."""
@@ -94,14 +93,14 @@ class Tasks:
             raise Unsupported("restoring a task from a checkpoint is not supported")
         container = Container(self._host, request)
         self._containers[identity] = container
-        self._calls += 1
+        self._loop.expect_pid()
         try:
             yield from container.create(request)
         except BaseException:
             del self._containers[identity]
             raise
         finally:
-            self._call_ended()
+            self._loop.expect_no_more()
         init = container.init
         self._publisher.publish(
             "/tasks/create",
@@ -120,7 +119,7 @@ class Tasks:
         container = self._container(request)
         target = self._process(request)
         yield target.turn.take()
-        self._calls += 1
+        self._loop.expect_pid()
         try:
             target.check(process.START)
             target.starting = Pending()
@@ -133,7 +132,7 @@ class Tasks:
                 starting.set()
             if target.exec_id and target.pid:
                 self._watch(container, target)
-            self._call_ended()
+            self._loop.expect_no_more()
             target.turn.give()
         return {"pid": target.pid}
 
@@ -146,11 +145,6 @@ class Tasks:
             self._publisher.publish("/tasks/start", values)
             container = self._containers[target.container]
             self._loop.after(0, container.watch_oom)  # once this is answered
-
-    def _call_ended(self) -> None:
-        self._calls -= 1
-        if not self._calls:
-            self._loop.forget_unclaimed()
 
     def _watch(self, container: Container, target: Process) -> None:
         """Follow a process whose pid is known to its end."""

@@ -46,13 +46,18 @@ def test_dead_children_are_reaped_and_told(loop: Loop) -> None:
 
 
 def test_a_child_that_died_before_anyone_asked(loop: Loop) -> None:
-    pid = child(5)
-    loop.after(5, loop.stop)
-    while not loop._unclaimed:
+    def reaped_before_asked() -> list[int]:
+        pid = child(5)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         loop.reap()
-    told: list[int] = []
-    loop.on_exit(pid, told.append)
-    assert [os.waitstatus_to_exitcode(status) for status in told] == [5]
+        told: list[int] = []
+        loop.on_exit(pid, told.append)
+        return [os.waitstatus_to_exitcode(status) for status in told]
+
+    loop.expect_pid()
+    assert reaped_before_asked() == [5]
+    loop.expect_no_more()
+    assert reaped_before_asked() == []
 
 
 def test_routines_wait_and_return_and_raise(loop: Loop) -> None:
