@@ -13,7 +13,6 @@ import pytest
 from barque import errors
 from barque.client.client import Client
 
-
 TOO_NEW = b'{"message":"client version 1.51 is too new. Maximum supported API version is 1.41"}'
 
 
