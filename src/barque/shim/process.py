@@ -74,6 +74,7 @@ class Process:
         self.status = CREATED
         self.exit_status = 0
         self.exited_ns = 0
+        self.watched = False
         self.reaped = False
         self.turn = Turn()
         self.starting: Pending | None = None

@@ -96,24 +96,27 @@ class Tasks:
         self._loop.expect_pid()
         try:
             yield from container.create(request)
+            self._announce_create(container, request)
+            self._watch(container, container.init)
         except BaseException:
             del self._containers[identity]
             raise
         finally:
             self._loop.expect_no_more()
+        return {"pid": container.init.pid}
+
+    def _announce_create(self, container: Container, request: Values) -> None:
         init = container.init
         self._publisher.publish(
             "/tasks/create",
             {
-                "container_id": identity,
+                "container_id": container.id,
                 "bundle": request["bundle"],
                 "rootfs": request["rootfs"],
                 "io": init.io,
                 "pid": init.pid,
             },
         )
-        self._watch(container, init)
-        return {"pid": init.pid}
 
     def start(self, request: Values) -> Routine:
         container = self._container(request)
@@ -130,7 +133,7 @@ class Tasks:
             if target.starting is not None:
                 starting, target.starting = target.starting, None
                 starting.set()
-            if target.exec_id and target.pid:
+            if target.exec_id and target.pid and not target.watched:
                 self._watch(container, target)
             self._loop.expect_no_more()
             target.turn.give()
@@ -148,6 +151,7 @@ class Tasks:
 
     def _watch(self, container: Container, target: Process) -> None:
         """Follow a process whose pid is known to its end."""
+        target.watched = True
 
         def exited(status: int) -> None:
             target.note_exit(status)

@@ -277,3 +277,30 @@ def test_a_runtime_that_sends_no_terminal_fails_create_and_nothing_is_left(ours:
     with pytest.raises(errors.BarqueError):
         shim.create(terminal=True)
     shim.shutdown()
+
+
+def test_a_process_that_dies_before_its_start_is_told_once(ours: Shims) -> None:
+    shim = ours.start("one", rootfs.config("sleep", "100"))
+    pid = shim.create()
+    os.kill(pid, signal.SIGKILL)
+    assert shim.call("Wait")["exit_status"] == 137
+    with pytest.raises(errors.Conflict, match="cannot start a stopped process"):
+        shim.call("Start")
+    shim.end()
+    assert ours.events.topics() == ["create", "exit", "delete"]
+
+
+def test_an_exec_is_started_once(ours: Shims) -> None:
+    shim = ours.start("one", rootfs.config("sleep", "100"))
+    shim.create()
+    shim.call("Start")
+    shim.exec("ex", "true")
+    shim.call("Start", exec_id="ex")
+    shim.call("Wait", exec_id="ex")
+    with pytest.raises(errors.Conflict, match="cannot start a stopped process"):
+        shim.call("Start", exec_id="ex")
+    shim.call("Delete", exec_id="ex")
+    shim.call("Kill", signal=9)
+    shim.call("Wait")
+    shim.end()
+    assert ours.events.topics().count("exit") == 2
