@@ -84,9 +84,9 @@ class Writer:
         try:
             self.ended = True
             return (await self._ask(request, end=True)).digest
-        except Conflict as error:
-            if isinstance(error, AlreadyExists) or "unexpected commit" not in str(error):
-                raise
+        except AlreadyExists:
+            raise
+        except Conflict as error:  # a failed precondition: size or digest is another
             raise DataLoss(str(error)) from error
 
     async def _ask(
