@@ -108,6 +108,7 @@ def test_an_exec(it: Shims) -> None:
     assert (deleted["pid"], deleted["exit_status"]) == (pid, 3)
     with pytest.raises(errors.NotFound):
         shim.call("State", exec_id="ex")
+    it.events.wait("/tasks/exit", id="ex", exit_status=3)
     assert it.events.topics() == ["create", "start", "exec-added", "exec-started", "exit"]
     assert it.events.told[-1][1]["id"] == "ex"
     shim.call("Kill", signal=9)
@@ -152,6 +153,7 @@ def test_many_short_execs_each_report_their_exit(it: Shims) -> None:
     for number in range(8):
         assert shim.call("Wait", exec_id=f"e{number}")["exit_status"] == number
         shim.call("Delete", exec_id=f"e{number}")
+        it.events.wait("/tasks/exit", id=f"e{number}")
         order = [
             topic
             for topic, values in it.events.told
