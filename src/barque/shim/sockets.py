@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-BACKLOG: Final = 64
+BACKLOG: Final = 1024  # full, it fails clients that do not block
 READ_BYTES: Final = 1 << 16
 NOBODY_LEFT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 CREDENTIALS: Final = struct.Struct("iII")  # pid, uid, gid

@@ -63,11 +63,11 @@ def test_events_wait_for_a_containerd_that_is_away(ours: Shims) -> None:
     ours.events.close()
     shim.call("Start")
     assert shim.call("Wait")["exit_status"] == 9
-    taker = EventTaker(ours.events.path)
+    taker = ours.events = EventTaker(ours.events.path)
     Client(shim.address).close()  # as a containerd that comes back does
     taker.wait("/tasks/exit", exit_status=9)
-    assert taker.topics() == ["start", "exit"]
-    ours.events = taker
+    # One whose answer was on its way when containerd went is told again; none is left out.
+    assert taker.topics()[-2:] == ["start", "exit"]
     shim.end()
     taker.wait("/tasks/delete")
 
