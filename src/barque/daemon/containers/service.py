@@ -65,12 +65,13 @@ class Containers:
         return self.engine.catalogue.find(reference)
 
     def counts(self) -> dict[str, int]:
-        """Running, paused and stopped ones, for `info`."""
+        """Running, paused and stopped ones, for `info`. One that waits to restart is running."""
         result = {"running": 0, "paused": 0, "stopped": 0}
         for container in self.engine.catalogue:
             status = container.state.status
             kind = "paused" if status is Status.PAUSED else "stopped"
-            result["running" if status is Status.RUNNING else kind] += 1
+            running = status in {Status.RUNNING, Status.RESTARTING}
+            result["running" if running else kind] += 1
         return result
 
     def using_image(self, image_id: str) -> list[Container]:
