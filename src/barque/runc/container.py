@@ -1,7 +1,8 @@
 """A container on disk and in the kernel: its state file, its status, its directory.
 
 runtime.md, "State" and "Lifecycle". The status is never stored: it follows from the first process
-and from the fifo that `start` removes.
+and from the fifo that `start` removes. A container is on disk before the first thing of it is
+made, so that `delete` finds what a killed `create` has left; `create` holds the lock meanwhile.
 
     creating -> created -> running <-> paused
                    |          |          |
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from barque.runc.paths import Paths
 
+CREATING = "creating"
 CREATED = "created"
 RUNNING = "running"
 PAUSED = "paused"
@@ -95,7 +97,7 @@ class Container:
 
     def status(self) -> str:
         if not self.alive():
-            return STOPPED
+            return CREATING if not self.pid and self.locked() else STOPPED
         if self.cgroup.frozen():
             return PAUSED
         return CREATED if os.path.lexists(self.paths.fifo(self.id)) else RUNNING
@@ -121,17 +123,37 @@ class Container:
         return answer
 
     def lock(self) -> int:
-        """One life-cycle command at a time; closing the descriptor unlocks."""
-        try:
-            fd = os.open(self.paths.container(self.id), os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            raise NotFound("container does not exist") from None
+        """One life-cycle command at a time, `create` included; `unlock` takes the descriptor."""
+        fd = self._open_directory()
         fcntl.flock(fd, fcntl.LOCK_EX)
         return fd
+
+    def locked(self) -> bool:
+        """Whether a command works on the container now."""
+        fd = self._open_directory()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _open_directory(self) -> int:
+        try:
+            return os.open(self.paths.container(self.id), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise NotFound("container does not exist") from None
 
     def forget(self) -> None:
         """Remove the directory: the id is free from here on."""
         remove_tree(self.paths.container(self.id))
+
+
+def unlock(lock: int) -> None:
+    """End a `Container.lock`, also where a forked process has inherited the descriptor."""
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
 
 
 def reserve(paths: Paths, identifier: str) -> str:
@@ -168,6 +190,11 @@ def load(paths: Paths, identifier: str) -> Container:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(f"state of container {identifier} is not readable: {error}") from None
+
+
+def reload(container: Container) -> Container:
+    """The same container as it is on disk now."""
+    return load(container.paths, container.id)
 
 
 def identifiers(paths: Paths) -> list[str]:

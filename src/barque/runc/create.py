@@ -26,12 +26,12 @@ from barque.linux.process import set_dumpable
 from barque.oci.document import dump, parse
 from barque.oci.runtime import parse_spec
 from barque.runc import channel, devices, init, resources, seccomp
-from barque.runc.container import Container, process_times, reserve
+from barque.runc.container import Container, process_times, reserve, unlock
 from barque.runc.hooks import run_hooks
 from barque.runc.identity import Identity
 from barque.runc.log import reason
 from barque.runc.undo import Undo
-from barque.runc.validate import check_spec
+from barque.runc.validate import check_spec, has_apparmor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
             cgroup=Cgroup(control.locate(spec.linux.cgroups_path, identifier)),
             namespaces=sorted(spec.linux.namespaces),
         )
+        lock = container.lock()
+        undo.add(unlock, lock)
+        container.save()
         write_atomic(paths.config(identifier), raw)
         launch = prepare_launch(container, spec, options, log)
         try:
@@ -122,6 +125,7 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
         finally:
             close_launch(launch)
         undo.keep()
+        unlock(lock)
     return container
 
 
@@ -140,6 +144,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.identity = Identity(spec.process, log)
     launch.fifo = launch.proc = -1
     launch.joined, launch.entries = [], []
+    launch.apparmor = spec.process.apparmor_profile if has_apparmor() else ""
     launch.unshared_cgroup = is_new(spec.linux, "cgroup")
     launch.user_namespace = is_new(spec.linux, "user")
     launch.cgroup_directories = container.cgroup.directories

@@ -34,7 +34,7 @@ from barque.runc.identity import Identity, home_of
 from barque.runc.lifecycle import open_init
 from barque.runc.log import reason
 from barque.runc.undo import Undo
-from barque.runc.validate import check_process
+from barque.runc.validate import check_process, has_apparmor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.process = process
     launch.identity = Identity(process, log)
     launch.fifo = -1
+    launch.apparmor = process.apparmor_profile if has_apparmor() else ""
     launch.entries = []
     launch.preserved = options.preserved
     launch.user_namespace = "user" in container.namespaces
@@ -187,6 +188,7 @@ def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
         console.hand_over(launch.channel, master)
     if launch.spec.linux.personality:
         set_personality(init.PERSONALITIES[launch.spec.linux.personality])
+    init.confine(launch.proc, launch.apparmor)
     environment = init.environment_of(launch.process, home)
     program = init.become_user(launch, environment)
     return program, list(launch.process.args), environment

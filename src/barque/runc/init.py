@@ -53,6 +53,7 @@ class Launch:
     """All that the new process needs, checked and opened before it exists."""
 
     __slots__ = (
+        "apparmor",
         "bundle",
         "cgroup_directories",
         "channel",
@@ -75,6 +76,7 @@ class Launch:
         "user_namespace",
     )
     container: str
+    apparmor: str  # profile to change to at execve; empty: none
     bundle: str
     rootfs: str
     spec: Spec
@@ -146,6 +148,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     adjust_oom_score(launch.proc, launch.process)
     if launch.spec.linux.personality:
         set_personality(PERSONALITIES[launch.spec.linux.personality])
+    confine(launch.proc, launch.apparmor)
     environment = environment_of(launch.process, home)
     program = become_user(launch, environment)
     run_hooks(launch.spec.hooks.get("startContainer", ()), launch.state)
@@ -231,6 +234,23 @@ def adjust_oom_score(proc: int, process: Process) -> None:
         os.write(fd, str(process.oom_score_adj).encode())
     except OSError as error:
         raise Forbidden(f"oom_score_adj {process.oom_score_adj}: {reason(error)}") from error
+    finally:
+        os.close(fd)
+
+
+def confine(proc: int, profile: str) -> None:
+    """Take the AppArmor profile at execve. The file is the kernel's own (CVE-2019-16884)."""
+    if not profile:
+        return
+    try:
+        fd = open_own(proc, "attr/apparmor/exec")
+    except FileNotFoundError:
+        fd = open_own(proc, "attr/exec")
+    try:
+        os.write(fd, f"exec {profile}".encode())
+    except OSError as error:
+        text = f"apparmor failed to apply profile {profile}: {reason(error)}"
+        raise InvalidArgument(f"unable to apply apparmor profile: {text}") from error
     finally:
         os.close(fd)
 

@@ -6,11 +6,20 @@ import errno
 import os
 import select
 
-from barque.errors import Conflict, InvalidArgument, NotFound
+from barque.errors import Conflict, InvalidArgument
 from barque.linux.process import pidfd_send_signal
 from barque.oci.document import dump, parse
 from barque.oci.runtime import parse_spec
-from barque.runc.container import CREATED, PAUSED, RUNNING, STOPPED, Container, process_times
+from barque.runc.container import (
+    CREATED,
+    PAUSED,
+    RUNNING,
+    STOPPED,
+    Container,
+    process_times,
+    reload,
+    unlock,
+)
 from barque.runc.hooks import run_hooks
 
 TYPE_CHECKING = False
@@ -60,7 +69,7 @@ def start(container: Container, log: Log) -> None:
             raise Conflict(f"cannot start a container in the {status} state")
         _release(container)
     finally:
-        os.close(lock)
+        unlock(lock)
     _run_late_hooks(container, "poststart", RUNNING, log)
 
 
@@ -141,6 +150,7 @@ def delete(container: Container, *, force: bool, log: Log) -> None:
     """
     lock = container.lock()
     try:
+        container = reload(container)  # `create` may have ended while this waited for it
         status = container.status()
         if status not in (STOPPED, CREATED) and not force:
             text = f"cannot delete container {container.id} that is not stopped: {status}"
@@ -151,7 +161,7 @@ def delete(container: Container, *, force: bool, log: Log) -> None:
         _run_late_hooks(container, "poststop", STOPPED, log)
         container.forget()
     finally:
-        os.close(lock)
+        unlock(lock)
 
 
 def remove_cgroup(container: Container) -> None:
@@ -198,8 +208,3 @@ def hooks_of(container: Container, point: str) -> tuple[Hook, ...]:
     if b'"hooks"' not in raw:
         return ()
     return parse_spec(parse(raw)).hooks.get(point, ())
-
-
-def missing_is_done(error: NotFound, *, force: bool) -> bool:
-    """`delete --force` of what is not there succeeds."""
-    return force and str(error) == "container does not exist"

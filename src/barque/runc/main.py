@@ -62,6 +62,10 @@ def main(argv: Sequence[str]) -> int:
         log.failure(with_notes(error))
     except OSError as error:
         log.failure(reason(error))
+    except Exception as error:  # a bug of ours: the caller reads one line of the log, no traceback
+        if log.debugging:
+            raise
+        log.failure(f"{type(error).__name__}: {error}")
     return code
 
 

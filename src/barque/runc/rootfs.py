@@ -340,7 +340,7 @@ def prepare(path: str, bundle: str, propagation: str) -> Rootfs:
     if flags is None:
         raise InvalidArgument(f"rootfsPropagation={propagation} is not supported")
     kernel.mount(None, "/", None, flags or kernel.MS_SLAVE | kernel.MS_REC)
-    if flags & kernel.MS_SHARED or not flags & kernel.MS_REC:
+    if flags and (flags & kernel.MS_SHARED or not flags & kernel.MS_REC):
         make_parent_private(path)
     tree = kernel.open_tree(path, kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE)
     kernel.move_mount_to(tree, path)

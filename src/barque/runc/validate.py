@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from barque.errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
@@ -18,6 +16,7 @@ IPC_SYSCTLS = frozenset(
     )
 )
 PERSONALITY_DOMAINS = ("", "LINUX", "LINUX32")
+UNCONFINED = "unconfined"
 LONGEST_NAME = 64  # bytes of a host or domain name, __NEW_UTS_LEN
 
 
@@ -62,11 +61,20 @@ def check_process(process: Process) -> None:
         raise Unsupported(
             "selinux label is specified in config, but selinux is disabled or not supported"
         )
-    if process.apparmor_profile and not os.path.isdir("/sys/kernel/security/apparmor"):
+    if process.apparmor_profile not in ("", UNCONFINED) and not has_apparmor():
         raise Unsupported(
             f"apparmor profile {process.apparmor_profile} is specified in config, "
             "but the kernel has no apparmor"
         )
+
+
+def has_apparmor() -> bool:
+    """Whether this kernel applies AppArmor profiles."""
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", "rb") as file:
+            return file.read(1) == b"Y"
+    except OSError:
+        return False
 
 
 def check_sysctls(spec: Spec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from barque.errors import NotFound
+from barque.linux.fs import remove_tree
 from barque.runc import lifecycle
 from barque.runc.container import load
 from barque.runc.flags import SWITCH, Arguments, Flag
@@ -24,4 +25,5 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     except NotFound:
         if not force:
             raise
+        remove_tree(paths.container(given.words[0]))  # of a `create` killed at its first step
     return 0
