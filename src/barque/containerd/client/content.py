@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from barque.containerd.client.channel import Channel, Duplex
 from barque.containerd.proto import content_pb2 as api
-from barque.errors import AlreadyExists, Conflict, DataLoss, ResourceExhausted
+from barque.errors import AlreadyExists, Conflict, DataLoss, ResourceExhausted, Unavailable
 
 SERVICE = "containerd.services.content.v1.Content"
 CHUNK_BYTES = 1 << 20
@@ -95,7 +95,7 @@ class Writer:
         await self._stream.send(request, end=end)
         answer = await self._stream.receive()
         if answer is None:
-            raise Conflict(f"content ref {self._ref}: containerd ended the write")
+            raise Unavailable(f"content ref {self._ref}: containerd ended the write")
         return answer
 
 
