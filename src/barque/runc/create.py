@@ -60,13 +60,22 @@ NAMESPACE_FLAGS = {
 class Options:
     """What the command line of create and run says."""
 
-    __slots__ = ("bundle", "console_socket", "keyring", "pid_file", "preserved", "terminal_taker")
+    __slots__ = (
+        "bundle",
+        "console_socket",
+        "keyring",
+        "listeners",
+        "pid_file",
+        "preserved",
+        "terminal_taker",
+    )
 
     def __init__(self, bundle: str) -> None:
         self.bundle = bundle
         self.console_socket = ""
         self.pid_file = ""
-        self.preserved = 0
+        self.preserved = 0  # descriptors from 3 on that the process gets
+        self.listeners = 0  # of these, how many are sockets that it is told about
         self.keyring = True
         self.terminal_taker: list[int] | None = None  # `run` keeps the terminal's master itself
 
@@ -88,6 +97,9 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
     """Create the container `identifier`; its process runs and waits for `start`."""
     raw, spec = read_spec(options.bundle)
     check_spec(spec)
+    if options.listeners:
+        told = (f"LISTEN_FDS={options.listeners}", "LISTEN_PID=1")
+        spec.process.env = (*spec.process.env, *told)
     if spec.process.terminal and not options.console_socket and options.terminal_taker is None:
         raise InvalidArgument(
             "cannot allocate tty if runc will detach without setting console socket"

@@ -153,10 +153,9 @@ class TestCodeOfTheImage:
         assert case.run("true", cwd="/bin/busybox").code == 1
         assert not (case.rootfs / "pwned").exists()
 
+    @pytest.mark.runtimes("ours")
     def test_no_file_of_the_image_is_opened(self, case: Case) -> None:
         """The system calls of the container's process after pivot_root, by strace."""
-        if shutil.which("strace") is None or case.runtime.name != "ours":
-            pytest.skip("no strace")
         case.write(case.configure("true"))
         trace = case.place / "trace"
         argv = case.runtime.argv("run", "--bundle", str(case.bundle), case.id)

@@ -217,3 +217,19 @@ class TestExec:
     def test_exec_before_start(self, case: Case) -> None:
         case.create("sleep", "1000").check()
         assert case.call("exec", case.id, "echo", "early").check().out == "early\n"
+
+
+@pytest.mark.runtimes("ours", "runc")
+def test_sockets_of_the_caller(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd_listen_fds(3) through the runtime."""
+    first = os.memfd_create("first")
+    try:
+        os.write(first, b"kept")
+        os.dup2(first, 3, inheritable=True)
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        case.write(case.configure("sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; cat /proc/self/fd/3"))
+        arguments = ("run", "--bundle", str(case.bundle), case.id)
+        assert case.runtime.call(*arguments, fds=[3]).check().out.split() == ["1", "1", "kept"]
+    finally:
+        os.close(3)
+        os.close(first)

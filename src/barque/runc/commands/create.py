@@ -47,6 +47,17 @@ def options_of(given: Arguments) -> Options:
     options = Options(os.getcwd())
     options.console_socket = given.get("console-socket")
     options.pid_file = given.get("pid-file")
-    options.preserved = given.number("preserve-fds", 0, MOST_PRESERVED)
+    options.listeners = listeners()
+    options.preserved = options.listeners + given.number("preserve-fds", 0, MOST_PRESERVED)
     options.keyring = not given.on("no-new-keyring")
     return options
+
+
+def listeners() -> int:
+    """How many sockets the caller passes on from descriptor 3, as systemd does. sd_listen_fds(3)."""
+    text = os.environ.get("LISTEN_FDS", "")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PRESERVED):
+        raise InvalidArgument(f"LISTEN_FDS={text} is not a number of descriptors")
+    return int(text)
