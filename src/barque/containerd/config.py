@@ -52,7 +52,17 @@ IDLE: Mapping[str, Any] = {
     "temp": "",
     "cgroup.path": "",
 }
-IGNORED = frozenset({"version", "grpc.max_recv_message_size", "grpc.max_send_message_size"})
+IGNORED = frozenset(
+    {
+        "version",
+        "root",
+        "state",
+        "grpc.address",
+        "debug.level",
+        "grpc.max_recv_message_size",
+        "grpc.max_send_message_size",
+    }
+)
 DISABLED_BY_US = frozenset({"cri", "io.containerd.grpc.v1.cri"})
 
 
@@ -137,9 +147,7 @@ def from_document(document: Mapping[str, Any]) -> Config:
             config = replace(config, address=str(_absolute(key, value)))
         elif key == "debug.level" and value:
             config = replace(config, log_level=_log_level(value))
-        elif key in ("root", "state", "grpc.address", "debug.level") or key in IGNORED:
-            continue
-        elif key == "disabled_plugins" and DISABLED_BY_US.issuperset(value):
+        elif key in IGNORED or (key == "disabled_plugins" and DISABLED_BY_US.issuperset(value)):
             continue
         elif key not in IDLE:
             raise InvalidArgument(f"unknown configuration key {key}")
