@@ -79,13 +79,14 @@ class Runtime:
         return self.last_errors.read_text(errors="replace")
 
     def execute(self, arguments: Sequence[str], cwd: str, fds: list[int]) -> int:
+        argv = self.argv(*arguments)
         extra = fds[3:]
-        for number, fd in enumerate(extra, start=3):
-            assert fd == number, "preserved descriptors are 3, 4, ..."
+        if extra:  # they must be 3, 4, ... in the child, where this process has others
+            moves = " ".join(f"{n}<&{fd} {fd}<&-" for n, fd in enumerate(extra, start=3))
+            argv = ["bash", "-c", f'exec "$@" {moves}', "bash", *argv]
         process = subprocess.Popen(
-            self.argv(*arguments), cwd=cwd, stdin=fds[0], stdout=fds[1], stderr=fds[2],
-            pass_fds=extra,
-        )  # fmt: skip
+            argv, cwd=cwd, stdin=fds[0], stdout=fds[1], stderr=fds[2], pass_fds=extra
+        )
         return process.wait(PATIENCE_S * 3)
 
     def close(self) -> None:

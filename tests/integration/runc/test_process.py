@@ -2,6 +2,7 @@
 
 import os
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -136,10 +137,9 @@ def test_preserved_descriptors(case: Case) -> None:
     first = os.memfd_create("first")
     try:
         os.write(first, b"kept")
-        os.dup2(first, 3, inheritable=True)
         case.write(case.configure("sh", "-c", "ls /proc/1/fd; cat /proc/self/fd/3"))
         arguments = ("run", "--bundle", str(case.bundle), "--preserve-fds", "1", case.id)
-        out = case.runtime.call(*arguments, fds=[3]).check().out
+        out = case.runtime.call(*arguments, fds=[first]).check().out
         assert out.split() == ["0", "1", "2", "3", "kept"]
     finally:
         os.close(first)
@@ -220,16 +220,15 @@ class TestExec:
 
 
 @pytest.mark.runtimes("ours", "runc")
-def test_sockets_of_the_caller(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pid", "passed"), [("$$", True), ("1", False)])
+def test_sockets_of_the_caller(case: Case, pid: str, passed: bool) -> None:
     """sd_listen_fds(3) through the runtime."""
-    first = os.memfd_create("first")
-    try:
-        os.write(first, b"kept")
-        os.dup2(first, 3, inheritable=True)
-        monkeypatch.setenv("LISTEN_FDS", "1")
-        case.write(case.configure("sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; cat /proc/self/fd/3"))
-        arguments = ("run", "--bundle", str(case.bundle), case.id)
-        assert case.runtime.call(*arguments, fds=[3]).check().out.split() == ["1", "1", "kept"]
-    finally:
-        os.close(3)
-        os.close(first)
+    file = case.place / "socket"
+    file.write_text("kept")
+    case.write(
+        case.configure("sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; cat /proc/self/fd/3; true")
+    )
+    argv = case.runtime.argv("run", "--bundle", str(case.bundle), case.id)
+    script = f'LISTEN_PID={pid} LISTEN_FDS=1 exec "$@" 3<{file}'
+    done = subprocess.run(["bash", "-c", script, "bash", *argv], capture_output=True, check=True)
+    assert done.stdout.split() == ([b"1", b"1", b"kept"] if passed else [])

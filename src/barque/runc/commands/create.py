@@ -54,9 +54,9 @@ def options_of(given: Arguments) -> Options:
 
 
 def listeners() -> int:
-    """How many sockets the caller passes on from descriptor 3, as systemd does. sd_listen_fds(3)."""
+    """How many sockets the caller passes on from descriptor 3. sd_listen_fds(3)."""
     text = os.environ.get("LISTEN_FDS", "")
-    if not text:
+    if not text or os.environ.get("LISTEN_PID") != str(os.getpid()):
         return 0
     if not (text.isascii() and text.isdigit() and int(text) <= MOST_PRESERVED):
         raise InvalidArgument(f"LISTEN_FDS={text} is not a number of descriptors")
