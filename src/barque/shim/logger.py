@@ -50,22 +50,36 @@ class Logger:
     def ready(self) -> Routine:
         """Wait until it has said so. Raises BarqueError when it cannot be started or dawdles."""
         said = Pending()
-        self._loop.watch(
-            self._ready, READ, lambda _: said.set(os.read(self._ready, SAID_BYTES_MAX))
-        )
+        os.set_blocking(self._ready, False)
+        self._loop.watch(self._ready, READ, lambda _: self._hear(said))
         deadline = self._loop.after(
-            READY_S, lambda: said.fail(Timeout(f"logging program {self._path} is not ready"))
+            READY_S,
+            lambda: said.fail(Timeout(f"logging program {self._path} is not ready")),
         )
         try:
             words: bytes = yield said
         finally:
             deadline.cancel()
-            self._loop.unwatch(self._ready)
-            os.close(self._ready)
+            self.close()
         if words.startswith(NOT_EXECUTED):
             reason = words.removeprefix(NOT_EXECUTED).decode(errors="replace")
             raise BarqueError(f"logging program {self._path} cannot be started: {reason}")
         return None
+
+    def close(self) -> None:
+        """Listen no more whether it is ready. The program itself ends when its pipes do."""
+        if self._ready >= 0:
+            self._loop.unwatch(self._ready)
+            os.close(self._ready)
+            self._ready = -1
+
+    def _hear(self, said: Pending) -> None:
+        try:
+            words = os.read(self._ready, SAID_BYTES_MAX)
+        except BlockingIOError:
+            return
+        if not said.done:
+            said.set(words)
 
 
 def _execute(path: str, argv: list[str], env: dict[str, str], fds: tuple[int, int, int]) -> None:

@@ -45,6 +45,8 @@ class OomWatch:
                 os.pread(self._fd, 4096, 0)
             else:
                 os.read(self._fd, 8)
+        except BlockingIOError:
+            return
         except OSError:
             self.close()  # the group is gone
             return

@@ -321,6 +321,8 @@ class Stdio:
         if self._console >= 0:
             os.close(self._console)
             self._console = -1
+        if self._logger is not None:
+            self._logger.close()
         for fd in self._direct.values():
             os.close(fd)
         self._direct = {}

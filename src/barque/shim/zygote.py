@@ -80,7 +80,7 @@ class Zygote:
                         return
                 elif fd == self._server.fileno():
                     self._accept()
-                else:
+                elif fd in self._waiting:  # not let go a moment ago
                     self._serve(fd)
 
     def _accept(self) -> None:
