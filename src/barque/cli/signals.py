@@ -9,9 +9,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What a container is not told of: not to be caught, or about this process alone.
+# What a container is not told of: not to be caught, about this process alone, or a fault of our
+# own, whose handler would return to the fault.
 NOT_FORWARDED = frozenset(
-    (_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG)
+    (
+        *(_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG),
+        *(_signal.SIGILL, _signal.SIGFPE, _signal.SIGSEGV, _signal.SIGBUS),
+    )
 )
 FORWARDED = tuple(n for n in range(1, 32) if n not in NOT_FORWARDED)
 # What ends us where nothing is forwarded: caught, so that the terminal is put right first.

@@ -19,7 +19,7 @@ KEYS_COUNT = (
     "Volumes",
     "EndpointsConfig",
 )  # maps whose empty values mean something
-UNORDERED = ("Binds",)
+UNORDERED = ("Binds", "Env")  # in no order of their own, as Docker sends them
 
 pytestmark = pytest.mark.peer
 
