@@ -264,6 +264,8 @@ def _remove_cgroups(word: str) -> None:
 
 
 def main() -> int:
+    """Run one until the standard input ends, or until we are told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with docker_peer(sys.argv[1:]) as peer:
         print(peer.host, peer.netns, peer.pid, flush=True)
         sys.stdin.read()
