@@ -6,8 +6,8 @@ over 16 KiB is cut into parts whose text does not end in a newline; so is text a
 one. Bytes that are not UTF-8 become U+FFFD, one each; the characters that Go's encoder escapes are
 escaped.
 
-A chunk of output is turned into lines with a handful of calls that run at C speed over the whole
-chunk: newlines become a character that no text has, that becomes tail and head of two lines.
+A chunk of output becomes lines with a handful of calls that run at C speed over the whole chunk:
+what escapes leave of newlines becomes the tail of one line and the head of the next.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 
 LINE_BYTES_MAX: Final = 16 * 1024
 STREAMS: Final = {1: "stdout", 2: "stderr"}
-# A lone surrogate that decoding with `surrogateescape` cannot make (it makes DC80 to DCFF).
-BREAK: Final = "\udc0a"
-# What is escaped rarely; newlines, carriage returns and tabs are handled apart.
+HEAD: Final = b'{"log":"'
+# What is escaped rarely; carriage returns and tabs are handled apart, newlines by the caller.
 RARE: Final = bytes(code for code in range(0x20) if code not in b"\n\r\t")
-RARE_ESCAPES: Final = {
-    **{code: f"\\u{code:04x}" for code in range(0x20)},
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-    ord("\n"): BREAK,
-    ord("\r"): "\\r",
-    ord("\t"): "\\u0009",
+ESCAPES: Final = {
+    **{code: f"\\u{code:04x}" for code in (*range(0x20), *b"<>&", 0x2028, 0x2029)},
     **{0xDC00 + byte: "\\ufffd" for byte in range(0x80, 0x100)},
+    ord('"'): '\\"',
+    ord("\\"): "\\\\",
+    ord("\n"): "\n",
+    ord("\r"): "\\r",
 }
+LINE_SEPARATORS: Final = (b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
 
 def stamp(nanoseconds: int) -> str:
@@ -43,27 +42,24 @@ def stamp(nanoseconds: int) -> str:
     return f"{text}.{rest:09}".rstrip("0") + "Z" if rest else f"{text}Z"
 
 
-def escape(data: bytes) -> str:
-    """The inside of a JSON string for `data`, where newlines are `BREAK`."""
-    text = data.decode("utf-8", "surrogateescape")
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
-    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    if len(data.translate(None, RARE)) != len(data) or not _plain(text):
-        return text.translate(RARE_ESCAPES)
-    return text.replace("\t", "\\u0009").replace("\r", "\\r").replace("\n", BREAK)
+def escape(data: bytes) -> bytes:
+    """The inside of a JSON string for `data`, but for its newlines, which stay."""
+    if len(data.translate(None, RARE)) != len(data) or not _plain(data):
+        return data.decode("utf-8", "surrogateescape").translate(ESCAPES).encode()
+    data = data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    data = data.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
+    return data.replace(b"\t", b"\\u0009").replace(b"\r", b"\\r")
 
 
-def _plain(text: str) -> bool:
-    """Whether no character beyond ASCII needs an escape."""
-    if text.isascii():
+def _plain(data: bytes) -> bool:
+    """Whether nothing beyond ASCII needs an escape."""
+    if data.isascii():
         return True
-    if "\u2028" in text or "\u2029" in text:
-        return False
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        data.decode()
+    except UnicodeDecodeError:
         return False
-    return True
+    return not any(separator in data for separator in LINE_SEPARATORS)
 
 
 def _has_long_line(data: bytes) -> bool:
@@ -80,7 +76,7 @@ def _has_long_line(data: bytes) -> bool:
 class Lines:
     """One stream of a process; holds at most one unfinished line."""
 
-    __slots__ = ("_middle", "_rest", "_tail")
+    __slots__ = ("_middle", "_rest")
 
     def __init__(self, stream: int, attributes: str) -> None:
         """`attributes`: the JSON object for `attrs`, or empty for none."""
@@ -96,34 +92,34 @@ class Lines:
             return b""
         whole = self._rest + data[:cut] if cut else b""
         self._rest = data[cut:] if cut else self._rest + data
-        tail = f'{self._middle}{stamp(now_ns)}"}}\n'
+        tail = self._tail(now_ns)
         out = self._whole(whole, tail) if whole else b""
         while len(self._rest) >= LINE_BYTES_MAX:
             out += self._part(self._rest[:LINE_BYTES_MAX], tail)
             self._rest = self._rest[LINE_BYTES_MAX:]
         return out
 
-    def _whole(self, data: bytes, tail: str) -> bytes:
+    def _tail(self, now_ns: int) -> bytes:
+        return f'{self._middle}{stamp(now_ns)}"}}\n'.encode()
+
+    def _whole(self, data: bytes, tail: bytes) -> bytes:
         """`data` ends in a newline."""
         if _has_long_line(data):
             return b"".join([self._cut(line, tail) for line in data[:-1].split(b"\n")])
-        joint = f'\\n{tail}{{"log":"'
-        text = '{"log":"' + escape(data[:-1]).replace(BREAK, joint) + "\\n" + tail
-        return text.encode()
+        lines = escape(data[:-1]).replace(b"\n", b"\\n" + tail + HEAD)
+        return b"".join((HEAD, lines, b"\\n", tail))
 
-    def _cut(self, line: bytes, tail: str) -> bytes:
+    def _cut(self, line: bytes, tail: bytes) -> bytes:
         out = b""
         while len(line) >= LINE_BYTES_MAX:
             out += self._part(line[:LINE_BYTES_MAX], tail)
             line = line[LINE_BYTES_MAX:]
         return out + self._whole(line + b"\n", tail)
 
-    def _part(self, data: bytes, tail: str) -> bytes:
-        return ('{"log":"' + escape(data) + tail).encode()
+    def _part(self, data: bytes, tail: bytes) -> bytes:
+        return b"".join((HEAD, escape(data), tail))
 
     def end(self, now_ns: int) -> bytes:
         """What is left at the end of the stream."""
         rest, self._rest = self._rest, b""
-        if not rest:
-            return b""
-        return self._part(rest, f'{self._middle}{stamp(now_ns)}"}}\n')
+        return self._part(rest, self._tail(now_ns)) if rest else b""
