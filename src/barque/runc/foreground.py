@@ -89,7 +89,7 @@ class Foreground:
         raw[1] &= ~termios.OPOST
         raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-        termios.tcsetattr(0, termios.TCSAFLUSH, raw)
+        termios.tcsetattr(0, termios.TCSANOW, raw)  # what is typed already counts
         tty.set_window_size(master, *tty.window_size(0))
 
     def end_raw(self) -> None:

@@ -2,14 +2,18 @@
 
 import errno
 import os
+import pty
+import select
 import socket
 import subprocess
+import termios
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS_AND_RUNC = pytest.mark.runtimes("ours", "warm", "runc")
@@ -392,12 +396,6 @@ class TestTerminal:
             _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
         return fds[0]
 
-    def read_until(self, master: int, wanted: bytes) -> bytes:
-        data = b""
-        while wanted not in data:
-            data += os.read(master, 4096)
-        return data
-
     def test_console_socket(self, case: Case) -> None:
         path = case.place / "console"
         with socket.socket(socket.AF_UNIX) as listener:
@@ -414,11 +412,11 @@ class TestTerminal:
             master = self.receive(listener)
         try:
             case.call("start", case.id).check()
-            data = self.read_until(master, b"/dev/console\r\n")
+            data = read_until(master, b"/dev/console\r\n")
             assert b"/dev/pts/0" in data or b"/dev/console" in data
             assert b"30 90" in data
             os.write(master, b"typed\n")
-            self.read_until(master, b"typed\r\ntyped\r\n")
+            read_until(master, b"typed\r\ntyped\r\n")
             os.write(master, b"\x04")
             case.runtime.wait_stopped(case.id)
         finally:
@@ -436,7 +434,7 @@ class TestTerminal:
             master = self.receive(listener)
         try:
             os.write(master, b"a line\n")
-            assert b"/dev/pts/0" in self.read_until(master, b"got a line\r\n")
+            assert b"/dev/pts/0" in read_until(master, b"got a line\r\n")
         finally:
             os.close(master)
 
@@ -482,3 +480,39 @@ class TestHooks:
         result = case.create(spec=spec)
         assert result.code == 1
         assert "hook ran past specified timeout" in result.err
+
+
+@pytest.mark.runtimes("ours", "runc")
+def test_run_on_the_callers_terminal(case: Case) -> None:
+    """In the foreground with a terminal: what is typed goes in, raw; what is shown comes out."""
+    case.write(case.configure("sh", terminal=True))
+    argv = case.runtime.argv("run", "--bundle", str(case.bundle), case.id)
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execvp(argv[0], argv)
+    termios.tcsetwinsize(master, (33, 77))
+    data = b""
+    try:
+        os.write(master, b"stty size; echo a$((20+3))b; tty\n")
+        data = read_until(master, b"/dev/pts/0\r\n")
+        assert b"a23b\r\n" in data
+        os.write(master, b"sleep 100\n")
+        wait_for(lambda: "sleep" in case.call("ps", case.id).out)
+        os.write(master, b"\x03")
+        os.write(master, b"exit 9\n")
+        read_until(master, b"exit 9\r\n")
+    except BaseException:
+        case.call("delete", "--force", case.id)
+        raise
+    finally:
+        status = os.waitpid(pid, 0)[1]
+        os.close(master)
+    assert os.waitstatus_to_exitcode(status) == 9
+
+
+def read_until(master: int, wanted: bytes) -> bytes:
+    data = b""
+    while wanted not in data:
+        assert select.select([master], [], [], 20)[0], data
+        data += os.read(master, 4096)
+    return data
