@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
@@ -20,9 +21,10 @@ from barque.containerd.references import CONTENT, EXPIRE_LABEL, SNAPSHOTS, Node,
 
 log = logging.getLogger(__name__)
 
-DELAY_S = 1.0
+DELAY_S = 2.0
 SWEEP_AFTER_START_S = 30.0
 SWEEP_EVERY_S = 3600.0
+SWEEP_GRACE_S = 60.0
 SLICE_NODES = 64
 
 
@@ -51,36 +53,42 @@ class Collector:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def soon(self) -> None:
-        """Something was let go of: look at it within `DELAY_S`."""
+        """Something was let go of: look at it when its client had `DELAY_S` to remove it itself."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._start)
 
     def _start(self) -> None:
         self._timer = None
-        task = asyncio.create_task(self.run())
+        task = asyncio.create_task(self._run_later())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def run(self) -> None:
-        """Collect all that was let go of so far; returns when it is gone."""
+    async def _run_later(self) -> None:
+        await self.run(older_than_s=DELAY_S)
+        if self._references.released:
+            self.soon()
+
+    async def run(self, older_than_s: float = 0.0) -> None:
+        """Collect what was let go of so far, as long ago as that; returns when it is gone."""
         async with self._one_at_a_time:
             self._expire_leases()
-            await self._cascade()
+            limit = time.monotonic() - older_than_s
+            ripe = [node for node, since in self._references.released.items() if since <= limit]
+            await self._cascade(ripe)
 
     async def sweep(self) -> None:
         """Look at every node there is."""
         async with self._one_at_a_time:
             self._expire_leases()
-            await self._cascade()
             for kind, query in (
                 (
                     CONTENT,
-                    "SELECT namespace, ?, digest FROM content WHERE (namespace, digest) > (?, ?)"
-                    " ORDER BY namespace, digest LIMIT ?",
+                    "SELECT namespace, ?, digest, updated FROM content"
+                    " WHERE (namespace, digest) > (?, ?) ORDER BY namespace, digest LIMIT ?",
                 ),
                 (
                     SNAPSHOTS,
-                    "SELECT namespace, ? || snapshotter, key, number FROM snapshots"
+                    "SELECT namespace, ? || snapshotter, key, updated, number FROM snapshots"
                     " WHERE number < ? ORDER BY number DESC LIMIT ?",
                 ),
             ):
@@ -89,10 +97,10 @@ class Collector:
     async def _sweep(self, kind: str, query: str) -> None:
         at: tuple[object, ...] = ("", "") if kind == CONTENT else (1 << 62,)
         while rows := self._metadata.execute(query, kind, *at, SLICE_NODES).fetchall():
-            for row in rows:
-                self._references.released.add(Node(*row[:3]))
-            at = (rows[-1][0], rows[-1][2]) if kind == CONTENT else (rows[-1][3],)
-            await self._cascade()
+            # What is quite new may belong to a client that is about to refer to it.
+            limit = (self._clock_s() - SWEEP_GRACE_S) * 1e9
+            await self._cascade([Node(*row[:3]) for row in rows if row[3] <= limit])
+            at = (rows[-1][0], rows[-1][2]) if kind == CONTENT else (rows[-1][4],)
 
     async def keep_sweeping(self) -> None:
         """Sweep some time after start, then from time to time, until cancelled."""
@@ -104,10 +112,18 @@ class Collector:
                 log.exception("garbage sweep failed")
             await asyncio.sleep(SWEEP_EVERY_S)
 
-    async def _cascade(self) -> None:
+    async def _cascade(self, ripe: list[Node]) -> None:
+        """Look at `ripe`, then at what their going let go of."""
         looked_at = 0
-        while self._references.released:
-            self._collect(self._references.released.pop())
+        while ripe:
+            node = ripe.pop()
+            earlier, self._references.released = self._references.released, {}
+            try:
+                self._collect(node)
+            finally:
+                ripe.extend(self._references.released)
+                self._references.released = earlier
+            earlier.pop(node, None)
             looked_at += 1
             if looked_at % SLICE_NODES == 0:
                 await asyncio.sleep(0)

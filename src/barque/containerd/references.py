@@ -14,6 +14,7 @@ longer held is remembered in `released` until the collector has looked at it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ class References:
 
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
-        self.released: set[Node] = set()
+        self.released: dict[Node, float] = {}  # and when, on the monotonic clock
 
     def set(
         self,
@@ -77,7 +78,7 @@ class References:
             kind,
             key,
         )
-        self.released.add(Node(source.namespace, kind, key))
+        self.release(Node(source.namespace, kind, key))
 
     def drop(self, source: Node) -> None:
         """`source` is gone: so are its edges."""
@@ -86,7 +87,12 @@ class References:
             " RETURNING target_kind, target",
             *source,
         )
-        self.released.update(Node(source.namespace, kind, key) for kind, key in gone.fetchall())
+        for kind, key in gone.fetchall():
+            self.release(Node(source.namespace, kind, key))
+
+    def release(self, node: Node) -> None:
+        """Something that may be garbage now, for the collector to look at."""
+        self.released[node] = time.monotonic()
 
     def forget_leases(self, target: Node) -> None:
         """`target` is no more what leases hold: its name is free for something else."""

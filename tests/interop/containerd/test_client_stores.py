@@ -51,7 +51,8 @@ def run(server: tuple[str, str]) -> Run:
         async def main() -> None:
             client = await Containerd.connect(server[1], f"test-{secrets.token_hex(4)}")
             try:
-                await asyncio.wait_for(check(client), 60)
+                async with client.leased() as held:  # else a collection could come in between
+                    await asyncio.wait_for(check(held), 60)
             finally:
                 await empty(client)
                 client.close()

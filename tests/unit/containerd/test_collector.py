@@ -39,8 +39,8 @@ class World:
         stores = {CONTENT: self.shelf, SNAPSHOTS: self.shelf}
         self.collector = Collector(self.metadata, self.references, stores, lambda: 1e9)
 
-    def collect(self) -> list[str]:
-        asyncio.run(self.collector.run())
+    def collect(self, older_than_s: float = 0.0) -> list[str]:
+        asyncio.run(self.collector.run(older_than_s))
         gone = [node.key for node in self.shelf.gone]
         self.shelf.gone.clear()
         return gone
@@ -137,6 +137,25 @@ def test_a_sweep_finds_what_nothing_ever_held(world: World) -> None:
     assert len([key for key in gone if key.startswith("sha256")]) == 149
     assert f"sha256:{7:064x}" not in gone
     assert [key for key in gone if not key.startswith("sha256")] == ["top", "base"]
+
+
+def test_what_was_just_let_go_of_can_wait(world: World) -> None:
+    world.references.set(image("a"), {}, [(CONTENT, "x")])
+    world.references.drop(image("a"))
+    assert world.collect(older_than_s=60) == []
+    world.references.set(image("b"), {}, [(CONTENT, "x")])
+    assert world.collect() == []
+    world.references.drop(image("b"))
+    assert world.collect() == ["x"]
+
+
+def test_a_sweep_leaves_what_is_new(world: World) -> None:
+    now = int(1e9 * 1e9)
+    for digest, updated in (("old", now - 61 * 10**9), ("new", now)):
+        row = ("n", digest, 1, "{}", updated, updated)
+        world.metadata.execute("INSERT INTO content VALUES (?, ?, ?, ?, ?, ?)", *row)
+    asyncio.run(world.collector.sweep())
+    assert [node.key for node in world.shelf.gone] == ["old"]
 
 
 def test_expired_leases_end(world: World) -> None:
