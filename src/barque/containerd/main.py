@@ -33,7 +33,7 @@ from barque.containerd.grpc import Server, Service
 from barque.containerd.health import Health
 from barque.containerd.images import Images
 from barque.containerd.leases import Leases
-from barque.containerd.metadata import Metadata
+from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.namespaces import Namespaces
 from barque.containerd.paths import ContentPaths, Paths, SnapshotPaths
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
@@ -189,7 +189,8 @@ def take_locks(paths: Paths) -> list[int]:
 
 
 def sweep_files(content: ContentStore, snapshots: dict[str, SnapshotStore]) -> None:
-    """What a crash left on disk and no row knows."""
+    """What a crash left on disk and no row knows, and what was begun and given up long ago."""
+    content.forget_stale(now_ns())
     removed = content.sweep_files() + sum(store.sweep_files() for store in snapshots.values())
     if removed:
         log.info("removed %d leftovers of an earlier run", removed)

@@ -164,3 +164,28 @@ def test_a_crash_at_any_moment_of_a_commit_loses_nothing_named(server: Node) -> 
         client.close()
 
     asyncio.run(look())
+
+
+def test_ingests_given_up_are_forgotten_at_a_start(server: Node) -> None:
+    async def begin() -> None:
+        client = await Containerd.connect(server.address, "n")
+        for ref in ("old", "new"):
+            async with client.content.writer(ref) as writer:
+                await writer.write(b"x")
+        client.close()
+
+    async def look() -> list[str]:
+        client = await Containerd.connect(server.address, "n")
+        found = [status.ref for status in await client.content.statuses()]
+        await client.content.abort("new")
+        client.close()
+        return found
+
+    asyncio.run(begin())
+    server.stop()
+    first, _ = sorted(
+        (server.root / "root/content/ingest").iterdir(), key=lambda path: int(path.name)
+    )
+    os.utime(first, (1, 1))
+    server.start()
+    assert asyncio.run(look()) == ["new"]

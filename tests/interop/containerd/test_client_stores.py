@@ -183,10 +183,11 @@ def test_another_namespace_has_the_same_bytes(run: Run, server: tuple[str, str])
         try:
             with pytest.raises(NotFound):
                 await other.content.info(digest(data))
-            writer_ = other.content.writer("r", size=len(data), digest=digest(data))
-            async with other.leased() as held, writer_ as writer:
-                assert writer.offset == len(data)  # nothing need be sent
-                await writer.commit()
+            async with other.leased() as held:
+                content = held.content
+                async with content.writer("r", size=len(data), digest=digest(data)) as writer:
+                    assert writer.offset == len(data)  # nothing need be sent
+                    await writer.commit()
                 assert (await held.content.info(digest(data))).labels == {}
                 await client.content.delete(digest(data))
                 assert await whole(other, digest(data)) == data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable
 
@@ -20,6 +19,7 @@ from barque.containerd.metadata import Metadata
 from barque.containerd.proto import content_pb2 as api
 from barque.containerd.proto import event_types_pb2 as happened
 from barque.containerd.references import References
+from barque.containerd.threads import in_thread
 from barque.errors import InvalidArgument
 from barque.oci import digest as digests
 
@@ -101,7 +101,7 @@ class Content:
                 if count <= SMALL_BYTES:  # a document: a thread would cost more than the read
                     data = os.pread(fd, count, at)
                 else:
-                    data = await asyncio.to_thread(os.pread, fd, count, at)
+                    data = await in_thread(os.pread, fd, count, at)
                 if not data:
                     raise OutOfRange(f"content {request.digest} ends at {at} of {info.size} bytes")
                 yield api.ReadContentResponse(offset=at, data=data)

@@ -20,6 +20,7 @@ from barque.containerd.references import CONTENT, Node, References
 from barque.errors import AlreadyExists, NotFound, Unavailable
 from barque.oci import digest as digests
 
+INGEST_LIFETIME_NS = 24 * 3600 * 10**9
 COLUMNS = "digest, size, labels, created, updated"
 
 
@@ -227,6 +228,14 @@ class ContentStore:
         _unlink(self._paths.ingest(ingest.number))
 
     # After a crash
+
+    def forget_stale(self, now: int) -> None:
+        """Drop ingests that nobody has written for `INGEST_LIFETIME_NS`; at start only."""
+        rows = self._metadata.execute("SELECT namespace, ref FROM ingests").fetchall()
+        for namespace, ref in rows:
+            ingest = self.find_ingest(namespace, ref)
+            if ingest.updated_ns < now - INGEST_LIFETIME_NS:
+                self._forget(ingest)
 
     def sweep_files(self) -> int:
         """Remove files that no row knows; at start only. Returns how many."""

@@ -12,8 +12,6 @@ and COMMIT lets this namespace see the blob.
 
 from __future__ import annotations
 
-import asyncio
-
 from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import ContentStore
 from barque.containerd.grpc import Call, OutOfRange
@@ -23,6 +21,7 @@ from barque.containerd.messages import timestamp, without_empty
 from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.proto import content_pb2 as api
 from barque.containerd.references import CONTENT, References
+from barque.containerd.threads import in_thread
 from barque.errors import AlreadyExists, DataLoss, InvalidArgument
 from barque.oci import digest as digests
 
@@ -118,13 +117,13 @@ class Writer:
                 f"write @{request.offset} must occur at current offset {ingest.offset}"
             )
         if request.offset == 0 and ingest.offset > 0:
-            await asyncio.to_thread(ingest.restart)
+            await in_thread(ingest.restart)
         if request.data:
             await self._catch_up(ingest)
             if len(request.data) <= INLINE_BYTES:
                 ingest.write(request.data)
             else:
-                await asyncio.to_thread(ingest.write, request.data)
+                await in_thread(ingest.write, request.data)
 
     async def _commit(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
         labels = without_empty(check_labels(request.labels))
@@ -153,7 +152,7 @@ class Writer:
             raise
         size = ingest.offset
         with self._store.landing(digest) as path:
-            await asyncio.to_thread(ingest.keep, path)
+            await in_thread(ingest.keep, path)
             try:
                 with self._metadata.transaction():
                     self._store.add(ingest, digest, size, labels)
@@ -172,4 +171,4 @@ class Writer:
 
     async def _catch_up(self, ingest: Ingest) -> None:
         if ingest.needs_catching_up:
-            await asyncio.to_thread(ingest.catch_up)
+            await in_thread(ingest.catch_up)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from barque.containerd.content.store import ContentStore
@@ -17,6 +17,7 @@ from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto import diff_pb2 as api
 from barque.containerd.proto.types_pb2 import Descriptor, Mount
+from barque.containerd.threads import finished
 from barque.errors import InvalidArgument, Unavailable, Unsupported
 from barque.linux.fs import sync_filesystem
 from barque.oci import digest as digests
@@ -47,17 +48,10 @@ class Diff:
         target = target_of(request.mounts)
         fd = self._content.open(namespace_of(call), request.diff.digest)
         cancelled = threading.Event()
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(
-            self._workers, apply_layer, fd, target, cancelled, request.sync_fs
-        )
         try:
-            digest, size = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            # The caller will remove the snapshot: be out of it before.
-            cancelled.set()
-            await asyncio.wait([work])
-            raise
+            # A caller who gives up will remove the snapshot: be out of it before.
+            work = partial(apply_layer, fd, target, cancelled, request.sync_fs)
+            digest, size = await finished(self._workers, work, cancelled.set)
         finally:
             os.close(fd)
         return api.ApplyResponse(
