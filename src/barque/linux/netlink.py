@@ -47,6 +47,7 @@ NETLINK_GET_STRICT_CHK: Final = 12
 MAX_ATTRIBUTE_BYTES: Final = 0xFFFF
 RECEIVE_BYTES: Final = 1 << 18
 DUMP_ATTEMPTS: Final = 5
+ANSWER_TIMEOUT_S: Final = 30.0  # the kernel answers at once; an answer lost to a full buffer, never
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -170,6 +171,7 @@ class Netlink:
                 self._set_option(option)
         else:
             self._socket = _socket.socket(fileno=fileno)
+        self._socket.settimeout(ANSWER_TIMEOUT_S)
         self._sequence = 0
 
     def _set_option(self, option: int) -> None:

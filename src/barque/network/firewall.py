@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from barque import errors
 from barque.linux import nfnetlink
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 NFT = ("nft", "-f", "-")
 NFT_TIMEOUT_S = 60.0
+ELEMENTS_PER_MESSAGE = 400
 
 
 def run_nft(text: str) -> None:
@@ -37,6 +38,16 @@ def run_nft(text: str) -> None:
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise errors.Unavailable(f"nft: {words[0]}")
+
+
+def _groups(ports: Sequence[Published]) -> Iterator[tuple[str, Sequence[Published]]]:
+    """`ports` by map, in parts that fit a message: one answer for each, not for each port."""
+    by_map: dict[str, list[Published]] = {}
+    for port in ports:
+        by_map.setdefault(port.map_name, []).append(port)
+    for name, group in by_map.items():
+        for start in range(0, len(group), ELEMENTS_PER_MESSAGE):
+            yield name, group[start : start + ELEMENTS_PER_MESSAGE]
 
 
 class Firewall:
@@ -99,25 +110,35 @@ class Firewall:
             raise errors.Unsupported(
                 "publishing ports needs firewall rules (--iptables=false is set)"
             )
+        messages = [
+            nfnetlink.add_elements(self.table, name, [(port.key, port.data) for port in group])
+            for name, group in _groups(ports)
+        ]
         try:
-            self._transaction(*(self._addition(port) for port in ports))
+            self._transaction(*messages)
         except FileNotFoundError:  # somebody flushed the ruleset
             self.reload()
-            self._transaction(*(self._addition(port) for port in ports))
+            self._transaction(*messages)
         self._published.update(ports)
 
-    def withdraw(self, ports: Iterable[Published]) -> None:
+    def withdraw(self, ports: Sequence[Published]) -> None:
         """Close `ports`; one that is closed already is left alone."""
-        for port in ports:
-            self._published.discard(port)
-            try:
-                self._transaction(nfnetlink.delete_elements(self.table, port.map_name, [port.key]))
-            except OSError as error:
-                if error.errno != errno.ENOENT:
-                    raise
+        self._published.difference_update(ports)
+        if ports and not self._delete(ports):
+            for port in ports:
+                self._delete([port])
 
-    def _addition(self, port: Published) -> Message:
-        return nfnetlink.add_elements(self.table, port.map_name, [(port.key, port.data)])
+    def _delete(self, ports: Sequence[Published]) -> bool:
+        """Delete all elements of `ports`; False, and none is, when one is not there."""
+        messages = [
+            nfnetlink.delete_elements(self.table, name, [port.key for port in group])
+            for name, group in _groups(ports)
+        ]
+        try:
+            self._transaction(*messages)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _transaction(self, *messages: Message) -> None:
         nfnetlink.transaction(self._socket(), *messages)
