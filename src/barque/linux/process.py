@@ -26,12 +26,18 @@ CLOSE_RANGE_UNSHARE = 2
 CLOSE_RANGE_CLOEXEC = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
-_KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+LONGEST_PATH = 4097  # bytes, with its NUL
 
 _prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 _prctl_name = prototype("prctl", ctypes.c_int, ctypes.c_char_p, *[ctypes.c_ulong] * 3)
 _close_range = system_call(436, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
 _personality = prototype("personality", ctypes.c_ulong)
+_getcwd = system_call(
+    {"x86_64": 79, "aarch64": 17, "riscv64": 17}[MACHINE], ctypes.c_char_p, ctypes.c_size_t
+)
+_keyctl = system_call(
+    {"x86_64": 250, "aarch64": 219, "riscv64": 219}[MACHINE], ctypes.c_int, ctypes.c_char_p
+)
 _sethostname = prototype("sethostname", ctypes.c_char_p, ctypes.c_size_t)
 _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 
@@ -105,18 +111,15 @@ def kernel_getcwd() -> bytes:
 
     os.getcwd() hides that: the C library makes an error of it.
     """
-    number = {"x86_64": 79, "aarch64": 17, "riscv64": 17}[MACHINE]
-    buffer = ctypes.create_string_buffer(4097)
-    call = system_call(number, ctypes.c_char_p, ctypes.c_size_t)
-    if call(buffer, 4096) < 0:
+    buffer = ctypes.create_string_buffer(LONGEST_PATH)
+    if _getcwd(buffer, LONGEST_PATH) < 0:
         raise_errno("getcwd")
     return buffer.value
 
 
 def join_session_keyring(name: str) -> None:
     """A new, empty session keyring of this name: the caller's keys stay behind."""
-    call = system_call(_KEYCTL_NUMBER[MACHINE], ctypes.c_int, ctypes.c_char_p)
-    if call(KEYCTL_JOIN_SESSION_KEYRING, name.encode()) < 0:
+    if _keyctl(KEYCTL_JOIN_SESSION_KEYRING, name.encode()) < 0:
         raise_errno("keyctl", name)
 
 
