@@ -141,10 +141,10 @@ class Sandboxes:
     ) -> SandboxState:
         """Make the sandbox whole, or nothing of it.
 
-        `state` has no endpoints yet; its mode tells which kind of namespace it gets.
+        `state` has no endpoints yet; its mode tells which kind of namespace it gets. What an
+        earlier removal could not take away is tried again first.
         """
-        if state.container in self._states:
-            raise errors.Conflict(f"container {state.container} is attached to networks already")
+        await self.dismantle(state.container)
         self._states[state.container] = state
         try:
             await self._assemble(state, asked, requests)

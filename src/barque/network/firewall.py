@@ -13,10 +13,10 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 
 from barque import errors
-from barque.linux import nfnetlink
+from barque.linux import conntrack, nfnetlink
 from barque.linux.netlink import NETLINK_NETFILTER, Message, Netlink
 from barque.network import rules
-from barque.network.rules import Published, Segment
+from barque.network.rules import PROTOCOLS, Published, Segment
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,16 @@ class Firewall:
         if ports and not self._delete(ports):
             for port in ports:
                 self._delete([port])
+        self._forget_flows({p.container_ip.packed for p in ports if p.protocol == "udp"})
+
+    def _forget_flows(self, containers: Iterable[bytes]) -> None:
+        """Of udp the kernel would go on redirecting to a container that is gone."""
+        for address in containers:
+            for original in conntrack.redirected_to(self._socket(), PROTOCOLS["udp"], address):
+                try:
+                    self._socket().request(conntrack.forget(original))
+                except FileNotFoundError:  # it ended meanwhile
+                    continue
 
     def _delete(self, ports: Sequence[Published]) -> bool:
         """Delete all elements of `ports`; False, and none is, when one is not there."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -481,3 +483,57 @@ def test_a_firewall_that_drops_what_it_forwards_is_reported_and_left_alone() -> 
 
     with temporary_root() as root:
         asyncio.run(scenario(root))
+
+
+STEADY = """
+import socket, sys
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(0.5)
+client.connect((sys.argv[1], int(sys.argv[2])))
+for line in sys.stdin:
+    client.send(b"?")
+    try:
+        print(client.recv(64).decode().split()[0], flush=True)
+    except OSError:
+        print("failed", flush=True)
+"""
+
+
+@isolated
+def test_a_udp_flow_does_not_stick_to_a_container_that_is_gone() -> None:
+    async def scenario(root: Path, stack: ExitStack) -> None:
+        lan = Neighbour("ext0", "192.0.2")
+        stack.callback(lan.close)
+        argv = ["nsenter", f"--net={lan.netns}", sys.executable, "-S", "-c", STEADY]
+        client = stack.enter_context(
+            subprocess.Popen(
+                [*argv, lan.ours, "5300"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            )
+        )  # fmt: skip
+        stack.callback(client.kill)
+        assert client.stdin is not None
+        assert client.stdout is not None
+
+        def exchange() -> str:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write("\n")
+            return client.stdout.readline().strip()
+
+        ports = {"53/udp": [{"HostPort": "5300"}]}
+        async with networks(root) as made:
+            await attach(made, "keeps-the-first-address")
+            first = await attach(made, "first", ports=ports)
+            with server("first", 53, netns=first.netns, protocol="udp"):
+                assert exchange() == "first"
+            await made.detach("keeps-the-first-address")
+            await made.detach("first")
+            second = await attach(made, "second", ports=ports)
+            assert second.settings["IPAddress"] != first.settings["IPAddress"]
+            with server("second", 53, netns=second.netns, protocol="udp"):
+                assert exchange() == "second"
+            await made.detach("second")
+
+    with temporary_root() as root, ExitStack() as stack:
+        asyncio.run(scenario(root, stack))
