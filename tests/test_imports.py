@@ -13,10 +13,10 @@ ENTRY = ROOT / "src" / "barque" / "__main__.py"
 ALLOWED = Path(__file__).resolve().parent / "allowed_imports.json"
 
 REPORT = """
-import atexit, os, sys
+import atexit, posix, sys
 def report():
-    fd = int(os.environ["REPORT_FD"])
-    os.write(fd, "\\n".join(sorted(sys.modules)).encode())
+    fd = int(posix.environ[b"REPORT_FD"])
+    posix.write(fd, "\\n".join(sorted(sys.modules)).encode())
 atexit.register(report)
 sys.argv[:] = {argv!r}
 sys.path.insert(0, {source!r})

@@ -14,6 +14,7 @@ STATE_PATH = re.compile(r"^/(var/lib|run|var/run)/barque\b")
 # Where a state path may be written: the one module a package that joins them, and the defaults that
 # a person sees in --help.
 PATH_MODULES = {"paths.py", "config.py", "versions.py"}
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 STDLIB_ONLY = {"oci", "linux", "runc", "shim", "cli", "client", "api"}
 HOT_FORBIDDEN = {
     "argparse", "asyncio", "dataclasses", "enum", "inspect", "logging", "multiprocessing",
@@ -58,7 +59,7 @@ class TestModule:
         if path.name in PATH_MODULES:
             return
         strings = [n.value for n in nodes(path) if isinstance(n, ast.Constant)]
-        docs = {ast.get_docstring(n, clean=False) for n in nodes(path) if _documented(n)}
+        docs = {ast.get_docstring(n, clean=False) for n in nodes(path) if isinstance(n, DOCUMENTED)}
         found = [s for s in strings if isinstance(s, str) and STATE_PATH.match(s) and s not in docs]
         assert not found
 
@@ -81,10 +82,6 @@ class TestModule:
             assert not top_level_imported(path) & HOT_FORBIDDEN
 
 
-def _documented(node: ast.AST) -> bool:
-    return isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-
-
 def test_requirements_name_no_registry() -> None:
     for path in (ROOT / "requirements").glob("*.txt"):
         text = path.read_text()
@@ -93,8 +90,6 @@ def test_requirements_name_no_registry() -> None:
 
 
 def test_the_first_commands_of_the_readme() -> None:
-    commands = re.findall(
-        r"^ {4}(\S.*)$|^```\w*\n(.*?)\n```", (ROOT / "README.md").read_text(), re.M | re.S
-    )
-    first = [line for a, b in commands for line in (a or b).splitlines() if line.strip()][:2]
-    assert first == ["make demo", "make test"]
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)
+    assert commands[:2] == ["make demo", "make test"]

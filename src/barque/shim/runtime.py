@@ -188,7 +188,7 @@ def load_entry() -> Callable[[list[str]], int] | None:
 
     if not memfd.is_sealed():
         return None
-    from barque.runc import main
+    import barque.runc.main as main
 
     main.preload()
     return main.main

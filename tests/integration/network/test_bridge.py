@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute, NetNS  # type: ignore[import-untyped]
+from pyroute2 import IPRoute, NetNS
 
 from barque import errors
 from barque.daemon.networks import Networks
