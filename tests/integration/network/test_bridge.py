@@ -404,27 +404,27 @@ def test_host_none_and_shared_modes() -> None:
 def test_networks_joined_and_left_while_running() -> None:
     async def scenario(root: Path, stack: ExitStack) -> None:
         async with networks(root) as made:
-            await made.create({"Name": "b", "IPAM": {"Config": [{"Subnet": "10.8.0.0/24"}]}})
+            await made.create({"Name": "joined", "IPAM": {"Config": [{"Subnet": "10.8.0.0/24"}]}})
             c1 = await attach(made, "c1", ports=PORTS)
             stack.enter_context(server("c1", 80, netns=c1.netns))
-            await made.connect("b", "c1", {"IPAMConfig": {"IPv4Address": "10.8.0.77"}})
+            await made.connect("joined", "c1", {"IPAMConfig": {"IPv4Address": "10.8.0.77"}})
             assert "10.8.0.77/24" in run("ip", "addr", "show", "eth1", netns=c1.netns)
             assert ask("10.8.0.77", 80) == "c1 10.8.0.1"
-            with pytest.raises(errors.Forbidden, match="already exists in network b"):
-                await made.connect("b", "c1", {})
+            with pytest.raises(errors.Forbidden, match="already exists in network joined"):
+                await made.connect("joined", "c1", {})
             with pytest.raises(errors.Forbidden, match="has active endpoints"):
-                await made.remove("b")
+                await made.remove("joined")
             await made.disconnect("bridge", "c1")
-            assert list(made.settings("c1")["Networks"]) == ["b"]
+            assert list(made.settings("c1")["Networks"]) == ["joined"]
             assert port_elements() == []
             assert "default via 10.8.0.1" in run("ip", "route", netns=c1.netns)
             assert "eth0" not in run("ip", "-o", "link", netns=c1.netns)
             await made.connect("bridge", "c1", {})
             assert ask("172.17.0.2", 80) == "c1 172.17.0.1"
             await made.detach("c1")
-            await made.remove("b")
+            await made.remove("joined")
             with pytest.raises(errors.NotFound):
-                made.inspect("b")
+                made.inspect("joined")
             with pytest.raises(errors.Forbidden, match="pre-defined network"):
                 await made.remove("bridge")
 

@@ -61,7 +61,7 @@ def test_only_stdin_is_attached(commands: Commands, name: str) -> None:
 
 
 def test_attach_sees_what_comes(commands: Commands, name: str) -> None:
-    script = "read line; echo got $line; sleep 0.3; exit 3"
+    script = "read line; sleep 0.3; echo got $line; sleep 0.3; exit 3"
     commands.theirs("run", "-di", "--name", name, "busybox", "sh", "-c", script)
     assert commands.ours("attach", name, stdin=b"hello\n") == (3, b"got hello\n", b"")
 

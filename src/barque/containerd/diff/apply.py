@@ -468,7 +468,7 @@ def _explain(error: OSError, entry: tar.Entry) -> Exception:
     """What an entry met: what is the archive's fault is told as such."""
     name = entry.name.decode(errors="replace")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceExhausted(f"no space left for {name!r} of a layer")
+        return ResourceExhausted(f"no space left on device for {name!r} of a layer")
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EEXIST):
         return InvalidArgument(f"layer entry {name!r} can not be made: {error.strerror}")
     if error.errno in (errno.EINVAL, errno.ENAMETOOLONG, errno.ERANGE, errno.EOVERFLOW):
