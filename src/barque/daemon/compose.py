@@ -10,7 +10,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 
 from barque import __version__, program
 from barque.containerd.client import Containerd
@@ -50,7 +49,7 @@ async def composed(
 ) -> AsyncIterator[tuple[Router, Callable[[], bool]]]:
     """All services, restored and at work: their routes, and whether nothing runs."""
     async with AsyncExitStack() as stack:
-        started, events = datetime.now(UTC), Events()
+        events = Events()
         database = Database.open(paths.database)
         stack.callback(database.close)
         networks = Networks(
@@ -108,7 +107,6 @@ async def composed(
             containerd_version=lambda: (known.version, known.revision),
             container_counts=containers.counts,
             image_count=images.count,
-            started=started,
         )
         router = Router(
             [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
-import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +67,6 @@ class System:
         containerd_version: Callable[[], tuple[str, str]],
         container_counts: Counts,
         image_count: Callable[[], int],
-        started: datetime,
     ) -> None:
         self._config = config
         self._paths = paths
@@ -77,7 +74,6 @@ class System:
         self._containerd_version = containerd_version
         self._container_counts = container_counts
         self._image_count = image_count
-        self._started = started
 
     def version(self) -> dict[str, Any]:
         """`GET /version`."""
@@ -242,11 +238,6 @@ class System:
             (_sysctl("net/ipv4/ip_forward") == "1", "WARNING: IPv4 forwarding is disabled"),
         )
         return [text for good, text in checks if not good]
-
-
-def libraries() -> str:
-    """The versions behind us, for a bug report."""
-    return f"python {sys.version.split()[0]}, sqlite {sqlite3.sqlite_version}"
 
 
 def _controller(name: str) -> bool:
