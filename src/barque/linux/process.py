@@ -26,6 +26,8 @@ CLOSE_RANGE_UNSHARE = 2
 CLOSE_RANGE_CLOEXEC = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
+SIGACTION_SIZE = 32  # bytes of the kernel's struct on every 64-bit machine, or more
+SIGSET_SIZE = 8
 LONGEST_PATH = 4097  # bytes, with its NUL
 
 _prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
@@ -37,6 +39,13 @@ _getcwd = system_call(
 )
 _keyctl = system_call(
     {"x86_64": 250, "aarch64": 219, "riscv64": 219}[MACHINE], ctypes.c_int, ctypes.c_char_p
+)
+_rt_sigaction = system_call(
+    {"x86_64": 13, "aarch64": 134, "riscv64": 134}[MACHINE],
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
 )
 _sethostname = prototype("sethostname", ctypes.c_char_p, ctypes.c_size_t)
 _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
@@ -70,6 +79,13 @@ def set_parent_death_signal(signal: int) -> None:
 def set_dumpable(value: bool) -> None:
     """Not dumpable: no ptrace, and /proc/PID/{fd,exe,mem,...} belong to the host's root."""
     prctl(PR_SET_DUMPABLE, int(value))
+
+
+def default_signal(number: int) -> None:
+    """The default action for a signal, also for those that the C library's sigaction refuses."""
+    action = bytes(SIGACTION_SIZE)  # SIG_DFL, no flags, an empty mask
+    if _rt_sigaction(number, action, None, SIGSET_SIZE) < 0:
+        raise_errno("rt_sigaction")
 
 
 def set_no_new_privs() -> None:

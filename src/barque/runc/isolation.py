@@ -11,7 +11,7 @@ import builtins
 import os
 import sys
 
-from barque.linux.process import CLOSE_RANGE_CLOEXEC, LAST_FD, close_range
+from barque.linux.process import CLOSE_RANGE_CLOEXEC, LAST_FD, close_range, default_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KILL_AND_STOP = (9, 19)
 LAST_SIGNAL = 64
-CLIB_SIGNALS = (32, 33)  # the C library keeps them for itself
+CLIB_SIGNALS = (32, 33)  # the C library keeps them for itself; who started us may ignore them
 
 
 def refuse_import(name: str, *_: Any, **__: Any) -> NoReturn:
@@ -39,9 +39,9 @@ def restore_signals() -> None:
     """Default handlers and an empty mask: the interpreter ignores SIGPIPE, a program must not."""
     _signal.set_wakeup_fd(-1)
     for number in range(1, LAST_SIGNAL + 1):
-        if number in KILL_AND_STOP or number in CLIB_SIGNALS:
-            continue
-        if _signal.getsignal(number) != _signal.SIG_DFL:
+        if number in CLIB_SIGNALS:
+            default_signal(number)
+        elif number not in KILL_AND_STOP and _signal.getsignal(number) != _signal.SIG_DFL:
             _signal.signal(number, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support import signals
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS_AND_RUNC = pytest.mark.runtimes("ours", "warm", "runc")
@@ -123,6 +124,13 @@ def test_oom_score(case: Case) -> None:
 
 def test_signals_are_default_and_unblocked(case: Case) -> None:
     status = status_of(case.run("cat", "/proc/self/status").out)
+    assert {status[name] for name in ("SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
+
+
+@pytest.mark.runtimes("ours", "warm")
+def test_signals_are_default_whoever_starts_the_runtime(case: Case) -> None:
+    with signals.hostile():
+        status = status_of(case.run("cat", "/proc/self/status").out)
     assert {status[name] for name in ("SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
 
 

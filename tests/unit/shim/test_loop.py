@@ -29,9 +29,9 @@ def child(code: int) -> int:
 
 
 def test_dead_children_are_reaped_and_told(loop: Loop) -> None:
-    codes = []
-    for code in (0, 3, 7):
-        pid = child(code)
+    codes: list[int] = []
+    children = [child(code) for code in (0, 3, 7)]
+    for pid in children:
 
         def exited(status: int) -> None:
             codes.append(os.waitstatus_to_exitcode(status))
@@ -41,8 +41,9 @@ def test_dead_children_are_reaped_and_told(loop: Loop) -> None:
         loop.on_exit(pid, exited)
     loop.run()
     assert sorted(codes) == [0, 3, 7]
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for pid in children:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def test_a_child_that_died_before_anyone_asked(loop: Loop) -> None:

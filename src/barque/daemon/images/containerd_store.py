@@ -21,6 +21,7 @@ DEFAULT_SNAPSHOTTER = "overlayfs"
 TOPICS = 'topic~="^/images/"'
 LEASE_LABEL = "io.barque.operation"
 INGEST_PREFIX = "barque-image-"
+ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 LEASE_LIFETIME_S = 24 * 3600.0
 
 
@@ -98,8 +99,16 @@ class ContainerdStore:
             raise
 
     async def _abort(self, ref: str) -> None:
-        with suppress(errors.BarqueError):
-            await self._containerd.content.abort(ref)
+        """Give up an ingest; its writer's stream, just broken off, may hold it for a moment more."""
+        for pause in ABORT_PAUSES:
+            try:
+                await self._containerd.content.abort(ref)
+            except errors.Unavailable:
+                await asyncio.sleep(pause)
+            except errors.BarqueError:
+                return
+            else:
+                return
 
     async def label_blob(self, digest: str, labels: Mapping[str, str]) -> None:
         await self._containerd.content.set_labels(digest, labels)

@@ -1,0 +1,21 @@
+"""For every test: programs it starts inherit nothing odd, and the process stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import signals
+
+
+def pytest_configure() -> None:
+    """Whoever started the tests may block or ignore signals, and runc and crun hand that on."""
+    signals.reset()
+
+
+@pytest.fixture(autouse=True)
+def leaves_the_signals_as_they_were() -> Iterator[None]:
+    before = signals.inherited()
+    yield
+    assert signals.inherited() == before
