@@ -99,7 +99,7 @@ class ContainerdStore:
             raise
 
     async def _abort(self, ref: str) -> None:
-        """Give up an ingest; its writer's stream, just broken off, may hold it for a moment more."""
+        """Give up an ingest; the broken-off stream of its writer may hold it for a moment more."""
         for pause in ABORT_PAUSES:
             try:
                 await self._containerd.content.abort(ref)
