@@ -25,10 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barque import program
+from tests.support import cgroups
 from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
 
 STOP_LIMIT_S = 30.0
-CGROUPS = Path("/sys/fs/cgroup")
 POLL_S = 0.02
 
 
@@ -57,6 +57,11 @@ class Stack:
         return f"bq{self.word}"
 
     @property
+    def cgroup(self) -> str:
+        """The parent of its containers' groups, at the top of each hierarchy."""
+        return f"bq{self.word}"
+
+    @property
     def log(self) -> Path:
         return self.root / "barqued.log"
 
@@ -66,6 +71,7 @@ class Stack:
             *("--data-root", str(self.root / "d"), "--exec-root", str(self.root / "r")),
             *("--bridge", self.bridge, "--bip", f"10.213.{self.subnet}.1/24"),
             *("--config-file", str(self.root / "daemon.json")),
+            *("--cgroup-parent", f"/{self.cgroup}"),
             *self.flags,
         )
 
@@ -203,6 +209,7 @@ class Stack:
             ["nft", "list", "tables"], capture_output=True, text=True, check=True
         )
         left += [f"rules {line}" for line in rules.stdout.splitlines() if self.word in line]
+        left += [f"cgroup {path}" for path in cgroups.remove(self.cgroup)]
         return left
 
 

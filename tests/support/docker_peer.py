@@ -28,9 +28,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import cgroups
+
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
-CGROUPS = Path("/sys/fs/cgroup")
 APPLETS = [
     "sh",
     "ls",
@@ -148,7 +149,7 @@ def docker_peer(
     with ExitStack() as undo:
         root = Path(tempfile.mkdtemp(prefix=f"{word}-", dir="/tmp"))
         undo.callback(shutil.rmtree, root, ignore_errors=True)
-        undo.callback(_remove_cgroups, word)
+        undo.callback(cgroups.remove, word, depth=100)
         if not own_mounts:  # dockerd mounts its root on itself, and leaves it so when it fails
             undo.callback(
                 subprocess.run, ["umount", "-l", f"{root}/data"], capture_output=True, check=False
@@ -251,16 +252,6 @@ def _processes_of(root: Path) -> list[int]:
             except OSError:
                 pass
     return found
-
-
-def _remove_cgroups(word: str) -> None:
-    for top in [CGROUPS, *CGROUPS.iterdir()]:
-        if (top / word).is_dir():
-            for directory, _, _ in os.walk(top / word, topdown=False):
-                try:
-                    os.rmdir(directory)
-                except OSError:
-                    pass
 
 
 def main() -> int:

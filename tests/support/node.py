@@ -23,10 +23,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import rootfs
+from tests.support import cgroups, rootfs
 from tests.support.containerds import _command
 from tests.support.docker_peer import busybox_tar
 from tests.support.supervisor import processes_below
@@ -183,7 +183,7 @@ def node(kind: str = "ours", base: str = "/tmp") -> Iterator[Node]:
             it.stop()
         assert wait_until(lambda: processes_below(root) == []), processes_below(root)
         assert rootfs.mounts_below(root) == []
-        assert left_of_cgroups(it.word) == []
+        assert cgroups.remove(it.word) == []
         shutil.rmtree(root)
 
 
@@ -214,14 +214,6 @@ def parent(pid: int) -> int:
     """The parent of a process: of a task's first process, its shim."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("PPid")))
-
-
-def left_of_cgroups(word: str) -> list[str]:
-    """Remove the empty parents that ctr's --cgroup makes; what is left has something in it."""
-    for parent in Path("/sys/fs/cgroup").glob(f"*/{word}"):
-        with suppress(OSError):
-            parent.rmdir()
-    return [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{word}")]
 
 
 def busybox_archive() -> bytes:

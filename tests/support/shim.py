@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 
 from barque import program
 from barque.shim import messages, ttrpc, wire
-from tests.support import rootfs
+from tests.support import cgroups, rootfs
 
 NAMESPACE = "test"
 NAME = "containerd-shim-barque-v2"
@@ -287,31 +286,8 @@ def shims(runtime: str = "") -> Iterator[Shims]:
             yield it
         finally:
             it.close()
-            left = cgroups(root.name)
-            for directory in left:
-                shutil.rmtree(directory, ignore_errors=True)
-        assert not [path for path in left if holds_processes(path)]
-
-
-def cgroups(name: str) -> list[str]:
-    """The directories of this name at the top of each hierarchy, emptied of empty groups."""
-    found = []
-    for hierarchy in os.listdir("/sys/fs/cgroup"):
-        top = f"/sys/fs/cgroup/{hierarchy}/{name}"
-        if os.path.isdir(top):
-            for directory, _, _ in os.walk(top, topdown=False):
-                try:
-                    os.rmdir(directory)
-                except OSError:
-                    found.append(directory)
-    return found
-
-
-def holds_processes(cgroup: str) -> bool:
-    try:
-        return bool(Path(cgroup, "cgroup.procs").read_text().strip())
-    except OSError:
-        return False
+            left = cgroups.remove(root.name)
+        assert left == [], f"control groups left behind: {left}"
 
 
 class Attached:
