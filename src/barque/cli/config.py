@@ -40,6 +40,35 @@ def read_settings(directory: str) -> dict[str, Any]:
     return document
 
 
+def write_settings(directory: str, document: dict[str, Any]) -> None:
+    """Replace `config.json` in `directory`; whoever reads it sees the old one or the new."""
+    from json import dumps
+
+    replace_file(directory, "config.json", dumps(document, indent="\t", sort_keys=True).encode())
+
+
+def replace_file(directory: str, name: str, data: bytes) -> None:
+    """Write a file for our user only, whole or not at all; the directory is made when missing.
+
+    A link in the file's place stays one: what it leads to is replaced.
+    """
+    import os
+
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = os.path.realpath(f"{directory}/{name}")
+    passing = f"{path}.{os.getpid()}"
+    fd = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.replace(passing, path)
+    except BaseException:
+        os.unlink(passing)
+        raise
+
+
 def tls_files(options: Options, directory: str) -> Tls:
     """From --tls*, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
     base = variable("DOCKER_CERT_PATH") or directory
