@@ -25,6 +25,8 @@ HOOK_POINTS = (
 )
 NAMESPACE_TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 DEVICE_TYPES = ("c", "u", "b", "p")
+OFFSET_CLOCKS = ("monotonic", "boottime")
+LARGEST_NANOSECOND = 999_999_999
 LONGEST_TIMEOUT_S = 1 << 31
 
 
@@ -61,15 +63,17 @@ class Process(Value):
         "console_size",
         "cwd",
         "env",
+        "exec_affinity",
         "gid",
+        "io_priority",
         "no_new_privileges",
         "oom_score_adj",
         "rlimits",
+        "scheduler",
         "selinux_label",
         "terminal",
         "uid",
         "umask",
-        "unsupported",
     )
     terminal: bool
     console_size: tuple[int, int] | None  # height, width
@@ -86,7 +90,9 @@ class Process(Value):
     oom_score_adj: int | None
     apparmor_profile: str
     selinux_label: str
-    unsupported: tuple[str, ...]
+    scheduler: Fields | None  # these three are read by barque.runc.scheduling
+    io_priority: Fields | None
+    exec_affinity: Fields | None
 
 
 class Mount(Value):
@@ -141,16 +147,19 @@ class Linux(Value):
         "devices",
         "gid_mappings",
         "masked_paths",
+        "memory_policy",
         "mount_label",
         "namespaces",
+        "net_devices",
         "personality",
+        "rdt",
         "readonly_paths",
         "resources",
         "rootfs_propagation",
         "seccomp",
         "sysctl",
+        "time_offsets",
         "uid_mappings",
-        "unsupported",
     )
     namespaces: dict[str, Namespace]
     uid_mappings: tuple[IdMapping, ...]
@@ -165,7 +174,10 @@ class Linux(Value):
     readonly_paths: tuple[str, ...]
     mount_label: str
     personality: str
-    unsupported: tuple[str, ...]
+    time_offsets: dict[str, tuple[int, int]]  # clock: seconds, nanoseconds
+    memory_policy: Fields | None  # read by barque.runc.scheduling
+    rdt: Fields | None  # intelRdt, read by barque.runc.rdt
+    net_devices: dict[str, str]  # host's name: name in the container
 
 
 class Spec(Value):
@@ -238,12 +250,10 @@ def parse_process(fields: Fields) -> Process:
         oom_score_adj=fields.number("oomScoreAdj", -1000, 1000),
         apparmor_profile=fields.text("apparmorProfile"),
         selinux_label=fields.text("selinuxLabel"),
-        unsupported=_present(fields, "ioPriority", "scheduler", "execCPUAffinity"),
+        scheduler=fields.section("scheduler"),
+        io_priority=fields.section("ioPriority"),
+        exec_affinity=fields.section("execCPUAffinity"),
     )
-
-
-def _present(fields: Fields, *names: str) -> tuple[str, ...]:
-    return tuple(fields.path(name) for name in names if fields.members.get(name))
 
 
 def _side(size: Fields, name: str) -> int:
@@ -319,9 +329,39 @@ def _linux(fields: Fields) -> Linux:
         masked_paths=fields.texts("maskedPaths"),
         readonly_paths=fields.texts("readonlyPaths"),
         mount_label=fields.text("mountLabel"),
-        personality="" if personality is None else personality.text("domain"),
-        unsupported=_present(fields, "intelRdt", "netDevices", "memoryPolicy", "timeOffsets"),
+        personality="" if personality is None else _personality(personality),
+        time_offsets=_time_offsets(fields.section("timeOffsets")),
+        memory_policy=fields.section("memoryPolicy"),
+        rdt=fields.section("intelRdt"),
+        net_devices=_net_devices(fields.section("netDevices")),
     )
+
+
+def _personality(fields: Fields) -> str:
+    for flag in fields.texts("flags"):  # the specification has none yet
+        raise InvalidArgument(f"{fields.path('flags')}: {flag!r} is unknown")
+    return fields.text("domain")
+
+
+def _time_offsets(clocks: Fields | None) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name in () if clocks is None else clocks.members:
+        assert clocks is not None
+        if name not in OFFSET_CLOCKS:
+            raise InvalidArgument(f"{clocks.path(name)} is not a clock with an offset")
+        offset = clocks.section(name) or Fields({}, clocks.path(name))
+        seconds = offset.number("secs", -INT64, INT64) or 0
+        found[name] = (seconds, offset.number("nanosecs", 0, LARGEST_NANOSECOND) or 0)
+    return found
+
+
+def _net_devices(devices: Fields | None) -> dict[str, str]:
+    found = {}
+    for name in () if devices is None else devices.members:
+        assert devices is not None
+        device = devices.section(name) or Fields({}, devices.path(name))
+        found[name] = device.text("name") or name
+    return found
 
 
 def _namespaces(fields: Fields) -> dict[str, Namespace]:

@@ -37,7 +37,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from barque.oci.runtime import IdMapping, Linux, Spec
+    from barque.oci.fields import Fields
+    from barque.oci.runtime import IdMapping, Linux, Process, Spec
     from barque.runc.log import Log
     from barque.runc.paths import Paths
 
@@ -54,6 +55,7 @@ NAMESPACE_FLAGS = {
     "uts": kinds.CLONE_NEWUTS,
     "user": kinds.CLONE_NEWUSER,
     "cgroup": kinds.CLONE_NEWCGROUP,
+    "time": kinds.CLONE_NEWTIME,
 }
 
 
@@ -156,9 +158,12 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.identity = Identity(spec.process, log)
     launch.fifo = launch.proc = -1
     launch.joined, launch.entries = [], []
+    launch.joined_user = -1
+    launch.scheduling = scheduling_of(spec.process, spec.linux.memory_policy)
     launch.apparmor = spec.process.apparmor_profile if has_apparmor() else ""
     launch.unshared_cgroup = is_new(spec.linux, "cgroup")
-    launch.user_namespace = is_new(spec.linux, "user")
+    launch.user_namespace = "user" in spec.linux.namespaces
+    launch.mapped = is_new(spec.linux, "user")
     launch.cgroup_directories = container.cgroup.directories
     launch.nodes = devices.planned(spec)
     launch.preserved = options.preserved
@@ -171,6 +176,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
         launch.filter_flags = seccomp.filter_flags(spec.linux.seccomp)
     launch.proc = open_proc()
     launch.joined = open_namespaces(spec.linux)
+    launch.joined_user = next((fd for fd, kind in launch.joined if kind == kinds.CLONE_NEWUSER), -1)
     fifo = container.paths.fifo(container.id)
     os.mkfifo(fifo, 0o622)
     launch.fifo = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -187,6 +193,17 @@ def is_new(linux: Linux, kind: str) -> bool:
     return kind in linux.namespaces and not linux.namespaces[kind].path
 
 
+def scheduling_of(
+    process: Process, memory_policy: Fields | None = None
+) -> tuple[Callable[[], None], ...]:
+    """What the process does for its scheduling; the module is loaded by who asks for it."""
+    if process.scheduler is process.io_priority is memory_policy is None:
+        return ()
+    from barque.runc import scheduling
+
+    return scheduling.of_process(process, memory_policy)
+
+
 def open_proc() -> int:
     """The host's procfs; only what is one is taken for it."""
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -197,9 +214,9 @@ def open_proc() -> int:
 
 
 def open_namespaces(linux: Linux) -> list[tuple[int, int]]:
-    """Descriptors of the namespaces to join; the user namespace first."""
+    """Descriptors of the namespaces to join."""
     opened = []
-    for kind, namespace in sorted(linux.namespaces.items(), key=lambda item: item[0] != "user"):
+    for kind, namespace in linux.namespaces.items():
         if not namespace.path:
             continue
         try:
@@ -247,7 +264,7 @@ def spawn(
     unified = container.cgroup.open_unified()
     launch.entries = container.cgroup.open_entries()
     try:
-        pid = clone(launch, flags, unified)
+        pid = clone(launch, ours, flags, unified)
         if pid == 0:
             init.run(launch)
     finally:
@@ -257,7 +274,7 @@ def spawn(
     theirs.close()
     container.pid = pid
     container.start_time = process_times(pid) or 0
-    if launch.user_namespace:
+    if launch.mapped:
         admit(ours, pid, linux)
 
     def run_outer_hooks() -> None:
@@ -279,8 +296,12 @@ def admit(ours: channel.Channel, pid: int, linux: Linux) -> None:
         return
 
 
-def clone(launch: init.Launch, flags: int, cgroup_fd: int) -> int:
+def clone(launch: init.Launch, ours: channel.Channel, flags: int, cgroup_fd: int) -> int:
     """clone3; a pid namespace to join is entered for the child only."""
+    if intermediary_needed(launch.spec.linux):
+        from barque.runc import intermediary
+
+        return intermediary.clone(launch, ours, flags, cgroup_fd)
     namespace = next((fd for fd, kind in launch.joined if kind == kinds.CLONE_NEWPID), -1)
     if namespace < 0:
         return kinds.clone3(flags, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
@@ -293,6 +314,13 @@ def clone(launch: init.Launch, flags: int, cgroup_fd: int) -> int:
         return pid
     finally:
         os.close(own)
+
+
+def intermediary_needed(linux: Linux) -> bool:
+    """Whether one clone3 is not enough: see barque.runc.intermediary."""
+    namespaces = linux.namespaces
+    joined = [kind for kind, namespace in namespaces.items() if namespace.path]
+    return is_new(linux, "time") or "user" in joined or ("user" in namespaces and bool(joined))
 
 
 def map_ids(pid: int, linux: Linux) -> None:

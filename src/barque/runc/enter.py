@@ -1,8 +1,8 @@
 """Run another process in a container that exists: `exec`. runtime.md names it not; runc's does so.
 
     caller           forks a child that is born in the container's pid namespace and cgroup
-    child            joins the other namespaces of the container's first process, all in one call,
-                     takes the process's identity, executes
+    child            joins the other namespaces of the container's first process, takes the
+                     process's identity, executes
 
 The container is hostile and sees the child before it has executed: it is not dumpable, so /proc
 gives nothing of it away, and of the runtime's descriptors only the channel is open.
@@ -28,6 +28,7 @@ from barque.runc.create import (
     converse,
     destroy_process,
     open_proc,
+    scheduling_of,
     write_pid_file,
 )
 from barque.runc.identity import Identity, home_of
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from barque.oci.runtime import Process, Spec
     from barque.runc.create import Options
     from barque.runc.log import Log
+    from barque.runc.scheduling import Affinity
 
 
 def container_spec(container: Container) -> Spec:
@@ -100,7 +102,9 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.apparmor = process.apparmor_profile if has_apparmor() else ""
     launch.entries = []
     launch.preserved = options.preserved
+    launch.affinity = affinity_of(process)
     launch.user_namespace = "user" in container.namespaces
+    launch.scheduling = scheduling_of(process)
     launch.state = b""
     launch.filter, launch.filter_flags = b"", 0
     if spec.linux.seccomp is not None:
@@ -113,6 +117,14 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.joined = [(pidfd, namespace_flags(container))]
     launch.proc = open_proc()
     return launch
+
+
+def affinity_of(process: Process) -> Affinity | None:
+    if process.exec_affinity is None:
+        return None
+    from barque.runc.scheduling import Affinity
+
+    return Affinity(process.exec_affinity)
 
 
 def namespace_flags(container: Container) -> int:
@@ -157,6 +169,18 @@ def clone(pidfd: int, pid_namespace: int, cgroup_fd: int) -> int:
         os.close(own)
 
 
+def join(pidfd: int, flags: int) -> None:
+    """Enter the container's namespaces; those that the host owns need the host's privileges, so
+    the user namespace is the last, unless it is what gives a user the right to enter the others."""
+    try:
+        kinds.setns(pidfd, flags & ~kinds.CLONE_NEWUSER)
+    except PermissionError:
+        kinds.setns(pidfd, flags)
+        return
+    if flags & kinds.CLONE_NEWUSER:
+        kinds.setns(pidfd, kinds.CLONE_NEWUSER)
+
+
 def run(launch: init.Launch) -> NoReturn:
     """Become the process, or report why not and leave."""
     try:
@@ -171,12 +195,16 @@ def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
     """Everything before execve; returns its arguments."""
     isolation.forbid_imports()
     set_name("barque-runc:init")
+    if launch.affinity is not None:
+        launch.affinity.begin()
     init.enter_cgroups(launch.entries)
+    if launch.affinity is not None:
+        launch.affinity.end()
     os.umask(0)
     os.setsid()
     init.adjust_oom_score(launch.proc, launch.process)
     pidfd, flags = launch.joined[0]
-    kinds.setns(pidfd, flags & ~kinds.CLONE_NEWPID)
+    join(pidfd, flags & ~kinds.CLONE_NEWPID)
     if launch.user_namespace:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
@@ -188,6 +216,8 @@ def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
         console.hand_over(launch.channel, master)
     if launch.spec.linux.personality:
         set_personality(init.PERSONALITIES[launch.spec.linux.personality])
+    for step in launch.scheduling:
+        step()
     init.confine(launch.proc, launch.apparmor)
     environment = init.environment_of(launch.process, home)
     program = init.become_user(launch, environment)

@@ -36,10 +36,12 @@ from barque.runc.log import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from barque.oci.runtime import Device, Process, Spec
     from barque.runc.rootfs import Rootfs
+    from barque.runc.scheduling import Affinity
 
 PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
 EXEC_FAILED = 255
@@ -53,6 +55,7 @@ class Launch:
     """All that the new process needs, checked and opened before it exists."""
 
     __slots__ = (
+        "affinity",
         "apparmor",
         "bundle",
         "cgroup_directories",
@@ -64,18 +67,22 @@ class Launch:
         "filter_flags",
         "identity",
         "joined",
+        "joined_user",
         "keyring",
+        "mapped",
         "nodes",
         "preserved",
         "proc",
         "process",
         "rootfs",
+        "scheduling",
         "spec",
         "state",
         "unshared_cgroup",
         "user_namespace",
     )
     container: str
+    affinity: Affinity | None  # CPUs of an exec
     apparmor: str  # profile to change to at execve; empty: none
     bundle: str
     rootfs: str
@@ -89,8 +96,11 @@ class Launch:
     filter_flags: int
     entries: list[int]  # of the cgroups, see Cgroup.open_entries
     joined: list[tuple[int, int]]  # descriptors of namespaces to join, with their CLONE_NEW*
+    joined_user: int  # that of a user namespace to join, or -1
+    scheduling: tuple[Callable[[], None], ...]  # see barque.runc.scheduling
     unshared_cgroup: bool
-    user_namespace: bool
+    user_namespace: bool  # it is not in the runtime's own
+    mapped: bool  # its user namespace is new: wait until the ids are mapped
     cgroup_directories: dict[str, str]
     nodes: tuple[Device, ...]
     preserved: int  # descriptors from 3 on that go to the program
@@ -129,8 +139,9 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     enter_cgroups(launch.entries)
     os.umask(0)
     os.setsid()
-    if launch.user_namespace:
+    if launch.mapped:
         launch.channel.expect_go()
+    if launch.user_namespace:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
     if launch.keyring:
@@ -148,6 +159,8 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     adjust_oom_score(launch.proc, launch.process)
     if launch.spec.linux.personality:
         set_personality(PERSONALITIES[launch.spec.linux.personality])
+    for step in launch.scheduling:
+        step()
     confine(launch.proc, launch.apparmor)
     environment = environment_of(launch.process, home)
     program = become_user(launch, environment)

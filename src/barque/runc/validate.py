@@ -25,14 +25,14 @@ def check_spec(spec: Spec) -> None:
     namespaces = spec.linux.namespaces
     if "mount" not in namespaces:
         raise Unsupported("a container without a mount namespace of its own is not supported")
-    if namespaces["mount"].path:
-        raise Unsupported("joining a mount namespace by its path is not supported")
-    if "user" in namespaces and namespaces["user"].path:
-        raise Unsupported("joining a user namespace by its path is not supported")
-    if "time" in namespaces:
-        raise Unsupported("time namespaces are not supported")
-    for name in spec.linux.unsupported:
-        raise Unsupported(f"{name} is not supported")
+    if spec.linux.time_offsets and ("time" not in namespaces or namespaces["time"].path):
+        raise InvalidArgument(
+            "time namespace offsets specified, but time namespace isn't enabled in the config"
+        )
+    if spec.linux.rdt is not None:
+        raise Unsupported("linux.intelRdt is not supported")
+    if spec.linux.net_devices:
+        raise Unsupported("linux.netDevices is not supported")
     if spec.linux.mount_label:
         raise Unsupported("linux.mountLabel is specified in config, but selinux is not supported")
     if spec.linux.personality not in PERSONALITY_DOMAINS:
@@ -55,8 +55,6 @@ def check_process(process: Process) -> None:
         raise InvalidArgument("args must not be empty")
     if not process.cwd.startswith("/"):
         raise InvalidArgument("Cwd must be an absolute path")
-    for name in process.unsupported:
-        raise Unsupported(f"{name} is not supported")
     if process.selinux_label:
         raise Unsupported(
             "selinux label is specified in config, but selinux is disabled or not supported"

@@ -64,6 +64,11 @@ def test_null_is_absence_and_unknown_is_ignored() -> None:
         ("hooks", {"prestart": [{"path": "/x", "timeout": 0}]}, "timeout"),
         ("annotations", {"a": 1}, "annotations.a is not a string"),
         ("linux.resources", [], "linux.resources is not an object"),
+        ("linux.timeOffsets", {"realtime": {"secs": 1}}, "is not a clock with an offset"),
+        ("linux.timeOffsets", {"boottime": {"secs": 1 << 64}}, "not in the range"),
+        ("linux.timeOffsets", {"boottime": {"nanosecs": 10**9}}, "not in the range"),
+        ("linux.personality", {"domain": "LINUX", "flags": ["X"]}, "'X' is unknown"),
+        ("linux.netDevices", {"eth0": {"name": 1}}, "linux.netDevices.eth0.name"),
     ],
 )  # fmt: skip
 def test_what_is_refused_is_named(path: str, value: Any, words: str) -> None:
@@ -82,9 +87,7 @@ def test_a_document_that_is_no_object() -> None:
 def test_defaults_of_a_process() -> None:
     process = parse_process(Fields({"args": ["x"], "cwd": "/"}, "process"))
     assert (process.uid, process.gid, process.umask, process.capabilities) == (0, 0, None, None)
-    assert process.unsupported == ()
-    busy = parse_process(Fields({"args": ["x"], "scheduler": {"policy": "SCHED_FIFO"}}, "process"))
-    assert busy.unsupported == ("process.scheduler",)
+    assert process.scheduler is process.io_priority is process.exec_affinity is None
 
 
 def test_hooks_and_devices() -> None:

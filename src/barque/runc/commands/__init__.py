@@ -36,6 +36,7 @@ NAMES = {
     "restore": "not supported yet",
 }
 MISSING = ("checkpoint", "events", "restore")
+RARE = ("intermediary", "scheduling")  # what only some configs need
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
@@ -80,6 +81,8 @@ def load_all() -> None:
     for name in NAMES:
         if name not in MISSING:
             load(name)
+    for name in RARE:
+        __import__(f"barque.runc.{name}")
 
 
 def check_words(name: str, count: int, fewest: int, most: int | None) -> None:

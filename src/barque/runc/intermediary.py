@@ -1,0 +1,98 @@
+"""A process between the runtime and the container's first, for namespaces that clone3 cannot order.
+
+    runtime        clone3
+    intermediary   joins what is given by path with the host's privileges, the user namespace last;
+                   makes the time namespace and sets its clocks, which a process born in one cannot;
+                   clone3 with CLONE_PARENT: the container's process is the runtime's own child
+    runtime        BORN with its number, over the channel; reaps the intermediary
+
+A new user namespace owns what is made with it; a namespace of the host that is joined is entered
+before, as root of the user namespace may not. user_namespaces(7), time_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import os
+
+from barque.errors import BarqueError, InvalidArgument
+from barque.linux import namespaces as kinds
+from barque.linux.fs import write_all
+from barque.runc import channel, init, isolation
+from barque.runc.log import reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from barque.runc.channel import Channel
+    from barque.runc.init import Launch
+
+SIGCHLD = 17
+
+
+def clone(launch: Launch, ours: Channel, flags: int, cgroup_fd: int) -> int:
+    """The number of the container's process, which is a child of the caller; in it, 0."""
+    pid = kinds.clone3(0, exit_signal=SIGCHLD)
+    if pid == 0:
+        _stand_between(launch, flags, cgroup_fd)
+        return 0
+    try:
+        kind, text, _ = ours.receive()
+    finally:
+        os.waitpid(pid, 0)
+    if kind == channel.BORN:
+        return int(text)
+    raise BarqueError(f"unable to start container process: {text or 'its parent was killed'}")
+
+
+def _stand_between(launch: Launch, flags: int, cgroup_fd: int) -> None:
+    """Returns in the container's process only."""
+    try:
+        isolation.forbid_imports()  # a mount namespace that it joins has files of others
+        enter(launch.joined)
+        launch.joined = []
+        if flags & kinds.CLONE_NEWTIME:
+            kinds.unshare(kinds.CLONE_NEWTIME)
+            set_clocks(launch)
+        enter_user_namespace(launch)
+        flags = flags & ~kinds.CLONE_NEWTIME | kinds.CLONE_PARENT
+        pid = kinds.clone3(flags, exit_signal=0, cgroup_fd=cgroup_fd)
+    except BaseException as error:
+        init.report(launch.channel, error)
+        os._exit(1)
+    if pid:
+        _announce(launch, pid)
+
+
+def _announce(launch: Launch, pid: int) -> NoReturn:
+    try:
+        launch.channel.send(channel.BORN, str(pid))
+    finally:
+        os._exit(0)
+
+
+def enter(joined: list[tuple[int, int]]) -> None:
+    """Join namespaces that are given by descriptors, but for the user namespace."""
+    for fd, kind in joined:
+        if kind != kinds.CLONE_NEWUSER:
+            kinds.setns(fd, kind)
+
+
+def enter_user_namespace(launch: Launch) -> None:
+    if launch.joined_user >= 0:
+        kinds.setns(launch.joined_user, kinds.CLONE_NEWUSER)
+
+
+def set_clocks(launch: Launch) -> None:
+    """config-linux.md, "Offset for Time Namespace". Nothing is in the namespace yet."""
+    offsets = launch.spec.linux.time_offsets
+    if not offsets:
+        return
+    fd = init.open_own(launch.proc, "timens_offsets")
+    lines = (f"{name} {seconds} {nanos}\n" for name, (seconds, nanos) in offsets.items())
+    try:
+        write_all(fd, "".join(lines).encode())
+    except OSError as error:
+        raise InvalidArgument(f"linux.timeOffsets: {reason(error)}") from error
+    finally:
+        os.close(fd)
