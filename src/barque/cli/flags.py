@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 HELP: Row = ("help", "", "bool", "Print usage")
 HIDDEN = ""  # the description of a row that the help page leaves out
 LISTS = frozenset(
-    ("list", "map", "ulimit", "mount", "network", "filter", "gpu-request", "stringSlice")
+    (
+        *("list", "map", "ulimit", "mount", "network", "filter", "gpu-request"),
+        *("stringSlice", "stringToString"),
+    )
 )
+SEPARATED = ("stringSlice", "stringToString")
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
@@ -69,7 +73,9 @@ class Options:
         """Raises UsageError for a value that the kind does not allow."""
         name, kind = row[0], row[2]
         if kind in LISTS:
-            values = text.split(",") if kind == "stringSlice" else [text]
+            values = text.split(",") if kind in SEPARATED else [text]
+            if kind == "stringToString" and (bad := [word for word in values if "=" not in word]):
+                raise self.invalid(name, text, f"{bad[0]} must be formatted as key=value")
             self._values.setdefault(name, []).extend(values)
             return
         try:

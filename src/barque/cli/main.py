@@ -73,20 +73,25 @@ COMMANDS = {
     "network connect": "network_connect",
     "network disconnect": "network_disconnect",
     **{f"volume {name}": f"volume_{name}" for name in ("create", "ls", "rm", "inspect")},
+    **{
+        f"context {name}": f"context_{name}"
+        for name in _words("create export import inspect ls rm show update use")
+    },
+    "context list": "context_ls",
+    "context remove": "context_rm",
     "volume list": "volume_ls",
     "volume remove": "volume_rm",
 }
 GROUPS = {
     "container": "Manage containers",
+    "context": "Manage contexts",
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Manage the engine",
     "volume": "Manage volumes",
 }
 # Docker has them; here they wait for their turn, and say so.
-_NOT_YET_ALONE = _words(
-    "bake build builder buildx checkpoint commit compose config context cp diff"
-)
+_NOT_YET_ALONE = _words("bake build builder buildx checkpoint commit compose config cp diff")
 _NOT_YET_ALONE += _words("export history login logout manifest node plugin push save search secret")
 _NOT_YET_ALONE += _words("service stack stats swarm trust update")
 NOT_YET = frozenset(
@@ -190,7 +195,7 @@ def _help(path: str) -> int:
 
 def load(path: str) -> Command:
     """The module of a command."""
-    name = f"barque.cli.commands.{COMMANDS[path].replace('import', 'import_')}"
+    name = f"barque.cli.commands.{'import_' if COMMANDS[path] == 'import' else COMMANDS[path]}"
     module: Command = __import__(name, fromlist=["run"])
     return module
 

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
     from barque.cli.flags import Options
     from barque.client.client import Client
+    from barque.client.connection import Tls
 
 PROGRAM = "barque"
+DEFAULT_CONTEXT = "default"
 
 
 def variable(name: str) -> str:
@@ -44,7 +46,17 @@ class Session:
 
     @property
     def context(self) -> str:
-        return "default"
+        """The name of the context in use: from the flags, the environment, or the settings."""
+        if "context" in self._options:
+            if self._options.all("host"):
+                raise errors.InvalidArgument(
+                    "conflicting options: cannot specify both --host and --context"
+                )
+            return self._options.text("context") or DEFAULT_CONTEXT
+        if self._options.all("host") or variable("DOCKER_HOST"):
+            return DEFAULT_CONTEXT
+        named = variable("DOCKER_CONTEXT") or self.settings.get("currentContext")
+        return str(named or DEFAULT_CONTEXT)
 
     @property
     def debug(self) -> bool:
@@ -69,47 +81,45 @@ class Session:
     def detach_keys(self) -> str:
         return str(self.settings.get("detachKeys") or "")
 
-    def host(self) -> tuple[str, bool]:
-        """The daemon's address, and whether it was asked for in so many words."""
+    def host(self) -> str:
+        """The daemon's address as the flags and the environment have it, "" when they do not."""
         hosts = self._options.all("host")
         if len(hosts) > 1:
             raise errors.InvalidArgument("specify only one -H")
-        named = self._options.text("context") or variable("DOCKER_CONTEXT")
-        if hosts and "context" in self._options:
-            raise errors.InvalidArgument(
-                "conflicting options: cannot specify both --host and --context"
-            )
-        if named not in ("", "default") and not hosts:
-            raise errors.Unsupported(f"context {named!r}: contexts are not there yet")
-        from barque.api.versions import DEFAULT_HOST
-
-        given = hosts[0] if hosts else variable("DOCKER_HOST")
-        current = "" if given or named else str(self.settings.get("currentContext") or "")
-        if current not in ("", "default"):
-            raise errors.Unsupported(f"context {current!r}: contexts are not there yet")
-        return given or DEFAULT_HOST, bool(given)
+        return hosts[0] if hosts else variable("DOCKER_HOST")
 
     def _connect(self) -> Client:
+        from barque.api.versions import DEFAULT_HOST
         from barque.client.client import Client
 
-        host, explicit = self.host()
-        absent = None
-        if not explicit:
-            from barque.cli import ondemand
-
-            absent = ondemand.start
-        tls = None
-        if self._wants_tls():
+        host, tls = self.host(), None
+        if (context := self.context) != DEFAULT_CONTEXT:
+            host, tls = self._of_context(context)
+        elif self._wants_tls():
             from barque.cli.config import tls_files
 
             tls = tls_files(self._options, self.config_directory)
+        absent = None
+        if not host:
+            from barque.cli import ondemand
+
+            absent = ondemand.start
         return Client(
-            host,
+            host or DEFAULT_HOST,
             version=variable("DOCKER_API_VERSION").removeprefix("v"),
             tls=tls,
             headers=[("User-Agent", "Barque-Client"), *self._extra_headers()],
             absent=absent,
         )
+
+    def _of_context(self, name: str) -> tuple[str, Tls | None]:
+        from barque.cli.contexts import Contexts
+
+        try:
+            return Contexts(self.config_directory).connection(name)
+        except errors.BarqueError as error:
+            text = f"Failed to initialize: unable to resolve docker endpoint: {error}"
+            raise Failure(1, text) from None
 
     def _extra_headers(self) -> list[tuple[str, str]]:
         """`HttpHeaders` of config.json, which may not speak in the client's own name."""

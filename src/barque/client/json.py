@@ -74,4 +74,15 @@ def first(text: str | bytes) -> tuple[Any, str]:
         value, end = _scan(text, 0)
     except StopIteration:
         raise ValueError(f"not JSON: {text[:40]!r}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except SystemError:  # the scanner wants to raise json's own error, and json is not loaded
+        return _first_slowly(text)
+    return value, text[end:]
+
+
+def _first_slowly(text: str) -> tuple[Any, str]:
+    import json
+
+    value, end = json.JSONDecoder(strict=True).raw_decode(text)
     return value, text[end:]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json as standard
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import barque
 from barque.client import json
 
 documents = st.recursive(
@@ -38,3 +42,19 @@ def test_what_json_has_not_is_refused() -> None:
         json.dumps({"a": {1, 2}})
     with pytest.raises(ValueError):
         json.dumps(float("nan"))
+
+
+@pytest.mark.parametrize("text", ["{", "[1,", '{"a" 1}', '"\\x"', "[" * 100_000])
+def test_what_breaks_off_is_refused_without_the_json_package(text: str) -> None:
+    """The C scanner cannot raise json's own error where nobody has loaded it."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from barque.client.json import first\n"
+        "assert 'json' not in sys.modules\n"
+        "try: first(sys.stdin.read())\n"
+        "except ValueError as error: print('refused', error)\n"
+    )
+    source = str(Path(barque.__file__).parents[1])
+    argv = [sys.executable, "-I", "-S", "-c", code, source]
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused ")

@@ -19,7 +19,7 @@ VARIABLES = {
 
 def apply(session: Session, body: dict[str, Any]) -> None:
     proxies = session.settings["proxies"]
-    chosen = proxies.get(session.host()[0]) or proxies.get("default") or {}
+    chosen = proxies.get(session.client.host.text) or proxies.get("default") or {}
     own = {text.partition("=")[0] for text in body.get("Env") or ()}
     extra = []
     for key, name in VARIABLES.items():
