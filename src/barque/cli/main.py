@@ -67,6 +67,7 @@ COMMANDS = {
     **{f"image {name}": name for name in ("pull", "load", "import", "tag")},
     "system info": "info",
     "system events": "events",
+    "system dial-stdio": "dial_stdio",
     **{f"network {name}": f"network_{name}" for name in ("create", "ls", "rm", "inspect")},
     "network list": "network_ls",
     "network remove": "network_rm",
@@ -100,7 +101,7 @@ NOT_YET = frozenset(
         *(f"image {name}" for name in ("build", "history", "prune", "push", "save")),
         *(f"container {name}" for name in _words("commit cp diff export stats update")),
         *("network prune", "volume prune", "volume update"),
-        *(f"system {name}" for name in ("df", "prune", "dial-stdio")),
+        *(f"system {name}" for name in ("df", "prune")),
     )
 )
 

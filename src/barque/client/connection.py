@@ -30,7 +30,7 @@ DEFAULT_TCP_PORT, DEFAULT_TLS_PORT = 2375, 2376
 
 
 class Host:
-    """Where a daemon listens: `unix:///path`, `tcp://host:port`, `http(s)://host:port`."""
+    """Where a daemon listens: `unix:///path`, `tcp://host:port`, `http(s)://`, `ssh://`."""
 
     __slots__ = ("address", "header", "scheme", "text", "tls")
 
@@ -48,7 +48,11 @@ class Host:
                 self.tls = Tls()
             self.address = _tcp_address(text, rest, bool(self.tls))
             self.header = rest.partition("/")[0]
-        elif scheme in ("ssh", "npipe", "fd"):
+        elif scheme == "ssh":
+            from barque.client import ssh
+
+            self.address, self.header = ssh.parse(text), "docker"
+        elif scheme in ("npipe", "fd"):
             raise errors.Unsupported(f"host {text!r}: {scheme}:// is not there yet")
         else:
             raise errors.InvalidArgument(f"unable to parse docker host `{text}`")
@@ -73,8 +77,8 @@ class Tls:
         self.ca, self.cert, self.key, self.verify = ca, cert, key, verify
 
 
-def _open(host: Host) -> Stream:
-    """A connected socket. Raises OSError."""
+def open_stream(host: Host) -> Stream:
+    """A connection to a daemon, nothing sent yet. Raises OSError."""
     if host.scheme == "unix":
         unix = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
@@ -83,6 +87,10 @@ def _open(host: Host) -> Stream:
             unix.close()
             raise
         return unix
+    if host.scheme == "ssh":
+        from barque.client import ssh
+
+        return ssh.connect(host.address)
     if host.tls is not None:
         from barque.client import tls
 
@@ -114,7 +122,7 @@ class Connection:
     def __init__(self, host: Host) -> None:
         """Raises OSError when nobody listens."""
         self.host = host
-        self._stream = _open(host)
+        self._stream = open_stream(host)
         self.answer = http.Answer("")
         self.used = False  # an answer has been read from it already
 

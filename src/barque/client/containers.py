@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from barque import errors
 from barque.client import json
 from barque.client.http import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from barque.client.client import Client, Reply
@@ -139,6 +140,42 @@ class Containers:
 
     def export(self, container: str) -> Iterator[bytes]:
         return self._client.request("GET", self._path(container, "/export")).pieces()
+
+    def path_stat(self, container: str, path: str) -> Any:
+        """What is at `path` in a container: name, size, mode (Go's), mtime, linkTarget; None: no
+        such file."""
+        query, target = [("path", path)], self._path(container, "/archive")
+        try:
+            reply = self._client.request("HEAD", target, query)
+        except errors.NotFound:
+            return None
+        reply.read()
+        return _path_stat(reply)
+
+    def archive(self, container: str, path: str) -> tuple[Any, Iterator[bytes]]:
+        """`path_stat` of what is there, and a tar of it."""
+        query, target = [("path", path)], self._path(container, "/archive")
+        reply = self._client.request("GET", target, query, fresh=True)
+        return _path_stat(reply), reply.pieces()
+
+    def extract(
+        self, container: str, path: str, content: Iterable[bytes], *, copy_owner: bool = False
+    ) -> None:
+        """Unpack a tar in the directory `path` of a container. A directory is not replaced by
+        something else, nor something else by a directory."""
+        query = [("noOverwriteDirNonDir", "true"), ("path", path)]
+        query += [("copyUIDGID", "true")] if copy_owner else []
+        target = self._path(container, "/archive")
+        self._client.request("PUT", target, query, stream=content, fresh=True).read()
+
+    def changes(self, container: str) -> Any:
+        return self._client.request("GET", self._path(container, "/changes")).json()
+
+
+def _path_stat(reply: Reply) -> Any:
+    from binascii import a2b_base64
+
+    return json.loads(a2b_base64(reply.headers.get("x-docker-container-path-stat", "")))
 
 
 def _ending(timeout_s: int | None, signal: str) -> list[tuple[str, str]]:

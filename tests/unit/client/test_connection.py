@@ -33,5 +33,5 @@ def test_what_is_no_host_is_refused(text: str) -> None:
 
 
 def test_what_is_not_there_yet_says_so() -> None:
-    with pytest.raises(errors.Unsupported, match="ssh://"):
-        Host("ssh://user@machine")
+    with pytest.raises(errors.Unsupported, match="npipe://"):
+        Host("npipe://user@machine")
