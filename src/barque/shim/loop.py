@@ -16,6 +16,8 @@ import os
 import select
 import time
 
+from barque.shim.flood import Flood
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -93,6 +95,7 @@ class Loop:
         self._unclaimed: dict[int, int] = {}
         self._expecting = 0
         self._running = False
+        self.flood = Flood(self)
         self._lingering: set[object] = set()
         self._idle: Callable[[], None] | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

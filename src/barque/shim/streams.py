@@ -49,6 +49,8 @@ class Source:
         except OSError:
             data = b""  # EIO: nobody has the terminal open any more
         if data:
+            if len(data) == CHUNK_BYTES:
+                self._loop.flood.full_read()
             self._received(data)
         else:
             self.close()
