@@ -13,6 +13,8 @@ PROGRAMS = {
     "barque-containerd": "barque.containerd.main",
     "barque-runc": "barque.runc.command",
     "barque-netns": "barque.network.maker",  # inner: makes namespaces for barqued
+    "barque-dns": "barque.network.dns.server",  # inner: names for containers, outlives barqued
+    "barque-archive": "barque.daemon.archive.main",  # inner: copies into and out of a container
     "barque-copyup": "barque.volume.copier",  # inner: copies an image's content into a volume
     "containerd-shim-barque-v2": "barque.shim.main",
 }

@@ -43,13 +43,15 @@ def _words(text: str) -> list[str]:
 
 
 # Commands whose flags end at the first argument: the rest is another program's command line.
-COMMAND_LINES = frozenset(("run", "create", "exec", "top"))
-_ALONE = _words("attach create events exec images import info inspect kill load logs pause port ps")
+COMMAND_LINES = frozenset(("run", "create", "exec", "top", "complete"))
+_ALONE = _words(
+    "attach cp create diff events exec images import info inspect kill load logs pause port ps"
+)
 _ALONE += _words("pull rename restart rm rmi run start stop tag top unpause version wait")
 _OF_CONTAINER = _words(
     "attach create exec kill logs pause port ps rename restart rm run start stop"
 )
-_OF_CONTAINER += _words("top unpause wait")
+_OF_CONTAINER += _words("cp diff top unpause wait")
 # What is typed -> the module that does it.
 COMMANDS = {
     **{name: name for name in _ALONE},
@@ -78,6 +80,8 @@ COMMANDS = {
         f"context {name}": f"context_{name}"
         for name in _words("create export import inspect ls rm show update use")
     },
+    "completion": "completion",
+    "__complete": "complete",
     "context list": "context_ls",
     "context remove": "context_rm",
     "volume list": "volume_ls",
@@ -92,14 +96,14 @@ GROUPS = {
     "volume": "Manage volumes",
 }
 # Docker has them; here they wait for their turn, and say so.
-_NOT_YET_ALONE = _words("bake build builder buildx checkpoint commit compose config cp diff")
+_NOT_YET_ALONE = _words("bake build builder buildx checkpoint commit compose config")
 _NOT_YET_ALONE += _words("export history login logout manifest node plugin push save search secret")
 _NOT_YET_ALONE += _words("service stack stats swarm trust update")
 NOT_YET = frozenset(
     (
         *_NOT_YET_ALONE,
         *(f"image {name}" for name in ("build", "history", "prune", "push", "save")),
-        *(f"container {name}" for name in _words("commit cp diff export stats update")),
+        *(f"container {name}" for name in _words("commit export stats update")),
         *("network prune", "volume prune", "volume update"),
         *(f"system {name}" for name in ("df", "prune")),
     )
@@ -143,7 +147,7 @@ def main(arguments: list[str]) -> int:
     if level not in LOG_LEVELS:
         terminal.err(f"unable to parse logging level: {level}\n")
         return 1
-    path, rest = _find(rest)
+    path, rest = find(rest)
     if path in COMMANDS:
         return _run(path, Session(options), rest, options.flag("help"))
     return _no_command(path, rest)
@@ -158,7 +162,7 @@ def _utf8(word: str) -> str:
     return fsencode(word).decode("utf-8", "replace")
 
 
-def _find(words: list[str]) -> tuple[str, list[str]]:
+def find(words: list[str]) -> tuple[str, list[str]]:
     """The command that `words` begin with, and the words behind it."""
     if not words:
         return "", []
@@ -169,7 +173,7 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
 
 def _no_command(path: str, rest: list[str]) -> int:
     if path == "help" and rest:
-        found, _ = _find(rest)
+        found, _ = find(rest)
         if found in COMMANDS or found in GROUPS:
             return _help(found)
     if path in ("", "help") or path in GROUPS:

@@ -145,6 +145,7 @@ class Containers:
         """What is at `path` in a container: name, size, mode (Go's), mtime, linkTarget; None: no
         such file."""
         query, target = [("path", path)], self._path(container, "/archive")
+        self._client.settle()  # a refusal of our version would have no body to tell it by
         try:
             reply = self._client.request("HEAD", target, query)
         except errors.NotFound:

@@ -15,6 +15,7 @@
     io/<id>.sock                stdio sockets of containers and execs
     netns/<id>                  bound network namespaces
     shm/<id>                    mount points of containers' /dev/shm
+    copying/                    empty: where a copying program mounts, in its own namespace
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ class Paths:
     def io(self) -> Path:
         return self.run / "io"
 
+    @property
+    def copying(self) -> Path:
+        return self.run / "copying"
+
     def container(self, container_id: str) -> Path:
         return self.root / "containers" / container_id
 
@@ -98,5 +103,6 @@ class Paths:
             (self.io, 0o700),
             (self.netns, 0o711),
             (self.run / "shm", 0o700),
+            (self.copying, 0o700),
         ):
             directory.mkdir(mode=mode, parents=True, exist_ok=True)

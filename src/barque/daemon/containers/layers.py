@@ -138,7 +138,7 @@ class _Walk:
             status = os.fstat(fd)
             if stat.S_ISDIR(status.st_mode):
                 merged.append(fd)
-                if _opaque(fd):
+                if opaque(fd):
                     break
                 continue
             if merged or (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
@@ -147,7 +147,7 @@ class _Walk:
         return merged or None
 
 
-def _opaque(fd: int) -> bool:
+def opaque(fd: int) -> bool:
     for name in _OPAQUE:
         try:
             if os.getxattr(f"/proc/self/fd/{fd}", name) == b"y":

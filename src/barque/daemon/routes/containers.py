@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
 from barque import errors
-from barque.daemon.containers import logs, stats, top
+from barque.daemon.archive import service as archive
+from barque.daemon.containers import changes, logs, stats, top
 from barque.daemon.containers.container import Exit
 from barque.daemon.containers.service import Containers
 from barque.daemon.containers.stdio import Wanted
@@ -19,8 +21,10 @@ from barque.daemon.http.messages import (
     json_response,
     no_content,
 )
+from barque.daemon.images.archive import compression
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+PATH_STAT = "X-Docker-Container-Path-Stat"
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED_SINCE = (1, 42)
 WAIT_BODY_AT_ONCE_SINCE = (1, 30)
@@ -49,15 +53,15 @@ def routes(containers: Containers) -> list[Route]:
         ("GET", f"{one}/logs", handlers.logs),
         ("GET", f"{one}/top", handlers.top),
         ("GET", f"{one}/stats", handlers.stats),
+        ("GET", f"{one}/archive", handlers.archive),
+        ("PUT", f"{one}/archive", handlers.extract),
+        ("GET", f"{one}/changes", handlers.changes),
         ("DELETE", one, handlers.remove),
         *(
             (method, f"{one}/{name}", _not_there(name))
             for method, name in (
                 ("GET", "attach/ws"),
-                ("GET", "changes"),
                 ("GET", "export"),
-                ("GET", "archive"),
-                ("PUT", "archive"),
                 ("POST", "copy"),
                 ("GET", "checkpoints"),
                 ("POST", "checkpoints"),
@@ -170,6 +174,34 @@ class _Handlers:
             history=query.flag("logs"),
             stream=query.flag("stream"),
         )
+
+    async def archive(self, request: Request) -> Response:
+        """GET: a tar; HEAD: what is there. Both tell it in a header."""
+        reference, path = request.params["id"], request.query.get("path")
+        engine = self._containers.engine
+        body: bytes | AsyncIterator[bytes] = b""
+        if request.method == "HEAD":
+            found = await archive.stat(engine, reference, path)
+        else:
+            found, body = await archive.get(engine, reference, path)
+        encoded = base64.b64encode(msgspec.json.encode(found)).decode()
+        return Response(200, body, "application/x-tar", {PATH_STAT: encoded})
+
+    async def extract(self, request: Request) -> Response:
+        query = request.query
+        await archive.put(
+            self._containers.engine,
+            request.params["id"],
+            query.get("path"),
+            compression.plain(request.body_chunks),
+            keep_kinds=query.flag("noOverwriteDirNonDir"),
+            copy_owner=query.flag("copyUIDGID"),
+        )
+        return Response(200)
+
+    async def changes(self, request: Request) -> Response:
+        container = self._containers.find(request.params["id"])
+        return json_response(await changes.changes(self._containers.engine, container))
 
     async def logs(self, request: Request) -> Response:
         query = request.query

@@ -1,0 +1,1 @@
+"""Copying between this machine and a container: Docker's rules for names, both directions."""

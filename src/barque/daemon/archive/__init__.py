@@ -1,0 +1,1 @@
+"""Copying into and out of containers: `docker cp`, and the archive endpoints."""

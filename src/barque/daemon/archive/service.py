@@ -1,0 +1,136 @@
+"""What the archive routes call. API: ContainerArchive(Info), PutContainerArchive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from typing import Any
+
+from barque import errors
+from barque.daemon.archive.copier import Copier
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine, rfc3339
+from barque.daemon.containers.layers import layer_directories
+from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
+
+PathStat = dict[str, Any]
+
+
+async def stat(engine: Engine, reference: str, path: str) -> PathStat:
+    """What is at `path`. Raises NotFound."""
+    container = engine.catalogue.find(reference)
+    copier = await Copier.start(await _request(engine, container, "stat", path, reference))
+    try:
+        return shown(await copier.answer())
+    finally:
+        await copier.close()
+
+
+async def get(
+    engine: Engine, reference: str, path: str
+) -> tuple[PathStat, AsyncIterator[bytes]]:
+    """What is at `path`, and a tar of it."""
+    container = engine.catalogue.find(reference)
+    copier = await Copier.start(await _request(engine, container, "get", path, reference))
+    try:
+        found = shown(await copier.answer())
+    except BaseException:
+        await copier.close()
+        raise
+    engine.publish(container, "archive-path")
+    return found, _chunks(copier)
+
+
+async def _chunks(copier: Copier) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in copier.chunks():
+            yield chunk
+    finally:
+        await copier.close()
+
+
+async def put(
+    engine: Engine,
+    reference: str,
+    path: str,
+    archive: AsyncIterator[bytes],
+    *,
+    keep_kinds: bool,
+    copy_owner: bool,
+) -> None:
+    """Unpack a tar in directory `path`. Raises NotFound, InvalidArgument, Forbidden.
+
+    A container that does not run is not started meanwhile: its snapshot is mounted here.
+    """
+    container = engine.catalogue.find(reference)
+    container.refuse_when_gone()
+    async with nullcontext() if container.state.running else container.lock:
+        request = await _request(engine, container, "put", path, reference)
+        request["keep_kinds"] = keep_kinds
+        request["owner"] = await _owner(engine, container) if copy_owner else None
+        container.pristine = False
+        copier = await Copier.start(request)
+        try:
+            await copier.feed(archive)
+            await copier.answer()
+        finally:
+            await copier.close()
+    engine.publish(container, "extract-to-dir")
+
+
+async def _owner(engine: Engine, container: Container) -> list[int] | None:
+    """The container's user, None where it names none."""
+    wanted = container.record.config.user
+    if not wanted:
+        return None
+    mounts = await writable_rootfs(engine, container)
+    user = await asyncio.to_thread(resolve_user, mounts, wanted, ())
+    return [user.uid, user.gid]
+
+
+async def _request(
+    engine: Engine, container: Container, do: str, path: str, reference: str
+) -> dict[str, Any]:
+    if not path:
+        raise errors.InvalidArgument("bad parameter: path cannot be empty")
+    container.refuse_when_gone()
+    record, running = container.record, container.state.running
+    request: dict[str, Any] = {
+        "do": do,
+        "path": path,
+        "id": record.id,
+        "reference": reference,
+        "pid": container.state.pid if running else 0,
+        "place": str(engine.paths.copying),
+        "write": do == "put",
+        "read_only": record.host.readonly_rootfs,
+        "mounts": _mounts(engine, container),
+        "keep_kinds": False,
+        "owner": None,
+    }
+    if not running:
+        mounts = await writable_rootfs(engine, container)
+        request["layers"] = layer_directories(mounts)
+        options = [option.partition("=") for mount in mounts for option in mount.options]
+        request["work"] = next((value for key, _, value in options if key == "workdir"), "")
+    return request
+
+
+def _mounts(engine: Engine, container: Container) -> list[dict[str, Any]]:
+    """The user's binds and volumes, and the files that Docker puts in, by depth."""
+    found = []
+    for point in container.record.mounts:
+        if point.type == "volume":
+            source = engine.volumes.data_path(point.name)
+        elif point.type == "bind":
+            source = point.source
+        else:
+            continue
+        found.append({"source": source, "destination": point.destination, "rw": point.rw})
+    return found
+
+
+def shown(stat: PathStat) -> PathStat:
+    """As the X-Docker-Container-Path-Stat header has it."""
+    return {**stat, "mtime": rfc3339(stat["mtime"])}

@@ -1,0 +1,166 @@
+"""`GET /containers/{id}/changes`: what a container changed of its image's files.
+
+An overlay's upper directory has just that: what is there was added or modified, a whiteout or a
+name missing below an opaque directory was deleted. The tree belongs to a container that may be
+running and hostile: it is walked by descriptors, and no link is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from barque import errors
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.layers import layer_directories, opaque
+from barque.daemon.containers.rootfs import writable_rootfs
+
+MODIFIED, ADDED, DELETED = 0, 1, 2
+MAX_DEPTH = 512
+MAX_CHANGES = 1_000_000
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+# What the runtime makes to mount on; Docker has them in a layer below the container's.
+MADE_TO_MOUNT_ON = frozenset(
+    {
+        "/.dockerenv",
+        "/dev",
+        "/dev/console",
+        "/dev/mqueue",
+        "/dev/pts",
+        "/dev/shm",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/mtab",
+        "/etc/resolv.conf",
+        "/proc",
+        "/sys",
+        "/sbin/docker-init",
+    }
+)
+
+
+async def changes(engine: Engine, container: Container) -> list[dict[str, Any]]:
+    """API: FilesystemChange, by path."""
+    container.refuse_when_gone()
+    mounts = await writable_rootfs(engine, container)
+    layers = layer_directories(mounts)
+    if len(layers) < 2:
+        raise errors.Unsupported(f"changes of a container on {container.record.driver}")
+    found = await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:])))
+    found.sort()
+    return [{"Path": path, "Kind": kind} for path, kind in found]
+
+
+def compare(upper: str, lowers: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The changes that `upper` makes to the merged `lowers` (top first)."""
+    with ExitStack() as stack:
+        top = os.open(upper, _DIRECTORY)
+        stack.callback(os.close, top)
+        below = [os.open(path, _PATH) for path in lowers]
+        for fd in below:
+            stack.callback(os.close, fd)
+        yield from _directory(top, below, "", 0)
+
+
+def _directory(upper: int, lowers: list[int], path: str, depth: int) -> Iterator[tuple[str, int]]:
+    if depth > MAX_DEPTH:
+        raise errors.ResourceExhausted(f"deeper than {MAX_DEPTH} directories: {path[:100]}")
+    names = os.listdir(upper)
+    for name in names:
+        try:
+            yield from _entry(upper, lowers, name, f"{path}/{name}", depth)
+        except FileNotFoundError:
+            continue  # gone since it was listed
+    if opaque(upper):
+        for name in _names(lowers) - set(names):
+            yield f"{path}/{name}", DELETED
+
+
+def _entry(
+    upper: int, lowers: list[int], name: str, path: str, depth: int
+) -> Iterator[tuple[str, int]]:
+    facts = os.lstat(name, dir_fd=upper)
+    if path in MADE_TO_MOUNT_ON and not stat.S_ISDIR(facts.st_mode):
+        return
+    if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+        yield path, DELETED
+        return
+    below = _lookup(lowers, name)
+    try:
+        before = os.fstat(below[0]) if below else None
+        if not stat.S_ISDIR(facts.st_mode):
+            yield path, MODIFIED if before else ADDED
+            return
+        fd = os.open(name, _DIRECTORY, dir_fd=upper)
+        try:
+            merged = below if before is not None and stat.S_ISDIR(before.st_mode) else []
+            inner = list(_directory(fd, merged, path, depth + 1))
+        finally:
+            os.close(fd)
+        if before is None:
+            if path not in MADE_TO_MOUNT_ON or inner:
+                yield path, ADDED
+        elif _changed(facts, before, path, inner):
+            yield path, MODIFIED
+        yield from inner
+    finally:
+        for fd in below:
+            os.close(fd)
+
+
+def _changed(
+    now: os.stat_result, before: os.stat_result, path: str, inner: list[tuple[str, int]]
+) -> bool:
+    """Whether a directory counts as modified: itself, or by what was made or deleted in it.
+
+    Its time says nothing where the runtime has made something to mount on.
+    """
+    direct = path.count("/") + 1
+    if any(kind != MODIFIED and inside.count("/") == direct for inside, kind in inner):
+        return True
+    if (now.st_mode, now.st_uid, now.st_gid) != (before.st_mode, before.st_uid, before.st_gid):
+        return True
+    holds = any(place.rpartition("/")[0] == path for place in MADE_TO_MOUNT_ON)
+    return not holds and now.st_mtime_ns != before.st_mtime_ns
+
+
+def _lookup(lowers: list[int], name: str) -> list[int]:
+    """What the merged lower layers have by that name: a directory's parts, or one descriptor."""
+    found: list[int] = []
+    for directory in lowers:
+        try:
+            fd = os.open(name, _PATH, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        facts = os.fstat(fd)
+        if stat.S_ISDIR(facts.st_mode):
+            found.append(fd)
+            if opaque(fd):
+                break
+            continue
+        if found or (stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0):
+            os.close(fd)
+        else:
+            found.append(fd)
+        break
+    return found
+
+
+def _names(lowers: list[int]) -> set[str]:
+    """What is in the merged lower directory."""
+    seen: set[str] = set()
+    hidden: set[str] = set()
+    for directory in lowers:
+        for name in os.listdir(f"/proc/self/fd/{directory}"):
+            facts = os.lstat(name, dir_fd=directory)
+            if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+                hidden.add(name)
+            elif name not in hidden:
+                seen.add(name)
+    return seen
