@@ -9,6 +9,7 @@ from pathlib import Path
 
 from barque.daemon.database import Database
 from barque.daemon.events import Events
+from barque.daemon.names import Names
 from barque.daemon.networks import Networks
 from barque.network.options import NetworkOptions
 from barque.program import command
@@ -26,6 +27,7 @@ def open_networks(root: Path, options: NetworkOptions | None = None) -> tuple[Ne
         owner=str(root),
         netns=root / "netns",
         maker_argv=command("barque-netns"),
+        names=Names(root, command("barque-dns")),
         options=options or NetworkOptions(bridge=BRIDGE),
     )
     return networks, database

@@ -26,6 +26,7 @@ from barque.daemon.http.router import Router
 from barque.daemon.images.containerd_store import ContainerdStore
 from barque.daemon.images.remove import User
 from barque.daemon.images.service import Images
+from barque.daemon.names import Names
 from barque.daemon.network_membership import Membership
 from barque.daemon.networks import Networks
 from barque.daemon.paths import Paths
@@ -58,6 +59,7 @@ async def composed(
             owner=config.data_root,
             netns=paths.netns,
             maker_argv=program.command("barque-netns"),
+            names=Names(paths.run, program.command("barque-dns")),
             options=defaults.network_options(config),
         )
         catalogue = Catalogue(database)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
@@ -13,6 +13,7 @@ from barque.network.rules import Published, Segment
 
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
+SHORT_ID_LENGTH = 12
 BUILTIN_NAMES = frozenset({"bridge", "host", "none"})
 
 
@@ -49,6 +50,11 @@ class NetworkRecord:
     @classmethod
     def load(cls, text: str) -> NetworkRecord:
         return cls(**json.loads(text))
+
+    @property
+    def has_names(self) -> bool:
+        """Whether containers in it are found by their names."""
+        return bool(self.subnet) and not self.is_builtin
 
     @property
     def is_builtin(self) -> bool:
@@ -136,6 +142,11 @@ class EndpointRecord:
     asked_address: str = ""
     asked_mac: str = ""
     gw_priority: int = 0
+    aliases: Sequence[str] = ()
+    links: Sequence[str] = ()  # "container:alias"
+    driver_options: Mapping[str, str] = field(default_factory=dict)
+    servers: Sequence[tuple[str, bool]] = ()  # of the sandbox: see daemon/names.py
+    named: bool = False  # in a network with names: a user-defined one
     whole: bool = True  # False while a running container joins or leaves: a crash ends the place
 
     def dump(self) -> str:
@@ -146,9 +157,25 @@ class EndpointRecord:
         return cls(**json.loads(text))
 
     @classmethod
-    def absent(cls, network: NetworkRecord, container: str) -> EndpointRecord:
+    def absent(
+        cls, network: NetworkRecord, container: str, settings: Mapping[str, Any]
+    ) -> EndpointRecord:
         """The place of a container that does not run: without id and addresses."""
-        return cls(id="", network=network.id, sandbox="", container=container, name="")
+        ipam = settings.get("IPAMConfig") or {}
+        return cls(
+            id="",
+            network=network.id,
+            sandbox="",
+            container=container,
+            name="",
+            asked_address=ipam.get("IPv4Address") or "",
+            asked_mac=settings.get("MacAddress") or "",
+            mac=settings.get("MacAddress") or "",
+            gw_priority=settings.get("GwPriority") or 0,
+            aliases=settings.get("Aliases") or (),
+            links=settings.get("Links") or (),
+            driver_options=settings.get("DriverOpts") or {},
+        )
 
     @property
     def number(self) -> int:
@@ -163,6 +190,27 @@ class EndpointRecord:
     def prefix(self) -> int:
         return int(self.address.partition("/")[2] or 0)
 
+    @property
+    def dns_names(self) -> list[str]:
+        """What others in the network may call it; its own name first."""
+        short = self.container[:SHORT_ID_LENGTH]
+        return list(dict.fromkeys(n for n in (self.name, *self.aliases, short, self.hostname) if n))
+
+    def names_document(self, network_name: str) -> dict[str, Any]:
+        """A place, as the resolver has it: see barque.network.dns.server."""
+        links = {}
+        for link in self.links:
+            target, _, alias = link.partition(":")
+            links[alias or target] = target
+        return {
+            "network": self.network,
+            "network_name": network_name,
+            "names": self.dns_names,
+            "addresses": [IPv4Address(self.ip).packed.hex()],
+            "links": links,
+            "ports": list(self.bindings),
+        }
+
     def member(self) -> dict[str, Any]:
         """An entry of a network's Containers."""
         return {
@@ -176,12 +224,13 @@ class EndpointRecord:
     def settings(self) -> dict[str, Any]:
         """An entry of a container's NetworkSettings.Networks (EndpointSettings)."""
         asked = {"IPv4Address": self.asked_address} if self.asked_address else None
+        names = self.dns_names if self.named else None
         return {
             "IPAMConfig": asked,
-            "Links": None,
-            "Aliases": None,
+            "Links": list(self.links) or None,
+            "Aliases": list(self.aliases) or None,
             "MacAddress": self.mac,
-            "DriverOpts": None,
+            "DriverOpts": dict(self.driver_options) or None,
             "GwPriority": self.gw_priority,
             "NetworkID": self.network,
             "EndpointID": self.id,
@@ -191,7 +240,7 @@ class EndpointRecord:
             "IPv6Gateway": "",
             "GlobalIPv6Address": "",
             "GlobalIPv6PrefixLen": 0,
-            "DNSNames": None,
+            "DNSNames": names,
         }
 
 

@@ -23,6 +23,7 @@ from barque import errors
 from barque.daemon import network_filters
 from barque.daemon.database import Database
 from barque.daemon.events import Events
+from barque.daemon.names import Names
 from barque.daemon.network_create import first_address, parse_create
 from barque.daemon.network_records import (
     BRIDGE_OPTION,
@@ -75,6 +76,7 @@ class Networks:
         owner: str,
         netns: Path,
         maker_argv: Sequence[str],
+        names: Names,
         options: NetworkOptions | None = None,
     ) -> None:
         """`owner` is what tells this daemon's bridges and rules from others': its data root."""
@@ -85,7 +87,10 @@ class Networks:
         self._host = Host(owner, netns, maker_argv, self._options)
         self._worker = Worker()
         self._ports = HostPorts(local_port_range())
-        self._sandboxes = Sandboxes(database, self._registry, self._host, self._worker, self._ports)
+        self._names = names
+        self._sandboxes = Sandboxes(
+            database, self._registry, self._host, self._worker, self._ports, names
+        )
         self._loading: asyncio.Task[None] | None = None
         self._watch: RulesWatch | None = None
         self._repairs: set[asyncio.Task[None]] = set()
@@ -161,6 +166,9 @@ class Networks:
             for endpoint in [e for e in state.endpoints if not e.whole]:
                 await self._sandboxes.leave(state, endpoint)
             self._sandboxes.hold_ports(state)
+        await self._names.settle(
+            self._sandboxes.names_of(state) for state in kept if state.has_names
+        )
         self._loading = asyncio.create_task(self._load(kept))
         self._watch_rules()
 
@@ -217,6 +225,7 @@ class Networks:
             empty=not len(self._sandboxes)
             and all(not r.bridge or r is bridge for r in self._registry),
         )
+        await self._names.close()
         self._ports.close()
         self._worker.close()
 
@@ -246,6 +255,7 @@ class Networks:
         dns_options: Sequence[str] = (),
         extra_hosts: Sequence[str] = (),
         domainname: str = "",
+        links: Sequence[str] = (),
     ) -> Sandbox:
         """A sandbox for a container that is about to start; on failure nothing is left.
 
@@ -273,7 +283,9 @@ class Networks:
             domainname=domainname,
             mode={"host": "host", "null": "none"}.get(kind, asked[0].network.name),
             bindings={} if kind in {"host", "null"} else dict(ports or {}),
+            servers=self._servers(own),
         )
+        extra += self._legacy_links(links)
         requests = parse_bindings(state.bindings, self._default_host_ip(asked))
         if kind == "bridge":
             await self.wait_ready()
@@ -281,6 +293,30 @@ class Networks:
         for one in asked:
             self._announce("connect", one.network, container_id)
         return self._sandbox(state, own, extra)
+
+    def _servers(self, own: DnsOptions) -> list[tuple[str, bool]]:
+        """Who answers what is no container's name: (address, whether the host asks it).
+
+        The container asks itself, from its own networks; what only the host reaches, the host.
+        """
+        given = own.servers or self._options.dns
+        if given:
+            return [(server, False) for server in given]
+        return files.forwarders(_read(HOST_RESOLV_CONF))
+
+    def _legacy_links(self, links: Sequence[str]) -> list[tuple[str, str]]:
+        """`container:alias` of the default network, as lines of /etc/hosts."""
+        found = []
+        for link in links:
+            other, _, alias = link.partition(":")
+            state = self._sandboxes.find(other)
+            if state is None:
+                raise errors.Conflict(f"Cannot link to a non running container: {other}")
+            address = next((e.ip for e in state.endpoints if e.ip), "")
+            if address:
+                words = dict.fromkeys((alias or other, state.hostname, state.name))
+                found.append((address, " ".join(word for word in words if word)))
+        return found
 
     def asked(self, mode: str, endpoints: Mapping[str, Mapping[str, Any] | None]) -> list[Asked]:
         """Which networks a container is to be in; refuses what is wrong or not there yet."""
@@ -325,9 +361,16 @@ class Networks:
                 resolv_conf = self._resolv_conf(host, dns)
         else:
             hosts = files.hosts(names, extra)
-            if not files.usable_servers(host):
-                host = _read(SYSTEMD_RESOLV_CONF) or host
-            resolv_conf = self._resolv_conf(host, dns)
+            if state.has_names:
+                resolv_conf = files.internal_resolv_conf(
+                    host,
+                    search=dns.search or self._options.dns_search,
+                    options=dns.options or self._options.dns_options,
+                )
+            else:
+                if not files.usable_servers(host):
+                    host = _read(SYSTEMD_RESOLV_CONF) or host
+                resolv_conf = self._resolv_conf(host, dns)
         netns = None if state.path is None else str(state.path)
         return Sandbox(netns, self._sandboxes.settings(state), hosts, resolv_conf)
 
@@ -366,9 +409,16 @@ class Networks:
             return self._sandboxes.settings(state)
         if mode is None or mode.startswith(CONTAINER_MODE):
             return sandbox_settings()
-        found = [self._registry.find(_plain_mode(key)) for key in endpoints or {mode: {}}]
+        found = [
+            (self._registry.find(_plain_mode(key)), given)
+            for key, given in (endpoints or {mode: {}}).items()
+        ]
         return sandbox_settings(
-            endpoints={r.name: EndpointRecord.absent(r, container_id) for r in found if r}
+            endpoints={
+                record.name: EndpointRecord.absent(record, container_id, given or {})
+                for record, given in found
+                if record
+            }
         )
 
     def _announce(self, action: str, network: NetworkRecord, container_id: str) -> None:
@@ -472,6 +522,10 @@ class Networks:
         """The name of the network `reference` (a NetworkMode too). Raises NotFound."""
         return self._registry.resolve(_plain_mode(reference)).name
 
+    async def rename(self, container_id: str, name: str) -> None:
+        """Others in its networks find a container by its new name."""
+        await self._sandboxes.rename(container_id, name)
+
     def attached(self, container_id: str) -> bool:
         """Whether the container has a sandbox, so runs."""
         return self._sandboxes.get(container_id) is not None
@@ -540,11 +594,19 @@ def _read(path: Path) -> str:
 
 def _asked(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
     """An EndpointSettings for `network`; what is not there yet is refused by its name."""
-    for key in ("Links", "Aliases", "DriverOpts"):
-        if settings.get(key):
-            raise errors.Unsupported(
-                f"{key} of the endpoint in network {network.name} is not supported yet"
-            )
+    aliases, links = tuple(settings.get("Aliases") or ()), tuple(settings.get("Links") or ())
+    if aliases and not network.has_names:
+        raise errors.InvalidArgument(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    if links and not network.has_names:
+        raise errors.InvalidArgument(
+            f"links of an endpoint need a user-defined network, not {network.name}"
+        )
+    for option in settings.get("DriverOpts") or {}:
+        raise errors.Unsupported(
+            f"driver option {option} of the endpoint in network {network.name} is not supported yet"
+        )
     ipam = settings.get("IPAMConfig") or {}
     address = str(ipam.get("IPv4Address") or "")
     if ipam.get("IPv6Address") or ipam.get("LinkLocalIPs"):
@@ -561,4 +623,5 @@ def _asked(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
             )
         )
     mac = str(settings.get("MacAddress") or "")
-    return Asked(network, address, mac, int(settings.get("GwPriority") or 0))
+    priority = int(settings.get("GwPriority") or 0)
+    return Asked(network, address, mac, priority, aliases, links)

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from barque import errors
 from barque.daemon.database import Database
+from barque.daemon.names import Names
 from barque.daemon.network_records import (
     EndpointRecord,
     NetworkRecord,
@@ -49,6 +50,9 @@ class Asked:
     address: str = ""
     mac: str = ""
     gw_priority: int = 0
+    aliases: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    driver_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[bool, int, str]:
@@ -66,10 +70,16 @@ class SandboxState:
     domainname: str
     mode: str
     bindings: Mapping[str, Any] = field(default_factory=dict)
+    servers: Sequence[tuple[str, bool]] = ()  # who answers what is no container's name
     id: str = ""
     path: Path | None = None  # None in the host's namespace
     endpoints: list[EndpointRecord] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
+
+    @property
+    def has_names(self) -> bool:
+        """Whether it has a resolver of its own."""
+        return any(endpoint.named for endpoint in self.endpoints)
 
     @property
     def host_links(self) -> list[str]:
@@ -92,13 +102,20 @@ class Worker:
 
 class Sandboxes:
     def __init__(
-        self, database: Database, registry: Registry, host: Host, worker: Worker, ports: HostPorts
+        self,
+        database: Database,
+        registry: Registry,
+        host: Host,
+        worker: Worker,
+        ports: HostPorts,
+        names: Names,
     ) -> None:
         self._database = database
         self._registry = registry
         self._host = host
         self._worker = worker
         self._ports = ports
+        self._names = names
         self._states: dict[str, SandboxState] = {}
         self._bridges: dict[str, int] = {}  # interface index of each network's bridge
 
@@ -172,10 +189,30 @@ class Sandboxes:
         except BaseException:
             namespace.close()
             raise
-        try:
-            await self._worker(self._host.build, namespace, plugs, state.published)
-        except OSError as error:
-            raise errors.Unavailable(f"network of container {state.container}: {error}") from error
+        steps = [self._worker(self._host.build, namespace, plugs, state.published)]
+        if state.has_names:
+            steps.append(self._names.put(self.names_of(state)))
+        for failure in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(failure, OSError):
+                words = f"network of container {state.container}: {failure}"
+                raise errors.Unavailable(words) from failure
+            if failure is not None:
+                raise failure
+
+    def names_of(self, state: SandboxState) -> dict[str, Any]:
+        """What the resolver must know of a sandbox."""
+        places = []
+        for endpoint in state.endpoints:
+            network = self._registry.get(endpoint.network)
+            if endpoint.named and network is not None:
+                places.append(endpoint.names_document(network.name))
+        routed = any(e.gateway for e in state.endpoints)
+        return {
+            "sandbox": state.id,
+            "path": str(state.path),
+            "servers": list(state.servers) if routed else [],
+            "places": places,
+        }
 
     async def _namespace(self, *, wired: bool) -> Namespace:
         """A namespace from the stock, or made now."""
@@ -194,6 +231,11 @@ class Sandboxes:
             domainname=state.domainname,
             mode=state.mode,
             bindings=state.bindings,
+            aliases=asked.aliases,
+            links=asked.links,
+            driver_options=asked.driver_options,
+            servers=state.servers,
+            named=asked.network.has_names,
         )
 
     def _endpoint(self, state: SandboxState, asked: Asked, number: int) -> EndpointRecord:
@@ -285,6 +327,7 @@ class Sandboxes:
             plug = self._plug(endpoint, asked.network, first=not routed)
             await self._worker(self._host.connect, state.id, plug)
             self._mark(state, endpoint, whole=True)
+            await self._tell_names(state)
         except BaseException as error:
             await asyncio.shield(self.leave(state, endpoint))
             if isinstance(error, OSError):
@@ -296,6 +339,26 @@ class Sandboxes:
         endpoint = next(e for e in state.endpoints if e.network == network.id)
         self._mark(state, endpoint, whole=False)
         await self.leave(state, endpoint)
+        await self._tell_names(state)
+
+    async def _tell_names(self, state: SandboxState) -> None:
+        if state.has_names or state.id in self._names:
+            await self._names.put(self.names_of(state))
+
+    async def rename(self, container: str, name: str) -> None:
+        """A live container has another name from now on."""
+        state = self._states.get(container)
+        if state is None:
+            return
+        state.name = name
+        state.endpoints = [replace(endpoint, name=name) for endpoint in state.endpoints]
+        with self._database.transaction(durable=False) as tx:
+            for endpoint in state.endpoints:
+                tx.execute(
+                    "UPDATE endpoints SET record = ? WHERE container = ? AND network = ?",
+                    (endpoint.dump(), endpoint.container, endpoint.network),
+                )
+        await self._tell_names(state)
 
     async def leave(self, state: SandboxState, endpoint: EndpointRecord) -> None:
         """Take one place of a live sandbox away, with what is published through it.
@@ -343,6 +406,7 @@ class Sandboxes:
         state = self._states.get(container)
         if state is None:
             return
+        await self._names.drop(state.id)
         await self._worker(
             self._host.tear_down, state.path, state.host_links, list(state.published)
         )
@@ -380,6 +444,7 @@ class Sandboxes:
             domainname=first.domainname,
             mode=first.mode,
             bindings=first.bindings,
+            servers=first.servers,
             id=first.sandbox,
             path=self._host.path_of(first.sandbox) if first.sandbox else None,
             endpoints=sorted(endpoints, key=lambda e: e.inner_link),

@@ -63,7 +63,11 @@ class Networks(Protocol):
         dns_options: Sequence[str] = (),
         extra_hosts: Sequence[str] = (),
         domainname: str = "",
+        links: Sequence[str] = (),
     ) -> Sandbox: ...
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Others in its networks find a container by its new name."""
 
     async def detach(self, container_id: str) -> None:
         """Idempotent."""

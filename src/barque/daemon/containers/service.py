@@ -137,6 +137,7 @@ class Containers:
                     f"Renaming a container with the same name as its current name: {old}"
                 )
             self.engine.catalogue.rename(container, new)
+            await self.engine.networks.rename(container.id, new)
             self.engine.publish(container, "rename", oldName=f"/{old}")
 
     async def resize(self, reference: str, width: int, height: int) -> None:

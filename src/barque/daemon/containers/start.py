@@ -26,6 +26,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine, together
 from barque.daemon.containers.files import shared_files, write_files
 from barque.daemon.containers.outcome import exit_code_of, start_error
+from barque.daemon.containers.record import Record
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.containers.shm import mount_shm, unmount_shm
 from barque.daemon.containers.spec import build
@@ -151,7 +152,14 @@ async def _attach_network(engine: Engine, container: Container) -> Sandbox:
         dns_options=record.host.dns_options or (),
         extra_hosts=record.host.extra_hosts or (),
         domainname=record.config.domainname,
+        links=_legacy_links(record),
     )
+
+
+def _legacy_links(record: Record) -> Sequence[str]:
+    """--link of a container on the default network; elsewhere its endpoints have them."""
+    on_default = record.host.network_mode in {"", "default", "bridge"}
+    return record.host.links or () if on_default else ()
 
 
 async def _sources(engine: Engine, container: Container) -> dict[str, str]:

@@ -306,7 +306,6 @@ def _check_unsupported(host: HostConfig) -> None:
         )
     for name, given in (
         ("storage options", host.storage_opt),
-        ("legacy links", host.links),
         ("the legacy cgroup mode", host.cgroup),
     ):
         if given:
