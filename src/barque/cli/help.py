@@ -14,7 +14,7 @@ ORPHAN = 5  # letters that a line may be longer, where that saves another line
 COMMON = ("run", "exec", "ps", "pull", "images", "version", "info")
 DEFAULT_COLUMNS = 80
 TYPE_NAMES = {"bool": "", "bytes-or-unlimited": "bytes"}
-HIDDEN_NAMES = ("list", "remove", "ps")  # second names within a group
+HIDDEN_NAMES = ("list", "remove", "ps", "dial-stdio")  # second names, and what people do not type
 ABOUT = "The Docker Engine stack, whole, in Python"
 
 
@@ -92,6 +92,7 @@ def _listed(entries: Iterable[tuple[str, str]]) -> str:
 
 def _program() -> str:
     names = sorted(name for name in main.COMMANDS if " " not in name and name not in COMMON)
+    names.remove("__complete")
     return (
         f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\n{ABOUT}\n\nCommon Commands:\n"
         + _listed((name, main.load(name).SUMMARY) for name in COMMON)
