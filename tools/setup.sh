@@ -7,7 +7,7 @@ stage=${1:?run, dev or peers}
 
 RUN_PACKAGES="busybox-static nftables libseccomp2 iproute2"
 PEER_PACKAGES="docker.io containerd runc crun podman skopeo umoci docker-registry debootstrap
-    iptables uidmap openssh-server strace curl apache2-utils procps bash"
+    iptables uidmap openssh-server zsh fish strace curl apache2-utils procps bash"
 
 say() { printf '%s\n' "$*" >&2; }
 
