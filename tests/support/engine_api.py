@@ -48,7 +48,7 @@ def ask(
     connection = http.client.HTTPConnection("docker", timeout=LIMIT_S)
     connection.sock = connect(path)
     try:
-        connection.request(method, target, body, fields, encode_chunked=True)  # type: ignore[arg-type]
+        connection.request(method, target, body, fields, encode_chunked=True)
         answer = connection.getresponse()
         names = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(answer.status, names, answer.read())
