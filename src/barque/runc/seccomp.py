@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from _sha256 import sha256  # type: ignore[import-not-found]  # without OpenSSL: one small hash
+
+try:  # without OpenSSL: one small hash
+    from _sha256 import sha256  # type: ignore[import-not-found]
+except ImportError:  # its name from Python 3.12 on
+    from _sha2 import sha256  # type: ignore[import-not-found]
 
 from barque.errors import InvalidArgument, Unsupported
 from barque.linux import libseccomp
