@@ -33,6 +33,7 @@ LONGEST_PATH = 4097  # bytes, with its NUL
 _prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 _prctl_name = prototype("prctl", ctypes.c_int, ctypes.c_char_p, *[ctypes.c_ulong] * 3)
 _close_range = system_call(436, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_pidfd_getfd = system_call(438, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
 _personality = prototype("personality", ctypes.c_ulong)
 _getcwd = system_call(
     {"x86_64": 79, "aarch64": 17, "riscv64": 17}[MACHINE], ctypes.c_char_p, ctypes.c_size_t
@@ -101,6 +102,14 @@ def close_range(first: int, last: int = LAST_FD, flags: int = 0) -> None:
 def pidfd_open(pid: int) -> int:
     """A file descriptor that is this process and becomes readable when it ends."""
     return os.pidfd_open(pid)
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """A copy of the file descriptor `number` of another process, which the caller may ptrace."""
+    fd = _pidfd_getfd(pidfd, number, 0)
+    if fd < 0:
+        raise_errno("pidfd_getfd")
+    return fd
 
 
 def pidfd_send_signal(pidfd: int, signal: int) -> None:

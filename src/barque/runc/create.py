@@ -64,18 +64,24 @@ class Options:
 
     __slots__ = (
         "bundle",
+        "cgroups",
         "console_socket",
         "keyring",
         "listeners",
         "pid_file",
+        "pidfd_socket",
+        "pivot",
         "preserved",
         "terminal_taker",
     )
 
     def __init__(self, bundle: str) -> None:
         self.bundle = bundle
+        self.cgroups: dict[str, str] = {}  # of an exec, when not the container's own
         self.console_socket = ""
         self.pid_file = ""
+        self.pidfd_socket = ""  # unix socket that gets a descriptor of the process
+        self.pivot = True
         self.preserved = 0  # descriptors from 3 on that the process gets
         self.listeners = 0  # of these, how many are sockets that it is told about
         self.keyring = True
@@ -132,8 +138,7 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
         try:
             make_cgroup(container, spec, undo)
             spawn(container, launch, options, undo, log)
-            if options.pid_file:
-                write_pid_file(options.pid_file, container.pid)
+            tell_pid(options, container.pid)
         except OSError as error:
             raise BarqueError(START_FAILED + reason(error)) from error
         finally:
@@ -166,6 +171,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.mapped = is_new(spec.linux, "user")
     launch.cgroup_directories = container.cgroup.directories
     launch.nodes = devices.planned(spec)
+    launch.pivot = options.pivot
     launch.preserved = options.preserved
     launch.keyring = f"_ses.{container.id}" if options.keyring else ""
     launch.state = b""
@@ -282,7 +288,11 @@ def spawn(
         state = dump(container.document("creating"))
         run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
 
-    converse(ours, pid, options, run_outer_hooks)
+    def hand_on_listener(number: int) -> None:
+        profile = launch.spec.linux.seccomp or {}
+        seccomp.hand_on_listener(profile, pid, number, container.document("creating"))
+
+    converse(ours, pid, options, run_outer_hooks, hand_on_listener)
     container.save()
     ours.close()
 
@@ -344,9 +354,16 @@ def destroy_process(pid: int) -> None:
 
 
 def converse(
-    ours: channel.Channel, pid: int, options: Options, mounted: Callable[[], None] | None = None
+    ours: channel.Channel,
+    pid: int,
+    options: Options,
+    mounted: Callable[[], None] | None = None,
+    listening: Callable[[int], None] | None = None,
 ) -> None:
-    """Answer the new process until it is ready; raise what it reports. `mounted` runs hooks."""
+    """Answer the new process until it is ready; raise what it reports.
+
+    `mounted` runs hooks, `listening` hands the seccomp listener (by its number there) on.
+    """
     while True:
         kind, text, fd = ours.receive()
         if kind == channel.READY:
@@ -355,6 +372,9 @@ def converse(
             hand_over_terminal(options, text, fd)
         elif kind == channel.MOUNTED and mounted is not None:
             mounted()
+            ours.send(channel.GO)
+        elif kind == channel.LISTENER and listening is not None:
+            listening(int(text))
             ours.send(channel.GO)
         elif kind == channel.NOT_EXECUTABLE:
             raise BarqueError(START_FAILED + text)
@@ -377,6 +397,18 @@ def hand_over_terminal(options: Options, name: str, master: int) -> None:
         channel.send_descriptor(options.console_socket, name, master)
     finally:
         os.close(master)
+
+
+def tell_pid(options: Options, pid: int) -> None:
+    """Say which process it is, in the ways the command line asks for."""
+    if options.pidfd_socket:
+        pidfd = os.pidfd_open(pid)
+        try:
+            channel.send_descriptor(options.pidfd_socket, "pidfd", pidfd)
+        finally:
+            os.close(pidfd)
+    if options.pid_file:
+        write_pid_file(options.pid_file, pid)
 
 
 def write_pid_file(path: str, pid: int) -> None:

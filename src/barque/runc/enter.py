@@ -10,10 +10,13 @@ gives nothing of it away, and of the runtime's descriptors only the channel is o
 
 from __future__ import annotations
 
+import errno
 import os
 
 from barque.errors import BarqueError, Conflict, InvalidArgument
+from barque.linux import cgroup as control
 from barque.linux import namespaces as kinds
+from barque.linux.cgroup import Cgroup
 from barque.linux.fs import read_bounded
 from barque.linux.process import set_dumpable, set_name, set_personality
 from barque.oci.document import parse
@@ -29,7 +32,7 @@ from barque.runc.create import (
     destroy_process,
     open_proc,
     scheduling_of,
-    write_pid_file,
+    tell_pid,
 )
 from barque.runc.identity import Identity, home_of
 from barque.runc.lifecycle import open_init
@@ -79,8 +82,7 @@ def enter(
         launch = prepare(container, process, options, log)
         try:
             pid = spawn(container, launch, options, undo)
-            if options.pid_file:
-                write_pid_file(options.pid_file, pid)
+            tell_pid(options, pid)
         except OSError as error:
             raise BarqueError(START_FAILED + reason(error)) from error
         finally:
@@ -138,10 +140,19 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
     ours, launch.channel = channel.pair()
     set_dumpable(False)
     pidfd, flags = launch.joined[0]
-    unified = container.cgroup.open_unified()
-    launch.entries = container.cgroup.open_entries()
+    cgroup = Cgroup(options.cgroups) if options.cgroups else container.cgroup
+    unified = cgroup.open_unified()
+    launch.entries = cgroup.open_entries()
     try:
-        pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+        try:
+            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+        except OSError as error:
+            if error.errno != errno.EBUSY or options.cgroups or unified < 0:
+                raise
+            # the container has made cgroups of its own in it, and it takes processes no more
+            os.close(unified)
+            unified = os.open(directory_of_init(container), os.O_RDONLY | os.O_CLOEXEC)
+            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
         if pid == 0:
             run(launch)
     finally:
@@ -149,9 +160,19 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
             os.close(unified)
     undo.add(destroy_process, pid)
     launch.channel.close()
-    converse(ours, pid, options)
+
+    def hand_on_listener(number: int) -> None:
+        profile = launch.spec.linux.seccomp or {}
+        seccomp.hand_on_listener(profile, pid, number, container.document(container.status()))
+
+    converse(ours, pid, options, None, hand_on_listener)
     ours.close()
     return pid
+
+
+def directory_of_init(container: Container) -> str:
+    """Where in version 2 the container's first process is: it may have moved below."""
+    return f"{control.hierarchies()[control.UNIFIED]}{control.own_paths(container.pid)['']}"
 
 
 def clone(pidfd: int, pid_namespace: int, cgroup_fd: int) -> int:

@@ -28,6 +28,7 @@ from barque.linux.process import (
     set_no_new_privs,
     set_personality,
 )
+from barque.linux.seccomp import SECCOMP_FILTER_FLAG_NEW_LISTENER
 from barque.runc import channel, console, devices, isolation, rootfs
 from barque.runc.channel import Channel
 from barque.runc.hooks import run_hooks
@@ -71,6 +72,7 @@ class Launch:
         "keyring",
         "mapped",
         "nodes",
+        "pivot",
         "preserved",
         "proc",
         "process",
@@ -103,6 +105,7 @@ class Launch:
     mapped: bool  # its user namespace is new: wait until the ids are mapped
     cgroup_directories: dict[str, str]
     nodes: tuple[Device, ...]
+    pivot: bool  # the root is changed by pivot_root, not by moving a mount over it
     preserved: int  # descriptors from 3 on that go to the program
     keyring: str  # name of the new session keyring; empty: keep the caller's
     state: bytes  # for hooks
@@ -153,7 +156,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
         unshare(CLONE_NEWCGROUP)
     tree = build_tree(launch)
     home = home_of(tree.fd, launch.process.uid)
-    tree.enter()
+    tree.enter(by_pivot=launch.pivot)
     set_names(launch.spec)
     write_sysctls(launch.proc, launch.spec.linux.sysctl)
     adjust_oom_score(launch.proc, launch.process)
@@ -195,9 +198,12 @@ def build_tree(launch: Launch) -> Rootfs:
 def enter_cgroups(entries: list[int]) -> None:
     """Move into the cgroups of version 1. The only thread moves itself: the kernel then waits for
     no grace period, which would take longer than all mounts together."""
-    for entry in entries:
-        os.write(entry, SELF)
-        os.close(entry)
+    try:
+        for entry in entries:
+            os.write(entry, SELF)
+            os.close(entry)
+    except OSError as error:
+        raise BarqueError(f"adding the process to its cgroups: {reason(error)}") from error
 
 
 def run_outer_hooks(launch: Launch) -> None:
@@ -301,7 +307,7 @@ def become_user(launch: Launch, environment: dict[str, str]) -> str:
     if process.no_new_privileges:
         set_no_new_privs()
     if early_filter:
-        seccomp.load_filter(launch.filter, launch.filter_flags)
+        load_filter(launch)
     entered = enter_directory(process.cwd, again=False)
     launch.identity.become(groups_allowed=True)
     if not entered:
@@ -310,13 +316,26 @@ def become_user(launch: Launch, environment: dict[str, str]) -> str:
     os.umask(0o22 if process.umask is None else process.umask & 0o777)
     program = find_program(process.args[0], environment)
     isolation.inherit(3, launch.preserved)
+    late_filter = launch.filter and not early_filter
+    if late_filter and launch.filter_flags & SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        load_filter(launch)
+        late_filter = b""
     launch.channel.send(channel.READY)
     launch.channel.close()
     if launch.fifo >= 0:
         wait_for_start(launch.fifo)
-    if launch.filter and not early_filter:
-        seccomp.load_filter(launch.filter, launch.filter_flags)
+    if late_filter:
+        load_filter(launch)
     return program
+
+
+def load_filter(launch: Launch) -> None:
+    """Install the seccomp filter; who decides on its calls has the listener when this returns."""
+    listener = seccomp.load_filter(launch.filter, launch.filter_flags)
+    if launch.filter_flags & SECCOMP_FILTER_FLAG_NEW_LISTENER:
+        launch.channel.send_listener(listener)
+        launch.channel.expect_go()
+        os.close(listener)
 
 
 def enter_directory(path: str, *, again: bool) -> bool:

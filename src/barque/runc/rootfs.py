@@ -23,6 +23,7 @@ from barque.linux.fs import (
     filesystem_magic,
     open_in_root,
     openat2,
+    read_bounded,
 )
 from barque.linux.libc import AT_EMPTY_PATH
 from barque.runc.copyup import copy_tree
@@ -33,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from barque.oci.runtime import Mount
 
+LONGEST_MOUNTINFO = 1 << 26  # bytes
 MOST_LINKS = 40  # followed while the path of a mount point is made
 DIRECTORY_MODE = 0o755
 FILE_MODE = 0o644
@@ -312,8 +314,11 @@ class Rootfs:
                 raise Forbidden("/dev/null of the host is not the null device")
         return self.null
 
-    def enter(self) -> None:
+    def enter(self, *, by_pivot: bool = True) -> None:
         """Make the tree the root of this process and let go of the host's. pivot_root(2)."""
+        if not by_pivot:
+            self._enter_by_move()
+            return
         old_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fchdir(self.fd)
@@ -324,6 +329,38 @@ class Rootfs:
             os.chdir("/")
         finally:
             os.close(old_root)
+
+    def _enter_by_move(self) -> None:
+        """For a root in the initial ramfs, which cannot be pivoted. The host's procfs and sysfs
+        would stay reachable below: they go first."""
+        for place in kernel_trees_outside(self.fd):
+            try:
+                kernel.umount2(place, kernel.MNT_DETACH)
+            except PermissionError:  # locked in a user namespace: it is covered
+                kernel.mount("tmpfs", place, "tmpfs", kernel.MS_RDONLY)
+        os.fchdir(self.fd)
+        kernel.mount(".", "/", None, kernel.MS_MOVE)
+        os.chroot(".")
+        os.chdir("/")
+
+
+def kernel_trees_outside(root: int) -> list[str]:
+    """The mount points of procfs and sysfs that are not below the directory `root`."""
+    inside = os.readlink(f"/proc/self/fd/{root}")
+    found = []
+    for line in read_bounded("/proc/self/mountinfo", LONGEST_MOUNTINFO).splitlines():
+        fields, _, filesystem = line.partition(b" - ")
+        place = os.fsdecode(unescaped(fields.split()[4]))
+        below = place == inside or place.startswith(f"{inside}/")
+        if filesystem.split()[0] in (b"proc", b"sysfs") and not below:
+            found.append(place)
+    return sorted(found, reverse=True)
+
+
+def unescaped(path: bytes) -> bytes:
+    """A path of mountinfo, where white space and backslashes are three octal digits."""
+    first, *rest = path.split(b"\\")
+    return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in rest)
 
 
 def normal(path: str) -> str:

@@ -14,18 +14,23 @@ try:  # without OpenSSL: one small hash
 except ImportError:  # its name from Python 3.12 on
     from _sha2 import sha256  # type: ignore[import-not-found]
 
-from barque.errors import InvalidArgument, Unsupported
+from barque.errors import BarqueError, InvalidArgument, Unsupported
 from barque.linux import libseccomp
 from barque.linux.fs import read_fd_bounded, write_atomic
 from barque.linux.libc import MACHINE
+from barque.linux.process import pidfd_getfd
 from barque.linux.seccomp import (
     INSTRUCTION_BYTES,
     MOST_INSTRUCTIONS,
     SECCOMP_FILTER_FLAG_LOG,
+    SECCOMP_FILTER_FLAG_NEW_LISTENER,
     SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 )
 from barque.oci.document import dump
 from barque.oci.fields import UINT32, UINT64, Fields
+from barque.oci.runtime import SPEC_VERSION
+from barque.runc.channel import send_descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +38,15 @@ if TYPE_CHECKING:
 
     from barque.runc.paths import Paths
 
-VERSION = "1"  # of this translation: a new one makes old files unused
+VERSION = "2"  # of this translation: a new one makes old files unused
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # there is one thread
     "SECCOMP_FILTER_FLAG_LOG": SECCOMP_FILTER_FLAG_LOG,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
 WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+NOTIFY = "SCMP_ACT_NOTIFY"
 EPERM = 1
 LARGEST_ERRNO = 0xFFFF
 ARGUMENTS_OF_A_CALL = 6
@@ -53,13 +60,44 @@ def key_of(profile: dict[str, Any]) -> str:
 
 
 def filter_flags(profile: dict[str, Any]) -> int:
-    """The flags for seccomp(2)."""
+    """The flags for seccomp(2); SECCOMP_FILTER_FLAG_NEW_LISTENER is among them when calls are
+    decided on by the process that listens at `listenerPath`."""
+    fields = Fields(profile, "linux.seccomp")
     bits = 0
-    for name in Fields(profile, "linux.seccomp").texts("flags"):
+    for name in fields.texts("flags"):
         if name not in FLAGS:
             raise Unsupported(f"linux.seccomp.flags: {name} is not supported")
         bits |= FLAGS[name]
-    return bits
+    if fields.text("listenerPath"):
+        if any(rule.get("action") == NOTIFY for rule in profile.get("syscalls") or ()):
+            return bits | SECCOMP_FILTER_FLAG_NEW_LISTENER
+    elif fields.text("listenerMetadata"):
+        raise InvalidArgument("linux.seccomp: listenerMetadata needs a listenerPath")
+    return bits & ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV  # nobody to wait for
+
+
+def hand_on_listener(profile: dict[str, Any], pid: int, number: int, state: dict[str, Any]) -> None:
+    """Send the listener of process `pid`, its descriptor `number`, to the profile's listenerPath.
+
+    config-linux.md, "The Container Process State".
+    """
+    path = profile["listenerPath"]
+    message: dict[str, Any] = {"ociVersion": SPEC_VERSION, "fds": ["seccompFd"], "pid": pid}
+    if profile.get("listenerMetadata"):
+        message["metadata"] = profile["listenerMetadata"]
+    message["state"] = state
+    pidfd = os.pidfd_open(pid)
+    try:
+        listener = pidfd_getfd(pidfd, number)
+        try:
+            send_descriptor(path, dump(message).decode(), listener)
+        except OSError as error:
+            text = os.strerror(error.errno or 0).lower()
+            raise BarqueError(f"failed to connect with seccomp agent {path}: {text}") from error
+        finally:
+            os.close(listener)
+    finally:
+        os.close(pidfd)
 
 
 def program(paths: Paths, profile: dict[str, Any], key: str) -> bytes:
@@ -107,9 +145,10 @@ def _ours(found: os.stat_result) -> bool:
 def compile_profile(profile: dict[str, Any]) -> bytes:
     """The BPF program of a profile."""
     fields = Fields(profile, "linux.seccomp")
-    if fields.has("listenerPath"):
-        raise Unsupported("linux.seccomp.listenerPath is not supported")
     default = _action(fields, "defaultAction", "defaultErrnoRet")
+    if fields.text("defaultAction") == NOTIFY:
+        raise InvalidArgument("SCMP_ACT_NOTIFY cannot be used as default action")
+    listens = bool(fields.text("listenerPath"))
     compiler = libseccomp.Compiler(default)
     try:
         for name in fields.texts("architectures"):
@@ -117,10 +156,21 @@ def compile_profile(profile: dict[str, Any]) -> bytes:
                 raise InvalidArgument(f"string {name} is not a valid arch for seccomp")
             compiler.add_architecture(name)
         for rule in fields.sections("syscalls"):
+            _check_notify(rule, listens)
             _add(compiler, rule, default)
         return compiler.export()
     finally:
         compiler.close()
+
+
+def _check_notify(rule: Fields, listens: bool) -> None:
+    """The new process tells of its listener by write(2), before anybody could decide on it."""
+    if rule.text("action") != NOTIFY:
+        return
+    if not listens:
+        raise InvalidArgument("linux.seccomp: SCMP_ACT_NOTIFY needs a listenerPath")
+    if "write" in rule.texts("names"):
+        raise InvalidArgument("SCMP_ACT_NOTIFY cannot be used for the write syscall")
 
 
 def _add(compiler: libseccomp.Compiler, rule: Fields, default: int) -> None:
@@ -138,12 +188,12 @@ def _add(compiler: libseccomp.Compiler, rule: Fields, default: int) -> None:
 
 def _action(fields: Fields, name: str, errno_name: str) -> int:
     text = fields.text(name)
-    if text == "SCMP_ACT_NOTIFY":
-        raise Unsupported(f"{fields.path(name)}: SCMP_ACT_NOTIFY is not supported")
     if text not in libseccomp.ACTIONS:
         raise InvalidArgument(f"string {text} is not a valid action for seccomp")
     number = fields.number(errno_name, 0, LARGEST_ERRNO)
     if text not in WITH_ERRNO:
+        if number is not None:
+            raise InvalidArgument(f"{fields.path(errno_name)}: {text} takes no errno")
         return libseccomp.ACTIONS[text]
     return libseccomp.ACTIONS[text] | (EPERM if number is None else number)
 

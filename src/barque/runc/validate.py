@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from barque.errors import InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from barque.oci.runtime import Process, Spec
+    from barque.oci.runtime import Namespace, Process, Spec
 
 IPC_SYSCTLS = frozenset(
     f"kernel.{name}"
@@ -16,6 +18,7 @@ IPC_SYSCTLS = frozenset(
     )
 )
 PERSONALITY_DOMAINS = ("", "LINUX", "LINUX32")
+PROC_NAMES = {"network": "net", "ipc": "ipc", "user": "user", "uts": "uts"}
 UNCONFINED = "unconfined"
 LONGEST_NAME = 64  # bytes of a host or domain name, __NEW_UTS_LEN
 
@@ -85,15 +88,29 @@ def check_sysctls(spec: Spec) -> None:
             raise InvalidArgument(f"sysctl {name!r} is not a name")
         if "\n" in value or "+" in value:
             raise InvalidArgument(f"sysctl {name}: the value has a new line or a plus sign")
-        if dotted.startswith("net."):
-            separate = "network" in namespaces
-        elif dotted in IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
-            separate = "ipc" in namespaces
-        elif dotted == "kernel.domainname":
-            separate = "uts" in namespaces
-        elif dotted.startswith("user."):
-            separate = "user" in namespaces
-        else:
+        kind = namespace_of_sysctl(dotted)
+        if kind not in namespaces or is_own(namespaces[kind]):
             raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
-        if not separate:
-            raise InvalidArgument(f'sysctl "{name}" is not in a separate kernel namespace')
+
+
+def namespace_of_sysctl(dotted: str) -> str:
+    """The kind of namespace that has this one for itself; empty: none."""
+    if dotted.startswith("net."):
+        return "network"
+    if dotted in IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
+        return "ipc"
+    if dotted.startswith("user."):
+        return "user"
+    return "uts" if dotted == "kernel.domainname" else ""
+
+
+def is_own(namespace: Namespace) -> bool:
+    """Whether the namespace to join is the runtime's own: a path may lead to the host's."""
+    if not namespace.path:
+        return False
+    try:
+        joined = os.stat(namespace.path)
+        own = os.stat(f"/proc/self/ns/{PROC_NAMES[namespace.type]}")
+    except OSError:
+        return False  # joining it will fail
+    return os.path.samestat(joined, own)

@@ -18,9 +18,9 @@ MOST_PRESERVED = 1024  # descriptors
 FLAGS = (
     Flag("bundle,b", VALUE, "directory of config.json, default the current one"),
     Flag("console-socket", VALUE, "unix socket that gets the terminal's master"),
-    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd: not supported"),
+    Flag("pidfd-socket", VALUE, "unix socket that gets a descriptor of the process"),
     Flag("pid-file", VALUE, "file to write the process id to"),
-    Flag("no-pivot", SWITCH, "do not use pivot_root: not supported"),
+    Flag("no-pivot", SWITCH, "do not use pivot_root: for a root on a ramdisk"),
     Flag("no-new-keyring", SWITCH, "keep the caller's session keyring"),
     Flag("preserve-fds", VALUE, "number of descriptors from 3 on that the container gets"),
 )
@@ -35,9 +35,6 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
 
 def options_of(given: Arguments) -> Options:
     """The flags of create and run."""
-    for name in ("no-pivot", "pidfd-socket"):
-        if given.given(name):
-            raise InvalidArgument(f"--{name} is not supported")
     bundle = given.get("bundle", ".")
     try:
         os.chdir(bundle)
@@ -46,7 +43,9 @@ def options_of(given: Arguments) -> Options:
         raise InvalidArgument(f"chdir {bundle}: {text}") from None
     options = Options(os.getcwd())
     options.console_socket = given.get("console-socket")
+    options.pidfd_socket = given.get("pidfd-socket")
     options.pid_file = given.get("pid-file")
+    options.pivot = not given.on("no-pivot")
     options.listeners = listeners()
     options.preserved = options.listeners + given.number("preserve-fds", 0, MOST_PRESERVED)
     options.keyring = not given.on("no-new-keyring")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from barque.errors import InvalidArgument, NotFound
 from barque.linux.fs import read_bounded
 from barque.oci.document import parse
@@ -15,6 +17,7 @@ from barque.runc.foreground import Foreground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from barque.linux.cgroup import Cgroup
     from barque.oci.runtime import Process
     from barque.runc.container import Container
     from barque.runc.log import Log
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 MOST_PRESERVED = 1024  # descriptors
 FLAGS = (
     Flag("console-socket", VALUE, "unix socket that gets the terminal's master"),
-    Flag("pidfd-socket", VALUE, "unix socket that gets a pidfd: not supported"),
+    Flag("pidfd-socket", VALUE, "unix socket that gets a descriptor of the process"),
     Flag("cwd", VALUE, "current working directory in the container"),
     Flag("env,e", LIST, "set environment variables"),
     Flag("tty,t", SWITCH, "allocate a pseudo-TTY"),
@@ -32,28 +35,26 @@ FLAGS = (
     Flag("process,p", VALUE, "path to the process.json"),
     Flag("detach,d", SWITCH, "detach from the container's process"),
     Flag("pid-file", VALUE, "file to write the process id to"),
-    Flag("process-label", VALUE, "SELinux label: not supported"),
-    Flag("apparmor", VALUE, "AppArmor profile: not supported"),
+    Flag("process-label", VALUE, "SELinux label of the process"),
+    Flag("apparmor", VALUE, "AppArmor profile of the process"),
     Flag("no-new-privs", SWITCH, "set the no new privileges value for the process"),
     Flag("cap,c", LIST, "add a capability to the bounding set for the process"),
     Flag("preserve-fds", VALUE, "number of descriptors from 3 on that the process gets"),
-    Flag("cgroup", LIST, "cgroup below the container's: not supported"),
+    Flag("cgroup", LIST, "cgroup below the container's, [controller,...:]path"),
     Flag("ignore-paused", SWITCH, "allow exec in a paused container"),
 )
 USAGE = "exec [command options] <container-id> <command> [command options] || -p process.json <id>"
 WORDS = (1, None)
-UNSUPPORTED = ("pidfd-socket", "process-label", "apparmor", "cgroup")
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
     container = load(paths, given.words[0])
-    for name in UNSUPPORTED:
-        if given.given(name):
-            raise InvalidArgument(f"--{name} is not supported")
     process = process_of(given, container)
     options = Options(container.bundle)
     options.console_socket = given.get("console-socket")
+    options.pidfd_socket = given.get("pidfd-socket")
     options.pid_file = given.get("pid-file")
+    options.cgroups = sub_cgroups(given.all("cgroup"), container.cgroup)
     options.preserved = given.number("preserve-fds", 0, MOST_PRESERVED)
     paused = given.on("ignore-paused")
     if given.on("detach"):
@@ -85,6 +86,8 @@ def process_of(given: Arguments, container: Container) -> Process:
     process.cwd = given.get("cwd") or process.cwd
     process.env = (*process.env, *given.all("env"))
     process.no_new_privileges = process.no_new_privileges or given.on("no-new-privs")
+    process.apparmor_profile = given.get("apparmor") or process.apparmor_profile
+    process.selinux_label = given.get("process-label") or process.selinux_label
     if given.given("user"):
         process.uid, process.gid = parse_user(given.get("user"), process.gid)
     groups = [number(text) for text in given.all("additional-gids")]
@@ -95,6 +98,24 @@ def process_of(given: Arguments, container: Container) -> Process:
             sets[name] = (*sets[name], *given.all("cap"))
         process.capabilities = sets
     return process
+
+
+def sub_cgroups(entries: list[str], cgroup: Cgroup) -> dict[str, str]:
+    """The container's cgroup directories with what `--cgroup` says of them: a path below the
+    container's cgroup, or (version 1) one for the controllers named before its colon."""
+    directories = dict(cgroup.directories)
+    for entry in entries:
+        controllers, colon, path = entry.rpartition(":")
+        if colon and cgroup.unified_only:
+            raise InvalidArgument(f"bad --cgroup {entry}: controllers need cgroup version 1")
+        below = os.path.normpath("/" + path.lstrip("/"))
+        if ".." in path.split("/"):
+            raise InvalidArgument(f"bad sub cgroup path: {path}")
+        for name in controllers.split(",") if colon else tuple(directories):
+            if name not in cgroup.directories:
+                raise InvalidArgument(f"unknown controller {name} in --cgroup {entry}")
+            directories[name] = cgroup.directories[name] + (below if below != "/" else "")
+    return directories
 
 
 def parse_user(text: str, gid: int) -> tuple[int, int]:

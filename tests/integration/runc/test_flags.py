@@ -1,0 +1,148 @@
+"""Flags of create, run and exec that few callers use."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runc.conftest import Case
+from tests.support.runtimes import cgroups_of
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+OURS = pytest.mark.runtimes("warm")
+
+
+def receive(listener: socket.socket) -> int:
+    connection, _ = listener.accept()
+    with connection:
+        _, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+    return fds[0]
+
+
+@OURS
+def test_pidfd_socket(case: Case) -> None:
+    path = case.place / "pidfd"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(20)
+        case.write(case.configure("sleep", "1000"))
+        case.call("create", "-b", str(case.bundle), "--pidfd-socket", str(path), case.id).check()
+        init = receive(listener)
+        case.call("start", case.id).check()
+        argv = ("exec", "--detach", "--pidfd-socket", str(path), case.id, "sleep", "1000")
+        case.call(*argv).check()
+        other = receive(listener)
+    try:
+        for pidfd in (other, init):
+            assert not select.select([pidfd], [], [], 0)[0]
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 20)[0]
+    finally:
+        os.close(init)
+        os.close(other)
+    case.runtime.wait_stopped(case.id)
+
+
+@OURS
+def test_a_pidfd_socket_where_nobody_listens(case: Case) -> None:
+    case.write(case.configure("true"))
+    argv = ("create", "-b", str(case.bundle), "--pidfd-socket", str(case.place / "no"), case.id)
+    result = case.call(*argv)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert case.call("state", case.id).code == 1
+
+
+def test_no_pivot(case: Case) -> None:
+    script = "ls /; cat /proc/self/mountinfo; echo over; ls -d /proc/1"
+    case.write(case.configure("sh", "-c", script))
+    argv = ("run", "--no-pivot", "-b", str(case.bundle), case.id)
+    out = case.call(*argv).check().out
+    assert out.startswith("bin\ndev\netc\n")
+    assert out.endswith("over\n/proc/1\n")
+
+
+@OURS
+def test_no_pivot_leaves_no_kernel_tree_of_the_host(case: Case) -> None:
+    """What of the host stays mounted below has no procfs and no sysfs (runc masks them too)."""
+    spec = case.configure("cat", "/proc/self/mountinfo")
+    case.write(spec)
+    out = case.call("run", "--no-pivot", "-b", str(case.bundle), case.id).check().out
+    kinds = [line.split(" - ")[1].split()[0] for line in out.splitlines()]
+    assert kinds.count("sysfs") == 1
+    assert kinds.count("proc") == 1 + len(spec["linux"]["readonlyPaths"])
+
+
+class TestCgroupsOfExec:
+    @pytest.mark.runtimes("warm", "runc")
+    def test_below_the_containers(self, case: Case) -> None:
+        case.started("sleep", "1000")
+        for directory in cgroups_of(case.id):
+            (directory / "below").mkdir()
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (directory / name).exists():
+                    (directory / "below" / name).write_text((directory / name).read_text())
+        out = case.call("exec", "--cgroup", "below", case.id, "cat", "/proc/self/cgroup").check()
+        paths = {line.split(":")[2] for line in out.out.splitlines()}
+        assert "/below" in paths
+        assert paths <= {"/below", "/"}
+
+    @pytest.mark.runtimes("warm", "runc")
+    def test_of_one_controller(self, case: Case) -> None:
+        case.started("sleep", "1000")
+        (Path("/sys/fs/cgroup/memory") / case.id / "below").mkdir()
+        argv = ("exec", "--cgroup", "memory:below", case.id, "cat", "/proc/self/cgroup")
+        for line in case.call(*argv).check().out.splitlines():
+            _, controllers, path = line.split(":")
+            assert (path == "/below") == (controllers == "memory"), line
+
+    @pytest.mark.runtimes("warm", "runc")
+    @pytest.mark.parametrize("entry", ["../x", "nosuch:x", "missing", "memory:missing"])
+    def test_what_is_not_there(self, case: Case, entry: str) -> None:
+        case.started("sleep", "1000")
+        result = case.call("exec", "--cgroup", entry, case.id, "true")
+        assert result.code == 255
+        assert not [path for path in cgroups_of(case.id) if (path / "missing").exists()]
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_labels_without_their_kernel(case: Case) -> None:
+    case.started("sleep", "1000")
+    if not Path("/sys/fs/selinux").exists():
+        result = case.call("exec", "--process-label", "system_u:x:y:s0", case.id, "true")
+        assert (result.code, len(result.err.splitlines())) == (255, 1)
+    if not Path("/sys/kernel/security/apparmor").exists():
+        result = case.call("exec", "--apparmor", "docker-default", case.id, "true")
+        assert result.code == 255
+        assert "apparmor" in result.err
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_a_sysctl_of_the_host_through_a_path(case: Case) -> None:
+    """A namespace given by path may be the host's own: its sysctls are not the container's."""
+    spec = case.configure("true")
+    for entry in spec["linux"]["namespaces"]:
+        if entry["type"] == "network":
+            entry["path"] = f"/proc/{os.getpid()}/ns/net"
+    spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    spec["mounts"] = [m for m in spec["mounts"] if m["destination"] != "/sys"]
+    before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    result = case.run(spec=spec)
+    assert result.code == 1
+    assert "net.ipv4.ip_forward" in result.err
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
+
+
+@OURS
+def test_a_failed_command_leaves_no_process(case: Case) -> None:
+    """Whatever a new process has come to when the runtime gives up, it ends with it."""
+    case.write(case.configure("sleep", "1000"))
+    argv = ("create", "-b", str(case.bundle), "--pid-file", "/nonexistent/pid", case.id)
+    assert case.call(*argv).code == 1
+    text = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert case.id not in text
