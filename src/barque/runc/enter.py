@@ -10,11 +10,9 @@ gives nothing of it away, and of the runtime's descriptors only the channel is o
 
 from __future__ import annotations
 
-import errno
 import os
 
 from barque.errors import BarqueError, Conflict, InvalidArgument
-from barque.linux import cgroup as control
 from barque.linux import namespaces as kinds
 from barque.linux.cgroup import Cgroup
 from barque.linux.fs import read_bounded
@@ -144,15 +142,7 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
     unified = cgroup.open_unified()
     launch.entries = cgroup.open_entries()
     try:
-        try:
-            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
-        except OSError as error:
-            if error.errno != errno.EBUSY or options.cgroups or unified < 0:
-                raise
-            # the container has made cgroups of its own in it, and it takes processes no more
-            os.close(unified)
-            unified = os.open(directory_of_init(container), os.O_RDONLY | os.O_CLOEXEC)
-            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+        pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
         if pid == 0:
             run(launch)
     finally:
@@ -168,11 +158,6 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
     converse(ours, pid, options, None, hand_on_listener)
     ours.close()
     return pid
-
-
-def directory_of_init(container: Container) -> str:
-    """Where in version 2 the container's first process is: it may have moved below."""
-    return f"{control.hierarchies()[control.UNIFIED]}{control.own_paths(container.pid)['']}"
 
 
 def clone(pidfd: int, pid_namespace: int, cgroup_fd: int) -> int:

@@ -137,8 +137,7 @@ def test_signals_are_default_whoever_starts_the_runtime(case: Case) -> None:
 def test_only_stdio_is_open(case: Case) -> None:
     out = case.run("sh", "-c", "ls /proc/self/fd").out
     assert set(out.split()) <= {"0", "1", "2", "3"}  # 3 is the directory that ls reads
-    target = case.run("sh", "-c", "readlink /proc/$$/fd/3; ls -l /proc/1/fd | wc -l").out
-    assert target == "4\n"  # a heading and three
+    assert case.run("sh", "-c", "ls /proc/1/fd; true").out.split() == ["0", "1", "2"]
 
 
 def test_preserved_descriptors(case: Case) -> None:

@@ -27,9 +27,7 @@ async def stat(engine: Engine, reference: str, path: str) -> PathStat:
         await copier.close()
 
 
-async def get(
-    engine: Engine, reference: str, path: str
-) -> tuple[PathStat, AsyncIterator[bytes]]:
+async def get(engine: Engine, reference: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
     """What is at `path`, and a tar of it."""
     container = engine.catalogue.find(reference)
     copier = await Copier.start(await _request(engine, container, "get", path, reference))
