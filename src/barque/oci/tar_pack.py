@@ -85,6 +85,13 @@ def pack_inside(directory: int, renamed: bytes) -> Iterator[bytes | Content]:
     yield walk.taken() + END_OF_ARCHIVE
 
 
+def pack_bare(directory: int) -> Iterator[bytes | Content]:
+    """As `pack_inside`, without an entry for the directory itself: `a`, `a/b`..."""
+    walk = _Walk()
+    yield from walk.below(os.open(b".", _DIRECTORY, dir_fd=directory), None)
+    yield walk.taken() + END_OF_ARCHIVE
+
+
 class _Walk:
     """Gathers headers and small files, so that few pieces are given out."""
 
@@ -97,8 +104,8 @@ class _Walk:
         self._buffer.clear()
         return data
 
-    def below(self, directory: int, path: bytes) -> Iterator[bytes | Content]:
-        """All that is in `directory`, which is closed, however this ends."""
+    def below(self, directory: int, path: bytes | None) -> Iterator[bytes | Content]:
+        """All that is in `directory`, which is closed, however this ends. None: names are bare."""
         stack = [(directory, _names(directory), path)]
         try:
             while stack:
@@ -108,7 +115,7 @@ class _Walk:
                     stack.pop()
                     continue
                 name = names.pop()
-                inside = b"%b/%b" % (base, name)
+                inside = name if base is None else b"%b/%b" % (base, name)
                 try:
                     facts = os.lstat(name, dir_fd=fd)
                     if stat.S_ISDIR(facts.st_mode):
