@@ -169,8 +169,10 @@ class Stack:
             self.daemon = None
             self.start()
         ids = self.docker("ps", "-aq", check=False).stdout.split()
+        refused = ""
         if ids:
-            self.docker("rm", "-f", "-v", *(i.decode() for i in ids), check=False)
+            removed = self.docker("rm", "-f", "-v", *(i.decode() for i in ids), check=False)
+            refused = removed.stderr.decode().strip()
         networks = self.docker("network", "ls", "-q", "-f", "type=custom", check=False)
         if networks.returncode == 0 and networks.stdout.split():
             self.docker("network", "rm", *networks.stdout.decode().split(), check=False)
@@ -180,7 +182,7 @@ class Stack:
         for pid in self.pids(str(self.root)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert not left, f"left on the machine: {left}"
+        assert not left, f"left on the machine: {left} {refused}"
 
     def _wait_gone(self) -> None:
         deadline = time.monotonic() + STOP_LIMIT_S

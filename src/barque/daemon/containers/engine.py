@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from barque import errors
 from barque.daemon.containers.backend import Images, Networks, Volumes
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.host import Defaults, Host
@@ -42,6 +43,8 @@ class Engine:
     log_watch: LogWatch = field(default_factory=LogWatch)
     creating: set[str] = field(default_factory=set)
     """Ids of containers whose creation or removal is under way."""
+    unerased: set[str] = field(default_factory=set)
+    """Ids of removed containers of which something could not be removed yet."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once networks and all else that a start needs are there."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -88,6 +91,8 @@ class Engine:
         """One step back. Its failure is logged: the failure that led here is the one to tell."""
         try:
             await step(*arguments)
+        except errors.Unavailable as error:
+            log.warning("undoing %s: %s", what, error)
         except Exception:
             log.exception("undoing %s", what)
 

@@ -20,43 +20,9 @@ from barque.daemon.containers.remove import remove_locked
 from barque.daemon.containers.shm import unmount_shm
 from barque.daemon.containers.start import start_locked
 from barque.daemon.containers.state import Move, Status
-from barque.daemon.containers.supervise import Ended, TaskEvent
+from barque.daemon.containers.supervise import Ended
 
 log = logging.getLogger(__name__)
-
-
-async def watch(engine: Engine) -> None:
-    """Follow containerd's events for as long as the daemon runs."""
-    async for event in engine.supervisor.events():
-        _dispatch(engine, event)
-
-
-def _dispatch(engine: Engine, event: TaskEvent) -> None:
-    if event.kind == "lost":
-        engine.spawn(reconcile(engine))
-        return
-    container = engine.catalogue.get(event.id)
-    if container is None:
-        return
-    if event.kind == "oom":
-        container.state.oom_killed = True
-        engine.publish(container, "oom")
-    elif event.kind == "exit" and event.process in {"", event.id}:
-        engine.spawn(exited(engine, container, event.pid, Ended(event.code, event.at)))
-    elif event.kind == "exit":
-        engine.spawn(execs.exited(engine, event.process, event.code))
-
-
-async def reconcile(engine: Engine) -> None:
-    """Events may have been missed: compare every running container with containerd's tasks."""
-    tasks = {task.id: task for task in await engine.supervisor.tasks()}
-    for container in engine.catalogue:
-        task = tasks.get(container.id)
-        if not container.state.running or (task and task.status in {"running", "paused"}):
-            continue
-        pid = container.state.pid
-        ended = Ended(task.code, task.at) if task and task.status == "stopped" else None
-        await exited(engine, container, pid, ended)
 
 
 async def exited(engine: Engine, container: Container, pid: int, ended: Ended | None) -> None:
@@ -111,7 +77,9 @@ async def clean_up(engine: Engine, container: Container) -> None:
         return_exceptions=True,
     )
     for result in results:
-        if isinstance(result, BaseException):
+        if isinstance(result, errors.Unavailable):  # `watch.reconcile` comes back to it
+            log.warning("cleaning up after container %s: %s", container.id, result)
+        elif isinstance(result, BaseException):
             log.error("cleaning up after container %s", container.id, exc_info=result)
     container.has_task = isinstance(results[0], BaseException)
     with suppress(FileNotFoundError):

@@ -34,7 +34,7 @@ async def recover(engine: Engine) -> list[str]:
         except errors.BarqueError as error:
             log.error("container %s not recovered: %s", container.id, error)
     for stray in tasks:
-        await _end_stray(engine, stray)
+        await end_stray(engine, stray)
     return [container.id for container in engine.catalogue if container.state.running]
 
 
@@ -82,7 +82,7 @@ async def _finish_removal(engine: Engine, container_id: str) -> None:
     await erase(engine, container_id)
 
 
-async def _end_stray(engine: Engine, container_id: str) -> None:
+async def end_stray(engine: Engine, container_id: str) -> None:
     """A task of ours without a row: its creation was never finished."""
     try:
         await engine.supervisor.delete(container_id)
@@ -117,7 +117,7 @@ async def _start_again(engine: Engine, container: Container) -> None:
 
 
 async def sweep(engine: Engine) -> None:
-    """Remove snapshots of containers that were never finished: in the background, after start."""
+    """Remove snapshots of containers that were never finished: in the background."""
     for owner in await engine.supervisor.snapshot_owners():
         if owner not in engine.catalogue and owner not in engine.creating:
             await engine.supervisor.remove_snapshot(owner)

@@ -99,8 +99,10 @@ async def erase(engine: Engine, container_id: str, *, has_task: bool = True) -> 
             error.add_note(f"erasing container {container_id}")
             failures.append(error)
     engine.creating.discard(container_id)
+    engine.unerased.discard(container_id)
     if failures:
+        engine.unerased.add(container_id)
         raise ExceptionGroup(
-            f"container {container_id} is not erased: tried again at start", failures
+            f"container {container_id} is not erased: tried again when containerd is back", failures
         )
     engine.catalogue.forget(container_id)

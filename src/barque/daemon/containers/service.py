@@ -11,7 +11,6 @@ from barque.daemon.containers import (
     attach,
     create,
     execs,
-    exits,
     inspect,
     listing,
     logs,
@@ -20,6 +19,7 @@ from barque.daemon.containers import (
     signal_process,
     start,
     update,
+    watch,
 )
 from barque.daemon.containers.container import Container, Exit
 from barque.daemon.containers.detach import parse_keys
@@ -50,12 +50,11 @@ class Containers:
         return await recover.recover(self.engine)
 
     async def begin(self) -> None:
-        """Follow containerd's events, apply restart policies, sweep what was left half-made."""
+        """Follow containerd's events, which begins with a look at everything; restart policies."""
         await self.engine.volumes.restore([item.id for item in self.engine.catalogue])
         self.engine.ready.set()
-        self._watch = self.engine.spawn(exits.watch(self.engine), lasting=True)
+        self._watch = self.engine.spawn(watch.watch(self.engine), lasting=True)
         await recover.apply_restart_policies(self.engine)
-        self.engine.spawn(recover.sweep(self.engine))
 
     async def close(self) -> None:
         """Stop following. Containers go on."""

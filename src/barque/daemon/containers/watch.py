@@ -1,0 +1,66 @@
+"""Following containerd: its events as they come, and everything compared when some were missed."""
+
+from __future__ import annotations
+
+import logging
+
+from barque import errors
+from barque.daemon.containers import execs
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.exits import clean_up, exited
+from barque.daemon.containers.recover import end_stray, sweep
+from barque.daemon.containers.remove import erase
+from barque.daemon.containers.supervise import Ended, Task, TaskEvent
+
+log = logging.getLogger(__name__)
+
+
+async def watch(engine: Engine) -> None:
+    """Follow containerd's events for as long as the daemon runs."""
+    async for event in engine.supervisor.events():
+        _dispatch(engine, event)
+
+
+def _dispatch(engine: Engine, event: TaskEvent) -> None:
+    if event.kind == "lost":
+        engine.spawn(reconcile(engine))
+        return
+    container = engine.catalogue.get(event.id)
+    if container is None:
+        return
+    if event.kind == "oom":
+        container.state.oom_killed = True
+        engine.publish(container, "oom")
+    elif event.kind == "exit" and event.process in {"", event.id}:
+        engine.spawn(exited(engine, container, event.pid, Ended(event.code, event.at)))
+    elif event.kind == "exit":
+        engine.spawn(execs.exited(engine, event.process, event.code))
+
+
+async def reconcile(engine: Engine) -> None:
+    """containerd is there, again or for the first time: events may have been missed, and what was
+    to be undone while it was away could not be."""
+    try:
+        tasks = {task.id: task for task in await engine.supervisor.tasks()}
+        for container in tuple(engine.catalogue):
+            await _settle(engine, container, tasks.pop(container.id, None))
+        for stray in tasks.keys() - engine.creating:
+            await end_stray(engine, stray)
+        for removed in tuple(engine.unerased):
+            engine.spawn(erase(engine, removed))
+        await sweep(engine)
+    except errors.Unavailable as error:
+        log.warning("containers not compared with containerd's, which is away again: %s", error)
+
+
+async def _settle(engine: Engine, container: Container, task: Task | None) -> None:
+    if container.state.running:
+        if task is None or task.status not in {"running", "paused"}:
+            stopped = task is not None and task.status == "stopped"
+            ended = Ended(task.code, task.at) if task is not None and stopped else None
+            await exited(engine, container, container.state.pid, ended)
+    elif task is not None:
+        async with container.lock:  # a start under way has it
+            if not container.state.running and container.id in engine.catalogue:
+                await clean_up(engine, container)
