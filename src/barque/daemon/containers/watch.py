@@ -41,10 +41,15 @@ def _dispatch(engine: Engine, event: TaskEvent) -> None:
 async def reconcile(engine: Engine) -> None:
     """containerd is there, again or for the first time: events may have been missed, and what was
     to be undone while it was away could not be."""
+    ran = {item.id: item.state.pid for item in engine.catalogue if item.state.running}
     try:
         tasks = {task.id: task for task in await engine.supervisor.tasks()}
         for container in tuple(engine.catalogue):
-            await _settle(engine, container, tasks.pop(container.id, None))
+            task = tasks.pop(container.id, None)
+            if container.id in ran:
+                await _settle_running(engine, container, ran[container.id], task)
+            elif task is not None:
+                await _settle_stopped(engine, container)
         for stray in tasks.keys() - engine.creating:
             await end_stray(engine, stray)
         for removed in tuple(engine.unerased):
@@ -54,13 +59,18 @@ async def reconcile(engine: Engine) -> None:
         log.warning("containers not compared with containerd's, which is away again: %s", error)
 
 
-async def _settle(engine: Engine, container: Container, task: Task | None) -> None:
-    if container.state.running:
-        if task is None or task.status not in {"running", "paused"}:
-            stopped = task is not None and task.status == "stopped"
-            ended = Ended(task.code, task.at) if task is not None and stopped else None
-            await exited(engine, container, container.state.pid, ended)
-    elif task is not None:
-        async with container.lock:  # a start under way has it
-            if not container.state.running and container.id in engine.catalogue:
-                await clean_up(engine, container)
+async def _settle_running(
+    engine: Engine, container: Container, pid: int, task: Task | None
+) -> None:
+    """Of one that ran as `pid` before its task was asked for; what has begun since is not told."""
+    if task is None or task.status not in {"running", "paused"}:
+        stopped = task is not None and task.status == "stopped"
+        ended = Ended(task.code, task.at) if task is not None and stopped else None
+        await exited(engine, container, pid, ended)
+
+
+async def _settle_stopped(engine: Engine, container: Container) -> None:
+    """One that did not run has a task: a start is under way, or was not undone."""
+    async with container.lock:  # which a start holds
+        if not container.state.running and container.id in engine.catalogue:
+            await clean_up(engine, container)
