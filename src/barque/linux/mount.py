@@ -83,6 +83,19 @@ MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
+# what mount(2) sets or clears of a mount when it changes it
+ORDINARY_ATTRIBUTES = (
+    MOUNT_ATTR_RDONLY
+    | MOUNT_ATTR_NOSUID
+    | MOUNT_ATTR_NODEV
+    | MOUNT_ATTR_NOEXEC
+    | MOUNT_ATTR__ATIME
+    | MOUNT_ATTR_NODIRATIME
+    | MOUNT_ATTR_NOSYMFOLLOW
+)
+
+FSPICK_EMPTY_PATH = 8
+
 LONGEST_KERNEL_LOG_LINE = 1024  # bytes of one message read from a filesystem context
 
 
@@ -232,6 +245,20 @@ def new_filesystem(fstype: str, options: dict[str, str | None], attributes: int 
                 fsconfig_string(context, key, value)
         fsconfig_create(context)
         return fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def reconfigure(mount_fd: int, options: dict[str, str | None]) -> None:
+    """Change options of the filesystem that is mounted at `mount_fd`."""
+    context = fspick("", mount_fd, FSPICK_EMPTY_PATH)
+    try:
+        for key, value in options.items():
+            if value is None:
+                fsconfig_flag(context, key)
+            else:
+                fsconfig_string(context, key, value)
+        fsconfig_reconfigure(context)
     finally:
         os.close(context)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from barque.oci.fields import Fields
-    from barque.oci.runtime import IdMapping, Linux, Process, Spec
+    from barque.oci.runtime import IdMapping, Linux, Mount, Process, Spec
     from barque.runc.log import Log
     from barque.runc.paths import Paths
 
@@ -162,7 +162,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.process = spec.process
     launch.identity = Identity(spec.process, log)
     launch.fifo = launch.proc = -1
-    launch.joined, launch.entries = [], []
+    launch.joined, launch.entries, launch.sources = [], [], {}
     launch.joined_user = -1
     launch.scheduling = scheduling_of(spec.process, spec.linux.memory_policy)
     launch.apparmor = spec.process.apparmor_profile if has_apparmor() else ""
@@ -183,14 +183,32 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.proc = open_proc()
     launch.joined = open_namespaces(spec.linux)
     launch.joined_user = next((fd for fd, kind in launch.joined if kind == kinds.CLONE_NEWUSER), -1)
+    launch.sources = open_sources(spec, options.bundle, launch.joined_user)
     fifo = container.paths.fifo(container.id)
     os.mkfifo(fifo, 0o622)
     launch.fifo = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     return launch
 
 
+def open_sources(spec: Spec, bundle: str, joined_user: int) -> dict[int, int]:
+    """Sources of mounts that the container's process could not open itself."""
+    namespaces = spec.linux.namespaces
+    own_paths = "user" in namespaces and is_new(spec.linux, "mount")
+    if not (own_paths or any(map(is_id_mapped, spec.mounts))):
+        return {}
+    from barque.runc import sources
+
+    return sources.open_all(spec, bundle, joined_user)
+
+
+def is_id_mapped(mount: Mount) -> bool:
+    mapped = mount.uid_mappings or mount.gid_mappings
+    return bool(mapped) or "idmap" in mount.options or "ridmap" in mount.options
+
+
 def close_launch(launch: init.Launch) -> None:
-    for fd in (launch.fifo, launch.proc, *launch.entries, *(fd for fd, _ in launch.joined)):
+    joined = (fd for fd, _ in launch.joined)
+    for fd in (launch.fifo, launch.proc, *launch.entries, *launch.sources.values(), *joined):
         if fd >= 0:
             os.close(fd)
 

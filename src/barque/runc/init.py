@@ -78,6 +78,7 @@ class Launch:
         "process",
         "rootfs",
         "scheduling",
+        "sources",
         "spec",
         "state",
         "unshared_cgroup",
@@ -100,6 +101,7 @@ class Launch:
     joined: list[tuple[int, int]]  # descriptors of namespaces to join, with their CLONE_NEW*
     joined_user: int  # that of a user namespace to join, or -1
     scheduling: tuple[Callable[[], None], ...]  # see barque.runc.scheduling
+    sources: dict[int, int]  # see barque.runc.sources
     unshared_cgroup: bool
     user_namespace: bool  # it is not in the runtime's own
     mapped: bool  # its user namespace is new: wait until the ids are mapped
@@ -175,11 +177,11 @@ def build_tree(launch: Launch) -> Rootfs:
     """The file tree, complete but for being the root."""
     spec = launch.spec
     tree = rootfs.prepare(launch.rootfs, launch.bundle, spec.linux.rootfs_propagation)
-    for mount in spec.mounts:
+    for index, mount in enumerate(spec.mounts):
         if mount.type == "cgroup":
             tree.mount_cgroups(mount, launch.cgroup_directories)
         else:
-            tree.mount(mount)
+            tree.mount(mount, launch.sources.get(index, -1))
     if devices.wanted(spec.mounts):
         devices.make_nodes(tree, launch.nodes, by_bind=launch.user_namespace)
         devices.make_links(tree)

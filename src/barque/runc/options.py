@@ -55,8 +55,10 @@ SUPERBLOCK = {
     "nomand": "nomand",
     "sync": "sync",
 }
-WITHOUT_EFFECT = ("defaults", "loud", "silent")
-REFUSED = ("idmap", "ridmap", "iversion", "noiversion", "remount")
+WITHOUT_EFFECT = ("defaults", "loud", "noiversion", "silent")
+ID_MAPPED = ("idmap", "ridmap")
+OURS = ("bind", "rbind", "remount", "tmpcopyup", "", *ID_MAPPED)
+REFUSED = ("iversion",)
 # Filesystems without a device: `ro` is the mount's alone, as others may share the superblock.
 DEVICELESS = frozenset(
     (
@@ -76,10 +78,12 @@ class Options(Value):
         "bind",
         "copy_up",
         "data",
+        "id_mapped",
         "propagation",
         "rec_clr",
         "rec_set",
         "recursive",
+        "remount",
     )
     bind: bool
     recursive: bool  # the bind mount brings those below its source
@@ -90,6 +94,8 @@ class Options(Value):
     propagation: tuple[tuple[int, bool], ...]  # MS_*, with all below
     copy_up: bool  # a tmpfs gets what it covers
     data: tuple[tuple[str, str | None], ...]
+    id_mapped: str  # idmap, ridmap (with all below) or nothing
+    remount: bool  # change the mount that is there
 
 
 def parse_options(mount: Mount) -> Options:
@@ -110,15 +116,16 @@ def parse_options(mount: Mount) -> Options:
             raise Unsupported(f"mount {mount.destination}: option {word} is not supported")
         elif word in SUPERBLOCK:
             data[SUPERBLOCK[word]] = None
-        elif word not in ("bind", "rbind", "tmpcopyup", "") and word not in WITHOUT_EFFECT:
+        elif word not in OURS and word not in WITHOUT_EFFECT:
             key, equals, value = word.partition("=")
             if not key:
                 raise InvalidArgument(f"mount {mount.destination}: option {word!r} has no name")
             data[key] = value if equals else None
     if "tmpcopyup" in words and mount.type != "tmpfs":
         raise InvalidArgument(f"mount {mount.destination}: tmpcopyup is for tmpfs only")
-    if mount.uid_mappings or mount.gid_mappings:
-        raise Unsupported(f"mount {mount.destination}: id mappings of a mount are not supported")
+    id_mapped = next((word for word in reversed(words) if word in ID_MAPPED), "")
+    if not bind and (id_mapped or mount.uid_mappings or mount.gid_mappings):
+        raise InvalidArgument(f"mount {mount.destination}: only bind mounts may have ids mapped")
     if attr_set & kernel.MOUNT_ATTR_RDONLY and not bind and mount.type not in DEVICELESS:
         data["ro"] = None
     return Options(
@@ -131,6 +138,8 @@ def parse_options(mount: Mount) -> Options:
         propagation=tuple(propagation),
         copy_up="tmpcopyup" in words,
         data=() if bind else tuple(data.items()),
+        id_mapped=id_mapped,
+        remount="remount" in words,
     )
 
 

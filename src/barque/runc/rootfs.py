@@ -61,18 +61,40 @@ class Rootfs:
         self.empty = -1  # an attached, empty, read-only tmpfs
         self.null = -1  # the host's /dev/null, verified
 
-    def mount(self, mount: Mount) -> None:
-        """Make one mount of config.json, in order."""
+    def mount(self, mount: Mount, source: int = -1) -> None:
+        """Make one mount of config.json, in order; `source` is its source when the runtime has
+        opened it (barque.runc.sources)."""
         options = parse_options(mount)
         try:
-            self._mount(mount, options)
+            if options.remount:
+                self._remount(mount, options)
+            else:
+                self._mount(mount, options, source)
         except OSError as error:
             raise _failed(mount, reason(error)) from error
         except BarqueError as error:
-            raise type(error)(f"{_describe(mount)}: {error}") from error
+            raise type(error)(f"{describe(mount)}: {error}") from error
 
-    def _mount(self, mount: Mount, options: Options) -> None:
-        if options.bind:
+    def _remount(self, mount: Mount, options: Options) -> None:
+        """Give the mount that is at the destination exactly these attributes. mount(2)."""
+        place = self._find(normal(mount.destination))
+        if place < 0:
+            raise InvalidArgument("nothing to remount")
+        try:
+            if options.data:
+                kernel.reconfigure(place, dict(options.data))
+            attributes = options.attr_set
+            kernel.mount_setattr(
+                place, attr_set=attributes, attr_clr=kernel.ORDINARY_ATTRIBUTES & ~attributes
+            )
+        finally:
+            os.close(place)
+
+    def _mount(self, mount: Mount, options: Options, source: int) -> None:
+        if source >= 0:
+            detached = source
+            is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
+        elif options.bind:
             detached = self.bind_source(mount.source, recursive=options.recursive)
             is_directory = stat.S_ISDIR(os.fstat(detached).st_mode)
         else:
@@ -108,14 +130,7 @@ class Rootfs:
 
     def bind_source(self, source: str, *, recursive: bool) -> int:
         """A detached copy of the host's mount at `source`, relative to the bundle."""
-        flags = kernel.OPEN_TREE_CLONE | (kernel.AT_RECURSIVE if recursive else 0)
-        path = os.path.join(self.bundle, source)
-        try:
-            return kernel.open_tree(path, flags)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "stat: No such file or directory", source) from (
-                error
-            )
+        return open_source(self.bundle, source, recursive=recursive)
 
     def target(self, mount: Mount, options: Options, detached: int, is_directory: bool) -> int:
         """The descriptor of a mount's destination, made when it is not there."""
@@ -344,6 +359,16 @@ class Rootfs:
         os.chdir("/")
 
 
+def open_source(bundle: str, source: str, *, recursive: bool) -> int:
+    """A detached copy of the mount at `source`, a path of the host or relative to the bundle."""
+    flags = kernel.OPEN_TREE_CLONE | (kernel.AT_RECURSIVE if recursive else 0)
+    path = os.path.join(bundle, source)
+    try:
+        return kernel.open_tree(path, flags)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, "stat: No such file or directory", source) from error
+
+
 def kernel_trees_outside(root: int) -> list[str]:
     """The mount points of procfs and sysfs that are not below the directory `root`."""
     inside = os.readlink(f"/proc/self/fd/{root}")
@@ -421,9 +446,9 @@ def _link_text(parent: int, name: str) -> str | None:
         return None
 
 
-def _describe(mount: Mount) -> str:
+def describe(mount: Mount) -> str:
     return f'error mounting "{mount.source}" to rootfs at "{mount.destination}"'
 
 
 def _failed(mount: Mount, text: str) -> BarqueError:
-    return InvalidArgument(f"{_describe(mount)}: {text}")
+    return InvalidArgument(f"{describe(mount)}: {text}")

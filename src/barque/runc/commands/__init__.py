@@ -36,7 +36,7 @@ NAMES = {
     "restore": "not supported yet",
 }
 MISSING = ("checkpoint", "events", "restore")
-RARE = ("intermediary", "scheduling")  # what only some configs need
+RARE = ("intermediary", "scheduling", "sources")  # what only some configs need
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
