@@ -58,7 +58,7 @@ def run(client: Client, container: str, wanted: Wanted, *, removed: bool) -> int
         stderr=wanted.stderr,
         detach_keys=wanted.detach_keys,
     )
-    waiting = containers.wait(container, "removed" if removed else "next-exit")
+    waiting = containers.begin_wait(container, "removed" if removed else "next-exit")
     stream, early, _ = attaching()
     waited = waiting()
     caught = _caught(wanted)
@@ -79,7 +79,7 @@ def run(client: Client, container: str, wanted: Wanted, *, removed: bool) -> int
 
 def attach(client: Client, container: str, wanted: Wanted) -> int:
     """Attach to a container that runs, and stay to its end. Raises Failure when detached."""
-    waiting = client.containers.wait(container)
+    waiting = client.containers.begin_wait(container)
     attaching = client.containers.attach(
         container, stdin=wanted.stdin, detach_keys=wanted.detach_keys
     )
@@ -144,7 +144,7 @@ def talk(
             if number == _signal.SIGWINCH and wanted.tty:
                 resize()
             else:
-                client.containers.kill(container, str(number))().read()
+                client.containers.kill(container, str(number))
         except errors.BarqueError:
             pass  # it has ended meanwhile
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from barque.client.client import Client, Reply
-    from barque.client.connection import Stream
+    from barque.client.connection import OpenFile, Stream
 
     Filters = dict[str, list[str]]
     Pairs = list[tuple[str, str]]
@@ -74,39 +74,64 @@ class Containers:
         query = [("detachKeys", detach_keys)] if detach_keys else []
         self._client.request("POST", self._path(container, "/start"), query, fresh=True).read()
 
-    def stop(
+    def stop(self, container: str, *, timeout_s: int | None = None, signal: str = "") -> None:
+        self.begin_stop(container, timeout_s=timeout_s, signal=signal)().read()
+
+    def restart(self, container: str, *, timeout_s: int | None = None, signal: str = "") -> None:
+        self.begin_restart(container, timeout_s=timeout_s, signal=signal)().read()
+
+    def kill(self, container: str, signal: str = "") -> None:
+        self.begin_kill(container, signal)().read()
+
+    def pause(self, container: str) -> None:
+        self.begin_pause(container)().read()
+
+    def unpause(self, container: str) -> None:
+        self.begin_unpause(container)().read()
+
+    def remove(
+        self, container: str, *, force: bool = False, volumes: bool = False, link: bool = False
+    ) -> None:
+        self.begin_remove(container, force=force, volumes=volumes, link=link)().read()
+
+    def wait(self, container: str, condition: str = "") -> Any:
+        """Returns {"StatusCode", "Error"} when `condition` is met: "not-running" (which "" means),
+        "next-exit" or "removed"."""
+        return self.begin_wait(container, condition)().json()
+
+    # Sent at once; calling the result waits for the answer. So many are under way at one time.
+
+    def begin_stop(
         self, container: str, *, timeout_s: int | None = None, signal: str = ""
     ) -> Callable[[], Reply]:
-        """Sent at once; call the result to wait. So many are stopped at the same time."""
         return self._post(container, "/stop", _ending(timeout_s, signal))
 
-    def restart(
+    def begin_restart(
         self, container: str, *, timeout_s: int | None = None, signal: str = ""
     ) -> Callable[[], Reply]:
         return self._post(container, "/restart", _ending(timeout_s, signal))
 
-    def kill(self, container: str, signal: str = "") -> Callable[[], Reply]:
+    def begin_kill(self, container: str, signal: str = "") -> Callable[[], Reply]:
         return self._post(container, "/kill", [("signal", signal)] if signal else [])
 
-    def pause(self, container: str) -> Callable[[], Reply]:
+    def begin_pause(self, container: str) -> Callable[[], Reply]:
         return self._post(container, "/pause", [])
 
-    def unpause(self, container: str) -> Callable[[], Reply]:
+    def begin_unpause(self, container: str) -> Callable[[], Reply]:
         return self._post(container, "/unpause", [])
 
-    def remove(
+    def begin_remove(
         self, container: str, *, force: bool = False, volumes: bool = False, link: bool = False
     ) -> Callable[[], Reply]:
         query = flags(force=force, v=volumes, link=link)
         return self._client.send("DELETE", self._path(container), query, fresh=True)
 
+    def begin_wait(self, container: str, condition: str = "") -> Callable[[], Reply]:
+        return self._post(container, "/wait", [("condition", condition)] if condition else [])
+
     def rename(self, container: str, name: str) -> None:
         path = self._path(container, "/rename")
         self._client.request("POST", path, [("name", name)]).read()
-
-    def wait(self, container: str, condition: str = "") -> Callable[[], Reply]:
-        """The answer's body, {"StatusCode", "Error"}, comes when `condition` is met."""
-        return self._post(container, "/wait", [("condition", condition)] if condition else [])
 
     def attach(
         self,
@@ -160,7 +185,12 @@ class Containers:
         return _path_stat(reply), reply.pieces()
 
     def extract(
-        self, container: str, path: str, content: Iterable[bytes], *, copy_owner: bool = False
+        self,
+        container: str,
+        path: str,
+        content: Iterable[bytes | OpenFile],
+        *,
+        copy_owner: bool = False,
     ) -> None:
         """Unpack a tar in the directory `path` of a container. A directory is not replaced by
         something else, nor something else by a directory."""

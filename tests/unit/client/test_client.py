@@ -115,7 +115,7 @@ def test_several_first_requests_are_all_asked_again(script: Script) -> None:
     script.refused = "/v1.51/"
     script.answers = [answer(204, b"", "1.41")] * 2
     client = Client(script.host)
-    finish = [client.containers.remove(name) for name in "ab"]
+    finish = [client.containers.begin_remove(name) for name in "ab"]
     assert [wait().status for wait in finish] == [204, 204]
 
 

@@ -19,4 +19,4 @@ ARGUMENTS = (1, -1)
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     containers = session.client.containers
     signal = options.text("signal")
-    return each(arguments, lambda name: containers.kill(name, signal))
+    return each(arguments, lambda name: containers.begin_kill(name, signal))

@@ -17,4 +17,4 @@ ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    return each(arguments, session.client.containers.pause)
+    return each(arguments, session.client.containers.begin_pause)

@@ -26,5 +26,5 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     name = "timeout" if "timeout" in options else "time"
     timeout_s = options.number(name) if name in options else None
     return each(
-        arguments, lambda name: containers.restart(name, timeout_s=timeout_s, signal=signal)
+        arguments, lambda name: containers.begin_restart(name, timeout_s=timeout_s, signal=signal)
     )

@@ -26,6 +26,6 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     containers = session.client.containers
     return each(
         [name.strip("/") or name for name in arguments],
-        lambda name: containers.remove(name, force=force, volumes=volumes, link=link),
+        lambda name: containers.begin_remove(name, force=force, volumes=volumes, link=link),
         forgiven=(errors.NotFound,) if force else (),
     )

@@ -21,7 +21,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     failures = []
     for name in arguments:
         try:
-            answer = session.client.containers.wait(name)().json()
+            answer = session.client.containers.wait(name)
         except errors.BarqueError as error:
             failures.append(str(error))
             continue
