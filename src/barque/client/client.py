@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from barque.client.connection import Stream, Tls
+    from barque.client.connection import OpenFile, Stream, Tls
     from barque.client.containers import Containers
     from barque.client.execs import Execs
     from barque.client.images import Images
@@ -157,7 +157,7 @@ class Client:
         query: Pairs = (),
         *,
         body: Any = None,
-        stream: Iterable[bytes] | None = None,
+        stream: Iterable[bytes | OpenFile] | None = None,
         headers: Pairs = (),
         fresh: bool = False,
     ) -> Reply:
@@ -180,7 +180,7 @@ class Client:
         query: Pairs = (),
         *,
         body: Any = None,
-        stream: Iterable[bytes] | None = None,
+        stream: Iterable[bytes | OpenFile] | None = None,
         headers: Pairs = (),
         fresh: bool = False,
     ) -> Callable[[], Reply]:
@@ -188,7 +188,7 @@ class Client:
 
         Several sent this way are under way at once, each on its own connection.
         """
-        raw: bytes | Iterable[bytes] | None = stream
+        raw: bytes | Iterable[bytes | OpenFile] | None = stream
         fields = [*self._headers, *headers]
         if body is not None:
             raw = json.dumps(body).encode()
@@ -259,7 +259,7 @@ class Client:
         method: str,
         rest: str,
         fields: list[tuple[str, str]],
-        raw: bytes | Iterable[bytes] | None,
+        raw: bytes | Iterable[bytes | OpenFile] | None,
         fresh: bool,
     ) -> Connection:
         connection = self._idle.pop() if self._idle and not fresh else self._connect()
@@ -281,7 +281,7 @@ class Client:
         method: str,
         rest: str,
         fields: list[tuple[str, str]],
-        raw: bytes | Iterable[bytes] | None,
+        raw: bytes | Iterable[bytes | OpenFile] | None,
     ) -> Connection:
         """The connection with the answer's head read; sent again in a version that it knows."""
         try:

@@ -158,6 +158,24 @@ class Reader:
                 return event
         return None
 
+    # Data taken past us
+
+    def expected(self) -> tuple[int, int] | None:
+        """(offset, length) of what comes next of the current file, when no byte of it is here."""
+        if not self._stored or self._have() or self._sparse is not None or self._collecting:
+            return None
+        return self._pieces[0]
+
+    def taken(self, size: int) -> None:
+        """The next `size` bytes (at most `expected()` has) went from the input to their file."""
+        offset, length = self._pieces[0]
+        assert size <= length
+        self._stored -= size
+        if size == length:
+            self._pieces.pop(0)
+        else:
+            self._pieces[0] = (offset + size, length - size)
+
     # Bytes
 
     def _have(self) -> int:

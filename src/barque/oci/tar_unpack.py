@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 512
 MAX_OPEN_PARENTS = 64
 NAME_BYTES = 255
+SPLICED_BYTES = 1 << 20
 KEPT_XATTRS = (b"user.", b"security.capability")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -81,6 +82,24 @@ class Unpacker:
         self._reader.feed(data)
         self._take()
 
+    def splice(self, pipe: int) -> bool:
+        """Move the rest of a large file from `pipe` into it, past this process; False: not now.
+
+        What `feed` was given must have come from the same pipe. The pipe's end leaves the file
+        short, which the next `end` tells.
+        """
+        place = self._reader.expected() if self._file >= 0 else None
+        if place is None or place[1] < SPLICED_BYTES:
+            return False
+        offset, left = place
+        while left:
+            moved = os.splice(pipe, self._file, min(left, 1 << 30), offset_dst=offset)
+            if not moved:
+                return False
+            offset, left = offset + moved, left - moved
+            self._reader.taken(moved)
+        return True
+
     def end(self) -> None:
         """The archive is whole; what could only be set last is set now."""
         self._reader.end()
@@ -132,7 +151,8 @@ class Unpacker:
             return
         self._clear(entry, parent, last)
         if entry.kind == tar.REGULAR:
-            self._file = os.open(last, _NEW, 0o600, dir_fd=parent)
+            plain = entry.mode & 0o7000 == 0
+            self._file = os.open(last, _NEW, entry.mode if plain else 0o600, dir_fd=parent)
             self._entry = entry
         elif entry.kind == tar.LINK:
             self._link(entry, parent, last)
@@ -189,10 +209,14 @@ class Unpacker:
 
     def _attributes(self, fd: int, entry: tar.Entry) -> None:
         """Owner, mode, attributes: in this order, for each clears what comes later."""
+        found = os.fstat(fd)  # costs less than a change that changes nothing
         if self._chown:
-            uid, gid = self._owner or (entry.uid, entry.gid)
-            os.fchown(fd, uid, gid)
-        os.fchmod(fd, entry.mode)
+            owner = self._owner or (entry.uid, entry.gid)
+            if (found.st_uid, found.st_gid) != owner:
+                os.fchown(fd, *owner)
+                found = os.fstat(fd)
+        if found.st_mode & 0o7777 != entry.mode:
+            os.fchmod(fd, entry.mode)
         for key, value in entry.xattrs.items():
             if key.startswith(KEPT_XATTRS):
                 try:

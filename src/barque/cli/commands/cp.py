@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from barque.cli.flags import Options, Row
     from barque.cli.session import Session
     from barque.client.client import Client
+    from barque.oci.tar_pack import Content
 
 USAGE = (
     "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tbarque cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH"
@@ -69,13 +70,13 @@ def split(argument: str) -> tuple[str, str]:
 class Counter:
     """Passes pieces on and counts their bytes."""
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    def __init__(self, pieces: Iterable[bytes | Content]) -> None:
         self._pieces = pieces
         self.count = 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | Content]:
         for piece in self._pieces:
-            self.count += len(piece)
+            self.count += len(piece) if isinstance(piece, bytes) else piece.size
             yield piece
 
 
@@ -98,13 +99,11 @@ def _from(client: Client, container: str, path: str, target: str, follow: bool) 
     old = places.base(path)
     source.rename = rename or old
     directory, _, new = places.plan(source, place)
-    counted = Counter(pieces)
-    _unpack(counted, directory, old, new)
-    return counted.count
+    return _unpack(pieces, directory, old, new)
 
 
-def _unpack(pieces: Iterable[bytes], directory: str, old: str, new: str) -> None:
-    """Nothing in the archive leads out of `directory`: it comes from a container."""
+def _unpack(pieces: Iterable[bytes], directory: str, old: str, new: str) -> int:
+    """The archive's size. Nothing in it leads out of `directory`: it comes from a container."""
     from barque.oci.tar_unpack import Unpacker, below
 
     try:
@@ -114,13 +113,16 @@ def _unpack(pieces: Iterable[bytes], directory: str, old: str, new: str) -> None
             f"open {directory}: {(error.strerror or '').lower()}"
         ) from None
     unpacker = Unpacker(below(fd), chown=False, keep_kinds=True, rename=places.renamer(old, new))
+    count = 0
     try:
         for piece in pieces:
+            count += len(piece)
             unpacker.feed(piece)
         unpacker.end()
     finally:
         unpacker.close()
         os.close(fd)
+    return count
 
 
 def _into(
@@ -157,7 +159,7 @@ def _standard_input() -> Iterator[bytes]:
         yield piece
 
 
-def _packed(source: places.Place, name: str) -> Iterator[bytes]:
+def _packed(source: places.Place, name: str) -> Iterator[bytes | Content]:
     from barque.oci.tar_pack import pack, pack_inside
 
     inside = source.path.endswith(("/", "/.")) or source.path in (".", "..")
@@ -168,13 +170,8 @@ def _packed(source: places.Place, name: str) -> Iterator[bytes]:
         raise errors.InvalidArgument(f"open {where}: {(error.strerror or '').lower()}") from None
     try:
         if inside:
-            pieces = pack_inside(fd, os.fsencode(name))
+            yield from pack_inside(fd, os.fsencode(name))
         else:
-            pieces = pack(fd, os.fsencode(places.base(source.path)), os.fsencode(name))
-        for piece in pieces:
-            if isinstance(piece, bytes):
-                yield piece
-            else:
-                yield from piece.chunks()
+            yield from pack(fd, os.fsencode(places.base(source.path)), os.fsencode(name))
     finally:
         os.close(fd)

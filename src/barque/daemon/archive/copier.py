@@ -12,6 +12,9 @@ from typing import Any
 
 from barque import errors, program
 from barque.daemon.archive.main import KINDS
+from barque.daemon.http.messages import Source
+from barque.daemon.images.archive import compression
+from barque.daemon.readiness import readable, writable
 
 PIPE_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20
@@ -48,11 +51,19 @@ class Copier:
             await copier._send(json.dumps(dict(request)).encode() + b"\n")
         return copier
 
-    async def feed(self, chunks: AsyncIterator[bytes]) -> None:
-        """The archive to unpack. One that the program refuses midway is read no further."""
+    async def feed(self, archive: Source) -> None:
+        """The archive to unpack, compressed or not. One that is refused midway is read no further.
+
+        A plain one goes from the socket to the program without a copy, where the socket is plain.
+        """
         with suppress(BrokenPipeError):
-            async for chunk in chunks:
-                await self._send(chunk)
+            head, chunks = await compression.peek(aiter(archive))
+            if compression.kind_of(head):
+                async for chunk in compression.plain(chunks):
+                    await self._send(chunk)
+            else:
+                await self._send(await anext(chunks, b""))
+                await archive.pour(self._send, self._write)
         self.end_input()
 
     def end_input(self) -> None:
@@ -101,32 +112,14 @@ class Copier:
             try:
                 view = view[os.write(self._write, view) :]
             except BlockingIOError:
-                await _ready(self._write, writing=True)
+                await writable(self._write)
 
     async def _receive(self) -> bytes:
         while True:
             try:
                 return os.read(self._read, PIPE_BYTES)
             except BlockingIOError:
-                await _ready(self._read, writing=False)
-
-
-async def _ready(fd: int, *, writing: bool) -> None:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    add, remove = (
-        (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
-    )
-
-    def ready() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    add(fd, ready)
-    try:
-        await future
-    finally:
-        remove(fd)
+                await readable(self._read)
 
 
 def _pipe() -> tuple[int, int]:

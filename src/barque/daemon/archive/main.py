@@ -16,7 +16,7 @@ from barque import errors
 from barque.daemon.archive.modes import go_mode
 from barque.daemon.archive.tree import Tree, assemble
 from barque.linux.fs import open_in_root
-from barque.oci.tar_pack import Content, pack, pack_inside
+from barque.oci.tar_pack import Content, pack, pack_bare, pack_inside
 from barque.oci.tar_unpack import Unpacker
 
 TYPE_CHECKING = False
@@ -88,7 +88,10 @@ def _serve(request: dict[str, Any], rest: bytes) -> None:
         return
     where = locate(tree, request)
     _say({"stat": describe(tree, where)})
-    if request["do"] == "get":
+    if request["do"] == "export":
+        for piece in pack_bare(tree.root):
+            _send(piece)
+    elif request["do"] == "get":
         for piece in archive(where):
             _send(piece)
 
@@ -218,6 +221,7 @@ def put(tree: Tree, request: dict[str, Any], rest: bytes) -> None:
         data = rest or os.read(IN, CHUNK_BYTES)
         while data:
             unpacker.feed(data)
+            unpacker.splice(IN)
             data = os.read(IN, CHUNK_BYTES)
         unpacker.end()
     finally:

@@ -10,9 +10,11 @@ from typing import Any
 from barque import errors
 from barque.daemon.archive.copier import Copier
 from barque.daemon.containers.container import Container
-from barque.daemon.containers.engine import Engine, rfc3339
+from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.layers import layer_directories
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
+from barque.daemon.http.messages import Source
+from barque.daemon.moments import rfc3339
 
 PathStat = dict[str, Any]
 
@@ -52,7 +54,7 @@ async def put(
     engine: Engine,
     reference: str,
     path: str,
-    archive: AsyncIterator[bytes],
+    archive: Source,
     *,
     keep_kinds: bool,
     copy_owner: bool,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from barque import errors
 from barque.daemon.http.stream import Stream
 
 MAX_CHUNK_LINE_BYTES = 4096
+SPLICED_BYTES = 64 << 10
 MAX_TRAILER_LINES = 64
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
@@ -38,6 +39,14 @@ class Body:
             chunk = await self._next()
             if chunk:
                 yield chunk
+
+    async def pour(self, send: Callable[[bytes], Awaitable[None]], pipe: int) -> None:
+        """The rest: what is here through `send`, what comes straight from the socket to `pipe`."""
+        while not self.finished:
+            if self._left >= SPLICED_BYTES and self._stream.can_splice:
+                self._left -= await self._stream.splice(pipe, self._left - 1)
+            elif chunk := await self._next():
+                await send(chunk)
 
     async def _next(self) -> bytes:
         if self._chunked and self._left == 0:

@@ -91,6 +91,15 @@ class Duplex(Protocol):
     def close(self) -> None: ...
 
 
+class Source(Protocol):
+    """The body of a request."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def pour(self, send: Callable[[bytes], Awaitable[None]], pipe: int) -> None:
+        """The rest of it: through `send`, or straight into `pipe`, where `send` writes to."""
+
+
 Hijack = Callable[[str], Awaitable[Duplex]]
 
 
@@ -103,9 +112,13 @@ class Request:
     query: Query
     headers: Mapping[str, str]  # names in lower case
     version: tuple[int, int]  # of the API, as asked for or the newest
-    body_chunks: AsyncIterator[bytes]
+    source: Source
     _hijack: Hijack
     params: Mapping[str, str] = field(default_factory=dict)  # from the route's {name} parts
+
+    @property
+    def body_chunks(self) -> AsyncIterator[bytes]:
+        return aiter(self.source)
 
     async def body(self, limit: int = MAX_JSON_BODY_BYTES) -> bytes:
         chunks, size = [], 0

@@ -143,7 +143,7 @@ class Server:
             query,
             head.headers,
             version,
-            aiter(body),
+            body,
             hijack,
             params,
         )

@@ -7,9 +7,11 @@ memory. An end of file from the client leaves our side open: it may still be rea
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from barque import errors
+from barque.daemon.readiness import readable, writable
 
 READ_HIGH_WATER_BYTES = 256 << 10
 WRITE_HIGH_WATER_BYTES = 256 << 10
@@ -128,6 +130,36 @@ class Stream(asyncio.Protocol):
             if not await self._more():
                 return b""
         return self._take(min(limit, len(self._buffer)))
+
+    @property
+    def can_splice(self) -> bool:
+        """Nothing is buffered, and the socket's bytes are the client's."""
+        plain = self.transport.get_extra_info("sslcontext") is None
+        return plain and not (self._buffer or self._eof)
+
+    async def splice(self, pipe: int, limit: int) -> int:
+        """Move some bytes, at most `limit`, from the socket to `pipe`; how many.
+
+        Only when `can_splice`. Raises ConnectionResetError at the end, BrokenPipeError.
+        """
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        socket = self.transport.get_extra_info("socket")
+        fd = os.dup(socket.fileno())  # the transport's own cannot be waited for
+        try:
+            while True:
+                try:
+                    moved = os.splice(fd, pipe, limit, flags=os.SPLICE_F_NONBLOCK)
+                except BlockingIOError:
+                    await writable(pipe)
+                    await readable(fd)
+                    continue
+                if not moved:
+                    raise ConnectionResetError("the client ended within a request body")
+                return moved
+        finally:
+            os.close(fd)
 
     def _take(self, count: int) -> bytes:
         taken = bytes(memoryview(self._buffer)[:count])

@@ -21,7 +21,6 @@ from barque.daemon.http.messages import (
     json_response,
     no_content,
 )
-from barque.daemon.images.archive import compression
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 PATH_STAT = "X-Docker-Container-Path-Stat"
@@ -193,7 +192,7 @@ class _Handlers:
             self._containers.engine,
             request.params["id"],
             query.get("path"),
-            compression.plain(request.body_chunks),
+            request.source,
             keep_kinds=query.flag("noOverwriteDirNonDir"),
             copy_owner=query.flag("copyUIDGID"),
         )
