@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from barque import errors
@@ -16,6 +15,7 @@ from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.host import Defaults, Host
 from barque.daemon.containers.log_watch import LogWatch
 from barque.daemon.events import Events
+from barque.daemon.moments import rfc3339
 from barque.daemon.paths import Paths
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Engine:
     creating: set[str] = field(default_factory=set)
     """Ids of containers whose creation or removal is under way."""
     unerased: set[str] = field(default_factory=set)
-    """Ids of removed containers of which something could not be removed yet."""
+    """Ids of removed containers of which something is there still."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once networks and all else that a start needs are there."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -107,19 +107,3 @@ async def together(*work: Awaitable[Any]) -> list[Any]:
         if isinstance(result, BaseException):
             raise result
     return results
-
-
-def rfc3339(time_ns: int) -> str:
-    """As Go prints a time: nanoseconds without trailing zeros, UTC."""
-    seconds, fraction = divmod(time_ns, 1_000_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    digits = f"{fraction:09d}".rstrip("0")
-    return f"{text}.{digits}Z" if digits else f"{text}Z"
-
-
-def parse_rfc3339(text: str) -> int:
-    """Nanoseconds since the epoch; 0 for the zero time."""
-    head, _, fraction = text.removesuffix("Z").partition(".")
-    moment = datetime.fromisoformat(head).replace(tzinfo=UTC)
-    seconds = max(0, int(moment.timestamp()))
-    return seconds * 1_000_000_000 + (int(fraction[:9].ljust(9, "0")) if fraction else 0)

@@ -86,6 +86,7 @@ async def _release_volumes(engine: Engine, container: Container, anonymous: bool
 
 async def erase(engine: Engine, container_id: str, *, has_task: bool = True) -> None:
     """The last of it: containerd's record and snapshot, our files, the row. Idempotent."""
+    engine.unerased.add(container_id)  # containerd may die and be back while a later step waits
     steps: list[Step] = [engine.supervisor.delete] if has_task else []
     steps += [
         engine.supervisor.remove_snapshot,
@@ -99,10 +100,9 @@ async def erase(engine: Engine, container_id: str, *, has_task: bool = True) -> 
             error.add_note(f"erasing container {container_id}")
             failures.append(error)
     engine.creating.discard(container_id)
-    engine.unerased.discard(container_id)
     if failures:
-        engine.unerased.add(container_id)
         raise ExceptionGroup(
             f"container {container_id} is not erased: tried again when containerd is back", failures
         )
+    engine.unerased.discard(container_id)
     engine.catalogue.forget(container_id)
