@@ -14,7 +14,6 @@ import logging
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from barque import errors
 from barque.daemon import network_filters
 from barque.daemon.database import Database
 from barque.daemon.events import Events
+from barque.daemon.moments import rfc3339_now
 from barque.daemon.names import Names
 from barque.daemon.network_create import first_address, parse_create
 from barque.daemon.network_records import (
@@ -61,12 +61,6 @@ class Sandbox:
     resolv_conf: str  # contents of /etc/resolv.conf
 
 
-def now() -> str:
-    """RFC 3339 with nine digits, as the API has it."""
-    moment = datetime.now(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}000Z"
-
-
 class Networks:
     def __init__(
         self,
@@ -103,7 +97,7 @@ class Networks:
         rows = self._sandboxes.sandbox_ids()
         for name, driver in (("host", "host"), ("none", "null")):
             if self._registry.named(name) is None:
-                record = NetworkRecord(secrets.token_hex(ID_BYTES), name, driver, now())
+                record = NetworkRecord(secrets.token_hex(ID_BYTES), name, driver, rfc3339_now())
                 self._registry.put(record)
         default = await self._default_bridge(settled=bool(rows))
         await self._worker(self._host.start, default, rows)
@@ -129,7 +123,7 @@ class Networks:
             id=known.id if known else secrets.token_hex(ID_BYTES),
             name="bridge",
             driver="bridge",
-            created=known.created if known else now(),
+            created=known.created if known else rfc3339_now(),
             bridge=default.name,
             subnet=str(subnet),
             gateway=str(default.interface.ip),
@@ -445,7 +439,7 @@ class Networks:
 
     async def create(self, body: Mapping[str, Any]) -> str:
         """Make a network; returns its id. On failure nothing is left."""
-        record = parse_create(body, network_id=secrets.token_hex(ID_BYTES), created=now())
+        record = parse_create(body, network_id=secrets.token_hex(ID_BYTES), created=rfc3339_now())
         await self.wait_ready()
         async with self._changing:
             if self._registry.named(record.name) is not None:

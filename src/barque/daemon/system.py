@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from barque import __version__
 from barque.api.versions import API_VERSION, MIN_API_VERSION
 from barque.daemon.config import Config
 from barque.daemon.database import Database
+from barque.daemon.moments import rfc3339_now
 from barque.daemon.paths import Paths
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -153,7 +153,7 @@ class System:
             "IPv4Forwarding": _sysctl("net/ipv4/ip_forward") == "1",
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 1,
-            "SystemTime": _rfc3339(datetime.now(UTC)),
+            "SystemTime": rfc3339_now(),
             "HttpProxy": os.environ.get("HTTP_PROXY", ""),
             "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
             "NoProxy": os.environ.get("NO_PROXY", ""),
@@ -269,7 +269,3 @@ def _filesystem(path: Path) -> str:
         if above and len(point) >= len(best):
             best, kind = point, fstype
     return kind
-
-
-def _rfc3339(when: datetime) -> str:
-    return when.isoformat().replace("+00:00", "Z")

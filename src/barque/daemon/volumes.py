@@ -19,8 +19,8 @@ from typing import Any
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
+from barque.daemon.moments import rfc3339_now
 from barque.daemon.network_filters import check_keys, dangling_wanted, label_matches
-from barque.daemon.networks import now
 from barque.volume.local import LocalVolumes, check_name
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Volumes:
     def _make(self, name: str, container_id: str) -> VolumeRecord:
         self._local.create(name)
         labels = {ANONYMOUS_LABEL: ""} if container_id else None
-        return VolumeRecord(name, now(), labels, made_for=container_id)
+        return VolumeRecord(name, rfc3339_now(), labels, made_for=container_id)
 
     async def mount(self, name: str, container_id: str) -> str:
         """The host path of the data of a volume that `container_id` uses. Raises NotFound."""
@@ -265,7 +265,7 @@ def parse_create(body: Mapping[str, Any]) -> VolumeRecord:
     if not name:
         labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
     return VolumeRecord(
-        check_name(name) if name else secrets.token_hex(NAME_BYTES), now(), labels, options
+        check_name(name) if name else secrets.token_hex(NAME_BYTES), rfc3339_now(), labels, options
     )
 
 

@@ -15,10 +15,10 @@ from barque.containerd.client import events as containerd_events
 from barque.containerd.client.containers import Container
 from barque.containerd.client.mounts import Mount
 from barque.containerd.client.tasks import Exit, RuntimeOptions, Stdio
-from barque.daemon.containers.engine import rfc3339
 from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.supervise import Ended, RootfsMount, Task, TaskEvent
 from barque.daemon.containers.supervise import Stdio as StdioRequest
+from barque.daemon.moments import rfc3339
 
 OUR_SHIM = "io.containerd.barque.v2"
 ROOT_LABEL = "containerd.io/gc.root"

@@ -15,12 +15,13 @@ from barque import errors
 from barque.daemon.containers import execs, health
 from barque.daemon.containers.attach import abandon_pending
 from barque.daemon.containers.container import Container
-from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.remove import remove_locked
 from barque.daemon.containers.shm import unmount_shm
 from barque.daemon.containers.start import start_locked
 from barque.daemon.containers.state import Move, Status
 from barque.daemon.containers.supervise import Ended
+from barque.daemon.moments import parse_rfc3339
 
 log = logging.getLogger(__name__)
 

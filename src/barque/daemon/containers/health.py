@@ -18,9 +18,10 @@ from barque import errors
 from barque.daemon.containers import execs
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import ExecConfig, Health
-from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.state import HealthResult, HealthState, Status
 from barque.daemon.containers.stdio import Stdio, Wanted
+from barque.daemon.moments import parse_rfc3339
 
 DEFAULT_INTERVAL_S = 30.0
 DEFAULT_TIMEOUT_S = 30.0

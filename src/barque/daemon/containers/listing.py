@@ -8,9 +8,10 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.containers.container import Container
-from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.inspect import mount_point
 from barque.daemon.containers.state import Status
+from barque.daemon.moments import parse_rfc3339
 
 Filters = Mapping[str, Sequence[str]]
 KNOWN_FILTERS = frozenset(

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, NamedTuple
 from barque import errors
 from barque.daemon.containers import log_file
 from barque.daemon.containers.container import Container
-from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.log_file import Line, LineReader
 from barque.daemon.containers.log_watch import Follower
+from barque.daemon.moments import parse_rfc3339
 
 STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 CHUNK_BYTES = 256 << 10

@@ -12,11 +12,12 @@ from barque import errors
 from barque.daemon.containers import listing, remove, validate
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Resources, RestartPolicy, parse
-from barque.daemon.containers.engine import Engine, parse_rfc3339
+from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.listing import Filters
 from barque.daemon.containers.logs import parse_time
 from barque.daemon.containers.spec_resources import limits
 from barque.daemon.containers.state import Status
+from barque.daemon.moments import parse_rfc3339
 
 PRUNE_FILTERS = frozenset({"until", "label", "label!"})
 

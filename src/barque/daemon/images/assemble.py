@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from barque.daemon.images import names
-from barque.daemon.images.moments import unix_seconds
 from barque.daemon.images.store import Blob, Store
 from barque.daemon.images.unpack import Unpacker
+from barque.daemon.moments import unix_seconds
 from barque.oci import digest as digests
 from barque.oci.image import Config, Descriptor, Index, Manifest
 

@@ -14,14 +14,15 @@ from barque.containerd.client.descriptors import Descriptor as Target
 from barque.containerd.client.events import ImageChanged, Subscribed
 from barque.containerd.client.images import Image
 from barque.containerd.client.leases import CONTENT, Resource
-from barque.daemon.images.store import Blob, Record
-from barque.oci.image import Descriptor
+from barque.daemon.images.store import UNCOMPRESSED_LABEL, Blob, Record
+from barque.oci.image import OCI_LAYER, Descriptor
 
 DEFAULT_SNAPSHOTTER = "overlayfs"
 TOPICS = 'topic~="^/images/"'
 LEASE_LABEL = "io.barque.operation"
 INGEST_PREFIX = "barque-image-"
 ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
+DIFFERENCE = OCI_LAYER + "+gzip"
 LEASE_LIFETIME_S = 24 * 3600.0
 
 
@@ -139,6 +140,24 @@ class ContainerdStore:
         except errors.AlreadyExists:
             await self.has_snapshot(name, lease)
             await self.remove_snapshot(key)
+
+    async def difference(self, key: str, parent: str, lease: str) -> tuple[Descriptor, str]:
+        held = self._containerd.with_lease(lease)
+        snapshots = held.snapshots.of(self._snapshotter)
+        word = secrets.token_hex(8)
+        upper = await snapshots.mounts(key)
+        lower = await snapshots.view(f"view-{word}", parent)
+        try:
+            made = await held.diff.make(
+                lower, upper, media_type=DIFFERENCE, ref=INGEST_PREFIX + word
+            )
+        finally:
+            await asyncio.shield(self.remove_snapshot(f"view-{word}"))
+        blob = await self.get_blob(made.digest, lease)
+        diff_id = blob.labels.get(UNCOMPRESSED_LABEL, "") if blob else ""
+        if not diff_id:
+            raise errors.DataLoss(f"layer {made.digest}: containerd did not tell its diff id")
+        return Descriptor(made.media_type, made.digest, made.size), diff_id
 
     async def remove_snapshot(self, key: str) -> None:
         with suppress(errors.NotFound):

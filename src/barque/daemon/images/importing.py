@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,15 +15,12 @@ from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import Progress
 from barque.daemon.images.store import Store
 from barque.daemon.images.unpack import Unpacker
+from barque.daemon.moments import rfc3339_now
 from barque.oci import image as oci
 from barque.oci.image import Config, Descriptor, Manifest, Platform
 from barque.oci.reference import Reference
 from barque.registry import Transport
 from barque.registry.addresses import Address
-
-
-def utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def new_config(
@@ -94,7 +90,7 @@ class Importer:
                 defaults,
                 diff_id,
                 message or f"Imported from {source}",
-                utc_now(),
+                rfc3339_now(),
             )
             written = await self._assembler.config(config, lease)
             manifest = new_manifest(config, written.digest, [layer])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from barque.daemon.images import moments
+from barque.daemon import moments
 from barque.daemon.images.image import Image
 from barque.daemon.images.names import Names
 
@@ -45,14 +45,14 @@ def inspect(
     """ImageInspect, as `version` of the API has it. `tagged_ns` is 0 for never."""
     system, _, rest = image.platform.partition("/")
     architecture, _, variant = rest.partition("/")
-    tagged = moments.rfc3339(tagged_ns) if tagged_ns else "0001-01-01T00:00:00Z"
+    tagged = moments.rfc3339(tagged_ns) if tagged_ns else moments.ZERO
     found: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": list(names.tags),
         "RepoDigests": list(names.digests),
         "Parent": "",
         "Comment": _comment(image),
-        "Created": image.created or "0001-01-01T00:00:00Z",
+        "Created": image.created or moments.ZERO,
         "DockerVersion": _text(image, "docker_version"),
         "Author": _text(image, "author"),
         "Config": dict(image.config) if version >= (1, 50) else {**_OLD_CONFIG, **image.config},

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from barque import errors
-from barque.daemon.images import moments, names, patterns
+from barque.daemon import moments
+from barque.daemon.images import names, patterns
 from barque.daemon.images.documents import Documents
 from barque.daemon.images.names import Names
 from barque.daemon.images.naming import Naming

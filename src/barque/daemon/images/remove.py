@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from barque import errors
-from barque.daemon.images import moments, names
+from barque.daemon import moments
+from barque.daemon.images import names
 from barque.daemon.images.listing import Listing, Summary, boolean, has_label
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.store import Record

@@ -14,6 +14,8 @@ from typing import Protocol
 
 from barque.oci.image import Descriptor
 
+UNCOMPRESSED_LABEL = "containerd.io/uncompressed"  # of a layer's blob: its diff id
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -86,6 +88,11 @@ class Store(Protocol):
 
     async def commit_snapshot(self, name: str, key: str, lease: str) -> None:
         """Freezes `key` under `name`; when that is there already, `key` is dropped instead."""
+
+    async def difference(self, key: str, parent: str, lease: str) -> tuple[Descriptor, str]:
+        """Stores, as a layer, what makes the snapshot `key` from the committed `parent` ("" for
+        none); returns it with its diff id. What changes meanwhile may be in it or not.
+        """
 
     async def remove_snapshot(self, key: str) -> None:
         """An absent one is fine."""

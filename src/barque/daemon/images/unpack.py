@@ -13,11 +13,9 @@ from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from barque import errors
-from barque.daemon.images.store import Store
+from barque.daemon.images.store import UNCOMPRESSED_LABEL, Store
 from barque.oci import digest as digests
 from barque.oci.image import FOREIGN_PREFIXES, LAYERS, Config, Descriptor, Manifest
-
-UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 
 
 def check_layers(manifest: Manifest, config: Config) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from barque import errors
-from barque.daemon.containers.engine import rfc3339
 from barque.daemon.http.messages import Request, Response, Route, json_response, no_content
+from barque.daemon.moments import rfc3339
 from barque.daemon.networks import Networks
 from barque.daemon.routes.system import parse_time
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from barque import errors
+from barque.daemon import moments
 from barque.daemon.events import Events
 from barque.daemon.http.messages import Request, Response, Route, json_response
 from barque.daemon.system import System
@@ -22,8 +21,6 @@ NOT_A_MANAGER = (
 )
 _ABOUT = ("container", "image", "network", "volume", "daemon")
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def routes(system: System, events: Events) -> list[Route]:
@@ -65,15 +62,9 @@ def parse_time(text: str, now_s: float | None = None) -> int | None:
     """Docker's times as ns since 1970: seconds[.fraction], RFC 3339, or a duration ago (10m)."""
     if not text:
         return None
-    whole, _, fraction = text.partition(".")
-    if whole.isdigit() and (not fraction or fraction.isdigit()) and len(text) < 32:
-        return int(whole) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
-    parts = _DURATION_PART.findall(text)
-    if parts and "".join(a + b for a, b in parts) == text:
-        ago = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
-        return int(((time.time() if now_s is None else now_s) - ago) * 1e9)
+    now_ns = time.time_ns() if now_s is None else int(now_s * moments.NS)
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1e9)
+        return moments.moment_ns(text, now_ns)
     except ValueError:
         raise errors.InvalidArgument(f"invalid time {text[:64]!r}") from None
 

@@ -1,4 +1,4 @@
-"""Names, patterns over them, moments, and the catalog that finds images by them."""
+"""Names, patterns over them, and the catalog that finds images by them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barque import errors
-from barque.daemon.images import moments, names, patterns
+from barque.daemon.images import names, patterns
 from barque.daemon.images.catalog import Catalog
 from barque.daemon.images.store import Record
 from barque.oci.image import OCI_MANIFEST, Descriptor
@@ -130,21 +130,3 @@ def test_no_pattern_breaks_the_matcher(pattern: str) -> None:
         patterns.matches(pattern, "busybox:latest")
     except errors.InvalidArgument:
         pass
-
-
-def test_moments() -> None:
-    assert moments.unix_seconds("1970-01-01T00:01:00Z") == 60
-    assert moments.unix_seconds("1970-01-01T00:01:00.123456789Z") == 60
-    assert moments.unix_seconds("1970-01-01T01:01:00+01:00") == 60
-    assert moments.unix_seconds("nonsense") == 0
-    assert moments.unix_seconds(None) == 0
-    assert moments.unix_seconds("0001-01-01T00:00:00Z") < 0
-    assert moments.rfc3339(60_000_000_001) == "1970-01-01T00:01:00.000000001Z"
-
-
-def test_until() -> None:
-    assert moments.until("1h30m", 10_000.0) == 4600.0
-    assert moments.until("1700000000", 0.0) == 1_700_000_000.0
-    assert moments.until("1970-01-01T00:01:00Z", 0.0) == 60.0
-    with pytest.raises(errors.InvalidArgument):
-        moments.until("yesterday", 0.0)
