@@ -13,6 +13,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.layers import layer_directories
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
+from barque.daemon.http.messages import Source
 from barque.daemon.moments import rfc3339
 
 PathStat = dict[str, Any]
