@@ -60,7 +60,6 @@ def routes(containers: Containers) -> list[Route]:
             (method, f"{one}/{name}", _not_there(name))
             for method, name in (
                 ("GET", "attach/ws"),
-                ("GET", "export"),
                 ("POST", "copy"),
                 ("GET", "checkpoints"),
                 ("POST", "checkpoints"),
@@ -87,6 +86,7 @@ class _Handlers:
             everything=query.flag("all"),
             limit=query.integer("limit", 0) or 0,
             filters=query.filters(),
+            size=query.flag("size"),
         )
         return json_response(found)
 
@@ -97,11 +97,12 @@ class _Handlers:
         return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
     async def prune(self, request: Request) -> Response:
-        gone = await self._containers.prune(request.query.filters())
-        return json_response({"ContainersDeleted": gone, "SpaceReclaimed": 0})
+        gone, freed = await self._containers.prune(request.query.filters())
+        return json_response({"ContainersDeleted": gone or None, "SpaceReclaimed": freed})
 
     async def inspect(self, request: Request) -> Response:
-        return json_response(self._containers.inspect(request.params["id"]))
+        size = request.query.flag("size")
+        return json_response(await self._containers.inspect(request.params["id"], size=size))
 
     async def start(self, request: Request) -> Response:
         if request.query.get("checkpoint"):

@@ -1,0 +1,78 @@
+"""`docker commit`: a container, held still meanwhile, becomes an image. API: ImageCommit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from barque import errors
+from barque.daemon.containers import signal_process
+from barque.daemon.containers.container import Container
+from barque.daemon.containers.documents import Config, document, parse
+from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.state import Status
+from barque.daemon.images.commit import Committed
+from barque.daemon.images.service import Images, reference_of
+
+
+async def commit(
+    engine: Engine,
+    images: Images,
+    reference: str,
+    *,
+    repository: str,
+    tag: str,
+    author: str,
+    comment: str,
+    changes: Sequence[str],
+    pause: bool,
+    overrides: Mapping[str, Any],
+) -> str:
+    """Returns the new image's id. Raises NotFound, Conflict, InvalidArgument. Events: commit."""
+    container = engine.catalogue.find(reference)
+    container.refuse_when_gone()
+    ref = reference_of(repository, tag).with_default_tag() if repository else None
+    if ref is not None and ref.digest:
+        raise errors.InvalidArgument("refusing to create a tag with a digest reference")
+    if container.state.status is Status.REMOVING:
+        raise errors.Conflict(f"You cannot commit container {container.id} which is being removed")
+    record = container.record
+    wanted = Committed(
+        snapshot=container.id,
+        image=await images.resolve(record.image) if record.chain_id else None,
+        config=document(record.config),
+        overrides=document(parse(Config, overrides)) if overrides else {},
+        changes=changes,
+        author=author,
+        comment=comment,
+    )
+    async with _still(engine, container) if pause else _as_it_is():
+        image_id = await images.commit(wanted, ref)
+    engine.publish(
+        container,
+        "commit",
+        comment=comment,
+        imageID=image_id,
+        imageRef=ref.full if ref else "",
+    )
+    return image_id
+
+
+@asynccontextmanager
+async def _as_it_is() -> AsyncIterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _still(engine: Engine, container: Container) -> AsyncIterator[None]:
+    """No process of it runs meanwhile; one that was not running, or was paused, is left so."""
+    if container.state.status is not Status.RUNNING:
+        yield
+        return
+    await signal_process.pause(engine, container)
+    try:
+        yield
+    finally:
+        with suppress(errors.Conflict):  # someone else has let it go on, or it is gone
+            await signal_process.unpause(engine, container)
