@@ -30,6 +30,7 @@ from barque.daemon.names import Names
 from barque.daemon.network_membership import Membership
 from barque.daemon.networks import Networks
 from barque.daemon.paths import Paths
+from barque.daemon.routes import commit as commit_routes
 from barque.daemon.routes import containers as container_routes
 from barque.daemon.routes import exec as exec_routes
 from barque.daemon.routes import images as image_routes
@@ -113,6 +114,7 @@ async def composed(
         router = Router(
             [
                 *container_routes.routes(containers),
+                *commit_routes.routes(containers, images),
                 *exec_routes.routes(containers),
                 *image_routes.routes(images),
                 *network_routes.routes(networks, Membership(networks, catalogue)),

@@ -19,6 +19,7 @@ from barque.daemon.images import listing, names
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
 from barque.daemon.images.assemble import Assembler
+from barque.daemon.images.commit import Committed, Committer
 from barque.daemon.images.documents import Documents
 from barque.daemon.images.image import Image
 from barque.daemon.images.importing import Importer, download
@@ -63,6 +64,7 @@ class Images:
         self._listing = Listing(self._naming, self._documents)
         self._remover = Remover(self._naming, self._listing, users)
         assembler = Assembler(store, self._unpacker)
+        self._committer = Committer(store, assembler, self._naming, host)
         self._importer = Importer(store, self._unpacker, assembler, self._naming, host)
         self._loader = Loader(store, assembler, self._naming, self._documents)
         self._saver = Saver(store, self._naming, self._documents)
@@ -179,6 +181,12 @@ class Images:
             return await self._importer.run(
                 chunks, ref, message, changes, platform, progress, source=address.shown
             )
+
+    async def commit(self, wanted: Committed, ref: Reference | None) -> str:
+        """Returns the id. Without a reference the image is dangling."""
+        if wanted.image is not None:
+            await self.ensure_unpacked(wanted.image)
+        return await self._committer.run(wanted, ref)
 
     async def load(
         self, chunks: AsyncIterator[bytes], progress: Progress, *, quiet: bool = False
