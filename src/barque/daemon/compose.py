@@ -21,6 +21,7 @@ from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.host import Host
 from barque.daemon.containers.service import Containers
 from barque.daemon.database import Database
+from barque.daemon.disk_usage import DiskUsage
 from barque.daemon.events import Events
 from barque.daemon.http.router import Router
 from barque.daemon.images.containerd_store import ContainerdStore
@@ -51,7 +52,8 @@ async def composed(
 ) -> AsyncIterator[tuple[Router, Callable[[], bool]]]:
     """All services, restored and at work: their routes, and whether nothing runs."""
     async with AsyncExitStack() as stack:
-        events = Events()
+        events = Events(paths.events)
+        stack.callback(events.close)
         database = Database.open(paths.database)
         stack.callback(database.close)
         networks = Networks(
@@ -60,7 +62,7 @@ async def composed(
             owner=config.data_root,
             netns=paths.netns,
             maker_argv=program.command("barque-netns"),
-            names=Names(paths.run, program.command("barque-dns")),
+            names=Names(paths.run, program.command("barque-dns", str(paths.run))),
             options=defaults.network_options(config),
         )
         catalogue = Catalogue(database)
@@ -119,7 +121,7 @@ async def composed(
                 *image_routes.routes(images),
                 *network_routes.routes(networks, Membership(networks, catalogue)),
                 *volume_routes.routes(volumes),
-                *system_routes.routes(system, events),
+                *system_routes.routes(system, events, DiskUsage(containers, images, volumes)),
             ]
         )
         await starting

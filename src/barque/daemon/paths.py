@@ -2,7 +2,7 @@
 
 <data root>/                    survives a reboot; 0710
     daemon.db                   database.py
-    engine-id
+    events.jsonl, events.jsonl.1   the ring of events
     containerd/                 the managed barque-containerd's --root
     containers/<id>/            0710: <id>-json.log, hostname, hosts, resolv.conf
     volumes/<name>/_data
@@ -32,6 +32,10 @@ class Paths:
     @property
     def database(self) -> Path:
         return self.root / "daemon.db"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
 
     @property
     def containerd_root(self) -> Path:

@@ -105,6 +105,10 @@ class Volumes:
         record = self._find(name)
         return "" if record is None else str(self._local.data_path(record.name))
 
+    def size_bytes(self, name: str) -> int:
+        """What the volume holds. Blocks while it is walked."""
+        return self._local.size_bytes(name)
+
     async def release(self, container_id: str) -> None:
         """The container uses no volume any more. Safe to call twice."""
         if not self._database.one(

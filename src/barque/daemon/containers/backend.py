@@ -23,6 +23,10 @@ class Image(Protocol):
     def platform(self) -> str:
         """`linux/amd64`, with a variant where there is one."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of its layers, unpacked."""
+
 
 class Images(Protocol):
     async def resolve(self, reference: str) -> Image:

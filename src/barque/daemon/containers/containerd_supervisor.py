@@ -45,6 +45,9 @@ class ContainerdSupervisor:
         with suppress(errors.NotFound):
             await self._snapshots.remove(container_id)
 
+    async def snapshot_size(self, container_id: str) -> int:
+        return (await self._snapshots.usage(container_id)).size
+
     async def snapshot_owners(self) -> list[str]:
         """The ids of all containers that have a snapshot, for the sweep at start."""
         filters = [f'labels."{OWNER_LABEL}"']

@@ -39,12 +39,27 @@ MAX_PATTERN_CHARS = 256
 
 
 async def summaries(
-    engine: Engine, *, everything: bool, limit: int, filters: Filters
+    engine: Engine, *, everything: bool, limit: int, filters: Filters, size: bool = False
 ) -> list[dict[str, Any]]:
-    """Newest first. `limit` > 0 counts containers in any state."""
+    """Newest first. `limit` > 0 counts containers in any state; `size` adds theirs."""
     chosen = await select(engine, everything=everything or limit > 0, filters=filters)
     now_ns = engine.clock_ns()
-    return [summary(engine, item, now_ns) for item in (chosen[:limit] if limit > 0 else chosen)]
+    chosen = chosen[:limit] if limit > 0 else chosen
+    found = [summary(engine, item, now_ns) for item in chosen]
+    if size:
+        for container, document in zip(chosen, found, strict=True):
+            document |= await sizes(engine, container)
+    return found
+
+
+async def sizes(engine: Engine, container: Container) -> dict[str, int]:
+    """SizeRw: what it wrote; SizeRootFs: with its image. Walks the container's own layer."""
+    try:
+        own = await engine.supervisor.snapshot_size(container.id)
+        below = (await engine.images.resolve(container.record.image)).size
+    except errors.NotFound:  # being removed, or its image was by force
+        own, below = 0, 0
+    return {"SizeRw": own, "SizeRootFs": own + below}
 
 
 async def select(engine: Engine, *, everything: bool, filters: Filters) -> list[Container]:

@@ -149,14 +149,16 @@ class Containers:
     async def update(self, reference: str, body: Mapping[str, Any]) -> list[str]:
         return await update.update(self.engine, self.find(reference), body)
 
-    def inspect(self, reference: str) -> dict[str, Any]:
-        return inspect.inspect(self.engine, self.find(reference))
+    async def inspect(self, reference: str, *, size: bool = False) -> dict[str, Any]:
+        container = self.find(reference)
+        found = inspect.inspect(self.engine, container)
+        return found | await listing.sizes(self.engine, container) if size else found
 
     async def summaries(
-        self, *, everything: bool, limit: int, filters: listing.Filters
+        self, *, everything: bool, limit: int, filters: listing.Filters, size: bool = False
     ) -> list[dict[str, Any]]:
         return await listing.summaries(
-            self.engine, everything=everything, limit=limit, filters=filters
+            self.engine, everything=everything, limit=limit, filters=filters, size=size
         )
 
     def logs(self, reference: str, query: logs.Query) -> AsyncIterator[bytes]:
@@ -221,5 +223,5 @@ class Containers:
     async def exec_resize(self, exec_id: str, width: int, height: int) -> None:
         await execs.resize(self.engine, self.exec_find(exec_id), width, height)
 
-    async def prune(self, filters: listing.Filters) -> list[str]:
+    async def prune(self, filters: listing.Filters) -> tuple[list[str], int]:
         return await update.prune(self.engine, filters)

@@ -63,6 +63,9 @@ class Supervisor(Protocol):
     async def remove_snapshot(self, container_id: str) -> None:
         """Idempotent."""
 
+    async def snapshot_size(self, container_id: str) -> int:
+        """Bytes that the container wrote. Raises NotFound."""
+
     async def snapshot_owners(self) -> list[str]:
         """The ids of all containers that have a snapshot."""
 

@@ -70,14 +70,15 @@ def _merge(host: Resources, asked: Resources) -> bool:
     return changed
 
 
-async def prune(engine: Engine, filters: Filters) -> list[str]:
-    """Remove every container that does not run; the ids of those that are gone."""
+async def prune(engine: Engine, filters: Filters) -> tuple[list[str], int]:
+    """Remove every container that does not run; the ids of those that are gone, the bytes freed."""
     for name in filters:
         if name not in PRUNE_FILTERS:
             raise errors.InvalidArgument(f"invalid filter '{name}'")
     until = min((parse_time(text) for text in filters.get("until", ())), default=0)
     labels = {"label": filters["label"]} if filters.get("label") else {}
-    gone = []
+    gone: list[str] = []
+    freed = 0
     for container in await listing.select(engine, everything=True, filters=labels):
         if container.state.status not in {Status.CREATED, Status.EXITED}:
             continue
@@ -86,11 +87,14 @@ async def prune(engine: Engine, filters: Filters) -> list[str]:
         if any(_has(container, value) for value in filters.get("label!", ())):
             continue
         try:
+            size = await engine.supervisor.snapshot_size(container.id)
             await remove.remove(engine, container, force=False, volumes=False)
-        except errors.Conflict:
-            continue  # started meanwhile
+        except (errors.Conflict, errors.NotFound):
+            continue  # started or removed meanwhile
         gone.append(container.id)
-    return gone
+        freed += size
+    engine.events.publish("container", "prune", "", {"reclaimed": str(freed)})
+    return gone, freed
 
 
 def _has(container: Container, wanted: str) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.events import Events
+from barque.daemon.images import disk_usage, listing, names
 from barque.daemon.images import inspect as inspecting
-from barque.daemon.images import listing, names
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
 from barque.daemon.images.assemble import Assembler
@@ -226,6 +226,10 @@ class Images:
         chains = digests.chain_ids(image.diff_ids)
         sizes = [await self._store.snapshot_size(chain) for chain in chains]
         return inspecting.history(image, await self.names_of(image.id), sizes)
+
+    async def disk_usage(self) -> tuple[list[dict[str, Any]], int]:
+        """Every image with its sizes, and the size of all layers together."""
+        return await disk_usage.disk_usage(self._listing, self._naming, self._store, self._users)
 
     async def list(
         self, filters: Mapping[str, Sequence[str]], *, count_containers: bool = False

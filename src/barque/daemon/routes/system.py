@@ -11,6 +11,7 @@ import msgspec
 
 from barque import errors
 from barque.daemon import moments
+from barque.daemon.disk_usage import DiskUsage
 from barque.daemon.events import Events
 from barque.daemon.http.messages import Request, Response, Route, json_response
 from barque.daemon.system import System
@@ -20,10 +21,11 @@ NOT_A_MANAGER = (
     "this node to swarm and try again."
 )
 _ABOUT = ("container", "image", "network", "volume", "daemon")
+_EVENT_TYPES = ("builder", "config", "node", "plugin", "secret", "service")
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 
 
-def routes(system: System, events: Events) -> list[Route]:
+def routes(system: System, events: Events, disk: DiskUsage) -> list[Route]:
     async def version(request: Request) -> Response:
         return json_response(system.version())
 
@@ -37,6 +39,19 @@ def routes(system: System, events: Events) -> list[Route]:
         _check_keys(filters)
         return Response(200, _events(events, filters, since, until))
 
+    async def usage(request: Request) -> Response:
+        return json_response(await disk.usage(request.query.all("type"), request.version))
+
+    async def prune_builds(request: Request) -> Response:
+        """There is no build cache yet, so nothing of it is left to prune."""
+        return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+    async def no_swarm_mode(request: Request) -> Response:
+        raise errors.Unsupported("swarm mode is not there yet")
+
+    async def no_swarm_left(request: Request) -> Response:
+        raise errors.Unavailable("This node is not part of a swarm")
+
     async def no_swarm(request: Request) -> Response:
         raise errors.Unavailable(NOT_A_MANAGER)
 
@@ -47,6 +62,11 @@ def routes(system: System, events: Events) -> list[Route]:
         Route("GET", "/version", version),
         Route("GET", "/info", info),
         Route("GET", "/events", stream_events),
+        Route("GET", "/system/df", usage),
+        Route("POST", "/build/prune", prune_builds),
+        Route("POST", "/swarm/init", no_swarm_mode),
+        Route("POST", "/swarm/join", no_swarm_mode),
+        Route("POST", "/swarm/leave", no_swarm_left),
         Route("POST", "/build", no_build),
         Route("POST", "/session", no_build),
         *(Route("GET", f"/{name}", no_swarm) for name in _SWARM),
@@ -71,7 +91,7 @@ def parse_time(text: str, now_s: float | None = None) -> int | None:
 
 def _check_keys(filters: Mapping[str, list[str]]) -> None:
     for key in filters:
-        if key not in {"event", "type", "scope", "label", *_ABOUT}:
+        if key not in {"event", "type", "scope", "label", *_ABOUT, *_EVENT_TYPES}:
             raise errors.InvalidArgument(f"invalid filter {key!r}")
 
 
