@@ -27,7 +27,7 @@ def open_networks(root: Path, options: NetworkOptions | None = None) -> tuple[Ne
         owner=str(root),
         netns=root / "netns",
         maker_argv=command("barque-netns"),
-        names=Names(root, command("barque-dns")),
+        names=Names(root, command("barque-dns", str(root))),
         options=options or NetworkOptions(bridge=BRIDGE),
     )
     return networks, database

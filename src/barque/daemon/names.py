@@ -26,6 +26,7 @@ BACKLOG = 16
 ANSWER_BYTES = 16 << 20
 ANSWER_TIMEOUT_S = 30.0
 RESTART_DELAY_S = 1.0
+REAP_TIMEOUT_S = 2.0
 
 Document = Mapping[str, Any]  # a `put` without its verb: see barque.network.dns.server
 
@@ -52,15 +53,16 @@ class Names:
     async def settle(self, documents: Iterable[Document]) -> None:
         """At the daemon's start: exactly these sandboxes have names, whatever was before."""
         self._known = {document["sandbox"]: document for document in documents}
-        if not self._known and not self._socket.exists():
-            return
-        if not self._known and not await self._connect_to_present():
-            return
-        await self._connected()
-        answer = await self._request({"op": "hello"})
-        for stale in set(answer["sandboxes"]) - set(self._known):
-            await self._request({"op": "drop", "sandbox": stale})
-        await self._put_all()
+        async with self._connecting:
+            if not await self._connect_to_present():
+                if not self._known:
+                    return
+                self._spawn()
+                await self._connect()
+            answer = await self._request({"op": "hello"})
+            for stale in set(answer["sandboxes"]) - set(self._known):
+                await self._request({"op": "drop", "sandbox": stale})
+            await self._put_all()
 
     async def _put_all(self) -> None:
         for document in list(self._known.values()):
@@ -71,11 +73,12 @@ class Names:
 
     async def put(self, document: Document) -> None:
         """Give a sandbox its names and its resolver. Returns when it answers."""
-        self._known[document["sandbox"]] = document
-        await self._connected()
+        sandbox = document["sandbox"]
+        self._known[sandbox] = document
         try:
+            await self._connected()
             await self._request({"op": "put", **document})
-        except errors.Unavailable:  # it died: ask the next one
+        except errors.Unavailable:  # it died: its successor is told everything
             await self._connected()
             await self._request({"op": "put", **document})
 
@@ -96,7 +99,7 @@ class Names:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         if self._process is not None and not self._known:
-            await asyncio.to_thread(self._process.wait)
+            await asyncio.to_thread(_reap, self._process)
 
     # -- the connection
 
@@ -107,6 +110,7 @@ class Names:
             if not await self._connect_to_present():
                 self._spawn()
                 await self._connect()
+            await self._put_all()
 
     async def _connect_to_present(self) -> bool:
         """Take up a resolver that is there and speaks our version."""
@@ -183,12 +187,18 @@ class Names:
     async def _again(self) -> None:
         """The resolver died: start another for those who need it."""
         if self._process is not None:
-            await asyncio.to_thread(self._process.wait)
-            self._process = None
-        while self._known and not self._closing and self._writer is None:
+            process, self._process = self._process, None
+            await asyncio.to_thread(_reap, process)
+        while self._known and not self._closing:
             try:
                 await self._connected()
-                await self._put_all()
+                return
             except (OSError, errors.BarqueError) as error:
                 log.warning("the name server of containers does not start: %s", error)
                 await asyncio.sleep(RESTART_DELAY_S)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Take the exit status of a resolver that is about to end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(REAP_TIMEOUT_S)

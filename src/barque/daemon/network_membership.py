@@ -62,6 +62,8 @@ class Membership:
                 "connected to any other network"
             )
         named = found.record.endpoints or {mode: {}}
+        if mode != "none" and list(named) == ["none"]:
+            return {}
         return {self._networks.name_of(key): value for key, value in named.items()}
 
     def _save(self, found: Container, endpoints: dict[str, Any]) -> None:

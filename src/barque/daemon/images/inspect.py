@@ -67,6 +67,9 @@ def inspect(
         found["Variant"] = variant
     if version < (1, 44):
         found["VirtualSize"] = image.size
+    if version < (1, 45):  # docker-compose 1.29 reads it
+        found["Container"] = _text(image, "container")
+        found["ContainerConfig"] = {**_OLD_CONFIG, **image.config}
     if version >= (1, 48):
         found["Descriptor"] = image.target.document()
     return found

@@ -34,6 +34,15 @@ def routes(images: Images) -> list[Route]:
     ]
 
 
+def _version(request: Request) -> tuple[int, int]:
+    """What an image is to be described as. docker-compose 1 asks for the newest version, but reads
+    a field (ContainerConfig) that was taken away with 1.45."""
+    agent = request.headers.get("user-agent", "")
+    return (
+        min(request.version, (1, 44)) if agent.startswith("docker-compose/1.") else request.version
+    )
+
+
 class _Handlers:
     def __init__(self, images: Images) -> None:
         self._images = images
@@ -87,7 +96,7 @@ class _Handlers:
 
     async def inspect(self, request: Request) -> Response:
         _refuse(request, "manifests", "platform")
-        return json_response(await self._images.inspect(request.params["name"], request.version))
+        return json_response(await self._images.inspect(request.params["name"], _version(request)))
 
     async def history(self, request: Request) -> Response:
         _refuse(request, "platform")

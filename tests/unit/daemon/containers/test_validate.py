@@ -97,7 +97,6 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
     "fields",
     [
         {"StorageOpt": {"size": "1g"}},
-        {"Links": ["a:b"]},
         {"LogConfig": {"Type": "syslog"}},
         {"LogConfig": {"Type": "local"}},
         {"LogConfig": {"Config": {"mode": "non-blocking"}}},
