@@ -154,7 +154,10 @@ class EndpointRecord:
 
     @classmethod
     def load(cls, text: str) -> EndpointRecord:
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        fields["aliases"], fields["links"] = tuple(fields["aliases"]), tuple(fields["links"])
+        fields["servers"] = tuple((server, by_host) for server, by_host in fields["servers"])
+        return cls(**fields)
 
     @classmethod
     def absent(
