@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "api": "oci",
     "client": "api",
     "daemon": "oci api containerd network volume registry linux",
+    "sdk": "api client",
     "cli": "oci api client",
 }
 EVERYONE = {"errors", "program"}  # the kinds of failure; how one program starts another

@@ -114,6 +114,12 @@ class Client:
         self._absent = absent
         self._idle: list[Connection] = []
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def containers(self) -> Containers:
         from barque.client.containers import Containers

@@ -220,3 +220,22 @@ class Connection:
 
     def close(self) -> None:
         self._stream.close()
+
+    @property
+    def open(self) -> bool:
+        return self._stream.fileno() >= 0
+
+    def break_off(self) -> None:
+        """End both directions at once: another thread that reads or writes finds the end."""
+        import posix
+
+        try:
+            copy = _socket.socket(fileno=posix.dup(self._stream.fileno()))
+        except OSError:
+            return  # it is closed
+        try:
+            copy.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass  # the daemon was faster
+        finally:
+            copy.close()

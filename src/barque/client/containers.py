@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from barque.client.client import Client, Reply
     from barque.client.connection import OpenFile, Stream
+    from barque.client.streams import Attached, Result
 
     Filters = dict[str, list[str]]
     Pairs = list[tuple[str, str]]
@@ -155,6 +156,63 @@ class Containers:
     def logs(self, container: str, query: Pairs) -> Reply:
         """The raw or multiplexed stream, as the container has a terminal or not."""
         return self._client.request("GET", self._path(container, "/logs"), query, fresh=True)
+
+    def output(
+        self,
+        container: str,
+        *,
+        stdout: bool = True,
+        stderr: bool = True,
+        follow: bool = False,
+        timestamps: bool = False,
+        tail: int | None = None,
+        since: str = "",
+        until: str = "",
+    ) -> Iterator[tuple[int, bytes]]:
+        """The log, as pairs of 1 (stdout) or 2 (stderr) and bytes; with `follow` to its end."""
+        from barque.api.frames import FrameReader
+        from barque.client.streams import MULTIPLEXED, parted
+
+        query = flags(stdout=stdout, stderr=stderr, follow=follow, timestamps=timestamps)
+        query += [] if tail is None else [("tail", str(tail))]
+        query += [(name, text) for name, text in (("since", since), ("until", until)) if text]
+        reply = self.logs(container, query)
+        told = reply.headers.get("content-type", "")
+        if told == MULTIPLEXED or (not told and not self._has_terminal(container)):
+            return parted(reply.pieces(), FrameReader())
+        return parted(reply.pieces(), None)
+
+    def _has_terminal(self, container: str) -> bool:
+        return bool(self.inspect(container)["Config"]["Tty"])
+
+    def converse(self, container: str, *, stdin: bool = False, logs: bool = False) -> Attached:
+        """Attach: what it writes from now on (with `logs`, has written too), and its input."""
+        from barque.client.streams import MULTIPLEXED, Attached
+
+        stream, early, told = self.attach(container, stdin=stdin, logs=logs)()
+        multiplexed = told == MULTIPLEXED or not self._has_terminal(container)
+        return Attached(stream, early, multiplexed)
+
+    def run(self, body: dict[str, Any], *, name: str = "", stdin: bytes = b"") -> Result:
+        """Create and start a container, give it `stdin`, wait for its end, remove it.
+
+        `body` is that of `create`. Raises NotFound when the image is not there.
+        """
+        from barque.client.streams import Result, collected
+
+        streams = {"AttachStdout": True, "AttachStderr": True, "AttachStdin": bool(stdin)}
+        opened = {"OpenStdin": bool(stdin), "StdinOnce": bool(stdin)}
+        container = self.create({**streams, **opened, **body}, name=name)["Id"]
+        try:
+            with self.converse(container, stdin=bool(stdin)) as attached:
+                ended = self.begin_wait(container, "next-exit")
+                self.start(container)
+                if stdin:
+                    attached.feed(stdin)
+                out, err = collected(attached)
+            return Result(int(ended().json()["StatusCode"]), out, err)
+        finally:
+            self.remove(container, force=True, volumes=True)
 
     def top(self, container: str, arguments: str = "") -> Any:
         query = [("ps_args", arguments)] if arguments else []

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from barque.client.client import Client
     from barque.client.connection import Stream
+    from barque.client.streams import Result
 
 
 class Execs:
@@ -36,3 +37,25 @@ class Execs:
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         query = [("h", str(rows)), ("w", str(columns))]
         self._client.request("POST", f"/exec/{exec_id}/resize", query).read()
+
+    def run(
+        self,
+        container: str,
+        command: list[str],
+        *,
+        stdin: bytes = b"",
+        options: dict[str, Any] | None = None,
+    ) -> Result:
+        """Run a program in a container to its end. `options` are further keys of the body of
+        `create`: Env, User, WorkingDir, Privileged, Tty."""
+        from barque.client.streams import Attached, Result, collected
+
+        streams = {"AttachStdout": True, "AttachStderr": True, "AttachStdin": bool(stdin)}
+        exec_id = self.create(container, {"Cmd": command, **streams, **(options or {})})
+        terminal = bool((options or {}).get("Tty"))
+        stream, early, _ = self.start(exec_id, {"Detach": False, "Tty": terminal})()
+        with Attached(stream, early, not terminal) as attached:
+            if stdin:
+                attached.feed(stdin)
+            out, err = collected(attached)
+        return Result(int(self.inspect(exec_id)["ExitCode"]), out, err)

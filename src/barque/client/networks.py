@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barque.client import json
 from barque.client.containers import filters_query, flags
 from barque.client.http import quote
 
@@ -22,6 +23,9 @@ class Networks:
 
     def list(self, filters: Filters | None = None) -> Any:
         return self._client.request("GET", "/networks", filters_query(filters)).json()
+
+    def inspect(self, network: str) -> Any:
+        return json.loads(self.inspect_raw(network))
 
     def inspect_raw(self, network: str, *, verbose: bool = False) -> bytes:
         path = f"/networks/{quote(network)}"

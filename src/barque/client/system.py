@@ -6,6 +6,7 @@ from barque.client.containers import filters_query
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from barque.client.client import Client, Reply
@@ -34,3 +35,9 @@ class System:
         query += [("since", since)] if since else []
         query += [("until", until)] if until else []
         return self._client.request("GET", "/events", query, fresh=True)
+
+    def watch(
+        self, *, since: str = "", until: str = "", filters: Filters | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The events as they happen, to `until` or without end."""
+        return self.events(since=since, until=until, filters=filters).documents()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barque.client import json
 from barque.client.containers import filters_query, flags
 from barque.client.http import quote
 
@@ -21,6 +22,9 @@ class Volumes:
     def list(self, filters: Filters | None = None) -> Any:
         """Returns {"Volumes": [...] or None, "Warnings": ...}."""
         return self._client.request("GET", "/volumes", filters_query(filters)).json()
+
+    def inspect(self, name: str) -> Any:
+        return json.loads(self.inspect_raw(name))
 
     def inspect_raw(self, name: str) -> bytes:
         return self._client.request("GET", f"/volumes/{quote(name)}").read()

@@ -1,0 +1,1 @@
+"""The client for programs: what is not needed by the command line."""
