@@ -11,6 +11,9 @@ demo: .venv/run.stamp  ## install what it needs, start a container, drive it fro
 test: .venv/dev.stamp .venv/peers.stamp  ## the whole test suite, beside the real peers
 	$(BIN)/pytest
 
+test-vm: .venv/dev.stamp .venv/peers.stamp  ## the part of it that runs in a virtual machine: cgroup version 2, AppArmor
+	$(BIN)/pytest tests/vm
+
 check: .venv/dev.stamp  ## format, lint, types, layers, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,7 +38,7 @@ clean:  ## remove the environment
 .venv/dev.stamp: requirements/dev.txt pyproject.toml tools/setup.sh tools/launchers.py
 	tools/setup.sh dev
 
-.venv/peers.stamp: tools/setup.sh
+.venv/peers.stamp: tools/setup.sh tools/kernel.sh tests/vm/init
 	tools/setup.sh peers
 
-.PHONY: help demo test check bench install stop-demo clean
+.PHONY: help demo test test-vm check bench install stop-demo clean

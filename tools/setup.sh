@@ -1,6 +1,7 @@
 #!/bin/bash
 # Install what `make demo` (run), `make check` (dev) and `make test` (peers) need: an environment in
-# ./.venv with pinned packages, the launchers of the programs, and Debian's packages where missing.
+# ./.venv with pinned packages, the launchers of the programs, Debian's packages where missing, and the
+# kernel of the tests' virtual machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stage=${1:?run, dev or peers}
@@ -8,6 +9,7 @@ stage=${1:?run, dev or peers}
 RUN_PACKAGES="busybox-static nftables libseccomp2 iproute2"
 PEER_PACKAGES="docker.io docker-compose iperf3 containerd runc crun podman skopeo umoci docker-registry debootstrap
     iptables uidmap openssh-server zsh fish strace curl apache2-utils procps bash"
+MACHINE_PACKAGES="qemu-system-x86 kmod criu apparmor systemd dbus"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -83,7 +85,8 @@ dev)
     touch .venv/run.stamp
     ;;
 peers)
-    packages $PEER_PACKAGES
+    packages $PEER_PACKAGES $MACHINE_PACKAGES
+    tools/kernel.sh
     ;;
 *)
     say "usage: tools/setup.sh run|dev|peers"

@@ -19,8 +19,9 @@ PYTHON = sys.executable
 PATIENCE_S = 20.0
 # crun refuses cgroups in hybrid mode; without the version 2 mount it sees version 1 alone
 WITHOUT_UNIFIED = 'if mountpoint -q "$0"; then umount "$0"; fi; exec "$@"'
-UNIFIED = "/sys/fs/cgroup/unified"
 CGROUPS = "/sys/fs/cgroup"
+BESIDE_VERSION_1 = f"{CGROUPS}/unified"
+UNIFIED = BESIDE_VERSION_1 if os.path.isdir(BESIDE_VERSION_1) else CGROUPS
 ONLY_UNIFIED = 'umount -R "$0" && mount -t cgroup2 none "$0" && exec "$@"'
 
 
@@ -148,7 +149,7 @@ class Crun(Runtime):
 
     def argv(self, *arguments: str) -> list[str]:
         inner = ["crun", "--root", str(self.root), *arguments]
-        return ["unshare", "-m", "sh", "-c", WITHOUT_UNIFIED, UNIFIED, *inner]
+        return ["unshare", "-m", "sh", "-c", WITHOUT_UNIFIED, BESIDE_VERSION_1, *inner]
 
 
 class UnifiedOnly(Runtime):

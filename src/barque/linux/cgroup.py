@@ -181,6 +181,16 @@ class Cgroup:
             return -1
         return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def open_unified_of(self, pid: int) -> int:
+        """As `open_unified`, where this process of the container is: it may have moved itself below
+        (a cgroup that hands controllers on takes no processes). OSError EBUSY: it is elsewhere."""
+        directory = self.directories[UNIFIED]
+        mount = ROOT if self.unified_only else f"{ROOT}/{UNIFIED}"
+        path = mount + own_paths(pid)[""]
+        if not path.startswith(f"{directory}/") or "/../" in path:
+            raise OSError(errno.EBUSY, "the container's first process is in no cgroup of it", path)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def pids(self) -> list[int]:
         """The processes in it, cgroups below included; empty when it is gone."""
         for name in ("freezer", "devices", "pids", "memory", UNIFIED, *self.directories):

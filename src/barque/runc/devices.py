@@ -7,6 +7,7 @@ import stat
 
 import barque.linux.mount as kernel
 from barque.errors import Conflict, InvalidArgument
+from barque.linux.fs import open_in_root
 from barque.linux.libc import AT_EMPTY_PATH
 from barque.oci.runtime import Device
 from barque.runc.rootfs import normal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LARGEST_MAJOR = (1 << 12) - 1
 LARGEST_MINOR = (1 << 20) - 1
+NULL = os.makedev(1, 3)
 KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 PERMISSIONS = 0o777
 LINKS = (
@@ -132,6 +134,34 @@ def _link(directory: int, name: str, target: str) -> None:
         os.symlink(target, name, dir_fd=directory)
     except FileExistsError:
         pass  # the image's own; nothing of ours goes through it
+
+
+def reopen_null(rootfs: Rootfs) -> None:
+    """A standard stream that is the host's /dev/null becomes the container's: what is open of the
+    host's file system would keep it from being saved. What is not the null device stays out."""
+    streams = [number for number in range(3) if _is_null(number)]
+    if not streams:
+        return
+    try:
+        place = open_in_root(rootfs.fd, "/dev/null", os.O_PATH)
+    except OSError:
+        return
+    try:
+        if _is_null(place):
+            null = os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_CLOEXEC)
+            for number in streams:
+                os.dup2(null, number)
+            os.close(null)
+    finally:
+        os.close(place)
+
+
+def _is_null(fd: int) -> bool:
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == NULL
 
 
 def mount_console(rootfs: Rootfs, terminal: int) -> None:

@@ -10,6 +10,7 @@ gives nothing of it away, and of the runtime's descriptors only the channel is o
 
 from __future__ import annotations
 
+import errno
 import os
 
 from barque.errors import BarqueError, Conflict, InvalidArgument
@@ -142,7 +143,14 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
     unified = cgroup.open_unified()
     launch.entries = cgroup.open_entries()
     try:
-        pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+        try:
+            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+        except OSError as error:
+            if error.errno != errno.EBUSY or unified < 0:
+                raise
+            os.close(unified)
+            unified = container.cgroup.open_unified_of(container.pid)
+            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
         if pid == 0:
             run(launch)
     finally:

@@ -187,6 +187,8 @@ def build_tree(launch: Launch) -> Rootfs:
         devices.make_links(tree)
     if launch.process.terminal:
         take_terminal(launch, tree)
+    else:
+        devices.reopen_null(tree)
     run_outer_hooks(launch)
     if spec.root_readonly:
         tree.make_root_read_only()

@@ -23,7 +23,7 @@ GLOBAL_FLAGS = (
     Flag("log", VALUE, "file to write the log to (default: standard error)"),
     Flag("log-format", VALUE, "text (default) or json"),
     Flag("root", VALUE, f"directory of the containers' state (default: {DEFAULT_ROOT})"),
-    Flag("criu", VALUE, "path of criu"),
+    Flag("criu", VALUE, "path of criu (default: that of PATH)"),
     Flag("systemd-cgroup", SWITCH, "cgroups through systemd: not supported"),
     Flag("rootless", VALUE, "true, false or auto: ignore cgroup permission errors"),
     Flag("help,h", SWITCH, "show this"),
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         code = commands.failure_code(name)
         if given.on("systemd-cgroup"):
             raise InvalidArgument("--systemd-cgroup is not supported: use cgroupfs")
-        paths = Paths(given.get("root", DEFAULT_ROOT).rstrip("/") or "/")
+        paths = Paths(given.get("root", DEFAULT_ROOT).rstrip("/") or "/", given.get("criu"))
         return commands.dispatch(name, given.words[1:], paths, log)
     except NotFound as error:
         log.failure(str(error))

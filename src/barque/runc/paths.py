@@ -5,6 +5,7 @@
         state.json           runtime-spec state and what later commands need
         config.json          the bytes of the bundle's config.json at create
         exec.fifo            there until start; the container's first process waits at it
+        criu-root            mount point of the root file system while it is restored
     @seccomp/<sha256>        compiled filters; `@` is in no container's id
 """
 
@@ -20,10 +21,11 @@ ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 class Paths:
     """The tree under one `--root`."""
 
-    __slots__ = ("root",)
+    __slots__ = ("criu", "root")
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, criu: str = "") -> None:
         self.root = root
+        self.criu = criu  # the program, which is not of the tree; empty: that of PATH
 
     def container(self, container: str) -> str:
         return f"{self.root}/{checked_id(container)}"
@@ -36,6 +38,9 @@ class Paths:
 
     def fifo(self, container: str) -> str:
         return f"{self.container(container)}/exec.fifo"
+
+    def criu_root(self, container: str) -> str:
+        return f"{self.container(container)}/criu-root"
 
     @property
     def filters(self) -> str:

@@ -27,6 +27,8 @@ UNLIMITED = -1
 SMALLEST_SHARES, LARGEST_SHARES = 2, 262144
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1, 10000
 DEFAULT_PERIOD_US = 100_000
+BFQ_WEIGHT = "io.bfq.weight"
+SMALLEST_BLOCK_WEIGHT = 10
 THROTTLES = (
     ("throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps"),
     ("throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps"),
@@ -68,14 +70,27 @@ def apply(writes: tuple[Write, ...], cgroup: Cgroup) -> None:
         if directory is None:
             text = f"linux.resources: {write.file} needs the {write.controller} controller"
             raise Unsupported(f"{text}, which is not mounted")
-        path = f"{directory}/{write.file}"
+        file, value = written(write, directory)
+        path = f"{directory}/{file}"
         try:
-            write_file(path, write.value)
+            write_file(path, value)
         except OSError as error:
             text = os.strerror(error.errno or 0).lower()
-            raise InvalidArgument(f'failed to write "{write.value}": write {path}: {text}') from (
-                error
-            )
+            raise InvalidArgument(f'failed to write "{value}": write {path}: {text}') from (error)
+
+
+def written(write: Write, directory: str) -> tuple[str, str]:
+    """The file and value of a write on this kernel: without the BFQ scheduler another file has the
+    weights of block devices, on another scale."""
+    if write.file != BFQ_WEIGHT or os.path.exists(f"{directory}/{BFQ_WEIGHT}"):
+        return write.file, write.value
+    *device, weight = write.value.split()
+    return "io.weight", " ".join([*device, str(io_weight(int(weight)))])
+
+
+def io_weight(weight: int) -> int:
+    """Weights 10..1000 of version 1 on the weights 1..10000 of `io.weight`, linearly."""
+    return 1 + (max(weight, SMALLEST_BLOCK_WEIGHT) - SMALLEST_BLOCK_WEIGHT) * 9999 // 990
 
 
 def apply_devices(rules: Rules, cgroup: Cgroup) -> None:
@@ -300,10 +315,10 @@ def _block_v2(block: Fields) -> Iterator[tuple[str, str, str]]:
     if block.number("leafWeight", 0, UINT16):
         raise Unsupported("linux.resources.blockIO.leafWeight needs cgroup version 1")
     if weight := block.number("weight", 0, UINT16):
-        yield "io", "io.bfq.weight", str(weight)
+        yield "io", BFQ_WEIGHT, str(weight)
     for device, entry in _block_devices(block, "weightDevice"):
         if weight := entry.number("weight", 0, UINT16):
-            yield "io", "io.bfq.weight", f"{device} {weight}"
+            yield "io", BFQ_WEIGHT, f"{device} {weight}"
     for name, _, word in THROTTLES:
         for device, entry in _block_devices(block, name):
             yield "io", "io.max", f"{device} {word}={entry.required_number('rate', 0, UINT64)}"

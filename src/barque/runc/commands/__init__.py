@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # name: what it does; the module of that name does it
 NAMES = {
+    "checkpoint": "checkpoint a running container",
     "create": "create a container",
     "delete": "delete any resources held by the container",
     "exec": "execute new process inside the container",
@@ -25,17 +26,16 @@ NAMES = {
     "list": "list containers started with the given root",
     "pause": "suspend all processes inside the container",
     "ps": "display the processes running inside a container",
+    "restore": "restore a container from a previous checkpoint",
     "resume": "resume all processes that have been paused",
     "run": "create and run a container",
     "spec": "create a new specification file",
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
     "update": "update container resource constraints",
-    "checkpoint": "not supported yet",
     "events": "not supported yet",
-    "restore": "not supported yet",
 }
-MISSING = ("checkpoint", "events", "restore")
+MISSING = ("events",)
 RARE = ("intermediary", "scheduling", "sources")  # what only some configs need
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.

@@ -1,0 +1,62 @@
+"""The lane on pure cgroup version 2 with AppArmor: each file of `inside` runs there as one test.
+
+`BARQUE_VM=all` runs the runtime's whole integration tests there too (half an hour).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.vm import INSIDE, PROJECT, Machine
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+HERE = Path(__file__).parent
+FILES = sorted(path.name for path in (HERE / "inside").glob("test_*.py"))
+LIMIT_S = 270  # below the limit of a test
+WHOLE_LIMIT_S = 7200
+# What the runtime does on every kernel, where the version of cgroups could matter.
+EVERYWHERE = (
+    *("test_run_and_exec", "test_devices_are_denied", "test_everything_is_allowed"),
+    "test_a_cgroup_mount_shows_the_containers_own",
+)
+QUIET = "-q -p no:cacheprovider --tb=short"
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with Machine() as machine:
+        yield machine
+
+
+def run(machine: Machine, arguments: str, limit_s: int) -> None:
+    interpreter = shlex.quote(str(PROJECT / ".venv/bin/python"))
+    report = f"--junitxml={INSIDE}/report.xml"
+    command = f"cd {shlex.quote(str(PROJECT))} && {interpreter} -m pytest {QUIET} {report}"
+    machine.check(f"PYTHONDONTWRITEBYTECODE=1; {command} {arguments}", limit_s)
+
+
+def test_the_kernel_is_what_the_lane_is_for(machine: Machine) -> None:
+    words = machine.check("stat -f -c %T /sys/fs/cgroup; cat /sys/kernel/security/lsm")
+    assert words.split()[0] == "cgroup2fs"
+    assert "apparmor" in words
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_inside(machine: Machine, file: str) -> None:
+    run(machine, f"tests/vm/inside/{file}", LIMIT_S)
+
+
+def test_version_2_alone(machine: Machine) -> None:
+    names = " or ".join(EVERYWHERE)
+    run(machine, f"tests/integration/runc/test_unified.py -k {shlex.quote(names)}", LIMIT_S)
+
+
+@pytest.mark.skipif(os.environ.get("BARQUE_VM") != "all", reason="asked for by BARQUE_VM=all")
+@pytest.mark.timeout(WHOLE_LIMIT_S)
+def test_the_whole_runtime(machine: Machine) -> None:
+    run(machine, "tests/integration/runc", WHOLE_LIMIT_S)
