@@ -1,4 +1,4 @@
-"""The client's own files: config.json with credentials, and the TLS files beside it."""
+"""The client's own files: config.json, and the TLS files beside it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from barque.cli.flags import Options
-
-HUB = "https://index.docker.io/v1/"
-HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 def read_settings(directory: str) -> dict[str, Any]:
@@ -81,43 +78,3 @@ def tls_files(options: Options, directory: str) -> Tls:
     return Tls(
         file("tlscacert", "ca.pem"), file("tlscert", "cert.pem"), file("tlskey", "key.pem"), verify
     )
-
-
-def registry_auth(settings: dict[str, Any], registry: str) -> str:
-    """The X-Registry-Auth header for `registry` (a host name), "" without credentials.
-
-    Source: Engine API reference, "Authentication": the JSON of an AuthConfig in URL-safe base64.
-    Raises Unsupported for credentials that a helper program keeps.
-    """
-    key = HUB if registry in HUB_NAMES else registry
-    if settings.get("credsStore") or (settings.get("credHelpers") or {}).get(registry):
-        raise errors.Unsupported(f"credentials for {registry}: helpers are not there yet")
-    auths = settings.get("auths") or {}
-    entry = auths.get(key)
-    if entry is None:
-        names = [name for name in auths if _host_of(name) == registry]
-        entry = auths[names[0]] if names else None
-    if not isinstance(entry, dict):
-        return ""
-    return _header(entry, key)
-
-
-def _host_of(name: str) -> str:
-    return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
-
-
-def _header(entry: dict[str, Any], address: str) -> str:
-    from binascii import Error, a2b_base64, b2a_base64
-
-    user, password = entry.get("username", ""), entry.get("password", "")
-    if entry.get("auth"):
-        try:
-            text = a2b_base64(entry["auth"]).decode()
-        except (Error, ValueError):
-            raise errors.InvalidArgument(f"invalid auth of {address} in config.json") from None
-        user, _, password = text.rstrip("\0").partition(":")
-    document = {"username": user, "password": password, "serveraddress": address}
-    if entry.get("identitytoken"):
-        document["identitytoken"] = entry["identitytoken"]
-    encoded = b2a_base64(json.dumps(document).encode(), newline=False).decode()
-    return encoded.replace("+", "-").replace("/", "_")

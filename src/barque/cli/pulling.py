@@ -18,7 +18,7 @@ def pull(
     tag = reference.digest or reference.tag or ("" if all_tags else "latest")
     auth = ""
     if session.settings:
-        from barque.cli.config import registry_auth
+        from barque.cli.logins import registry_auth
 
         auth = registry_auth(session.settings, reference.registry)
     documents = session.client.images.pull(

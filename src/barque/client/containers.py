@@ -224,6 +224,24 @@ class Containers:
     def export(self, container: str) -> Iterator[bytes]:
         return self._client.request("GET", self._path(container, "/export")).pieces()
 
+    def commit(
+        self,
+        container: str,
+        *,
+        repository: str = "",
+        tag: str = "",
+        author: str = "",
+        comment: str = "",
+        changes: Iterable[str] = (),
+        pause: bool = True,
+    ) -> Any:
+        """Returns {"Id": ...} of the new image."""
+        given = {"repo": repository, "tag": tag, "author": author, "comment": comment}
+        query = [("container", container), *((k, v) for k, v in given.items() if v)]
+        query += [("changes", change) for change in changes]
+        query += [] if pause else [("pause", "0")]
+        return self._client.request("POST", "/commit", query).json()
+
     def path_stat(self, container: str, path: str) -> Any:
         """What is at `path` in a container: name, size, mode (Go's), mtime, linkTarget; None: no
         such file."""

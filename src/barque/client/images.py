@@ -68,9 +68,43 @@ class Images:
         query += [("platform", platform)] if platform else []
         return self._client.request("POST", "/images/create", query, stream=content).documents()
 
-    def load(self, content: Iterable[bytes], *, quiet: bool = False) -> Reply:
+    def push(
+        self, repository: str, tag: str, *, platform: str = "", auth: str = "e30="
+    ) -> Iterator[dict[str, Any]]:
+        """Progress documents; a failure comes as "error". `tag`: "" is every tag."""
+        query = [("tag", tag)] if tag else []
+        query += [("platform", _platform(platform))] if platform else []
+        headers = [("X-Registry-Auth", auth)]
+        path = self._path(repository, "/push")
+        return self._client.request("POST", path, query, headers=headers).documents()
+
+    def history(self, image: str, *, platform: str = "") -> Any:
+        query = [("platform", _platform(platform))] if platform else []
+        return self._client.request("GET", self._path(image, "/history"), query).json()
+
+    def search(
+        self, term: str, *, limit: int = 0, filters: Filters | None = None, auth: str = ""
+    ) -> Any:
+        query = [("term", term), *filters_query(filters)]
+        query += [("limit", str(limit))] if limit else []
+        headers = [("X-Registry-Auth", auth)] if auth else []
+        return self._client.request("GET", "/images/search", query, headers=headers).json()
+
+    def prune(self, filters: Filters | None = None) -> Any:
+        return self._client.request("POST", "/images/prune", filters_query(filters)).json()
+
+    def save(self, images: Iterable[str], *, platforms: Iterable[str] = ()) -> Iterator[bytes]:
+        """An archive of images, as it comes."""
+        query = [("names", image) for image in images]
+        query += [("platform", _platform(text)) for text in platforms]
+        return self._client.request("GET", "/images/get", query, fresh=True).pieces()
+
+    def load(
+        self, content: Iterable[bytes], *, quiet: bool = False, platforms: Iterable[str] = ()
+    ) -> Reply:
         """Send an archive of images; the answer is JSON progress, or text from old daemons."""
         query = [("quiet", "1" if quiet else "0")]
+        query += [("platform", _platform(text)) for text in platforms]
         return self._client.request("POST", "/images/load", query, stream=content)
 
     def tag(self, image: str, repository: str, tag: str) -> None:
@@ -81,3 +115,9 @@ class Images:
         """Returns [{"Untagged": ...} or {"Deleted": ...}, ...]."""
         query = flags(force=force, noprune=not prune)
         return self._client.request("DELETE", self._path(image), query).json()
+
+
+def _platform(text: str) -> str:
+    """`linux/arm64/v8` as the document that newer parameters of the API want."""
+    names = ("os", "architecture", "variant")
+    return json.dumps(dict(zip(names, text.split("/"), strict=False)))

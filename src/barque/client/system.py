@@ -30,6 +30,10 @@ class System:
     def info(self) -> Any:
         return self._client.request("GET", "/info").json()
 
+    def auth(self, document: dict[str, str]) -> Any:
+        """Ask a registry whether it takes an AuthConfig. Returns {"Status", "IdentityToken"}."""
+        return self._client.request("POST", "/auth", body=document).json()
+
     def events(self, *, since: str = "", until: str = "", filters: Filters | None = None) -> Reply:
         query = filters_query(filters)
         query += [("since", since)] if since else []

@@ -1,0 +1,47 @@
+"""`barque push`: an image to a registry."""
+
+from __future__ import annotations
+
+from barque import errors
+from barque.cli import progress, terminal
+from barque.cli.logins import push_auth
+from barque.cli.references import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "[OPTIONS] NAME[:TAG]"
+SUMMARY = "Send an image to a registry"
+ALIASES = ("image push", "push")
+OPTIONS: tuple[Row, ...] = (
+    ("all-tags", "a", "bool", "Every tag of the repository"),
+    ("disable-content-trust", "", "bool", "Skip the signing of the image", "true"),
+    ("platform", "", "string", "Only the image of this platform"),
+    ("quiet", "q", "bool", "Print only the name of the image"),
+)
+ARGUMENTS = (1, 1)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    if not options.flag("disable-content-trust", True):
+        raise errors.Unsupported("content trust is not supported")
+    reference = Reference(arguments[0])
+    all_tags, quiet = options.flag("all-tags"), options.flag("quiet")
+    if all_tags and (reference.tag or reference.digest):
+        raise errors.InvalidArgument("tag can't be used with --all-tags/-a")
+    if not all_tags and not reference.tag and not reference.digest:
+        reference.tag = "latest"
+        if not quiet:
+            terminal.out("Using default tag: latest\n")
+    documents = session.client.images.push(
+        reference.familiar_name,
+        reference.digest or reference.tag,
+        platform=options.text("platform"),
+        auth=push_auth(session.settings, reference.registry),
+    )
+    progress.show(documents, -1 if quiet else terminal.STDOUT)
+    if quiet:
+        terminal.out(f"{reference.full}\n")
+    return 0

@@ -1,0 +1,107 @@
+"""What the client logs in to registries with: kept in config.json or by a helper, sent as a header.
+
+Source: Engine API reference, "Authentication": the JSON of an AuthConfig in URL-safe base64.
+"""
+
+from __future__ import annotations
+
+from barque import errors
+from barque.client import json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HUB = "https://index.docker.io/v1/"
+HUB_NAMES = ("docker.io", "index.docker.io", "registry-1.docker.io", HUB)
+NOBODY = "e30="  # {}: what a push needs to send even then
+
+
+def address_of(server: str) -> str:
+    """The key that the credentials of a server are kept under: its host, and for the Hub a URL."""
+    host = _host_of(server)
+    return HUB if not host or host in HUB_NAMES else host
+
+
+def registry_auth(settings: dict[str, Any], registry: str) -> str:
+    """The X-Registry-Auth header for `registry` (a host name), "" without credentials."""
+    key = address_of(registry)
+    entry = entry_of(settings, key)
+    return _header({**entry, "serveraddress": key}) if entry else ""
+
+
+def push_auth(settings: dict[str, Any], registry: str) -> str:
+    """As `registry_auth`, for requests that must have the header."""
+    return registry_auth(settings, registry) or NOBODY
+
+
+def entry_of(settings: dict[str, Any], key: str) -> dict[str, str]:
+    """User and password, or identity token, of `address_of` a server; {} for none."""
+    from barque.cli import credentials
+
+    if helper := credentials.helper_of(settings, key):
+        return credentials.get(helper, key)
+    auths = settings.get("auths") or {}
+    entry = auths.get(key)
+    if entry is None:
+        names = [name for name in auths if _host_of(name) == key]
+        entry = auths[names[0]] if names else None
+    return _decoded(entry, key) if isinstance(entry, dict) else {}
+
+
+def _decoded(entry: dict[str, Any], key: str) -> dict[str, str]:
+    user, password = str(entry.get("username", "")), str(entry.get("password", ""))
+    if entry.get("auth"):
+        from binascii import Error, a2b_base64
+
+        try:
+            text = a2b_base64(entry["auth"]).decode()
+        except (Error, ValueError):
+            raise errors.InvalidArgument(f"invalid auth of {key} in config.json") from None
+        user, _, password = text.rstrip("\0").partition(":")
+    found = {"username": user, "password": password}
+    for name in ("identitytoken", "registrytoken"):
+        if entry.get(name):
+            found[name] = str(entry[name])
+    return found if any(found.values()) else {}
+
+
+def keep_entry(directory: str, settings: dict[str, Any], key: str, entry: dict[str, Any]) -> bool:
+    """Keep the credentials of a server; True when they lie unencrypted in config.json."""
+    from barque.cli import config, credentials
+
+    if helper := credentials.helper_of(settings, key):
+        credentials.store(helper, key, entry)
+        kept: dict[str, Any] = {}  # so that others see there is a login
+    else:
+        from binascii import b2a_base64
+
+        pair = f"{entry.get('username', '')}:{entry.get('password', '')}".encode()
+        kept = {"auth": b2a_base64(pair, newline=False).decode()}
+        if entry.get("identitytoken"):
+            kept["identitytoken"] = entry["identitytoken"]
+    auths = {**(settings.get("auths") or {}), key: kept}
+    config.write_settings(directory, {**settings, "auths": auths})
+    return not helper
+
+
+def drop_entry(directory: str, settings: dict[str, Any], key: str) -> None:
+    from barque.cli import config, credentials
+
+    if helper := credentials.helper_of(settings, key):
+        credentials.erase(helper, key)
+    auths = settings.get("auths") or {}
+    left = {name: entry for name, entry in auths.items() if address_of(name) != key}
+    if left != auths:
+        config.write_settings(directory, {**settings, "auths": left})
+
+
+def _host_of(name: str) -> str:
+    return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _header(document: dict[str, str]) -> str:
+    from binascii import b2a_base64
+
+    encoded = b2a_base64(json.dumps(document).encode(), newline=False).decode()
+    return encoded.replace("+", "-").replace("/", "_")
