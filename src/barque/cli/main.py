@@ -52,6 +52,8 @@ _OF_CONTAINER = _words(
     "attach create exec kill logs pause port ps rename restart rm run start stop"
 )
 _OF_CONTAINER += _words("cp diff top unpause wait")
+_ALONE += _words("commit export history login logout push save search")
+_OF_CONTAINER += _words("commit export")
 # What is typed -> the module that does it.
 COMMANDS = {
     **{name: name for name in _ALONE},
@@ -66,7 +68,8 @@ COMMANDS = {
     "image rm": "rmi",
     "image remove": "rmi",
     "image inspect": "inspect_image",
-    **{f"image {name}": name for name in ("pull", "load", "import", "tag")},
+    **{f"image {name}": name for name in _words("history import load pull push save tag")},
+    "image prune": "image_prune",
     "system info": "info",
     "system events": "events",
     "system dial-stdio": "dial_stdio",
@@ -96,13 +99,13 @@ GROUPS = {
     "volume": "Manage volumes",
 }
 # Docker has them; here they wait for their turn, and say so.
-_NOT_YET_ALONE = _words("bake build builder buildx checkpoint commit compose config")
-_NOT_YET_ALONE += _words("export history login logout manifest node plugin push save search secret")
+_NOT_YET_ALONE = _words("bake build builder buildx checkpoint compose config")
+_NOT_YET_ALONE += _words("manifest node plugin secret")
 _NOT_YET_ALONE += _words("service stack stats swarm trust update")
 NOT_YET = frozenset(
     (
         *_NOT_YET_ALONE,
-        *(f"image {name}" for name in ("build", "history", "prune", "push", "save")),
+        "image build",
         *(f"container {name}" for name in _words("commit export stats update")),
         *("network prune", "volume prune", "volume update"),
         *(f"system {name}" for name in ("df", "prune")),
