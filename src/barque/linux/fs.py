@@ -30,6 +30,7 @@ SYSFS_MAGIC = 0x62656572
 TMPFS_MAGIC = 0x01021994
 DEVPTS_SUPER_MAGIC = 0x1CD1
 NSFS_MAGIC = 0x6E736673
+RESCTRL_MAGIC = 0x7655821
 
 TRIES = 128  # an openat2 that races a rename says EAGAIN; a hostile renamer must not hold us
 DEEPEST = 64  # levels of open directories while a tree is removed

@@ -192,6 +192,18 @@ def set_link(
     return Message(RTM_NEWLINK, 0, body, f"set link {name or index}")
 
 
+def move_link(index: int, netns: int, name: str) -> Message:
+    """Give an interface (which is down) to the network namespace `netns`, under this name."""
+    body = b"".join(
+        (
+            _IFINFO.pack(0, 0, index, 0, 0),
+            u32(IFLA_NET_NS_FD, netns),
+            text(IFLA_IFNAME, check_name(name)),
+        )
+    )
+    return Message(RTM_NEWLINK, 0, body, f"move link {name}")
+
+
 def set_port(index: int, *, isolated: bool = False) -> Message:
     """Options of bridge port `index`: an isolated port reaches no other isolated one.
 

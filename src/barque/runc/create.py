@@ -134,6 +134,10 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
         undo.add(unlock, lock)
         container.save()
         write_atomic(paths.config(identifier), raw)
+        if os.environ.get("NOTIFY_SOCKET"):
+            from barque.runc import notify
+
+            notify.prepare(container, spec)
         launch = prepare_launch(container, spec, options, log)
         try:
             make_cgroup(container, spec, undo)
@@ -301,6 +305,8 @@ def spawn(
     if launch.mapped:
         admit(ours, pid, linux)
 
+    give_resources(container, linux, undo)
+
     def run_outer_hooks() -> None:
         hooks = launch.spec.hooks
         state = dump(container.document("creating"))
@@ -313,6 +319,18 @@ def spawn(
     converse(ours, pid, options, run_outer_hooks, hand_on_listener)
     container.save()
     ours.close()
+
+
+def give_resources(container: Container, linux: Linux, undo: Undo) -> None:
+    """What the runtime gives to the new process that few containers ask for."""
+    if linux.net_devices:
+        from barque.runc import net_devices
+
+        net_devices.move_all(linux.net_devices, container.pid, undo)
+    if linux.rdt is not None:
+        from barque.runc import rdt
+
+        rdt.join(rdt.Group(linux.rdt, container.id), container.pid, container.id, undo)
 
 
 def admit(ours: channel.Channel, pid: int, linux: Linux) -> None:

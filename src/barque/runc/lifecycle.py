@@ -26,7 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from barque.oci.runtime import Hook
     from barque.runc.log import Log
+    from barque.runc.notify import Proxy
 
+RESCTRL_INFO = "/sys/fs/resctrl/info"  # there when resctrl is mounted
 SIGKILL = 9
 LARGEST_SIGNAL = 64
 DEATH_PATIENCE_MS = 10_000  # a killed process in an uninterruptible call takes its time
@@ -67,10 +69,26 @@ def start(container: Container, log: Log) -> None:
             raise Conflict("cannot start an already running container")
         if status != CREATED:
             raise Conflict(f"cannot start a container in the {status} state")
+        proxy = _notify_proxy(container)
         _release(container)
     finally:
         unlock(lock)
     _run_late_hooks(container, "poststart", RUNNING, log)
+    if proxy is not None:
+        try:
+            proxy.relay()
+        finally:
+            proxy.close()
+
+
+def _notify_proxy(container: Container) -> Proxy | None:
+    """The container's socket for sd_notify, when the service manager wants to know."""
+    manager = os.environ.get("NOTIFY_SOCKET", "")
+    if not manager or not os.path.isdir(container.paths.notify(container.id)):
+        return None
+    from barque.runc.notify import Proxy
+
+    return Proxy(container, manager)
 
 
 def _release(container: Container) -> None:
@@ -158,6 +176,7 @@ def delete(container: Container, *, force: bool, log: Log) -> None:
         if status != STOPPED:
             _kill_and_wait(container)
         remove_cgroup(container)
+        remove_rdt_groups(container)
         _run_late_hooks(container, "poststop", STOPPED, log)
         container.forget()
     finally:
@@ -169,6 +188,20 @@ def remove_cgroup(container: Container) -> None:
     if "pid" not in container.namespaces or container.cgroup.pids():
         container.cgroup.kill()
     container.cgroup.remove()
+
+
+def remove_rdt_groups(container: Container) -> None:
+    """The groups of resctrl that `create` made for this container alone."""
+    if not os.path.isdir(RESCTRL_INFO):
+        return
+    raw = _config(container)
+    if b'"intelRdt"' not in raw:
+        return
+    from barque.runc import rdt
+
+    fields = parse_spec(parse(raw)).linux.rdt
+    if fields is not None:
+        rdt.leave(rdt.Group(fields, container.id), container.id)
 
 
 def _kill_and_wait(container: Container) -> None:
@@ -198,13 +231,17 @@ def _run_late_hooks(container: Container, point: str, status: str, log: Log) -> 
             log.warning(f"{point}: {error}")
 
 
-def hooks_of(container: Container, point: str) -> tuple[Hook, ...]:
-    """The hooks of the config that the container was made with."""
+def _config(container: Container) -> bytes:
     try:
         with open(container.paths.config(container.id), "rb") as file:
-            raw = file.read()
+            return file.read()
     except FileNotFoundError:
-        return ()
+        return b""
+
+
+def hooks_of(container: Container, point: str) -> tuple[Hook, ...]:
+    """The hooks of the config that the container was made with."""
+    raw = _config(container)
     if b'"hooks"' not in raw:
         return ()
     return parse_spec(parse(raw)).hooks.get(point, ())

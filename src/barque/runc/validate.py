@@ -32,10 +32,8 @@ def check_spec(spec: Spec) -> None:
         raise InvalidArgument(
             "time namespace offsets specified, but time namespace isn't enabled in the config"
         )
-    if spec.linux.rdt is not None:
-        raise Unsupported("linux.intelRdt is not supported")
-    if spec.linux.net_devices:
-        raise Unsupported("linux.netDevices is not supported")
+    if spec.linux.net_devices and "network" not in namespaces:
+        raise InvalidArgument("unable to move network devices without a private NET namespace")
     if spec.linux.mount_label:
         raise Unsupported("linux.mountLabel is specified in config, but selinux is not supported")
     if spec.linux.personality not in PERSONALITY_DOMAINS:

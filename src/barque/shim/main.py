@@ -71,6 +71,7 @@ class Invocation:
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code; what failed is one line on standard error."""
+    os.environ.pop("NOTIFY_SOCKET", None)  # containerd's own: a runtime would tell of containers
     try:
         return run(Invocation(arguments), arguments)
     except (BarqueError, OSError) as error:

@@ -162,8 +162,6 @@ def test_sysctls_of_a_shared_namespace() -> None:
 @pytest.mark.parametrize(
     ("section", "member", "value"),
     [
-        ("linux", "intelRdt", {"closID": "x"}),
-        ("linux", "netDevices", {"eth0": {}}),
         ("linux", "mountLabel", "x"),
         ("process", "selinuxLabel", "x"),
     ],

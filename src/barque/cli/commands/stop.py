@@ -25,4 +25,6 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     signal = options.text("signal")
     name = "timeout" if "timeout" in options else "time"
     timeout_s = options.number(name) if name in options else None
-    return each(arguments, lambda name: containers.begin_stop(name, timeout_s=timeout_s, signal=signal))
+    return each(
+        arguments, lambda name: containers.begin_stop(name, timeout_s=timeout_s, signal=signal)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barque.errors import BarqueError, InvalidArgument, Unsupported
+from barque.errors import BarqueError, InvalidArgument
 from barque.linux.fs import write_all
 from barque.runc.flags import SWITCH, Flag, parse
 from barque.runc.log import reason
@@ -33,10 +33,10 @@ NAMES = {
     "start": "execute the user defined process in a created container",
     "state": "output the state of a container",
     "update": "update container resource constraints",
-    "events": "not supported yet",
+    "events": "display container events such as OOM notifications, and statistics",
 }
-MISSING = ("events",)
-RARE = ("intermediary", "scheduling", "sources")  # what only some configs need
+# what only some configs need
+RARE = ("intermediary", "net_devices", "notify", "rdt", "scheduling", "sources")
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
@@ -50,8 +50,6 @@ def failure_code(name: str) -> int:
 
 def dispatch(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int:
     """Parse the command's own line and run it."""
-    if name in MISSING:
-        raise Unsupported(f"{name} is not supported yet")
     command = load(name)
     given = parse(arguments, (*command.FLAGS, HELP))
     if given.on("help"):
@@ -79,8 +77,7 @@ def load(name: str) -> Any:
 
 def load_all() -> None:
     for name in NAMES:
-        if name not in MISSING:
-            load(name)
+        load(name)
     for name in RARE:
         __import__(f"barque.runc.{name}")
 
