@@ -415,6 +415,8 @@ class Rounds:
         state = document["State"]
         what = f"{container.name} is {json.dumps(state)}"
         status = state["Status"]
+        if status == "paused":  # the daemon died between the two calls
+            self.ask("POST", f"/containers/{container.id}/unpause")
         if status not in ("created", "running", "exited"):
             return what
         if state["Running"] and not os.path.exists(f"/proc/{state['Pid']}"):

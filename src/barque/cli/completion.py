@@ -42,7 +42,7 @@ FLAG_WORDS = {
     "restart": ("no", "always", "on-failure", "unless-stopped"),
     "pull": ("always", "missing", "never"),
     "log-level": main.LOG_LEVELS[:5],
-    "log-driver": ("json-file", "none"),
+    "log-driver": ("json-file", "local", "none"),
     "cgroupns": ("host", "private"),
     "ipc": ("host", "none", "private", "shareable"),
     "pid": ("host",),

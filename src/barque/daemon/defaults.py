@@ -14,7 +14,7 @@ from barque.registry import Policy
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-LOG_DRIVERS = ("json-file", "none")
+LOG_DRIVERS = ("json-file", "local", "none")
 SECCOMP_LIMIT_BYTES = 1 << 20
 
 

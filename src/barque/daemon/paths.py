@@ -4,7 +4,7 @@
     daemon.db                   database.py
     events.jsonl, events.jsonl.1   the ring of events
     containerd/                 the managed barque-containerd's --root
-    containers/<id>/            0710: <id>-json.log, hostname, hosts, resolv.conf
+    containers/<id>/            0710: <id>-json.log or local-logs/, hostname, hosts, resolv.conf
     volumes/<name>/_data
     tmp/                        uploads under way; emptied at start
 <exec root>/                    gone after a reboot; 0711
@@ -14,6 +14,8 @@
     containerd/containerd.sock
     io/<id>.sock                stdio sockets of containers and execs
     netns/<id>                  bound network namespaces
+    dns.sock, dns.log           the name server of containers: daemon/names.py
+    subpaths/<id>/<hash>        parts of volumes, mounted while container <id> runs
     shm/<id>                    mount points of containers' /dev/shm
     copying/                    empty: where a copying program mounts, in its own namespace
 """
@@ -70,6 +72,10 @@ class Paths:
         return self.root / "volumes"
 
     @property
+    def subpaths(self) -> Path:
+        return self.run / "subpaths"
+
+    @property
     def netns(self) -> Path:
         return self.run / "netns"
 
@@ -84,7 +90,10 @@ class Paths:
     def container(self, container_id: str) -> Path:
         return self.root / "containers" / container_id
 
-    def container_log(self, container_id: str) -> Path:
+    def container_log(self, container_id: str, driver: str) -> Path:
+        """Of the driver json-file or local."""
+        if driver == "local":
+            return self.container(container_id) / "local-logs" / "container.log"
         return self.container(container_id) / f"{container_id}-json.log"
 
     def stdio_socket(self, process_id: str) -> Path:
@@ -106,6 +115,7 @@ class Paths:
             (self.tmp, 0o700),
             (self.io, 0o700),
             (self.netns, 0o711),
+            (self.subpaths, 0o700),
             (self.run / "shm", 0o700),
             (self.copying, 0o700),
         ):

@@ -173,7 +173,7 @@ class System:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "none"],
+                "Log": ["json-file", "local", "none"],
             },
             "NEventsListener": 0,
             "Debug": config.debug or config.log_level == "debug",

@@ -1,4 +1,4 @@
-"""A container's log file: whole lines, rotated by rename, and no reason to stop the container.
+"""A container's log file: whole records, rotated by rename, and no reason to stop the container.
 
 A full disk, or any other failure to write, loses lines and not the container: what did not fit is
 taken back, counted, and noted in the log once it can be written again.
@@ -10,8 +10,10 @@ import os
 import time
 
 from barque.oci import document
-from barque.shim import paths
+from barque.shim import compress, paths
+from barque.shim.framing import Newlines, Sizes
 from barque.shim.jsonlines import Lines
+from barque.shim.locallog import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,16 +27,26 @@ STDERR: Final = 2
 
 class LogFile:
     """Appends to `path`; with `max_size` over 0 a file that has reached it becomes `path`.1, that
-    one .2 and so on, `max_files` files in all."""
+    one .2 and so on, `max_files` files in all; `packed`: the older ones by gzip, `path`.1.gz."""
 
     def __init__(
-        self, path: str, max_size: int, max_files: int, warn: Callable[[str], None]
+        self,
+        path: str,
+        max_size: int,
+        max_files: int,
+        warn: Callable[[str], None],
+        framing: Newlines | Sizes | None = None,
+        *,
+        packed: bool = False,
     ) -> None:
         """Raises OSError when the file cannot be opened."""
         self._path = path
         self._max_size = max_size
         self._max_files = max_files
         self._warn = warn
+        self._framing = framing or Newlines()
+        self._packed = packed and max_files > 1
+        self._packer = 0
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
         self.lost_lines = 0
@@ -44,29 +56,30 @@ class LogFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self._path, flags, LOG_MODE)
 
-    def append(self, lines: bytes) -> None:
-        """Add whole lines."""
-        if self._max_size and self._size + len(lines) > self._max_size:
-            for line in lines.splitlines(keepends=True):
-                if self._size >= self._max_size:
-                    self._rotate()
-                self._write(line)
-        else:
-            self._write(lines)
+    def append(self, records: bytes) -> None:
+        """Add whole records."""
+        while self._max_size and self._size + len(records) > self._max_size and records:
+            if self._size >= self._max_size:
+                self._rotate()
+            cut = self._framing.until(records, self._max_size - self._size)
+            self._write(records[:cut])
+            records = records[cut:]
+        if records:
+            self._write(records)
 
-    def _write(self, lines: bytes) -> None:
+    def _write(self, records: bytes) -> None:
         done = 0
         try:
-            while done < len(lines):
-                done += os.write(self._fd, lines[done:] if done else lines)
+            while done < len(records):
+                done += os.write(self._fd, records[done:] if done else records)
         except OSError as error:
-            self._lose(lines, done, error)
+            self._lose(records, done, error)
             return
         self._size += done
         self._warned = False
 
-    def _lose(self, lines: bytes, done: int, error: OSError) -> None:
-        kept = lines.rfind(b"\n", 0, done) + 1
+    def _lose(self, records: bytes, done: int, error: OSError) -> None:
+        whole = kept = self._framing.within(records, done)
         if done > kept:
             try:
                 os.ftruncate(self._fd, self._size + kept)
@@ -76,16 +89,13 @@ class LogFile:
         if not self._warned:
             self._warned = True
             self._warn(f"log {self._path} cannot be written: {error.strerror}")
-        self.lost_lines += lines.count(b"\n", kept)
+        self.lost_lines += self._framing.count(records, whole)
 
     def _rotate(self) -> None:
         try:
             if self._max_files > 1:
-                for number in range(self._max_files - 1, 0, -1):
-                    older = paths.rotated(self._path, number)
-                    newer = paths.rotated(self._path, number - 1) if number > 1 else self._path
-                    if os.path.lexists(newer):
-                        os.rename(newer, older)
+                compress.wait(self._packer)
+                self._shift()
             else:
                 os.unlink(self._path)
             fd = self._open()
@@ -96,32 +106,47 @@ class LogFile:
         os.close(self._fd)
         self._fd = fd
         self._size = os.fstat(fd).st_size
+        if self._packed:
+            self._packer = compress.start(paths.rotated(self._path, 1))
+
+    def _shift(self) -> None:
+        """Each file becomes the next older one, in the form it has; the oldest goes."""
+        for number in range(self._max_files - 1, 0, -1):
+            older = paths.rotated(self._path, number)
+            newer = paths.rotated(self._path, number - 1) if number > 1 else self._path
+            for old in (older, paths.packed(older)):
+                if os.path.lexists(old):
+                    os.unlink(old)
+            if os.path.lexists(newer):
+                os.rename(newer, older)
+            elif number > 1 and os.path.lexists(paths.packed(newer)):
+                os.rename(paths.packed(newer), paths.packed(older))
 
     def close(self) -> None:
         os.close(self._fd)
 
 
-class JsonFile:
-    """A log in Docker's json-file format."""
+class OutputLog:
+    """A process's output in a log file."""
 
-    def __init__(self, file: LogFile, attributes: dict[str, str]) -> None:
+    def __init__(self, file: LogFile, make: Callable[[int], Lines | Records]) -> None:
+        """`make`: what encodes the lines of a stream."""
         self._file = file
-        text = document.dump(attributes).decode() if attributes else ""
-        self._lines = {stream: Lines(stream, text) for stream in (STDOUT, STDERR)}
-        self._notes = Lines(STDERR, text)
+        self._streams = {stream: make(stream) for stream in (STDOUT, STDERR)}
+        self._notes = make(STDERR)
 
     def write(self, stream: int, data: bytes) -> None:
         """Output of the process, as it came."""
         now = time.time_ns()
-        lines = self._lines[stream].feed(data, now)
-        if lines:
+        records = self._streams[stream].feed(data, now)
+        if records:
             if self._file.lost_lines:
                 self._note(now)
-            self._file.append(lines)
+            self._file.append(records)
 
     def end(self, stream: int) -> None:
         """Write the unfinished line, if there is one."""
-        rest = self._lines[stream].end(time.time_ns())
+        rest = self._streams[stream].end(time.time_ns())
         if rest:
             self._file.append(rest)
 
@@ -134,3 +159,26 @@ class JsonFile:
 
     def close(self) -> None:
         self._file.close()
+
+
+def json_file(
+    path: str,
+    max_size: int,
+    max_files: int,
+    attributes: dict[str, str],
+    warn: Callable[[str], None],
+    *,
+    packed: bool = False,
+) -> OutputLog:
+    """A log in Docker's json-file format. Raises OSError when the file cannot be opened."""
+    file = LogFile(path, max_size, max_files, warn, packed=packed)
+    text = document.dump(attributes).decode() if attributes else ""
+    return OutputLog(file, lambda stream: Lines(stream, text))
+
+
+def local(
+    path: str, max_size: int, max_files: int, warn: Callable[[str], None], *, packed: bool = False
+) -> OutputLog:
+    """A log in the format of Docker's `local` driver. Raises OSError when it cannot be opened."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    return OutputLog(LogFile(path, max_size, max_files, warn, Sizes(), packed=packed), Records)

@@ -92,6 +92,11 @@ def exec_process(bundle: str, exec_id: str) -> str:
     return f"{bundle}/{check_id('exec id', exec_id)}-process.json"
 
 
+def packed(log: str) -> str:
+    """The name of a rotated log file that was packed by gzip."""
+    return f"{log}.gz"
+
+
 def rotated(log: str, number: int) -> str:
     """The name of a log file that was rotated `number` times."""
     return f"{log}.{number}"

@@ -16,7 +16,7 @@ from barque.linux import tty
 from barque.shim import uri
 from barque.shim.attach import Attachments
 from barque.shim.logger import Logger
-from barque.shim.logs import STDERR, STDOUT, JsonFile, LogFile
+from barque.shim.logs import STDERR, STDOUT, OutputLog, json_file, local
 from barque.shim.loop import Loop, Pending
 from barque.shim.streams import FileWriter, Source, Writer
 
@@ -58,7 +58,7 @@ class Stdio:
         self._warn = warn
         self._sources: dict[int, Source] = {}
         self._sinks: dict[int, list[Writer | FileWriter]] = {STDOUT: [], STDERR: []}
-        self._log: JsonFile | None = None
+        self._log: OutputLog | None = None
         self._attachments: Attachments | None = None
         self._input: Writer | None = None
         self._input_wanted = False
@@ -107,9 +107,13 @@ class Stdio:
     def _open_own(self, path: str, options: uri.BarqueOptions) -> None:
         self._input_wanted = options.stdin
         self._input_once = options.stdin_once and not self.terminal
+        size, files, packed = options.max_size, options.max_files, options.packed
         if options.log == "json-file":
-            file = LogFile(options.log_path, options.max_size, options.max_files, self._warn)
-            self._log = JsonFile(file, options.attributes)
+            self._log = json_file(
+                options.log_path, size, files, options.attributes, self._warn, packed=packed
+            )
+        elif options.log == "local":
+            self._log = local(options.log_path, size, files, self._warn, packed=packed)
         stdin = self if options.stdin else None
         self._attachments = Attachments(self._loop, path, self.terminal, stdin, self._balance)
 

@@ -81,7 +81,16 @@ def parse(text: str) -> Address:
 class BarqueOptions:
     """The options of a `barque://` address, checked."""
 
-    __slots__ = ("attributes", "log", "log_path", "max_files", "max_size", "stdin", "stdin_once")
+    __slots__ = (
+        "attributes",
+        "log",
+        "log_path",
+        "max_files",
+        "max_size",
+        "packed",
+        "stdin",
+        "stdin_once",
+    )
 
     def __init__(self, options: dict[str, str]) -> None:
         """Raises InvalidArgument for an option that is not known or not in range."""
@@ -89,14 +98,15 @@ class BarqueOptions:
         self.log = rest.pop("log", "none")
         if self.log not in LOG_KINDS:
             raise InvalidArgument(f"log kind {self.log!r} is not one of {', '.join(LOG_KINDS)}")
-        if self.log == "local":
-            raise Unsupported("log kind 'local' is not supported yet")
         self.log_path = rest.pop("path", "")
         if self.log != "none" and not self.log_path.startswith("/"):
             raise InvalidArgument(f"log path {self.log_path!r} is not absolute")
         self.max_size = _number(rest, "max-size", 0)
         self.max_files = max(1, _number(rest, "max-file", 1))
+        self.packed = _flag(rest, "compress")
         self.attributes = _attributes(rest.pop("labels", ""))
+        if self.log == "local" and self.attributes:
+            raise Unsupported("labels in a log of kind 'local' are not supported")
         self.stdin = _flag(rest, "stdin")
         self.stdin_once = _flag(rest, "stdin-once")
         if rest:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from barque.shim.logs import JsonFile, LogFile
+from barque.daemon.containers.log_local import LocalFormat
+from barque.shim.logs import LogFile, json_file, local
 
 
 def warned(_: str) -> None:
@@ -20,7 +23,7 @@ def texts(path: Path) -> list[str]:
 def test_lines_are_appended_to_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for text in (b"one\n", b"two\n"):
-        log = JsonFile(LogFile(str(path), 0, 1, warned), {})
+        log = json_file(str(path), 0, 1, {}, warned)
         log.write(1, text)
         log.close()
     assert texts(path) == ["one\n", "two\n"]
@@ -35,7 +38,7 @@ def _umask() -> int:
 
 def test_streams_have_their_own_unfinished_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    log = JsonFile(LogFile(str(path), 0, 1, warned), {"k": "v"})
+    log = json_file(str(path), 0, 1, {"k": "v"}, warned)
     log.write(1, b"a")
     log.write(2, b"b")
     log.write(1, b"c\n")
@@ -82,7 +85,7 @@ def test_a_log_is_no_symlink(tmp_path: Path) -> None:
 def test_lost_lines_are_counted_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
     path = tmp_path / "log"
-    log = JsonFile(LogFile(str(path), 0, 1, warnings.append), {})
+    log = json_file(str(path), 0, 1, {}, warnings.append)
     log.write(1, b"before\n")
     write = os.write
     room = 20
@@ -108,3 +111,52 @@ def test_lost_lines_are_counted_and_noted(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     assert len(warnings) == 1
     assert "No space left on device" in warnings[0]
+
+
+def local_texts(data: bytes) -> list[str]:
+    return [line.log for line in LocalFormat().decode(data)]
+
+
+def test_a_local_log_rotates_at_whole_records(tmp_path: Path) -> None:
+    path = tmp_path / "local-logs" / "container.log"
+    log = local(str(path), 200, 3, warned)
+    log.write(1, b"".join(b"line %04d\n" % number for number in range(100)))
+    log.write(1, b"rest")
+    log.end(1)
+    log.close()
+    names = sorted(os.listdir(path.parent))
+    assert names == ["container.log", "container.log.1", "container.log.2"]
+    kept = [text for name in (*reversed(names[1:]), names[0])
+            for text in local_texts((path.parent / name).read_bytes())]  # fmt: skip
+    assert kept[-1] == "rest"
+    assert kept[:-1] == [f"line {n:04}\n" for n in range(101 - len(kept), 100)]
+
+
+def test_rotated_files_are_packed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = json_file(str(path), 1000, 4, {}, warned, packed=True)
+    for number in range(200):
+        log.write(1, b"line %04d\n" % number)
+    log.close()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    names = sorted(os.listdir(tmp_path))
+    assert names == ["log", "log.1.gz", "log.2.gz", "log.3.gz"]
+    data = b"".join(gzip.decompress((tmp_path / f"log.{n}.gz").read_bytes()) for n in (3, 2, 1))
+    lines = [json.loads(line)["log"] for line in (data + path.read_bytes()).splitlines()]
+    assert lines == [f"line {n:04}\n" for n in range(200 - len(lines), 200)]
+    assert (tmp_path / "log.1.gz").stat().st_mode & 0o777 == 0o640 & ~_umask()
+
+
+def test_a_file_that_was_left_unpacked_goes_its_way(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for name in ("log", "log.1", "log.2.gz", "log.3", "log.3.gz"):
+        (tmp_path / name).write_bytes(f"{name}\n".encode())
+    log = LogFile(str(path), 3, 4, warned)
+    log.append(b"new\n")
+    log.close()
+    files = {name: (tmp_path / name).read_text() for name in os.listdir(tmp_path)}
+    assert files == {
+        "log": "new\n", "log.1": "log\n", "log.2": "log.1\n", "log.3.gz": "log.2.gz\n"
+    }  # fmt: skip

@@ -90,6 +90,8 @@ def test_bad_options(options: dict[str, str]) -> None:
         uri.BarqueOptions(options)
 
 
-def test_the_local_log_is_not_there_yet() -> None:
-    with pytest.raises(Unsupported, match="local"):
-        uri.BarqueOptions({"log": "local", "path": "/x"})
+def test_the_local_log_has_no_labels() -> None:
+    options = uri.BarqueOptions({"log": "local", "path": "/x", "compress": "1"})
+    assert (options.log, options.packed) == ("local", True)
+    with pytest.raises(Unsupported, match="labels"):
+        uri.BarqueOptions({"log": "local", "path": "/x", "labels": '{"a":"b"}'})

@@ -14,7 +14,9 @@ from barque.daemon.containers.state import HealthState, Status
 def inspect(engine: Engine, container: Container) -> dict[str, Any]:
     record, paths = container.record, engine.paths
     directory = paths.container(container.id)
-    log_type = record.host.log_config.type
+    log_path = ""  # a local log is not told: its format is nobody's business
+    if record.host.log_config.type == "json-file":
+        log_path = str(paths.container_log(container.id, "json-file"))
     return {
         "Id": record.id,
         "Created": record.created,
@@ -25,7 +27,7 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
-        "LogPath": str(paths.container_log(container.id)) if log_type == "json-file" else "",
+        "LogPath": log_path,
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
         "Driver": record.driver,

@@ -7,18 +7,25 @@ import re
 import msgspec
 
 from barque.daemon.containers.record import Record
-from barque.daemon.containers.validate import size_bytes
+from barque.daemon.containers.validate import go_bool, size_bytes
+
+LOCAL_DEFAULTS = {"max-size": "20m", "max-file": "5", "compress": "true"}
+"""Docker's, for the driver `local`; json-file is neither rotated nor packed."""
 
 
 def shim_options(record: Record) -> dict[str, str]:
-    """`max-size`, `max-file` and `labels` of docs/boundaries.md, section 3."""
-    config = record.host.log_config.config
+    """`max-size`, `max-file`, `compress` and `labels` of docs/boundaries.md, section 3."""
+    driver, config = record.host.log_config.type, dict(record.host.log_config.config)
+    if driver == "local":
+        config = LOCAL_DEFAULTS | config
     result = {}
     if "max-size" in config and (size := size_bytes(config["max-size"])) > 0:
         result["max-size"] = str(size)
     if "max-file" in config:
         result["max-file"] = config["max-file"]
-    if attributes := line_attributes(record):
+    if go_bool(config.get("compress", "false")):
+        result["compress"] = "1"
+    if driver == "json-file" and (attributes := line_attributes(record)):
         result["labels"] = msgspec.json.encode(attributes).decode()
     return result
 

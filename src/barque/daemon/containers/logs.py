@@ -13,12 +13,15 @@ from barque import errors
 from barque.daemon.containers import log_file
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.log_file import Line, LineReader
+from barque.daemon.containers.log_file import JsonFormat, Line, LogFormat, Reader
+from barque.daemon.containers.log_local import LocalFormat
 from barque.daemon.containers.log_watch import Follower
 from barque.daemon.moments import parse_rfc3339
 
 STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
-CHUNK_BYTES = 256 << 10
+JSON = JsonFormat()
+FORMATS: dict[str, LogFormat] = {"json-file": JSON, "local": LocalFormat()}
+"""The log drivers whose logs can be read."""
 
 
 class Query(NamedTuple):
@@ -61,7 +64,8 @@ def parse_tail(text: str) -> int:
 class Renderer:
     """Lines as the client reads them: raw for a terminal, framed otherwise."""
 
-    def __init__(self, query: Query, terminal: bool) -> None:
+    def __init__(self, query: Query, terminal: bool, form: LogFormat = JSON) -> None:
+        self._format = form
         self._query = query
         self._terminal = terminal
         self._timed = bool(query.since_ns or query.until_ns)
@@ -73,7 +77,7 @@ class Renderer:
         out: list[bytes] = []
         texts: list[str] = []
         stream = ""
-        for line in log_file.decode(lines):
+        for line in self._format.decode(lines):
             if not self._wanted(line):
                 continue
             if line.stream != stream and texts:
@@ -86,7 +90,7 @@ class Renderer:
         return b"".join(out)
 
     def _frame(self, stream: str, text: str) -> bytes:
-        payload = text.encode("utf-8", "surrogatepass")
+        payload = text.encode("utf-8", self._format.text_errors)
         if self._terminal:
             return payload
         return struct.pack(">BxxxI", STREAMS.get(stream, 1), len(payload)) + payload
@@ -118,24 +122,25 @@ def check(container: Container, query: Query) -> None:
     """Raises what can be told before the first byte is sent."""
     if not (query.stdout or query.stderr):
         raise errors.InvalidArgument("Bad parameters: you must choose at least one stream")
-    if container.record.host.log_config.type != "json-file":
+    if container.record.host.log_config.type not in FORMATS:
         raise errors.Unsupported("configured logging driver does not support reading")
 
 
 async def read(engine: Engine, container: Container, query: Query) -> AsyncIterator[bytes]:
     """The log so far and, to `follow`, what comes until the container ends."""
-    path = str(engine.paths.container_log(container.id))
-    renderer = Renderer(query, container.record.config.tty)
+    driver = container.record.host.log_config.type
+    path, form = str(engine.paths.container_log(container.id, driver)), FORMATS[driver]
+    renderer = Renderer(query, container.record.config.tty, form)
     with ExitStack() as stack:
         directory = os.path.dirname(path)
         watch = stack.enter_context(engine.log_watch.following(directory)) if query.follow else None
         files = log_file.open_files(path)
         for file in files:
             stack.callback(file.close)
-        first = log_file.seek_tail(files, query.tail) if query.tail >= 0 else 0
-        reader: LineReader | None = None
+        first = log_file.seek_tail(files, query.tail, form) if query.tail >= 0 else 0
+        reader: Reader | None = None
         for file in files[first:]:
-            reader = LineReader(file)
+            reader = form.reader(file)
             for lines in reader.remaining():
                 if chunk := renderer.render(lines):
                     yield chunk
@@ -144,7 +149,7 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
                 await asyncio.sleep(0)
         if watch is None:
             return
-        growing = Growing(path, reader)
+        growing = Growing(path, reader, form)
         stack.callback(growing.close)
         async for lines in _follow(container, watch, growing):
             if chunk := renderer.render(lines):
@@ -171,7 +176,8 @@ async def _follow(container: Container, watch: Follower, growing: Growing) -> As
 class Growing:
     """The growing end of a log, across rotations."""
 
-    def __init__(self, path: str, reader: LineReader | None) -> None:
+    def __init__(self, path: str, reader: Reader | None, form: LogFormat = JSON) -> None:
+        self._format = form
         self._path = path
         self._reader = reader
         self._own: list[BinaryIO] = []
@@ -185,7 +191,7 @@ class Growing:
                 return
             if self._reader is not None:  # written between our last read and the rotation
                 yield from self._reader.remaining()
-            self._reader = LineReader(successor)
+            self._reader = self._format.reader(successor)
 
     def _next_file(self) -> BinaryIO | None:
         """The file that follows ours in time: the one numbered just below where ours is now."""
@@ -208,7 +214,7 @@ class Growing:
 
     def _open(self, path: str) -> BinaryIO | None:
         try:
-            file = open(path, "rb", buffering=0)  # noqa: SIM115
+            file = log_file.open_one(path)
         except FileNotFoundError:
             return None
         self._own.append(file)

@@ -193,7 +193,7 @@ class Containers:
     ) -> None:
         """Serve a connection that was taken over, to its end."""
         past = None
-        if history and container.record.host.log_config.type == "json-file":
+        if history and container.record.host.log_config.type in logs.FORMATS:
             query = logs.Query(stdout=wanted.stdout, stderr=wanted.stderr)
             past = logs.read(self.engine, container, query)
         if not stream:

@@ -76,6 +76,7 @@ async def _start_or_say_why(engine: Engine, container: Container, undo: AsyncExi
 
 async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
     undo.push_async_callback(engine.undo, "network", engine.networks.detach, container.id)
+    undo.push_async_callback(engine.undo, "volumes", engine.volumes.unmount, container.id)
     undo.callback(unmount_shm, engine.paths, container.id)
     sandbox, mounts, sources = await together(
         _attach_network(engine, container),
@@ -167,7 +168,9 @@ async def _sources(engine: Engine, container: Container) -> dict[str, str]:
     result = {}
     for point in container.record.mounts:
         if point.type == "volume":
-            result[point.destination] = await engine.volumes.mount(point.name, container.id)
+            result[point.destination] = await engine.volumes.mount(
+                point.name, container.id, point.subpath
+            )
         elif point.type == "bind":
             if not os.path.lexists(point.source):
                 _make_source(point.source, point.create_source)
@@ -270,9 +273,9 @@ def _stdio_options(engine: Engine, container: Container) -> dict[str, str]:
     """What the shim must know of the streams: docs/boundaries.md, section 3."""
     config, log_config = container.record.config, container.record.host.log_config
     options: dict[str, str] = {}
-    if log_config.type == "json-file":
-        options["log"] = "json-file"
-        options["path"] = str(engine.paths.container_log(container.id))
+    if log_config.type in ("json-file", "local"):
+        options["log"] = log_config.type
+        options["path"] = str(engine.paths.container_log(container.id, log_config.type))
         options |= log_options.shim_options(container.record)
     if config.open_stdin:
         options["stdin"] = "1"

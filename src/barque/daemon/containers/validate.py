@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from barque import errors
 from barque.daemon.containers import capabilities, security, signals
@@ -54,8 +55,8 @@ ULIMITS = frozenset(
     }
 )
 LOG_OPTIONS = {
-    "json-file": frozenset({"max-size", "max-file", "labels", "env", "tag"}),
-    "local": frozenset({"max-size", "max-file"}),
+    "json-file": frozenset({"max-size", "max-file", "compress", "labels", "env", "tag"}),
+    "local": frozenset({"max-size", "max-file", "compress"}),
     "none": frozenset[str](),
 }
 _OTHERS = "syslog journald gelf fluentd awslogs splunk gcplogs etwlogs"
@@ -265,16 +266,16 @@ def check_restart_policy(policy: RestartPolicy) -> None:
 def check_log(log: LogConfig, defaults: Defaults) -> None:
     driver = log.type or defaults.log_driver
     if driver in OTHER_LOG_DRIVERS:
-        raise errors.Unsupported(f"log driver {driver!r} is not there yet: use json-file or none")
+        raise errors.Unsupported(
+            f"log driver {driver!r} is not there yet: use json-file, local or none"
+        )
     if driver not in LOG_OPTIONS:
         raise _invalid(f"logger: no log driver named '{driver}' is registered")
-    if driver == "local":
-        raise errors.Unsupported("log driver 'local' is not there yet: use json-file or none")
     if driver == "none" and not log.type:
         return
     for name, value in log.config.items():
-        if name in {"mode", "max-buffer-size", "compress", "labels-regex", "env-regex"}:
-            if (name, value) in {("mode", "blocking"), ("compress", "false")}:
+        if name in {"mode", "max-buffer-size", "labels-regex", "env-regex"}:
+            if (name, value) == ("mode", "blocking"):
                 continue
             raise errors.Unsupported(f"log option {name}={value} is not there yet")
         if name not in LOG_OPTIONS[driver]:
@@ -284,6 +285,33 @@ def check_log(log: LogConfig, defaults: Defaults) -> None:
     count = log.config.get("max-file")
     if count is not None and not (count.isascii() and count.isdigit() and int(count[:6]) >= 1):
         raise _invalid(f"max-file cannot be less than 1: {count}")
+    _check_compression(driver, log.config)
+
+
+def _check_compression(driver: str, config: Mapping[str, str]) -> None:
+    """Only what is rotated can be packed; the driver `local` does both unless told otherwise."""
+    local = driver == "local"
+    files = int(config.get("max-file", "5" if local else "1")[:6])
+    sized = local or size_bytes(config.get("max-size", "-1")) > 0
+    try:
+        packed = go_bool(config.get("compress", "true" if local else "false"))
+    except ValueError as error:
+        raise _invalid(f"error reading compress log option: {error}") from None
+    if packed and local and files < 2:
+        raise _invalid("compression cannot be enabled when max file count is 1")
+    if packed and not (files > 1 and sized):
+        raise _invalid(
+            "compress cannot be true when max-file is less than 2 or max-size is not set"
+        )
+
+
+def go_bool(text: str) -> bool:
+    """As Go's strconv.ParseBool. Raises ValueError."""
+    if text in {"1", "t", "T", "true", "TRUE", "True"}:
+        return True
+    if text in {"0", "f", "F", "false", "FALSE", "False"}:
+        return False
+    raise ValueError(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
 def size_bytes(text: str) -> int:
@@ -310,8 +338,6 @@ def _check_unsupported(host: HostConfig) -> None:
     ):
         if given:
             raise errors.Unsupported(f"{name} of a container are not there yet")
-    if host.volume_driver not in {"", "local"}:
-        raise errors.Unsupported(f"volume driver {host.volume_driver!r} is not there yet")
     if host.isolation not in {"", "default"}:
         raise _invalid(f"invalid isolation {host.isolation!r} on linux")
     if host.userns_mode not in {"", "host"}:

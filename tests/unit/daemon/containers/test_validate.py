@@ -98,7 +98,7 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
     [
         {"StorageOpt": {"size": "1g"}},
         {"LogConfig": {"Type": "syslog"}},
-        {"LogConfig": {"Type": "local"}},
+        {"LogConfig": {"Config": {"labels-regex": "x"}}},
         {"LogConfig": {"Config": {"mode": "non-blocking"}}},
         {"CpuRealtimePeriod": 1},
         {"CpuCount": 1},

@@ -1,0 +1,137 @@
+"""Log files: the drivers `json-file` and `local`, rotated and packed, here and in dockerd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.barque import Stack
+from tests.support.docker_peer import Peer, docker_peer
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+SCRIPT = (
+    "echo one; echo; echo two >&2; head -c 40000 /dev/zero | tr '\\0' x; echo; "
+    "printf 'a\\xffb\\n'; i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; printf end"
+)
+LINES = b"".join(b"line %d\n" % number for number in range(500))
+STDOUT = b"one\n\n" + b"x" * 40000 + b"\na\xffb\n" + LINES + b"end"
+# dockerd 20.10 forgets the newline of a line that was cut into parts; later ones do not.
+OLD_STDOUT = STDOUT.replace(b"x\n", b"x")
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[Peer]:
+    with docker_peer() as made:
+        yield made
+
+
+def run(server: Stack | Peer, name: str, *options: str, script: str = SCRIPT) -> None:
+    server.docker("rm", "-f", name, check=False)
+    flags = [word for option in options for word in ("--log-opt", option)]
+    server.docker(
+        "run", "-d", "--name", name, "--network", "none", "--log-driver", name,
+        *flags, "busybox", "sh", "-c", script,
+    )  # fmt: skip
+    server.docker("wait", name)
+
+
+def directory(server: Stack | Peer, name: str) -> Path:
+    """Where a container's logs are."""
+    identity = server.docker("inspect", "-f", "{{.Id}}", name).stdout.decode().strip()
+    data = "d" if isinstance(server, Stack) else "data"
+    return server.root / data / "containers" / identity
+
+
+@pytest.fixture(params=["ours", "dockerd"])
+def server(request: pytest.FixtureRequest) -> Stack | Peer:
+    name = "barque" if request.param == "ours" else "peer"
+    found: Stack | Peer = request.getfixturevalue(name)
+    return found
+
+
+def test_the_local_driver(server: Stack | Peer) -> None:
+    run(server, "local")
+    done = server.docker("logs", "local")
+    assert done.stdout in (STDOUT, OLD_STDOUT if isinstance(server, Peer) else STDOUT)
+    assert done.stderr == b"two\n"
+    assert server.docker("logs", "--tail", "2", "local").stdout == b"line 499\nend"
+    assert server.docker("inspect", "-f", "{{.LogPath}}", "local").stdout == b"\n"
+    stamped = server.docker("logs", "-t", "--tail", "1", "local").stdout
+    assert stamped.endswith(b"Z end")
+    assert os.listdir(directory(server, "local") / "local-logs") == ["container.log"]
+
+
+@pytest.mark.parametrize("driver", ["local", "json-file"])
+def test_rotated_and_packed(server: Stack | Peer, driver: str) -> None:
+    script = (
+        "i=0; while [ $i -lt 20 ]; do " + "echo line $i; " * 20 + "i=$((i+1)); usleep 50000; done"
+    )
+    run(server, driver, "max-size=4k", "max-file=3", "compress=true", script=script)
+    logs = directory(server, driver)
+    names = sorted(os.listdir(logs / "local-logs" if driver == "local" else logs))
+    packed = [name for name in names if name.endswith(".gz")]
+    assert [name[-5:] for name in packed] == [".1.gz", ".2.gz"]
+    lines = server.docker("logs", driver).stdout.split(b"\n")
+    wanted = [b"line %d" % (number // 20) for number in range(400)] + [b""]
+    assert lines == wanted[-len(lines) :]
+    assert len(lines) > 50
+    assert server.docker("logs", "--tail", "60", driver).stdout.split(b"\n") == wanted[-61:]
+
+
+def test_each_reads_the_others_file(barque: Stack, peer: Peer) -> None:
+    run(barque, "local")
+    run(peer, "local", script="true")
+    ours = directory(barque, "local") / "local-logs" / "container.log"
+    theirs = directory(peer, "local") / "local-logs" / "container.log"
+    shutil.copyfile(ours, theirs)
+    done = peer.docker("logs", "local")
+    assert done.stdout in (STDOUT, OLD_STDOUT)
+    assert done.stderr == b"two\n"
+    run(peer, "local")
+    shutil.copyfile(directory(peer, "local") / "local-logs" / "container.log", ours)
+    done = barque.docker("logs", "local")
+    assert (done.stdout, done.stderr) == (STDOUT, b"two\n")
+
+
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [
+        ("local", ["max-file=1"]),
+        ("local", ["compress=maybe"]),
+        ("local", ["nonsense=1"]),
+        ("json-file", ["compress=true"]),
+        ("json-file", ["compress=true", "max-size=1k"]),
+        ("json-file", ["compress=no"]),
+    ],
+)
+def test_refused_options(server: Stack | Peer, driver: str, options: list[str]) -> None:
+    flags = [word for option in options for word in ("--log-opt", option)]
+    argv = ["run", "--rm", "--network", "none", "--log-driver", driver, *flags, "busybox", "true"]
+    done = server.docker(*argv, check=False)
+    assert done.returncode != 0
+    text = done.stderr.decode()
+    said = ("compress", "unknown log opt 'nonsense' for", "strconv.ParseBool")
+    assert any(words in text for words in said)
+
+
+def test_followed_across_rotations(barque: Stack) -> None:
+    """Every line once, though the file under the reader is renamed, packed and removed."""
+    script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; sleep 0.5"
+    flags = ["--log-opt", "max-size=16k", "--log-opt", "max-file=50"]
+    barque.docker("rm", "-f", "local", check=False)
+    barque.docker(
+        "create", "--name", "local", "--log-driver", "local", *flags, "busybox", "sh", "-c", script
+    )
+    barque.docker("start", "local")
+    seen = barque.docker("logs", "-f", "local").stdout
+    assert seen == b"".join(b"line %d\n" % number for number in range(3000))
+    deadline = time.monotonic() + 30
+    logs = directory(barque, "local") / "local-logs"
+    while any("~" in name for name in os.listdir(logs)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len([name for name in os.listdir(logs) if name.endswith(".gz")]) > 3
