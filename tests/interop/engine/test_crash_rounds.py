@@ -1,6 +1,6 @@
 """Random kills among random operations, for a fixed seed: nothing is lost, nothing is left.
 
-BARQUE_CRASH_ROUNDS=500 runs all of them (a quarter of an hour), BARQUE_CRASH_SEED another seed.
+BARQUE_CRASH_ROUNDS=500 runs all of them (some minutes), BARQUE_CRASH_SEED another seed.
 """
 
 import os
@@ -11,7 +11,7 @@ from tests.support.barque import Stack
 from tests.support.crash import Rounds
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-ROUNDS = int(os.environ.get("BARQUE_CRASH_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("BARQUE_CRASH_ROUNDS", "120"))
 SEED = int(os.environ.get("BARQUE_CRASH_SEED", "20261121"))
 
 
