@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
 
 from barque import __version__, program
 from barque.containerd.client import Containerd
 from barque.daemon import defaults
+from barque.daemon import metrics as metric_routes
+from barque.daemon.authorization import Authorization
 from barque.daemon.config import Config
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.containerd_supervisor import ContainerdSupervisor
@@ -23,6 +27,7 @@ from barque.daemon.containers.service import Containers
 from barque.daemon.database import Database
 from barque.daemon.disk_usage import DiskUsage
 from barque.daemon.events import Events
+from barque.daemon.http.messages import Route
 from barque.daemon.http.router import Router
 from barque.daemon.images.containerd_store import ContainerdStore
 from barque.daemon.images.remove import User
@@ -30,7 +35,9 @@ from barque.daemon.images.service import Images
 from barque.daemon.names import Names
 from barque.daemon.network_membership import Membership
 from barque.daemon.networks import Networks
+from barque.daemon.main import log_level
 from barque.daemon.paths import Paths
+from barque.daemon.reload import Reloader
 from barque.daemon.routes import commit as commit_routes
 from barque.daemon.routes import containers as container_routes
 from barque.daemon.routes import exec as exec_routes
@@ -46,11 +53,21 @@ from barque.volume.local import LocalVolumes
 SNAPSHOTTER = "overlayfs"
 
 
+class Composed(NamedTuple):
+    """What serves: `idle` tells whether nothing runs."""
+
+    router: Router
+    idle: Callable[[], bool]
+    reloader: Reloader
+    metrics: list[Route]
+    authorization: Authorization
+
+
 @asynccontextmanager
 async def composed(
-    config: Config, paths: Paths, supervisor: Supervisor | None
-) -> AsyncIterator[tuple[Router, Callable[[], bool]]]:
-    """All services, restored and at work: their routes, and whether nothing runs."""
+    config: Config, paths: Paths, supervisor: Supervisor | None, arguments: Sequence[str]
+) -> AsyncIterator[Composed]:
+    """All services, restored and at work."""
     async with AsyncExitStack() as stack:
         events = Events(paths.events)
         stack.callback(events.close)
@@ -89,7 +106,10 @@ async def composed(
         )
         stack.callback(images.close)
         volumes = Volumes(
-            database, events, LocalVolumes(paths.volumes, program.command("barque-copyup"))
+            database,
+            events,
+            LocalVolumes(paths.volumes, program.command("barque-copyup")),
+            paths.subpaths,
         )
         containers = Containers(
             Engine(
@@ -112,6 +132,8 @@ async def composed(
             containerd_version=lambda: (known.version, known.revision),
             container_counts=containers.counts,
             image_count=images.count,
+            network_warnings=networks.warnings,
+            listeners=lambda: events.listeners,
         )
         router = Router(
             [
@@ -126,7 +148,6 @@ async def composed(
         )
         await starting
         running = await containers.load()
-        await volumes.restore([container.id for container in catalogue])
         await networks.restore(running)
         await images.start()
         await containers.begin()
@@ -137,4 +158,26 @@ async def composed(
             counts = containers.counts()
             return not (counts.get("running") or counts.get("paused"))
 
-        yield router, idle
+        identity = engine_id(database)
+        reloader = Reloader(config, arguments, events, (identity, os.uname().nodename))
+        authorization = Authorization(config.authorization_plugins)
+        reloader.takers += [
+            images_taker(images),
+            containers.reload,
+            system.reload,
+            authorization.reload,
+            log_level_taker,
+        ]
+        metrics = metric_routes.routes(containers.counts, events, identity)
+        yield Composed(router, idle, reloader, metrics, authorization)
+
+
+def images_taker(images: Images) -> Callable[[Config], None]:
+    def take(config: Config) -> None:
+        images.reload(defaults.registry_policy(config), config.max_concurrent_downloads)
+
+    return take
+
+
+def log_level_taker(config: Config) -> None:
+    logging.getLogger().setLevel(log_level(config))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -54,9 +53,7 @@ class DiskUsage:
 
     async def _volume_part(self) -> Document:
         volumes = self._volumes.summaries({})
-        sizes = await asyncio.to_thread(
-            lambda: [self._volumes.size_bytes(volume["Name"]) for volume in volumes]
-        )
+        sizes = [await self._volumes.size_bytes(volume["Name"]) for volume in volumes]
         for volume, size in zip(volumes, sizes, strict=True):
             users = len(self._volumes.users(volume["Name"]))
             volume["UsageData"] = {"Size": size, "RefCount": users}

@@ -1,73 +1,83 @@
 """The volumes service: named and anonymous volumes, and which containers use them.
 
-A volume is used from the creation of a container to its removal. Facts are rows; data is in
-directories of the driver. The directory is made before the row and taken away (in one step) before
-the row goes, so a row without its directory is a removal that broke off.
+A volume is used from the creation of a container to its removal, and mounted while one of them
+runs. Facts are rows; data is in directories of the driver. The directory is made before the row and
+taken away (in one step) before the row goes, so a row without its directory is a removal that broke
+off.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
 import logging
-import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
-from barque.daemon.moments import rfc3339_now
-from barque.daemon.network_filters import check_keys, dangling_wanted, label_matches
-from barque.volume.local import LocalVolumes, check_name
+from barque.daemon.network_filters import check_keys, dangling_wanted
+from barque.daemon.volume_records import (
+    ANONYMOUS_LABEL,
+    LIST_KEYS,
+    LOCAL,
+    PRUNE_KEYS,
+    VolumeRecord,
+    label_filters,
+    matches,
+    new_record,
+    parse_create,
+)
+from barque.volume import plugins, subpath
+from barque.volume.local import LocalVolumes
 
 log = logging.getLogger(__name__)
 
-ANONYMOUS_LABEL = "com.docker.volume.anonymous"
-NAME_BYTES = 32
-LIST_KEYS = frozenset({"dangling", "driver", "label", "name"})
-PRUNE_KEYS = frozenset({"label", "label!", "all"})
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeRecord:
-    name: str
-    created: str
-    labels: Mapping[str, str] | None = None
-    options: Mapping[str, str] | None = None
-    made_for: str = ""  # the container whose creation made it without a name
-    driver: str = field(default="local")
-
-    def dump(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def load(cls, text: str) -> VolumeRecord:
-        return cls(**json.loads(text))
-
-    @property
-    def is_anonymous(self) -> bool:
-        return ANONYMOUS_LABEL in (self.labels or {})
-
 
 class Volumes:
-    def __init__(self, database: Database, events: Events, local: LocalVolumes) -> None:
+    """`subpaths` is where parts of volumes are mounted for containers that run."""
+
+    def __init__(
+        self, database: Database, events: Events, local: LocalVolumes, subpaths: Path
+    ) -> None:
         self._database = database
         self._events = events
         self._local = local
+        self._subpaths = subpaths
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._mounted: defaultdict[str, set[str]] = defaultdict(set)  # volume -> who runs with it
 
     # -- containers
 
-    async def reserve(self, name: str, container_id: str, *, anonymous: bool = False) -> None:
+    async def reserve(
+        self,
+        name: str,
+        container_id: str,
+        *,
+        anonymous: bool = False,
+        driver: str = LOCAL,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         """The volume exists, made if need be, and the container uses it from now on."""
         async with self._locks[name]:
             record = self._find(name)
             made = record is None
             if record is None:
-                record = self._make(name, container_id if anonymous else "")
+                if anonymous:
+                    labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
+                record = new_record(
+                    name,
+                    driver or LOCAL,
+                    labels or None,
+                    options or None,
+                    made_for=container_id if anonymous else "",
+                )
+                await self._make(record)
             with self._database.transaction() as tx:
                 if made:
                     tx.execute("INSERT INTO volumes VALUES (?, ?)", (name, record.dump()))
@@ -75,17 +85,79 @@ class Volumes:
         if made:
             self._events.publish("volume", "create", name, {"driver": record.driver})
 
-    def _make(self, name: str, container_id: str) -> VolumeRecord:
-        self._local.create(name)
-        labels = {ANONYMOUS_LABEL: ""} if container_id else None
-        return VolumeRecord(name, rfc3339_now(), labels, made_for=container_id)
+    async def _make(self, record: VolumeRecord) -> None:
+        if record.driver == LOCAL:
+            await asyncio.to_thread(self._local.create, record.name)
+            return
+        try:
+            plugin = await asyncio.to_thread(plugins.find, record.driver)
+            await asyncio.to_thread(plugin.create, record.name, record.options or {})
+        except errors.BarqueError as error:
+            raise type(error)(f"create {record.name}: {error}") from error
 
-    async def mount(self, name: str, container_id: str) -> str:
-        """The host path of the data of a volume that `container_id` uses. Raises NotFound."""
-        record = self._get(name)
+    async def mount(self, name: str, container_id: str, part: str = "") -> str:
+        """The host path of the data of a volume that `container_id` uses and is to run with.
+
+        `part` is a path inside. Undone by `unmount`. Raises NotFound, BarqueError.
+        """
+        async with self._locks[name]:
+            record = self._get(name)
+            self._mounted[name].add(container_id)
+            path = await self._mount(record, container_id)
+            self._tell("mount", record, container_id)
+            if not part:
+                return path
+            target = (
+                self._subpaths
+                / container_id
+                / hashlib.sha256(f"{name}/{part}".encode()).hexdigest()[:16]
+            )
+            await asyncio.to_thread(subpath.unbind, target)
+            await asyncio.to_thread(subpath.bind, path, part, target)
+            return str(target)
+
+    def _tell(self, action: str, record: VolumeRecord, container_id: str) -> None:
+        attributes = {"container": container_id, "driver": record.driver}
+        self._events.publish("volume", action, record.name, attributes)
+
+    async def _mount(self, record: VolumeRecord, user: str) -> str:
+        if record.driver != LOCAL:
+            plugin = await asyncio.to_thread(plugins.find, record.driver)
+            return await asyncio.to_thread(plugin.mount, record.name, user)
         if not self._local.exists(record.name):
-            raise errors.NotFound(f"get {name}: no such volume: its directory is gone")
+            raise errors.NotFound(f"get {record.name}: no such volume: its directory is gone")
+        if record.plan is not None:
+            await asyncio.to_thread(self._local.mount, record.name, record.plan)
         return str(self._local.data_path(record.name))
+
+    async def unmount(self, container_id: str) -> None:
+        """The container does not run any more. Safe to call twice."""
+        directory = self._subpaths / container_id
+        if directory.is_dir():
+            await asyncio.to_thread(self._unbind_parts, directory)
+        for name in [name for name, users in self._mounted.items() if container_id in users]:
+            async with self._locks[name]:
+                self._mounted[name].discard(container_id)
+                record = self._find(name)
+                if record is not None:
+                    await self._unmount(record, container_id)
+                    self._tell("unmount", record, container_id)
+                if not self._mounted[name]:
+                    del self._mounted[name]
+
+    async def _unmount(self, record: VolumeRecord, user: str) -> None:
+        """Of a plugin every use ends; a mount of ours with the last one."""
+        if record.driver != LOCAL:
+            plugin = await asyncio.to_thread(plugins.find, record.driver)
+            await asyncio.to_thread(plugin.unmount, record.name, user)
+        elif record.plan is not None and not self._mounted.get(record.name):
+            await asyncio.to_thread(self._local.unmount, record.name)
+
+    def _unbind_parts(self, directory: Path) -> None:
+        for target in list(directory.iterdir()):
+            subpath.unbind(target)
+        with suppress(OSError):
+            directory.rmdir()
 
     async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
         """Copy directory `path` of the image in `layers` (directories, top first) into the volume.
@@ -94,20 +166,34 @@ class Volumes:
         """
         async with self._locks[name]:
             record = self._get(name)
-            return await asyncio.to_thread(self._local.populate, record.name, layers, path)
+            if record.plan is None:
+                return await asyncio.to_thread(self._local.populate, record.name, layers, path)
+            await self._mount(record, "")
+            try:
+                return await asyncio.to_thread(self._local.populate, record.name, layers, path)
+            finally:
+                await self._unmount(record, "")
 
     def is_untouched(self, name: str) -> bool:
         """Whether `populate` may still copy something into the volume."""
-        return self._local.is_untouched(self._get(name).name)
+        record = self._get(name)
+        if record.driver != LOCAL:
+            return False
+        return record.plan is not None or self._local.is_untouched(record.name)
 
     def data_path(self, name: str) -> str:
         """Where the data of a volume is on the host; "" for one that is not known."""
         record = self._find(name)
-        return "" if record is None else str(self._local.data_path(record.name))
+        if record is None or record.driver != LOCAL:
+            return ""
+        return str(self._local.data_path(record.name))
 
-    def size_bytes(self, name: str) -> int:
-        """What the volume holds. Blocks while it is walked."""
-        return self._local.size_bytes(name)
+    async def size_bytes(self, name: str) -> int:
+        """What its files take on the disk; -1 for a volume that is not ours to look into."""
+        record = self._find(name)
+        if record is None or record.driver != LOCAL or record.plan is not None:
+            return -1
+        return await asyncio.to_thread(self._local.size_bytes, name)
 
     async def release(self, container_id: str) -> None:
         """The container uses no volume any more. Safe to call twice."""
@@ -115,23 +201,41 @@ class Volumes:
             "SELECT 1 FROM volume_uses WHERE container = ? LIMIT 1", container_id
         ):
             return
+        await self.unmount(container_id)
         with self._database.transaction(durable=False) as tx:
             tx.execute("DELETE FROM volume_uses WHERE container = ?", (container_id,))
 
-    async def restore(self, containers: Iterable[str]) -> None:
-        """At start, with the ids of all containers there are: finish what a crash broke off."""
-        known = set(containers)
+    async def restore(self, containers: Iterable[str], running: Iterable[str] = ()) -> None:
+        """At start, with the ids of all containers there are: finish what a crash broke off.
+
+        What is mounted for containers that do not run any more is unmounted.
+        """
+        known, alive = set(containers), set(running)
         rows = self._database.query("SELECT DISTINCT container FROM volume_uses")
         for (container_id,) in rows:
             if container_id not in known:
                 await self.release(container_id)
+        await self._restore_mounts(alive)
         for record in self._all():
+            if record.driver != LOCAL:
+                continue
             if not self._local.exists(record.name):
                 self._forget(record.name)  # its removal had begun
             elif record.made_for and record.made_for not in known and not self.users(record.name):
                 await self.remove(record.name)
         for name in self._local.sweep(record.name for record in self._all()):
             log.warning("directory %s of no known volume is left alone", name)
+
+    async def _restore_mounts(self, alive: set[str]) -> None:
+        for name, user in self._database.query("SELECT volume, container FROM volume_uses"):
+            if user in alive:
+                self._mounted[name].add(user)
+        for record in self._all():
+            if record.plan is not None and not self._mounted.get(record.name):
+                await asyncio.to_thread(self._local.unmount, record.name)
+        if self._subpaths.is_dir():
+            for directory in [d for d in self._subpaths.iterdir() if d.name not in alive]:
+                await asyncio.to_thread(self._unbind_parts, directory)
 
     # -- the API
 
@@ -144,20 +248,28 @@ class Volumes:
         async with self._locks[record.name]:
             found = self._find(record.name)
             if found is not None:
-                if record.options and dict(record.options) != dict(found.options or {}):
+                if _differs(record, found):
                     raise errors.Conflict(
                         f"create {record.name}: conflict: volume name must be unique"
                     )
                 return self._document(found)
-            await asyncio.to_thread(self._local.create, record.name)
+            await self._make(record)
             with self._database.transaction() as tx:
                 tx.execute("INSERT INTO volumes VALUES (?, ?)", (record.name, record.dump()))
         self._events.publish("volume", "create", record.name, {"driver": record.driver})
         return self._document(record)
 
-    def inspect(self, name: str) -> dict[str, Any]:
-        """The API's Volume. Raises NotFound."""
-        return self._document(self._get(name))
+    async def inspect(self, name: str) -> dict[str, Any]:
+        """The API's Volume, with what its plugin says. Raises NotFound."""
+        record = self._get(name)
+        document = self._document(record)
+        if record.driver != LOCAL:
+            plugin = await asyncio.to_thread(plugins.find, record.driver)
+            told = await asyncio.to_thread(plugin.get, name)
+            document["Mountpoint"] = told.get("Mountpoint") or ""
+            document["Status"] = told.get("Status") or {}
+            document["Scope"] = await asyncio.to_thread(plugin.scope)
+        return document
 
     def summaries(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """The API's Volumes that match, by name."""
@@ -185,15 +297,25 @@ class Volumes:
             users = self.users(name)
             if users:
                 raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-            inside = self._local.mounted_inside(name)
-            if inside is not None:
-                raise errors.Conflict(f"remove {name}: something is mounted on {inside}")
-            removed = await asyncio.to_thread(self._local.discard, name)
+            removed = await self._discard(record)
             self._forget(name)
         self._locks.pop(name, None)
         if removed is not None:
             await asyncio.to_thread(self._local.delete, removed)
         self._events.publish("volume", "destroy", name, {"driver": record.driver})
+
+    async def _discard(self, record: VolumeRecord) -> Path | None:
+        """Take the volume away in one step; what is then to be deleted."""
+        if record.driver != LOCAL:
+            plugin = await asyncio.to_thread(plugins.find, record.driver)
+            await asyncio.to_thread(plugin.remove, record.name)
+            return None
+        if record.plan is not None:
+            await asyncio.to_thread(self._local.unmount, record.name)
+        inside = self._local.mounted_inside(record.name)
+        if inside is not None:
+            raise errors.Conflict(f"remove {record.name}: something is mounted on {inside}")
+        return await asyncio.to_thread(self._local.discard, record.name)
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> tuple[list[str], int]:
         """Remove unused volumes: anonymous ones, with `all` every one. Names and bytes freed."""
@@ -202,11 +324,11 @@ class Volumes:
         removed: list[str] = []
         freed = 0
         for record in self._all():
-            if not (everything or record.is_anonymous) or not _label_filters(record, filters):
+            if not (everything or record.is_anonymous) or not label_filters(record, filters):
                 continue
             if self.users(record.name):
                 continue
-            size = await asyncio.to_thread(self._local.size_bytes, record.name)
+            size = max(0, await self.size_bytes(record.name))
             try:
                 await self.remove(record.name)
             except (errors.Conflict, errors.NotFound):  # came into use, or went, meanwhile
@@ -240,62 +362,15 @@ class Volumes:
             "CreatedAt": record.created,
             "Driver": record.driver,
             "Labels": None if record.labels is None else dict(record.labels),
-            "Mountpoint": str(self._local.data_path(record.name)),
+            "Mountpoint": self.data_path(record.name),
             "Name": record.name,
             "Options": None if record.options is None else dict(record.options),
             "Scope": "local",
         }
 
 
-def parse_create(body: Mapping[str, Any]) -> VolumeRecord:
-    """POST /volumes/create as a record; without a name it is an anonymous one."""
-    request = {key.lower(): value for key, value in body.items()}
-    name = request.get("name") or ""
-    driver = request.get("driver") or "local"
-    if not isinstance(name, str) or not isinstance(driver, str):
-        raise errors.InvalidArgument("invalid volume: Name and Driver must be strings")
-    labels = _strings(request, "labels")
-    options = _strings(request, "driveropts")
-    if request.get("clustervolumespec"):
-        raise errors.Unsupported("cluster volumes are not supported yet")
-    if driver != "local":
-        raise errors.NotFound(
-            f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
-        )
-    if options:
-        raise errors.Unsupported(
-            f"create {name}: option {min(options)} of the local volume driver is not supported yet"
-        )
-    if not name:
-        labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
-    return VolumeRecord(
-        check_name(name) if name else secrets.token_hex(NAME_BYTES), rfc3339_now(), labels, options
-    )
-
-
-def _strings(request: Mapping[str, Any], key: str) -> dict[str, str] | None:
-    value = request.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise errors.InvalidArgument(f"invalid volume: {key} must be an object of strings")
-    return dict(value)
-
-
-def matches(record: VolumeRecord, filters: Mapping[str, Sequence[str]], *, in_use: bool) -> bool:
-    """Whether `volume ls` shows the volume."""
-    if "dangling" in filters and dangling_wanted(filters["dangling"]) == in_use:
-        return False
-    if filters.get("driver") and record.driver not in filters["driver"]:
-        return False
-    if filters.get("name") and not any(part in record.name for part in filters["name"]):
-        return False
-    labels = record.labels or {}
-    return all(label_matches(labels, wanted) for wanted in filters.get("label", ()))
-
-
-def _label_filters(record: VolumeRecord, filters: Mapping[str, Sequence[str]]) -> bool:
-    labels = record.labels or {}
-    if not all(label_matches(labels, wanted) for wanted in filters.get("label", ())):
-        return False
-    return not any(label_matches(labels, wanted) for wanted in filters.get("label!", ()))
+def _differs(wanted: VolumeRecord, found: VolumeRecord) -> bool:
+    """Whether a request for a volume that is there asks for another kind."""
+    if wanted.driver != found.driver:
+        return True
+    return bool(wanted.options) and dict(wanted.options or {}) != dict(found.options or {})

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import socket
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -17,12 +18,23 @@ from pathlib import Path
 
 from barque import errors
 from barque.linux.fs import remove_at, remove_tree, sync_directory
+from barque.linux.mount import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_RDONLY,
+    MS_REMOUNT,
+    UMOUNT_NOFOLLOW,
+    mount,
+    umount2,
+)
+from barque.volume.options import MountPlan
 from barque.volume.paths import REMOVED_PREFIX, Paths
 
 COPIED, ABSENT = 0, 3  # exit codes of `copier`
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 MAX_NAME_BYTES = 255
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 COPY_TIMEOUT_S = 3600.0
 
 
@@ -39,6 +51,18 @@ def check_name(name: str) -> str:
             "use absolute path"
         )
     return name
+
+
+def mount_points() -> list[str]:
+    """Where something is mounted, as this process sees it."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        points = [line.split(" ", 5)[4] for line in lines]
+    return [_ESCAPED.sub(lambda found: chr(int(found[1], 8)), point) for point in points]
+
+
+def _resolved(server: str) -> str:
+    """The address of a file server. Raises OSError."""
+    return str(socket.getaddrinfo(server, None, proto=socket.IPPROTO_TCP)[0][4][0])
 
 
 class LocalVolumes:
@@ -67,6 +91,36 @@ class LocalVolumes:
             sync_directory(self._paths.root)
         return data
 
+    def is_mounted(self, name: str) -> bool:
+        """Whether something is mounted on the volume's data."""
+        return str(self._paths.data(name)) in mount_points()
+
+    def mount(self, name: str, plan: MountPlan) -> None:
+        """Mount what the volume's options say. One that is mounted already stays."""
+        if self.is_mounted(name):
+            return
+        target = str(self._paths.data(name))
+        data = plan.data
+        try:
+            if plan.server:
+                data = data.replace(f"addr={plan.server}", f"addr={_resolved(plan.server)}")
+            mount(plan.source, target, plan.fstype, plan.flags, data or None)
+            if plan.flags & MS_BIND and plan.flags & MS_RDONLY:
+                mount(None, target, None, plan.flags | MS_REMOUNT)
+            for propagation in plan.propagation:
+                mount(None, target, None, propagation)
+        except OSError as error:
+            self.unmount(name)
+            raise errors.BarqueError(
+                f"error while mounting volume '{target}': failed to mount local volume: mount "
+                f"{plan.source}:{target}, data: {data}: {(error.strerror or str(error)).lower()}"
+            ) from error
+
+    def unmount(self, name: str) -> None:
+        """Undo `mount`. Safe to run twice; what still uses the mount keeps it."""
+        while self.is_mounted(name):
+            umount2(self._paths.data(name), MNT_DETACH | UMOUNT_NOFOLLOW)
+
     def discard(self, name: str) -> Path | None:
         """Take the volume away in one step; returns what is then to be given to `delete`."""
         removed = self._paths.removed(secrets.token_hex(8))
@@ -80,9 +134,7 @@ class LocalVolumes:
     def mounted_inside(self, name: str) -> str | None:
         """A mount point inside the volume, None when there is none."""
         inside = str(self._paths.volume(name)) + "/"
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-            points = (line.split(" ", 5)[4] for line in lines)
-            return next((point for point in points if point.startswith(inside)), None)
+        return next((point for point in mount_points() if point.startswith(inside)), None)
 
     def delete(self, removed: Path) -> None:
         """Delete a discarded volume. Raises BarqueError when something is mounted inside."""

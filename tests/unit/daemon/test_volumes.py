@@ -10,7 +10,8 @@ import pytest
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
-from barque.daemon.volumes import ANONYMOUS_LABEL, Volumes, parse_create
+from barque.daemon.volume_records import ANONYMOUS_LABEL, parse_create
+from barque.daemon.volumes import Volumes
 from barque.program import command
 from barque.volume.local import LocalVolumes
 
@@ -36,20 +37,22 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def volumes(database: Database, root: Path) -> Volumes:
-    return Volumes(database, Events(), LocalVolumes(root, command("barque-copyup")))
+    return Volumes(
+        database, Events(), LocalVolumes(root, command("barque-copyup")), root.parent / "parts"
+    )
 
 
 def test_a_named_volume_from_creation_to_removal(volumes: Volumes, root: Path) -> None:
     made = wait(volumes.create({"Name": "vol", "Labels": {"a": "b"}}))
     assert made["Mountpoint"] == str(root / "vol" / "_data")
-    assert made == volumes.inspect("vol")
+    assert made == wait(volumes.inspect("vol"))
     assert (made["Driver"], made["Scope"], made["Labels"]) == ("local", "local", {"a": "b"})
     assert wait(volumes.create({"Name": "vol"})) == made
     assert [v["Name"] for v in volumes.summaries({})] == ["vol"]
     wait(volumes.remove("vol"))
     assert list(root.iterdir()) == []
     with pytest.raises(errors.NotFound, match="get vol: no such volume"):
-        volumes.inspect("vol")
+        wait(volumes.inspect("vol"))
     with pytest.raises(errors.NotFound):
         wait(volumes.remove("vol"))
     wait(volumes.remove("vol", force=True))
@@ -120,8 +123,8 @@ def test_unknown_filters_are_refused(volumes: Volumes) -> None:
         ({"Name": "x"}, errors.InvalidArgument),
         ({"Name": 1}, errors.InvalidArgument),
         ({"Labels": {"a": 1}}, errors.InvalidArgument),
-        ({"Name": "ab", "Driver": "nfs"}, errors.NotFound),
-        ({"Name": "ab", "DriverOpts": {"type": "tmpfs"}}, errors.Unsupported),
+        ({"Name": "ab", "DriverOpts": {"type": "tmpfs"}}, errors.InvalidArgument),
+        ({"Name": "ab", "DriverOpts": {"size": "1g"}}, errors.Unsupported),
         ({"Name": "ab", "ClusterVolumeSpec": {"Group": "x"}}, errors.Unsupported),
     ],
 )
@@ -139,8 +142,14 @@ def test_a_restart_finishes_what_a_crash_broke_off(
     wait(volumes.reserve("b" * 64, "here", anonymous=True))
     wait(volumes.create({"Name": "half"}))
     LocalVolumes(root, []).discard("half")
-    again = Volumes(database, Events(), LocalVolumes(root, []))
+    again = Volumes(database, Events(), LocalVolumes(root, []), root.parent / "parts")
     wait(again.restore(["here"]))
     assert [v["Name"] for v in again.summaries({})] == ["b" * 64, "kept"]
     assert again.users("kept") == []
     assert sorted(path.name for path in root.iterdir()) == ["b" * 64, "kept"]
+
+
+def test_a_plugin_that_is_not_there(volumes: Volumes) -> None:
+    with pytest.raises(errors.NotFound, match='create ab: .* plugin "none" not found'):
+        wait(volumes.create({"Name": "ab", "Driver": "none"}))
+    assert volumes.summaries({}) == []

@@ -88,11 +88,23 @@ class Networks(Protocol):
 
 
 class Volumes(Protocol):
-    async def reserve(self, name: str, container_id: str, *, anonymous: bool) -> None:
-        """The volume exists, made if need be, and the container uses it."""
+    async def reserve(
+        self,
+        name: str,
+        container_id: str,
+        *,
+        anonymous: bool,
+        driver: str,
+        labels: Mapping[str, str] | None,
+        options: Mapping[str, str] | None,
+    ) -> None:
+        """The volume exists, made as told if need be, and the container uses it."""
 
-    async def mount(self, name: str, container_id: str) -> str:
-        """The host path of its data."""
+    async def mount(self, name: str, container_id: str, part: str = "") -> str:
+        """The host path of its data, or of `part` of it, while the container runs."""
+
+    async def unmount(self, container_id: str) -> None:
+        """The container does not run any more. Idempotent."""
 
     def is_untouched(self, name: str) -> bool:
         """Whether `populate` may still copy something into the volume."""
@@ -102,7 +114,7 @@ class Volumes(Protocol):
 
     async def remove(self, name: str) -> None: ...
 
-    async def restore(self, containers: Iterable[str]) -> None:
+    async def restore(self, containers: Iterable[str], running: Iterable[str]) -> None:
         """At start, with the ids of all containers: finish what a crash broke off."""
 
     def data_path(self, name: str) -> str:

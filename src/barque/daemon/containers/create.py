@@ -148,7 +148,7 @@ def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig)
         host.network_mode = "bridge" if not config.network_disabled else "none"
     validate.check_config(config)
     warnings = validate.check_host(host, machine, defaults)
-    host.ipc_mode = host.ipc_mode or "private"
+    host.ipc_mode = host.ipc_mode or defaults.ipc_mode
     host.runtime = host.runtime or defaults.runtime
     host.shm_size = host.shm_size or defaults.shm_size_bytes
     host.restart_policy.name = host.restart_policy.name or "no"
@@ -195,7 +195,8 @@ def _settle_host_name(engine: Engine, container_id: str, config: Config, host: H
         config.hostname = engine.machine.hostname if uses_host else container_id[:12]
     if not host.cgroupns_mode:
         private = private_cgroup_namespace(host, engine.machine)
-        host.cgroupns_mode = "private" if private else "host"
+        plain = "private" if private else "host"
+        host.cgroupns_mode = ("" if host.privileged else engine.defaults.cgroupns_mode) or plain
 
 
 def _choose_name(engine: Engine, name: str) -> str:
@@ -232,7 +233,14 @@ async def _make_volumes(engine: Engine, record: Record) -> None:
     """Volumes exist, and are in use, from create on."""
     for point in record.mounts:
         if point.type == "volume":
-            await engine.volumes.reserve(point.name, record.id, anonymous=point.anonymous)
+            await engine.volumes.reserve(
+                point.name,
+                record.id,
+                anonymous=point.anonymous,
+                driver=point.driver,
+                labels=point.labels,
+                options=point.options,
+            )
 
 
 async def _drop_volumes(engine: Engine, record: Record) -> None:

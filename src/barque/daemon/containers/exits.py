@@ -74,6 +74,7 @@ async def clean_up(engine: Engine, container: Container) -> None:
     results = await asyncio.gather(
         engine.supervisor.delete(container.id),
         engine.networks.detach(container.id),
+        engine.volumes.unmount(container.id),
         execs.forget_all(engine, container),
         return_exceptions=True,
     )

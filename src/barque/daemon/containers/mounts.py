@@ -265,27 +265,30 @@ def _volume_mount(
     options = mount.volume_options
     if options and options.driver_config and options.driver_config.name:
         driver = options.driver_config.name
-    if options and options.driver_config and options.driver_config.options:
-        raise errors.Unsupported(
-            f"volume options in a mount are not there yet: {mount.target}: create the volume first"
-        )
-    if options and options.labels:
-        raise errors.Unsupported(
-            f"volume labels in a mount are not there yet: {mount.target}: create the volume first"
-        )
-    if options and options.subpath:
-        raise errors.Unsupported(f"volume-subpath of a mount is not there yet: {mount.target}")
     point = MountPoint(
         type="volume",
         destination=destination,
         name=volume_name(mount.source) if mount.source else "",
         driver=driver or "local",
         rw=not mount.read_only,
-        copy_up=not (options and options.no_copy),
+        copy_up=not (options and (options.no_copy or options.subpath)),
+        subpath=_subpath(options.subpath) if options else "",
+        labels=options.labels if options else {},
+        options=options.driver_config.options if options and options.driver_config else {},
     )
     if not point.name:
         point.name, point.anonymous = new_volume(), True
     return point
+
+
+def _subpath(path: str) -> str:
+    """A path inside a volume: relative, and never up."""
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise errors.InvalidArgument(
+            f'invalid mount config for type "volume": subpath must be a relative path within the '
+            f"volume: {path!r}"
+        )
+    return path
 
 
 def _tmpfs_mount(mount: Mount, destination: str, prefix: str) -> MountPoint:

@@ -31,6 +31,9 @@ class MountPoint(Struct, kw_only=True, omit_defaults=True):
     read_only_recursive: bool = True
     force_recursive: bool = False
     tmpfs_options: list[str] = []
+    subpath: str = ""
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
 
 
 class Record(Struct, kw_only=True):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from barque import errors
+from barque.daemon.config import Config
 from barque.daemon.containers import (
     attach,
     create,
@@ -29,6 +31,7 @@ from barque.daemon.containers.execs import Exec
 from barque.daemon.containers.names import check_name
 from barque.daemon.containers.state import Status
 from barque.daemon.containers.stdio import Stdio, Wanted
+from barque.daemon.defaults import container_defaults
 from barque.daemon.http.messages import Duplex
 
 CLOSE_LIMIT_S = 10.0
@@ -51,10 +54,19 @@ class Containers:
 
     async def begin(self) -> None:
         """Follow containerd's events, which begins with a look at everything; restart policies."""
-        await self.engine.volumes.restore([item.id for item in self.engine.catalogue])
+        known = list(self.engine.catalogue)
+        running = [item.id for item in known if item.state.running]
+        await self.engine.volumes.restore([item.id for item in known], running)
         self.engine.ready.set()
         self._watch = self.engine.spawn(watch.watch(self.engine), lasting=True)
         await recover.apply_restart_policies(self.engine)
+
+    def reload(self, config: Config) -> None:
+        """Runtimes, as the configuration has them now; all else stays as at start."""
+        wanted = container_defaults(config)
+        self.engine.defaults = replace(
+            self.engine.defaults, runtime=wanted.runtime, runtimes=wanted.runtimes
+        )
 
     async def close(self) -> None:
         """Stop following. Containers go on."""

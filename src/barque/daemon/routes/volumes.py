@@ -19,7 +19,7 @@ def routes(volumes: Volumes) -> list[Route]:
         return json_response(await volumes.create(await request.json()), 201)
 
     async def inspect(request: Request) -> Response:
-        return json_response(volumes.inspect(request.params["name"]))
+        return json_response(await volumes.inspect(request.params["name"]))
 
     async def remove(request: Request) -> Response:
         await volumes.remove(request.params["name"], force=request.query.flag("force"))

@@ -102,7 +102,6 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
         {"LogConfig": {"Config": {"mode": "non-blocking"}}},
         {"CpuRealtimePeriod": 1},
         {"CpuCount": 1},
-        {"VolumeDriver": "nfs"},
         {"SecurityOpt": ["label=type:x"]},
         {"SecurityOpt": ["apparmor=x"]},
     ],

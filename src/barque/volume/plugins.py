@@ -1,0 +1,131 @@
+"""Volume plugins: other programs that keep volumes (Docker Engine volume plugin protocol, v1).
+
+A plugin NAME is found by a socket `NAME.sock` (or `NAME/NAME.sock`), or by a file NAME.spec with
+its address. A request is a POST of JSON to `/VolumeDriver.X`; an answer with `Err` is a failure.
+Synchronous.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from barque import errors
+
+SOCKETS = Path("/run/docker/plugins")
+SPECS = (Path("/etc/docker/plugins"), Path("/usr/lib/docker/plugins"))
+NAME = re.compile(r"[a-z0-9A-Z][a-zA-Z0-9_.-]{0,127}\Z")  # a path component: CVE-2021-20206
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+TIMEOUT_S = 120.0
+ANSWER_BYTES = 8 << 20
+IMPLEMENTS = "VolumeDriver"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("plugin", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+class Plugin:
+    """One volume plugin at `address`: unix://PATH or tcp://HOST:PORT."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name = name
+        self._address = address
+
+    def _connection(self) -> http.client.HTTPConnection:
+        scheme, _, rest = self._address.partition("://")
+        if scheme == "unix":
+            return _UnixConnection(rest)
+        if scheme in {"tcp", "http"}:
+            return http.client.HTTPConnection(rest.rstrip("/"), timeout=TIMEOUT_S)
+        raise errors.Unsupported(f"plugin {self.name}: address {self._address} is not supported")
+
+    def call(self, method: str, **request: Any) -> dict[str, Any]:
+        """Raises Unavailable when it does not answer, BarqueError with its own words."""
+        connection = self._connection()
+        try:
+            body = json.dumps(request)
+            connection.request("POST", f"/{method}", body, {"Content-Type": CONTENT_TYPE})
+            answer = connection.getresponse()
+            found = json.loads(answer.read(ANSWER_BYTES) or b"{}")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise errors.Unavailable(
+                f'error while calling plugin "{self.name}": {method}: {error}'
+            ) from error
+        finally:
+            connection.close()
+        if not isinstance(found, dict):
+            raise errors.Unavailable(f'plugin "{self.name}": {method}: no JSON object')
+        if answer.status != 200 or found.get("Err"):
+            words = found.get("Err") or f"status {answer.status}"
+            raise errors.BarqueError(f"{method}: {words}")
+        return found
+
+    def create(self, volume: str, options: Mapping[str, str]) -> None:
+        self.call("VolumeDriver.Create", Name=volume, Opts=dict(options))
+
+    def remove(self, volume: str) -> None:
+        self.call("VolumeDriver.Remove", Name=volume)
+
+    def mount(self, volume: str, user: str) -> str:
+        """The path on the host of a volume that `user` is about to use."""
+        found = self.call("VolumeDriver.Mount", Name=volume, ID=user).get("Mountpoint")
+        if not isinstance(found, str) or not found.startswith("/"):
+            raise errors.BarqueError(f"VolumeDriver.Mount: plugin {self.name} gives no path")
+        return found
+
+    def unmount(self, volume: str, user: str) -> None:
+        self.call("VolumeDriver.Unmount", Name=volume, ID=user)
+
+    def path(self, volume: str) -> str:
+        return str(self.call("VolumeDriver.Path", Name=volume).get("Mountpoint") or "")
+
+    def get(self, volume: str) -> dict[str, Any]:
+        """The plugin's own Volume: Name, Mountpoint, Status."""
+        found = self.call("VolumeDriver.Get", Name=volume).get("Volume")
+        return found if isinstance(found, dict) else {}
+
+    def scope(self) -> str:
+        """local, or global for volumes that every host of the plugin's sees."""
+        try:
+            found = self.call("VolumeDriver.Capabilities").get("Capabilities") or {}
+        except errors.BarqueError:
+            return "local"
+        return "global" if str(found.get("Scope", "")).lower() == "global" else "local"
+
+
+def find(name: str, sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> Plugin:
+    """The plugin `name`, asked whether it keeps volumes. Raises NotFound with Docker's words."""
+    address = _address(name, sockets, specs) if NAME.match(name) else ""
+    if address:
+        plugin = Plugin(name, address)
+        if IMPLEMENTS in (plugin.call("Plugin.Activate").get("Implements") or ()):
+            return plugin
+    raise errors.NotFound(
+        f'error looking up volume plugin {name}: plugin "{name}" not found'
+        if not address
+        else f"plugin {name} does not implement {IMPLEMENTS}"
+    )
+
+
+def _address(name: str, sockets: Path, specs: Sequence[Path]) -> str:
+    for path in (sockets / f"{name}.sock", sockets / name / f"{name}.sock"):
+        if path.is_socket():
+            return f"unix://{path}"
+    for directory in specs:
+        for path in (directory / f"{name}.spec", directory / name / f"{name}.spec"):
+            if path.is_file():
+                return path.read_text(errors="replace").strip()
+    return ""

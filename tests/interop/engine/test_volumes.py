@@ -1,0 +1,151 @@
+"""Volumes as the real docker CLI makes and uses them; Debian's dockerd does the same."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.barque import Stack, stack
+from tests.support.docker_peer import docker_peer
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+
+
+@pytest.fixture(scope="module", params=["ours", "docker"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with stack() if request.param == "ours" else docker_peer() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def barque() -> Iterator[Stack]:
+    with stack() as made:
+        yield made
+
+
+def out(engine: Any, *arguments: str) -> str:
+    done = engine.docker(*arguments, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return str(done.stdout.decode().strip())
+
+
+def fails(engine: Any, *arguments: str) -> str:
+    done = engine.docker(*arguments, check=False)
+    assert done.returncode != 0
+    return str(done.stderr.decode())
+
+
+def name() -> str:
+    return f"v{secrets.token_hex(4)}"
+
+
+def test_a_tmpfs_volume_is_mounted_while_it_is_used(engine: Any) -> None:
+    volume, first = name(), name()
+    options = ("--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=3m,uid=1000")
+    out(engine, "volume", "create", *options, volume)
+    out(engine, "run", "-d", "--name", first, "-v", f"{volume}:/data", "busybox", "sleep", "600")
+    out(engine, "exec", first, "sh", "-c", "echo shared > /data/file")
+    run = ("run", "--rm", "-v", f"{volume}:/data", "busybox", "sh", "-c")
+    look = "cat /data/file; stat -c %u /data; grep -c 'tmpfs /data ' /proc/mounts"
+    assert out(engine, *run, look).split() == ["shared", "1000", "1"]
+    out(engine, "rm", "-f", first)
+    assert out(engine, *run, "ls /data") == ""  # the last one gone, so is what was in memory
+    point = json.loads(out(engine, "volume", "inspect", volume))[0]["Mountpoint"]
+    assert f" {point} " not in Path("/proc/self/mountinfo").read_text()
+    out(engine, "volume", "rm", volume)
+
+
+def test_a_bound_directory_as_a_volume(engine: Any, tmp_path: Path) -> None:
+    volume = name()
+    (tmp_path / "file").write_text("of the host\n")
+    options = ("--opt", "type=none", "--opt", f"device={tmp_path}", "--opt", "o=bind,ro")
+    out(engine, "volume", "create", *options, volume)
+    run = ("run", "--rm", "-v", f"{volume}:/data", "busybox", "sh", "-c")
+    assert out(engine, *run, "cat /data/file; touch /data/x 2>/dev/null || echo read-only") == (
+        "of the host\nread-only"
+    )
+    out(engine, "volume", "rm", volume)
+    assert (tmp_path / "file").exists()  # what a volume leads to is never removed
+
+
+def test_a_mount_that_fails_says_why_and_leaves_nothing(engine: Any) -> None:
+    volume, container = name(), name()
+    options = ("--opt", "type=none", "--opt", "device=/no/such/place", "--opt", "o=bind")
+    out(engine, "volume", "create", *options, volume)
+    error = fails(engine, "run", "--name", container, "-v", f"{volume}:/d", "busybox", "true")
+    assert "failed to mount local volume" in error
+    assert "no such file or directory" in error
+    engine.docker("rm", "-f", container, check=False)
+    out(engine, "volume", "rm", volume)
+
+
+def test_wrong_options_are_refused(engine: Any) -> None:
+    assert 'invalid option: "colour"' in fails(engine, "volume", "create", "-o", "colour=red")
+    error = fails(engine, "volume", "create", "-o", "type=tmpfs")
+    assert 'missing required option: "device"' in error
+
+
+def test_a_mount_may_describe_its_volume(engine: Any) -> None:
+    volume = name()
+    described = (
+        f"type=volume,src={volume},dst=/data,volume-label=kind=test,"
+        'volume-driver=local,volume-opt=type=tmpfs,volume-opt=device=tmpfs,"volume-opt=o=size=2m"'
+    )
+    out(engine, "run", "--rm", "--mount", described, "busybox", "true")
+    found = json.loads(out(engine, "volume", "inspect", volume))[0]
+    assert found["Labels"] == {"kind": "test"}
+    assert found["Options"] == {"type": "tmpfs", "device": "tmpfs", "o": "size=2m"}
+    out(engine, "volume", "rm", volume)
+
+
+def test_a_part_of_a_volume(barque: Stack) -> None:
+    volume, container = name(), name()
+    out(barque, "volume", "create", volume)
+    fill = "mkdir -p /v/a/b; echo deep > /v/a/b/file; ln -s /etc /v/out; ln -s a/b /v/in"
+    out(barque, "run", "--rm", "-v", f"{volume}:/v", "busybox", "sh", "-c", fill)
+
+    def part(path: str) -> str:
+        return f"type=volume,src={volume},dst=/part,volume-subpath={path}"
+
+    run = ("run", "--rm", "--mount")
+    assert out(barque, *run, part("a/b"), "busybox", "cat", "/part/file") == "deep"
+    assert out(barque, *run, part("in"), "busybox", "cat", "/part/file") == "deep"
+    assert out(barque, *run, part("a/b/file"), "busybox", "cat", "/part") == "deep"
+    # a link of the volume's leads nowhere but inside the volume
+    assert "cannot access path out" in fails(barque, *run, part("out"), "busybox", "true")
+    assert "cannot access path none" in fails(barque, *run, part("none"), "busybox", "true")
+    assert "invalid" in fails(barque, *run, part("../x"), "busybox", "true")
+    arguments = ("-d", "--name", container, "--mount", part("a"), "busybox", "sleep", "600")
+    out(barque, "run", *arguments)
+    barque.kill("barqued")
+    barque.start()
+    assert out(barque, "exec", container, "cat", "/part/b/file") == "deep"
+    assert list((barque.root / "r" / "subpaths").iterdir())
+    out(barque, "rm", "-f", container)
+    assert not list((barque.root / "r" / "subpaths").iterdir())
+    out(barque, "volume", "rm", volume)
+
+
+def test_mounts_of_a_dead_daemon_are_taken_up(barque: Stack) -> None:
+    volume, container = name(), name()
+    options = ("--opt", "type=tmpfs", "--opt", "device=tmpfs")
+    out(barque, "volume", "create", *options, volume)
+    run = ("run", "-d", "--name", container, "-v", f"{volume}:/data", "busybox")
+    out(barque, *run, "sleep", "600")
+    out(barque, "exec", container, "sh", "-c", "echo kept > /data/file")
+    barque.kill("barqued")
+    barque.start()
+    again = ("run", "--rm", "-v", f"{volume}:/data", "busybox", "cat", "/data/file")
+    assert out(barque, *again) == "kept"
+    barque.kill("barqued")
+    barque.kill("containerd-shim-barque-v2")
+    barque.start()
+    out(barque, "rm", "-f", container)
+    point = json.loads(out(barque, "volume", "inspect", volume))[0]["Mountpoint"]
+    assert f" {point} " not in Path("/proc/self/mountinfo").read_text()
+    out(barque, "volume", "rm", volume)
