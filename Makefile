@@ -1,6 +1,8 @@
 # What a newcomer types. Every target works on a fresh Debian or Ubuntu machine, as root.
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# Tests mostly wait for processes: more of them than cores, each file on one.
+WORKERS := -n 4 --dist loadfile
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -9,7 +11,7 @@ demo: .venv/run.stamp  ## install what it needs, start a container, drive it fro
 	@tools/demo.sh
 
 test: .venv/dev.stamp .venv/peers.stamp  ## the whole test suite, beside the real peers
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 test-vm: .venv/dev.stamp .venv/peers.stamp  ## the part of it that runs in a virtual machine: cgroup version 2, AppArmor
 	$(BIN)/pytest tests/vm

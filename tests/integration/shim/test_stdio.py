@@ -220,9 +220,9 @@ def test_output_queued_for_a_slow_client_outlives_the_task(ours: Shims) -> None:
 def test_much_input_to_a_slow_process(ours: Shims) -> None:
     shim = running(ours, "sh", "-c", "sleep 0.3; wc -c", query="stdin=1&stdin-once=1")
     client = Attached(f"{ours.root}/io", stdin=True, stdout=True)
+    reader = Attached(f"{ours.root}/io", stdout=True)  # what comes before it is in the log only
     client.socket.sendall(bytes(LARGE))
     client.close()
-    reader = Attached(f"{ours.root}/io", stdout=True)
     assert reader.streams()[0].strip() == str(LARGE).encode()
     assert shim.call("Wait")["exit_status"] == 0
     shim.end()
