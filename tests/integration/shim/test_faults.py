@@ -122,7 +122,8 @@ def test_the_zygote_refuses_bad_requests_and_goes_on(ours: Shims) -> None:
         connection.close()
     assert ours.start("one", rootfs.config("true")).pid > 0
     listed = Path(f"/proc/{ours.zygote.pid}/task/{ours.zygote.pid}/children")
-    eventually(lambda: listed.read_text().split() == [str(ours.started[0].pid)])  # no zombie
+    mine = [str(ours.started[0].pid)]
+    eventually(lambda: listed.read_text().split() == mine, "a zombie")
 
 
 def test_the_zygote_runs_from_a_sealed_copy_and_so_do_its_shims(ours: Shims) -> None:
