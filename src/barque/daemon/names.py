@@ -118,9 +118,9 @@ class Names:
             return True
         try:
             await self._connect()
-        except OSError:
+            answer = await self._request({"op": "hello"})
+        except (OSError, errors.Unavailable):  # none, or one that was just killed
             return False
-        answer = await self._request({"op": "hello"})
         if answer["version"] == VERSION:
             return True
         await self._request({"op": "leave"})

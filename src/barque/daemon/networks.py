@@ -100,7 +100,8 @@ class Networks:
                 record = NetworkRecord(secrets.token_hex(ID_BYTES), name, driver, rfc3339_now())
                 self._registry.put(record)
         default = await self._default_bridge(settled=bool(rows))
-        await self._worker(self._host.start, default, rows)
+        bridges = [record.bridge for record in self._registry if record.bridge]
+        await self._worker(self._host.start, default, rows, bridges)
         if default is not None:
             record = self._put_default(default)
             self._sandboxes.set_bridge(record.id, self._host.pool.bridge)

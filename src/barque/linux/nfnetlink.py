@@ -35,13 +35,16 @@ NFNL_MSG_BATCH_BEGIN: Final = 0x10
 NFNL_MSG_BATCH_END: Final = 0x11
 NFT_MSG_DELTABLE: Final = 2
 NFT_MSG_NEWCHAIN: Final = 3
+NFT_MSG_GETCHAIN: Final = 4
 NFT_MSG_NEWSETELEM: Final = 12
 NFT_MSG_GETSETELEM: Final = 13
 NFT_MSG_DELSETELEM: Final = 14
 NFNLGRP_NFTABLES: Final = 7
 
 NFTA_TABLE_NAME: Final = 1
+NFTA_CHAIN_TABLE: Final = 1
 NFTA_CHAIN_NAME: Final = 3
+NFTA_CHAIN_POLICY: Final = 5
 NFTA_SET_ELEM_LIST_TABLE: Final = 1
 NFTA_SET_ELEM_LIST_SET: Final = 2
 NFTA_SET_ELEM_LIST_ELEMENTS: Final = 3
@@ -49,6 +52,7 @@ NFTA_LIST_ELEM: Final = 1
 NFTA_SET_ELEM_KEY: Final = 1
 NFTA_SET_ELEM_DATA: Final = 2
 NFTA_DATA_VALUE: Final = 1
+NF_DROP: Final = 0
 
 _NFGENMSG = struct.Struct(">BBH")
 
@@ -131,6 +135,43 @@ def elements(netlink: Netlink, table: str, name: str) -> list[tuple[bytes, bytes
             data = attributes(fields.get(NFTA_SET_ELEM_DATA, b"")).get(NFTA_DATA_VALUE, b"")
             found.append((key, data))
     return found
+
+
+def drops_by_default(netlink: Netlink, family: int, table: str, chain: str) -> bool:
+    """Whether what no rule of this chain decides is dropped; not when there is no such chain."""
+    body = _NFGENMSG.pack(family, 0, 0)
+    body += text(NFTA_CHAIN_TABLE, table) + text(NFTA_CHAIN_NAME, chain)
+    query = Message(_kind(NFT_MSG_GETCHAIN), 0, body, f"chain {chain} of table {table}")
+    try:
+        reply = netlink.get(query)
+    except FileNotFoundError:
+        return False
+    policy = attributes(reply.body, _NFGENMSG.size).get(NFTA_CHAIN_POLICY)
+    return policy is not None and int.from_bytes(policy, "big") == NF_DROP
+
+
+def add_verdicts(table: str, name: str, elements: Iterable[tuple[bytes, bytes]]) -> Message:
+    """Add (key, verdict) pairs to verdict map `name`; the verdicts are of `nfrules.verdict`."""
+    body = b"".join(
+        (
+            _NFGENMSG.pack(NFPROTO_INET, 0, 0),
+            text(NFTA_SET_ELEM_LIST_TABLE, table),
+            text(NFTA_SET_ELEM_LIST_SET, name),
+            nested(
+                NFTA_SET_ELEM_LIST_ELEMENTS,
+                *(
+                    nested(
+                        NFTA_LIST_ELEM,
+                        nested(NFTA_SET_ELEM_KEY, attribute(NFTA_DATA_VALUE, key)),
+                        nested(NFTA_SET_ELEM_DATA, verdict),
+                    )
+                    for key, verdict in elements
+                ),
+            ),
+        )
+    )
+    what = f"nftables: elements of {name} in table {table}"
+    return Message(_kind(NFT_MSG_NEWSETELEM), NLM_F_CREATE, body, what)
 
 
 def new_chain(kind: int, body: bytes) -> str | None:

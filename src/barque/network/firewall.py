@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from barque import errors
 from barque.linux import conntrack, nfnetlink
 from barque.linux.netlink import NETLINK_NETFILTER, Message, Netlink
-from barque.network import rules
+from barque.network import rules, segment_messages
 from barque.network.rules import PROTOCOLS, Published, Segment
 
 log = logging.getLogger(__name__)
@@ -92,15 +92,26 @@ class Firewall:
         return True
 
     def add_segment(self, segment: Segment) -> None:
-        if self.enabled:
-            run_nft(rules.add_segment(self.table, segment))
         self._segments[segment.bridge] = segment
+        if not self.enabled:
+            return
+        try:
+            self._transaction(*segment_messages.add(self.table, segment))
+        except FileNotFoundError:  # somebody flushed the ruleset
+            self.reload()
+        except BaseException:
+            del self._segments[segment.bridge]
+            raise
 
     def delete_segment(self, bridge: str) -> None:
         """Remove a network's rules; one that has none is left alone."""
         segment = self._segments.pop(bridge, None)
-        if segment is not None and self.enabled and self.loaded:
-            run_nft(rules.delete_segment(self.table, segment))
+        if segment is None or not self.enabled or not self.loaded:
+            return
+        try:
+            self._transaction(*segment_messages.delete(self.table, segment))
+        except FileNotFoundError:  # somebody flushed the ruleset, or took a part
+            self.reload()
 
     def publish(self, ports: Sequence[Published]) -> None:
         """Open `ports`, all or none."""

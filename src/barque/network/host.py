@@ -82,8 +82,15 @@ class Host:
         """A free subnet for a new network."""
         return choose_subnet(self._options.pools, [*taken, *self.wiring.occupied()])
 
-    def start(self, default: DefaultBridge | None, keep: Iterable[str]) -> None:
-        """Remove what a dead daemon left, but sandboxes `keep`; make the bridge, fill the pool."""
+    def start(
+        self, default: DefaultBridge | None, keep: Iterable[str], bridges: Iterable[str]
+    ) -> None:
+        """Remove what a dead daemon left, make the bridge of the default network, fill the pool.
+
+        Sandboxes `keep` and the `bridges` of networks stay.
+        """
+        for name in self.wiring.sweep([*bridges, default.name if default else ""]):
+            log.info("removed bridge %s of no network", name)
         swept = sweep(self._netns, keep)
         if swept:
             log.info("removed %d stale network namespaces", swept)
@@ -199,6 +206,7 @@ class Host:
             self.firewall.delete()
             if bridge:
                 self.delete_network(bridge)
+        self.wiring.close()
         self.firewall.close()
         self.wiring.close()
 

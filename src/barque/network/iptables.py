@@ -14,6 +14,10 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from barque.linux.netlink import NETLINK_NETFILTER, Netlink
+from barque.linux.nfnetlink import drops_by_default
+from barque.linux.nfrules import NFPROTO_IPV4
+
 log = logging.getLogger(__name__)
 
 PROGRAMS = ("iptables-nft", "iptables-legacy")
@@ -35,8 +39,11 @@ def _drops(program: str) -> bool:
         except OSError:
             return False
         return "-P FORWARD DROP" in _run(program, "-w", "-S", "FORWARD").stdout
-    listed = _run("nft", "list", "chain", "ip", "filter", "FORWARD").stdout
-    return "policy drop" in listed
+    netlink = Netlink(NETLINK_NETFILTER)
+    try:
+        return drops_by_default(netlink, NFPROTO_IPV4, "filter", "FORWARD")
+    finally:
+        netlink.close()
 
 
 def _rules(bridge: str) -> Sequence[tuple[str, ...]]:

@@ -130,23 +130,6 @@ def add_segment(table: str, segment: Segment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def delete_segment(table: str, segment: Segment) -> str:
-    """Undo `add_segment`."""
-    name, chain = f'"{segment.bridge}"', chain_suffix(segment.bridge)
-    lines = [
-        f"delete element inet {table} bridges {{ {name} }}",
-        f"delete element inet {table} to_bridge {{ {name} }}",
-        f"delete element inet {table} leaving {{ {name} }}",
-        f"delete element inet {table} hairpin {{ {name} }}",
-    ]
-    if segment.internal:
-        lines.append(f"delete element inet {table} from_bridge {{ {name} }}")
-    for prefix in ("to", "from", "nat", "back"):
-        lines.append(f"flush chain inet {table} {prefix}_{chain}")
-        lines.append(f"delete chain inet {table} {prefix}_{chain}")
-    return "\n".join(lines) + "\n"
-
-
 def router_guard() -> str:
     """Keeps the host from becoming a router when it is we who switch forwarding on.
 

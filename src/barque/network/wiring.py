@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -64,18 +66,66 @@ def set_interface_sysctl(family: str, interface: str, key: str, value: str) -> N
         Path(f"/proc/sys/net/{family}/conf", interface, key).write_text(value)
 
 
+class Going:
+    """Interfaces on their way out: one thread deletes them in the background."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, Future[None]] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="links")
+        self._netlink: Netlink | None = None
+
+    def add(self, name: str, index: int) -> None:
+        self._names[name] = self._executor.submit(self._delete, index)
+
+    def _delete(self, index: int) -> None:
+        if self._netlink is None:
+            self._netlink = Netlink(NETLINK_ROUTE)
+        try:
+            self._netlink.request(route.delete_link(index))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                log.warning("link %d is not deleted: %s", index, error)
+
+    def wait(self, name: str) -> None:
+        """Until the interface `name`, if it is going, is gone."""
+        going = self._names.pop(name, None)
+        if going is not None:
+            going.result()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        if self._netlink is not None:
+            self._netlink.close()
+
+
 class Wiring:
     """The host's side of sandboxes: bridges and their ports. `owner` marks the bridges we make."""
 
     def __init__(self, owner: str) -> None:
         self.alias = ALIAS_PREFIX + hashlib.sha256(owner.encode()).hexdigest()[:16]
         self._host = Netlink(NETLINK_ROUTE)
+        self._going = Going()
 
     def close(self) -> None:
+        """Returns when all that was to go is gone."""
+        self._going.close()
         self._host.close()
 
     def link(self, name: str) -> route.Link | None:
+        self._going.wait(name)
         return route.get_link(self._host, name)
+
+    def sweep(self, known: Iterable[str]) -> list[str]:
+        """Delete the bridges of ours that no network has, which a crash left; their names."""
+        kept = set(known)
+        stale = [
+            link
+            for link in route.links(self._host)
+            if link.kind == "bridge" and self.owns(link) and link.name not in kept
+        ]
+        for link in stale:
+            self._delete(link.index)
+        return [link.name for link in stale]
 
     def owns(self, link: route.Link) -> bool:
         return link.alias == self.alias
@@ -133,10 +183,18 @@ class Wiring:
                 self._host.request(route.delete_address(index, packed, prefix))
 
     def delete_bridge(self, name: str) -> None:
-        """Remove a bridge that we made; another's, or none, is left alone."""
+        """Remove a bridge that we made; another's, or none, is left alone.
+
+        Its addresses, and with them its routes, are gone on return. The kernel takes its time for
+        the interface itself (some 30 ms): that is left to a thread, and to `sweep` after a crash.
+        """
         link = self.link(name)
-        if link is not None and self.owns(link):
-            self._delete(link.index)
+        if link is None or not self.owns(link):
+            return
+        for packed, prefix in route.addresses(self._host, link.index):
+            with suppress(OSError):
+                self._host.request(route.delete_address(link.index, packed, prefix))
+        self._going.add(name, link.index)
 
     def _delete(self, index: int) -> None:
         try:
