@@ -36,8 +36,8 @@ class Failed(AssertionError):
 class Machine:
     """One boot. A context manager: qemu has ended afterwards, whatever has happened."""
 
-    def __init__(self, *words: str, disks: tuple[Path, ...] = ()) -> None:
-        self.words = (*KERNEL_WORDS, *words)
+    def __init__(self, *, systemd: bool = False, disks: tuple[Path, ...] = ()) -> None:
+        self.words = (*KERNEL_WORDS, "barque.init=systemd") if systemd else KERNEL_WORDS
         self.disks = disks
         self.number = 0
         self.share = Path(tempfile.mkdtemp(prefix="bq-vm-", dir="/tmp"))
@@ -62,7 +62,7 @@ class Machine:
         self.close()
 
     def _start(self) -> None:
-        for name in ("second", "agent"):
+        for name in ("second", "agent", "agent.service", "vm.target"):
             shutil.copy(PIECES / name, self.share / name)
         (self.share / "modules").write_text(f"{BOOTED / 'lib/modules'}\n")
         address = self.share / "port"

@@ -16,7 +16,8 @@ from tests.support.vm import INSIDE, PROJECT, Machine
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 HERE = Path(__file__).parent
-FILES = sorted(path.name for path in (HERE / "inside").glob("test_*.py"))
+WITH_SYSTEMD = "test_systemd.py"
+FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - {WITH_SYSTEMD})
 LIMIT_S = 270  # below the limit of a test
 WHOLE_LIMIT_S = 7200
 # What the runtime does on every kernel, where the version of cgroups could matter.
@@ -30,6 +31,12 @@ QUIET = "-q -p no:cacheprovider --tb=short"
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     with Machine() as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def machine_with_systemd() -> Iterator[Machine]:
+    with Machine(systemd=True) as machine:
         yield machine
 
 
@@ -49,6 +56,10 @@ def test_the_kernel_is_what_the_lane_is_for(machine: Machine) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_inside(machine: Machine, file: str) -> None:
     run(machine, f"tests/vm/inside/{file}", LIMIT_S)
+
+
+def test_inside_with_systemd(machine_with_systemd: Machine) -> None:
+    run(machine_with_systemd, f"tests/vm/inside/{WITH_SYSTEMD}", LIMIT_S)
 
 
 def test_version_2_alone(machine: Machine) -> None:

@@ -129,6 +129,11 @@ class Cgroup:
                 os.rmdir(directory)
             raise
 
+    def adopt(self, controllers: Iterable[str] = ()) -> None:
+        """Take directories that another has made, with these controllers where it gives them."""
+        for directory in self.distinct():
+            self._delegate(directory, controllers)
+
     def _delegate(self, directory: str, controllers: Iterable[str]) -> None:
         available = set(read_bounded(f"{ROOT}/cgroup.controllers").decode().split())
         wanted = [f"+{name}" for name in controllers if name in available]

@@ -50,6 +50,7 @@ class Container:
         "pid",
         "rootfs",
         "start_time",
+        "unit",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Container:
         pid: int = 0,
         start_time: int = 0,
         created: str = "",
+        unit: str = "",
     ) -> None:
         self.paths = paths
         self.id = identifier
@@ -78,6 +80,7 @@ class Container:
         self.pid = pid
         self.start_time = start_time  # clock ticks; tells a pid from the same number used again
         self.created = created or _now()
+        self.unit = unit  # systemd's, where it makes the cgroup
 
     def save(self) -> None:
         document = {
@@ -92,6 +95,7 @@ class Container:
             "cgroup": self.cgroup.directories,
             "namespaces": self.namespaces,
             "filter": self.filter_key,
+            "unit": self.unit,
         }
         write_atomic(self.paths.state(self.id), dump(document))
 
@@ -187,6 +191,7 @@ def load(paths: Paths, identifier: str) -> Container:
             pid=state["pid"],
             start_time=state["startTime"],
             created=state["created"],
+            unit=state.get("unit", ""),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument(f"state of container {identifier} is not readable: {error}") from None

@@ -119,6 +119,7 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
         os.stat(rootfs)
     except OSError as error:
         raise InvalidArgument(f"invalid rootfs: {reason_of_stat(rootfs, error)}") from None
+    group, unit = locate_cgroup(paths, spec, identifier)
     with Undo() as undo:
         undo.add(remove_tree, reserve(paths, identifier))
         container = Container(
@@ -127,8 +128,9 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
             bundle=options.bundle,
             rootfs=rootfs,
             annotations=spec.annotations,
-            cgroup=Cgroup(control.locate(spec.linux.cgroups_path, identifier)),
+            cgroup=group,
             namespaces=sorted(spec.linux.namespaces),
+            unit=unit,
         )
         lock = container.lock()
         undo.add(unlock, lock)
@@ -140,8 +142,9 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
             notify.prepare(container, spec)
         launch = prepare_launch(container, spec, options, log)
         try:
-            make_cgroup(container, spec, undo)
+            inhabited = make_cgroup(container, spec, undo)
             spawn(container, launch, options, undo, log)
+            inhabited()
             tell_pid(options, container.pid)
         except OSError as error:
             raise BarqueError(START_FAILED + reason(error)) from error
@@ -262,18 +265,44 @@ def open_namespaces(linux: Linux) -> list[tuple[int, int]]:
     return opened
 
 
-def make_cgroup(container: Container, spec: Spec, undo: Undo) -> None:
-    """The cgroup with its limits, before anything is in it."""
+def locate_cgroup(paths: Paths, spec: Spec, identifier: str) -> tuple[Cgroup, str]:
+    """Where the container's cgroup will be, and systemd's unit for it, or none."""
+    if not paths.systemd:
+        return Cgroup(control.locate(spec.linux.cgroups_path, identifier)), ""
+    from barque.runc import systemd
+
+    directories, unit, _ = systemd.locate(spec.linux.cgroups_path, identifier)
+    return Cgroup(directories), unit
+
+
+def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], None]:
+    """The cgroup with its limits, before anything of the container is in it.
+
+    Returns what is to be called once the container's process is in it.
+    """
     group = container.cgroup
     writes = resources.plan(spec.linux.resources, unified=group.unified_only)
     rules = resources.device_rules(spec.linux.resources)
-    group.create([*resources.controllers(writes), "cpu", "memory", "pids", "io", "cpuset"])
-    undo.add(group.remove)
+    controllers = [*resources.controllers(writes), "cpu", "memory", "pids", "io", "cpuset"]
+    if container.unit:
+        from barque.runc import systemd
+
+        done = systemd.make(container, spec, (writes, rules), undo)
+        group.adopt(controllers)
+    else:
+        done = nothing_more
+        group.create(controllers)
+        undo.add(group.remove)
     try:
         resources.apply(writes, group)
         resources.apply_devices(rules, group)
     except BarqueError as error:
         raise type(error)(f"{START_FAILED}unable to apply cgroup configuration: {error}") from error
+    return done
+
+
+def nothing_more() -> None:
+    """No one waits in the cgroup."""
 
 
 def spawn(

@@ -187,6 +187,10 @@ def remove_cgroup(container: Container) -> None:
     """Of processes that shared a pid namespace some may live on: they end here."""
     if "pid" not in container.namespaces or container.cgroup.pids():
         container.cgroup.kill()
+    if container.unit:
+        from barque.runc import systemd
+
+        systemd.forget(container.unit)
     container.cgroup.remove()
 
 

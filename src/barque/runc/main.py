@@ -24,7 +24,7 @@ GLOBAL_FLAGS = (
     Flag("log-format", VALUE, "text (default) or json"),
     Flag("root", VALUE, f"directory of the containers' state (default: {DEFAULT_ROOT})"),
     Flag("criu", VALUE, "path of criu (default: that of PATH)"),
-    Flag("systemd-cgroup", SWITCH, "cgroups through systemd: not supported"),
+    Flag("systemd-cgroup", SWITCH, "cgroups through systemd, as units"),
     Flag("rootless", VALUE, "true, false or auto: ignore cgroup permission errors"),
     Flag("help,h", SWITCH, "show this"),
     Flag("version,v", SWITCH, "show the version"),
@@ -52,9 +52,8 @@ def main(argv: Sequence[str]) -> int:
             log.failure(f"No help topic for '{name}'")
             return USAGE_FAILED
         code = commands.failure_code(name)
-        if given.on("systemd-cgroup"):
-            raise InvalidArgument("--systemd-cgroup is not supported: use cgroupfs")
-        paths = Paths(given.get("root", DEFAULT_ROOT).rstrip("/") or "/", given.get("criu"))
+        root = given.get("root", DEFAULT_ROOT).rstrip("/") or "/"
+        paths = Paths(root, given.get("criu"), systemd=given.on("systemd-cgroup"))
         return commands.dispatch(name, given.words[1:], paths, log)
     except NotFound as error:
         log.failure(str(error))

@@ -22,11 +22,12 @@ ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 class Paths:
     """The tree under one `--root`."""
 
-    __slots__ = ("criu", "root")
+    __slots__ = ("criu", "root", "systemd")
 
-    def __init__(self, root: str, criu: str = "") -> None:
+    def __init__(self, root: str, criu: str = "", *, systemd: bool = False) -> None:
         self.root = root
         self.criu = criu  # the program, which is not of the tree; empty: that of PATH
+        self.systemd = systemd  # who makes the cgroups: their paths are systemd's
 
     def container(self, container: str) -> str:
         return f"{self.root}/{checked_id(container)}"

@@ -12,13 +12,18 @@ import os
 from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
 from barque.linux import cgroup as control
 from barque.linux import mount as kernel
-from barque.linux.cgroup import Cgroup
 from barque.linux.fs import read_bounded, remove_tree, write_atomic
 from barque.linux.namespaces import CLONE_NEWNS, unshare
 from barque.oci.document import dump, parse
 from barque.runc import channel, checkpoint, criu, devices
 from barque.runc.container import Container, process_times, reserve, unlock
-from barque.runc.create import destroy_process, make_cgroup, read_spec, write_pid_file
+from barque.runc.create import (
+    destroy_process,
+    locate_cgroup,
+    make_cgroup,
+    read_spec,
+    write_pid_file,
+)
 from barque.runc.hooks import run_hooks
 from barque.runc.rootfs import Rootfs, normal
 from barque.runc.undo import Undo
@@ -64,6 +69,7 @@ def restore(paths: Paths, identifier: str, options: Options, wanted: CriuOptions
     check(spec, wanted)
     pipes = inherited_pipes(wanted.image_path)
     rootfs = os.path.normpath(os.path.join(options.bundle, spec.root_path))
+    group, unit = locate_cgroup(paths, spec, identifier)
     with Undo() as undo:
         undo.add(remove_tree, reserve(paths, identifier))
         container = Container(
@@ -72,14 +78,15 @@ def restore(paths: Paths, identifier: str, options: Options, wanted: CriuOptions
             bundle=options.bundle,
             rootfs=rootfs,
             annotations=spec.annotations,
-            cgroup=Cgroup(control.locate(spec.linux.cgroups_path, identifier)),
+            cgroup=group,
             namespaces=sorted(spec.linux.namespaces),
+            unit=unit,
         )
         lock = container.lock()
         undo.add(unlock, lock)
         container.save()
         write_atomic(paths.config(identifier), raw)
-        make_cgroup(container, spec, undo)
+        inhabited = make_cgroup(container, spec, undo)
         unshare(CLONE_NEWNS)
         kernel.mount(None, "/", None, kernel.MS_SLAVE | kernel.MS_REC)
         root = mounted_root(container)
@@ -87,6 +94,7 @@ def restore(paths: Paths, identifier: str, options: Options, wanted: CriuOptions
         make_mount_points(root, rootfs, spec)
         pid = run_criu(container, spec, options, wanted, (root, pipes), undo)
         adopt(container, pid)
+        inhabited()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
         undo.keep()

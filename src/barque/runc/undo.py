@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from barque.errors import BarqueError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,6 @@ class Undo:
             step, arguments = self.steps.pop()
             try:
                 step(*arguments)
-            except OSError as failure:
+            except (OSError, BarqueError) as failure:
                 if error is not None:
                     error.add_note(f"undoing: {failure}")

@@ -58,6 +58,10 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     if fields.members.get("devices"):
         raise Unsupported("linux.resources.devices of a running container cannot be changed")
     writes = resources.plan(fields, unified=container.cgroup.unified_only)
+    if container.unit:
+        from barque.runc import systemd
+
+        systemd.set_properties(container.unit, systemd.properties_of(writes))
     apply(writes, container.cgroup)
     return 0
 
