@@ -157,9 +157,11 @@ class Shim:
     def call(self, method: str, **values: Any) -> dict[str, Any]:
         return self.client.call(method, id=self.id, **values)
 
-    def create(self, **values: Any) -> int:
+    def create(self, *, shim_cgroup: str = "", **values: Any) -> int:
         """Create the task, with the runtime of the test; its pid."""
         options = {"binary_name": self._owner.runtime, "root": str(self._owner.root / "r")}
+        if shim_cgroup:
+            options["shim_cgroup"] = shim_cgroup
         any_options = {
             "type_url": messages.RUNC_OPTIONS.name,
             "value": wire.encode(messages.RUNC_OPTIONS, options),

@@ -7,11 +7,11 @@ import os
 import sys
 import time
 
-from barque.errors import BarqueError, Unsupported
+from barque.errors import BarqueError
 from barque.oci import document
-from barque.shim import paths, rootfs, shim, wire
+from barque.shim import group, paths, rootfs, shim, wire
 from barque.shim.loop import Loop, Pending
-from barque.shim.messages import ANY, DELETE_RESPONSE, RUNC_OPTIONS, timestamp
+from barque.shim.messages import DELETE_RESPONSE, timestamp
 from barque.shim.process import read_pid
 from barque.shim.runtime import Runtime, place_stdio
 from barque.shim.sockets import listen
@@ -27,19 +27,18 @@ if TYPE_CHECKING:
     Entry = Callable[[list[str]], int] | None
 
 KILLED: Final = 128 + 9
-STDIN_BYTES_MAX: Final = 1 << 16
 JSON_SINCE_VERSION: Final = 2
 
 
 def start(invocation: Invocation) -> int:
     """Start a shim in a process of its own and print where it listens."""
-    check_start_options()
     socket_path, server = prepare(invocation)
-    pid = os.fork()
-    if pid == 0:
-        become_shim(invocation, socket_path, server, None)
-    write(paths.SHIM_PID, str(pid))
-    server.close()
+    if server is not None:
+        pid = os.fork()
+        if pid == 0:
+            become_shim(invocation, socket_path, server, None)
+        write(paths.SHIM_PID, str(pid))
+        server.close()
     sys.stdout.write(answer(socket_path))
     sys.stdout.flush()
     return 0
@@ -54,28 +53,38 @@ def answer(socket_path: str) -> str:
     return address
 
 
-def check_start_options() -> None:
-    """containerd gives `start` the task's options too; of them only the shim's cgroup is for it."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return
-    raw = sys.stdin.buffer.read(STDIN_BYTES_MAX)
-    if not raw:
-        return
-    given = wire.decode(ANY, raw)
-    if given["type_url"].endswith(RUNC_OPTIONS.name):
-        options = wire.decode(RUNC_OPTIONS, given["value"])
-        if options["shim_cgroup"]:
-            raise Unsupported("option shim_cgroup is not supported")
+def prepare(invocation: Invocation) -> tuple[str, _socket.socket | None]:
+    """Listen for containerd in the bundle that is the working directory; write `address`.
 
-
-def prepare(invocation: Invocation) -> tuple[str, _socket.socket]:
-    """Listen for containerd in the bundle that is the working directory; write `address`."""
-    _ = invocation.namespace, invocation.id  # refused here rather than by the shim
+    None instead of a socket: the container's group has a shim, and it expects this one.
+    """
+    identity = invocation.namespace, invocation.id  # refused here rather than by the shim
     directory = paths.sockets(invocation.address)
     os.makedirs(directory, mode=0o700, exist_ok=True)
+    wanted = group.of_bundle(".")
+    if wanted:
+        return prepare_group(directory, *identity, wanted)
     path = paths.socket(directory)
     server = listen(path)
     write(paths.ADDRESS, f"unix://{path}")
+    return path, server
+
+
+def prepare_group(
+    directory: str, namespace: str, identity: str, wanted: str
+) -> tuple[str, _socket.socket | None]:
+    """`prepare` for a container of the group `wanted`."""
+    path = paths.group_socket(directory, group.name(namespace, wanted))
+    with group.Lock(directory):
+        pid = group.join(path, identity)
+        server = None
+        if pid:
+            write(paths.SHIM_PID, str(pid))
+        else:
+            if os.path.lexists(path):
+                os.unlink(path)
+            server = listen(path)
+        write(paths.ADDRESS, f"unix://{path}")
     return path, server
 
 
@@ -167,7 +176,7 @@ def remove_socket(address_file: str) -> None:
     try:
         with open(address_file) as file:
             path = file.read().strip().removeprefix("unix://")
-        if path.startswith("/"):
+        if path.startswith("/") and not group.listens(path):  # the group's others may live
             os.unlink(path)
     except FileNotFoundError:
         pass

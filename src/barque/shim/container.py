@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from barque.errors import AlreadyExists, BarqueError, Conflict, InvalidArgument, NotFound
-from barque.linux.cgroup import UNIFIED, Cgroup, hierarchies, own_paths
+from barque.linux.cgroup import UNIFIED, Cgroup, hierarchies, locate, own_paths
 from barque.shim import paths, rootfs, wire
 from barque.shim.console import ConsoleSocket
 from barque.shim.messages import CREATED, RUNC_OPTIONS, STOPPED
@@ -39,9 +39,12 @@ class Host:
         entry: Callable[[list[str]], int] | None,
         warn: Callable[[str], None],
         publish: Callable[[str, Values], None],
+        move: Callable[[str], None],
     ) -> None:
+        """`move`: have the shim live in another bundle, as its first one is going."""
         self.loop = loop
         self.publish = publish
+        self.move = move
         self.address = address
         self.namespace = namespace
         self.version = version
@@ -95,6 +98,7 @@ class Container:
         """Mount the root filesystem and have the runtime make the container. All or nothing."""
         init = self.init
         try:
+            self._join_cgroup()
             yield from init.stdio.ready()
             self.runtime.save()
             os.makedirs(self.runtime.root, mode=0o700, exist_ok=True)
@@ -114,6 +118,16 @@ class Container:
             init.stdio.close()
             raise
         return None
+
+    def _join_cgroup(self) -> None:
+        """The task's options may name the cgroup that its shim is to be in."""
+        wanted = self._options["shim_cgroup"]
+        if not wanted:
+            return
+        try:
+            Cgroup(locate(f"/{wanted.lstrip('/')}", self.id)).attach(os.getpid())
+        except OSError as error:
+            raise BarqueError(f"shim cannot join cgroup {wanted}: {error.strerror}") from error
 
     def _take_back(self) -> Routine:
         """Create has failed; when that was after the runtime's part, that is undone as well."""

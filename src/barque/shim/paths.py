@@ -2,6 +2,7 @@
 
     <directory of containerd's socket>/
         s/<random>                the shim's ttrpc socket, mode 0600
+        s/<hash>                  that of a group's shim: of its namespace and name
         s/<random>.pty            where the runtime sends a terminal to
         runc/<namespace>          the runtime's --root, unless the task's options name one
     <bundle>/                     the shim's working directory, made by containerd
@@ -33,6 +34,7 @@ ID_LENGTH_MAX: Final = 200
 ID_ALPHABET: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 ADDRESS: Final = "address"
+CONFIG: Final = "config.json"
 SHIM_PID: Final = "shim.pid"
 LOG: Final = "log"
 OPTIONS: Final = "options.json"
@@ -63,6 +65,11 @@ def sockets(address: str) -> str:
     if len(directory) + 40 > SOCKET_PATH_BYTES_MAX:
         return f"{FALLBACK_DIRECTORY}/s"
     return directory
+
+
+def group_socket(directory: str, name: str) -> str:
+    """The socket of a group's shim."""
+    return f"{directory}/{name}"
 
 
 def socket(directory: str, suffix: str = "") -> str:

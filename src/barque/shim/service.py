@@ -10,21 +10,23 @@ import os
 
 from barque.errors import AlreadyExists, BarqueError, Conflict, NotFound, Unsupported
 from barque.shim import container as containers
-from barque.shim import messages, paths, process, runtime
+from barque.shim import group, messages, paths, process, runtime
 from barque.shim.container import Container
-from barque.shim.loop import Loop, Pending
+from barque.shim.loop import Deadline, Loop, Pending
 from barque.shim.process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Final
 
     from barque.shim.events import Publisher
     from barque.shim.loop import Routine
     from barque.shim.server import Method
 
     Values = dict[str, Any]
+
+EXPECTED_S: Final = 60.0  # from a join to its Create
 
 
 class Tasks:
@@ -38,6 +40,8 @@ class Tasks:
         self._host = host
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
+        self._expected: dict[str, Deadline] = {}  # that are to join the group
+        self._told_to_end = False
 
     def methods(self) -> dict[tuple[str, str], Method]:
         """The service's table for `barque.shim.server`, under its two names."""
@@ -60,11 +64,13 @@ class Tasks:
             "Connect": self.connect,
             "Shutdown": self.shutdown,
         }
-        return {
+        table: dict[tuple[str, str], Method] = {
             (service, name): (*messages.METHODS[name], method)
             for service in messages.TASK_SERVICES
             for name, method in by_name.items()
         }
+        table[group.SERVICE, "Join"] = (group.JOIN_REQUEST, group.JOIN_RESPONSE, self.join)
+        return table
 
     # finding
 
@@ -93,6 +99,9 @@ class Tasks:
             raise Unsupported("restoring a task from a checkpoint is not supported")
         container = Container(self._host, request)
         self._containers[identity] = container
+        self._told_to_end = False
+        if identity in self._expected:
+            self._expected.pop(identity).cancel()
         self._loop.expect_pid()
         try:
             yield from container.create(request)
@@ -206,6 +215,9 @@ class Tasks:
             yield init.ended
         container.close()
         self._containers.pop(container.id, None)
+        for other in self._containers.values():
+            self._host.move(other.bundle)
+            break
         self._publisher.publish(
             "/tasks/delete",
             {"container_id": container.id, "pid": init.pid, **init.exit_values()},
@@ -323,7 +335,24 @@ class Tasks:
         return {"shim_pid": os.getpid(), "task_pid": pid, "version": self._host.version}
 
     def shutdown(self, request: Values) -> Values:
-        """Ends the shim, when it has no container."""
-        if not self._containers:
-            self._loop.after(0, self._shutdown)  # once this is answered
+        """Ends the shim, when it has no container and expects none."""
+        self._told_to_end = True
+        self._loop.after(0, self._end_if_told)  # once this is answered
         return {}
+
+    def _end_if_told(self) -> None:
+        if self._told_to_end and not (self._containers or self._expected):
+            self._shutdown()
+
+    def join(self, request: Values) -> Values:
+        """Of the group's service: a container of this id will be created here."""
+        identity = paths.check_id("container id", request["id"])
+
+        def forget() -> None:
+            del self._expected[identity]
+            self._end_if_told()
+
+        if identity in self._expected:
+            self._expected.pop(identity).cancel()
+        self._expected[identity] = self._loop.after(EXPECTED_S, forget)
+        return {"pid": os.getpid()}

@@ -53,12 +53,19 @@ class Config:
 
 
 class Log:
-    """JSON lines in the bundle's `log`, which may be a fifo that containerd reads, or nobody."""
+    """JSON lines in the working directory's `log`, which may be a fifo that containerd reads."""
 
     def __init__(self, path: str, identity: str) -> None:
         self._path = path
         self._identity = identity
         self._fd = -1
+
+    def move(self, bundle: str) -> None:
+        """The bundle that it was in is going: write to the log of this one."""
+        os.chdir(bundle)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def warn(self, text: str) -> None:
         self._write("warning", text)
@@ -101,7 +108,7 @@ def serve(
     """Be the shim that listens on `server`, until Shutdown."""
     set_name(PROCESS_NAME)
     set_child_subreaper()
-    log = Log(paths.bundle_file(config.bundle, paths.LOG), config.identity)
+    log = Log(paths.LOG, config.identity)
     loop = Loop()
     publisher = Publisher(loop, config.events_address, config.namespace, log.warn)
     host = Host(
@@ -112,6 +119,7 @@ def serve(
         entry,
         log.warn,
         publisher.publish,
+        log.move,
     )
 
     def shutdown() -> None:

@@ -138,6 +138,9 @@ def handle(fd: int, entry: Entry) -> int:
         invocation = receive(fd)
         if invocation.action == "start":
             socket_path, server = binary.prepare(invocation)
+            if server is None:
+                reply(fd, 0, binary.answer(socket_path), "")
+                return 0
             binary.write(paths.SHIM_PID, str(os.getpid()))
             reply(fd, 0, binary.answer(socket_path), "")
             os.close(fd)

@@ -195,3 +195,25 @@ def test_a_second_server_does_not_disturb_the_first(containerd: Node) -> None:
     with containerd.events() as lines:
         containerd.run("told", "true", flags=("--rm",))
         assert wait_until(lambda: any("/tasks/exit" in line for line in lines))
+
+
+def test_a_group_lives_and_dies_with_its_shim(containerd: Node, runtime: str) -> None:
+    mark = ("-d", "--annotation", "io.containerd.runc.v2.group=pod")
+    for id in ("one", "two", "three"):
+        done = containerd.run(id, "sleep", "1000", runtime=runtime, flags=mark)
+        assert done.returncode == 0, done.stderr
+    (shim,) = {shim_of(containerd, id) for id in ("one", "two", "three")}
+    containerd.end("one")
+    assert containerd.tasks() == {"two": "RUNNING", "three": "RUNNING"}
+    containerd.crash()
+    containerd.start()
+    assert containerd.tasks() == {"two": "RUNNING", "three": "RUNNING"}
+    done = containerd.run("one", "sleep", "1000", runtime=runtime, flags=mark)
+    assert done.returncode == 0, done.stderr
+    assert shim_of(containerd, "one") == shim
+    pids = containerd.pids().values()
+    os.kill(shim, signal.SIGKILL)
+    assert wait_until(lambda: containerd.tasks() == {})
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+    for id in ("one", "two", "three"):
+        containerd.end(id)

@@ -128,3 +128,17 @@ def test_a_killed_shim_is_cleaned_up_after(peer: ContainerdPeer) -> None:
     assert not Path(f"/proc/{pid}").exists()
     assert peer.status("lost") == ""
     peer.ctr("container", "rm", "lost")
+
+
+def test_members_of_a_group_share_a_shim(peer: ContainerdPeer) -> None:
+    mark = ["--annotation", "io.containerd.runc.v2.group=pod"]
+    for name in ("g1", "g2"):
+        peer.ctr("run", "--detach", *mark, *RUN, "--rootfs", peer.rootfs, name, "sleep", "1000")
+    assert len(shims(peer)) == 1
+    peer.ctr("task", "rm", "--force", "g1", check=False)
+    done = peer.ctr("task", "exec", "--exec-id", "e", "g2", "sh", "-c", "exit 3", check=False)
+    assert done.returncode == 3
+    peer.ctr("task", "rm", "--force", "g2", check=False)
+    for name in ("g1", "g2"):
+        peer.ctr("container", "rm", name)
+    assert not shims(peer)

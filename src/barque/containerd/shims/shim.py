@@ -69,6 +69,7 @@ class Shim:
         self.leaving = False  # we end the connection ourselves: its end is no death
         self.buried: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._log = log
+        self.address = address
         self._service = TASK_SERVICES[address.version]
 
     @property
@@ -158,14 +159,18 @@ class Shim:
     async def connect(self) -> task.ConnectResponse:
         return await self._call("Connect", task.ConnectRequest(id=self.id), task.ConnectResponse)
 
-    async def shutdown(self) -> None:
-        """Have the shim leave; returns when its connection has ended, or after 3 seconds."""
+    async def shutdown(self, *, alone: bool = True) -> None:
+        """Have the shim leave; returns when its connection has ended, or after 3 seconds.
+
+        Not `alone`: it has other tasks, of its group, and will stay for them.
+        """
         self.leaving = True
         request = task.ShutdownRequest(id=self.id)
         try:
             async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
                 await self._ask("Shutdown", request, Empty)
-                await asyncio.shield(self.connection.lost)
+                if alone:
+                    await asyncio.shield(self.connection.lost)
         except (ConnectionLost, TimeoutError, NotFound):
             pass
         self.close()

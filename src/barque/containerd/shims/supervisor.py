@@ -116,13 +116,17 @@ class Shims:
             address = await self._launcher.start(bundle, runtime, shim_options)
             bundle.write_record(ShimRecord(runtime, address.url, address.version))
             shim = await self._connect(bundle, runtime, address, shim_log)
-            undo.push_async_callback(shim.shutdown)
+            undo.push_async_callback(self._shut_down, shim)
             request.bundle = str(bundle.path)
             await shim.create(request)
             undo.pop_all()
         self._adopt(shim)
         self._reserved.discard(key)
         return shim
+
+    async def _shut_down(self, shim: Shim) -> None:
+        group = [other for other in self._shims.values() if other.address == shim.address]
+        await shim.shutdown(alone=group in ([], [shim]))
 
     async def _abandon(self, work: asyncio.Task[Shim]) -> None:
         """Take down a task that nobody waits for any more."""
@@ -147,7 +151,7 @@ class Shims:
         self._reserved.add(key)
         self._shims.pop(key, None)
         try:
-            await shim.shutdown()
+            await self._shut_down(shim)
             self._remove(shim.bundle)
         finally:
             self._reserved.discard(key)
@@ -212,7 +216,7 @@ class Shims:
         try:
             shim.pid = (await shim.state()).pid
         except NotFound:
-            await shim.shutdown()
+            await self._shut_down(shim)
             raise
         except ConnectionLost:
             shim.close()
