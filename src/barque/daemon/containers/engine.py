@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from barque import errors
+from barque.daemon.containers.apparmor import Profiles
 from barque.daemon.containers.backend import Images, Networks, Volumes
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.host import Defaults, Host
@@ -38,6 +39,7 @@ class Engine:
     paths: Paths
     machine: Host
     defaults: Defaults
+    profiles: Profiles = field(default_factory=Profiles)
     clock_ns: Callable[[], int] = time.time_ns
     execs: dict[str, Exec] = field(default_factory=dict)
     log_watch: LogWatch = field(default_factory=LogWatch)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import capabilities, security
+from barque.daemon.containers import apparmor, capabilities, security
 from barque.daemon.containers.attach import relay
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.detach import parse_keys
@@ -182,6 +182,8 @@ async def _process_document(
         "noNewPrivileges": _no_new_privileges(engine, process),
         "oomScoreAdj": record.host.oom_score_adj,
     }
+    if profile := apparmor.profile_of(record, machine):
+        document["apparmorProfile"] = profile
     if limits := rlimits(record, engine.defaults):
         document["rlimits"] = limits
     size = console_size or config.console_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from barque.daemon.containers import apparmor
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import document
 from barque.daemon.containers.engine import Engine
@@ -34,7 +35,7 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": apparmor.profile_of(record, engine.machine),
         "ExecIDs": sorted(container.execs) or None,
         "HostConfig": host_config(container),
         "GraphDriver": {"Name": record.driver, "Data": graph_data(container)},

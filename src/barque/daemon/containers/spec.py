@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from barque.daemon.containers import capabilities, seccomp, security
+from barque.daemon.containers import apparmor, capabilities, seccomp, security
 from barque.daemon.containers.documents import HostConfig
 from barque.daemon.containers.host import Defaults, Host
 from barque.daemon.containers.record import Record
@@ -130,6 +130,8 @@ def _process(
         "noNewPrivileges": defaults.no_new_privileges if no_new is None else no_new,
         "oomScoreAdj": record.host.oom_score_adj,
     }
+    if profile := apparmor.profile_of(record, machine):
+        process["apparmorProfile"] = profile
     height, width = (*record.host.console_size, 0, 0)[:2]
     if record.config.tty and height and width:
         process["consoleSize"] = {"height": height, "width": width}

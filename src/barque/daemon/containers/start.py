@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import devices, health, log_options, ports
+from barque.daemon.containers import apparmor, devices, health, log_options, ports
 from barque.daemon.containers.attach import abandon_pending, connect_pending
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
@@ -83,6 +83,8 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         writable_rootfs(engine, container),
         _sources(engine, container),
     )
+    if profile := apparmor.profile_of(container.record, engine.machine):
+        await asyncio.to_thread(engine.profiles.need, profile)
     facts = StartFacts(
         user=await _user(engine, container, mounts),
         netns=sandbox.netns,
