@@ -47,11 +47,12 @@ COMMAND_LINES = frozenset(("run", "create", "exec", "top", "complete"))
 _ALONE = _words(
     "attach cp create diff events exec images import info inspect kill load logs pause port ps"
 )
-_ALONE += _words("pull rename restart rm rmi run start stop tag top unpause version wait")
+_ALONE += _words("pull rename restart rm rmi run start stats stop tag top unpause")
+_ALONE += _words("update version wait")
 _OF_CONTAINER = _words(
     "attach create exec kill logs pause port ps rename restart rm run start stop"
 )
-_OF_CONTAINER += _words("cp diff top unpause wait")
+_OF_CONTAINER += _words("cp diff stats top unpause update wait")
 _ALONE += _words("commit export history login logout push save search")
 _OF_CONTAINER += _words("commit export")
 # What is typed -> the module that does it.
@@ -73,6 +74,8 @@ COMMANDS = {
     "system info": "info",
     "system events": "events",
     "system dial-stdio": "dial_stdio",
+    "system df": "system_df",
+    "system prune": "system_prune",
     **{f"network {name}": f"network_{name}" for name in ("create", "ls", "rm", "inspect")},
     "network list": "network_ls",
     "network remove": "network_rm",
@@ -101,14 +104,12 @@ GROUPS = {
 # Docker has them; here they wait for their turn, and say so.
 _NOT_YET_ALONE = _words("bake build builder buildx checkpoint compose config")
 _NOT_YET_ALONE += _words("manifest node plugin secret")
-_NOT_YET_ALONE += _words("service stack stats swarm trust update")
+_NOT_YET_ALONE += _words("service stack swarm trust")
 NOT_YET = frozenset(
     (
         *_NOT_YET_ALONE,
         "image build",
-        *(f"container {name}" for name in _words("commit export stats update")),
         *("network prune", "volume prune", "volume update"),
-        *(f"system {name}" for name in ("df", "prune")),
     )
 )
 

@@ -7,8 +7,8 @@ routes -> services -> containerd's client, network, volume            events <- 
 from __future__ import annotations
 
 import asyncio
-import os
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
@@ -32,10 +32,10 @@ from barque.daemon.http.router import Router
 from barque.daemon.images.containerd_store import ContainerdStore
 from barque.daemon.images.remove import User
 from barque.daemon.images.service import Images
+from barque.daemon.main import log_level
 from barque.daemon.names import Names
 from barque.daemon.network_membership import Membership
 from barque.daemon.networks import Networks
-from barque.daemon.main import log_level
 from barque.daemon.paths import Paths
 from barque.daemon.reload import Reloader
 from barque.daemon.routes import commit as commit_routes
@@ -86,7 +86,6 @@ async def composed(
         address = config.containerd or str(paths.containerd_socket)
         if supervisor is not None:
             await supervisor.ready()
-            stack.push_async_callback(supervisor.stop)
         starting = asyncio.create_task(networks.start())
         stack.push_async_callback(networks.close)
         containerd = await Containerd.connect(address, config.containerd_namespace)
@@ -132,7 +131,7 @@ async def composed(
             containerd_version=lambda: (known.version, known.revision),
             container_counts=containers.counts,
             image_count=images.count,
-            network_warnings=networks.warnings,
+            network_warnings=lambda: networks.warnings,
             listeners=lambda: events.listeners,
         )
         router = Router(

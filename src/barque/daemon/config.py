@@ -6,83 +6,17 @@ but does not do yet, is refused by its name. Nothing is accepted and ignored.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from barque import __version__, errors
-
-Kind = Literal["flag", "text", "number", "list", "map", "object"]
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: its flag, its key in daemon.json, and its shape."""
-
-    flag: str  # without the dashes
-    kind: Kind
-    key: str = ""  # in daemon.json, when it is not the flag
-    short: str = ""
-    attribute: str = ""  # of Config, when it is not the flag with underscores
-
-    @property
-    def json_key(self) -> str:
-        return self.key or self.flag
-
-    @property
-    def name(self) -> str:
-        return self.attribute or self.flag.replace("-", "_")
-
-
-OPTIONS = (
-    Option("data-root", "text"),
-    Option("exec-root", "text"),
-    Option("pidfile", "text", short="p"),
-    Option("host", "list", key="hosts", short="H", attribute="hosts"),
-    Option("group", "text", short="G"),
-    Option("containerd", "text"),
-    Option("containerd-namespace", "text"),
-    Option("storage-driver", "text", short="s"),
-    Option("debug", "flag", short="D"),
-    Option("log-level", "text", short="l"),
-    Option("label", "list", key="labels", attribute="labels"),
-    Option("tls", "flag"),
-    Option("tlsverify", "flag"),
-    Option("tlscacert", "text"),
-    Option("tlscert", "text"),
-    Option("tlskey", "text"),
-    Option("bip", "text"),
-    Option("bridge", "text", short="b"),
-    Option("fixed-cidr", "text"),
-    Option("mtu", "number"),
-    Option("dns", "list"),
-    Option("dns-opt", "list", key="dns-opts", attribute="dns_opts"),
-    Option("dns-search", "list"),
-    Option("ip", "text"),
-    Option("insecure-registry", "list", key="insecure-registries", attribute="insecure_registries"),
-    Option("max-concurrent-downloads", "number"),
-    Option("default-runtime", "text"),
-    Option("add-runtime", "map", key="runtimes", attribute="runtimes"),
-    Option("log-driver", "text"),
-    Option("log-opt", "map", key="log-opts", attribute="log_opts"),
-    Option("init", "flag"),
-    Option("init-path", "text"),
-    Option("cgroup-parent", "text"),
-    Option("default-shm-size", "text"),
-    Option("default-ulimit", "map", key="default-ulimits", attribute="default_ulimits"),
-    Option("seccomp-profile", "text"),
-    Option("no-new-privileges", "flag"),
-    Option("live-restore", "flag"),
-)
-FLAG_ONLY = (
-    Option("config-file", "text"),
-    Option("validate", "flag"),
-    Option("on-demand", "flag"),
-    Option("idle-timeout", "number"),
-)
+from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
+from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +61,27 @@ class Config:
     seccomp_profile: str = ""
     no_new_privileges: bool = False
     live_restore: bool = True
+    icc: bool = True
+    ip_masq: bool = True
+    ip_forward: bool = True
+    ip_forward_no_drop: bool = False
+    iptables: bool = True
+    default_gateway: str = ""
+    default_address_pools: tuple[tuple[str, int], ...] = ()
+    host_gateway_ip: str = ""
+    default_cgroupns_mode: str = ""
+    default_ipc_mode: str = "private"
+    experimental: bool = False
+    log_format: str = "text"
+    raw_logs: bool = False  # ours are never coloured
+    metrics_addr: str = ""
+    oom_score_adjust: int = 0
+    authorization_plugins: tuple[str, ...] = ()
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
+    exec_opts: tuple[str, ...] = ()
+    min_api_version: str = ""
+    selinux_enabled: bool = False
+    userland_proxy: bool = False
     on_demand: bool = False  # leave when idle
     idle_timeout: int = 60  # seconds, for on_demand
     validate: bool = False
@@ -168,6 +123,8 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
             raise VersionAsked
         if argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
+            if name in NOT_YET:
+                _refuse(f"--{name} is not there yet")
             option = by_flag.get(name) or _refuse(f"unknown flag: --{name}")
         elif argument.startswith("-") and len(argument) > 1:
             name, text = argument[1], argument[2:].removeprefix("=")
@@ -194,6 +151,10 @@ def _store(values: dict[str, Any], option: Option, text: str) -> None:
             _refuse(f"invalid argument {text!r} for --{option.flag}: expected name=value")
         item: Any = {"path": value} if option.name == "runtimes" else value
         values[option.name] = {**values.get(option.name, {}), key: item}
+    elif option.kind == "pools":
+        pairs = dict(pair.partition("=")[::2] for pair in text.split(","))
+        pool = _pool({**pairs, "size": int(pairs.get("size", "0") or 0)}, f"--{option.flag}")
+        values[option.name] = (*values.get(option.name, ()), pool)
     else:
         values[option.name] = _scalar(option, text, f"--{option.flag}")
 
@@ -211,6 +172,18 @@ def _scalar(option: Option, text: str, where: str) -> str | int | bool:
     return text
 
 
+def _pool(value: Any, where: str) -> tuple[str, int]:
+    """`base=10.0.0.0/8,size=24`, or an object with these two."""
+    try:
+        base, size = ipaddress.ip_network(value["base"]), value["size"]
+        good = isinstance(size, int) and base.prefixlen <= size <= base.max_prefixlen
+    except (KeyError, TypeError, ValueError):
+        good = False
+    if not good or set(value) - {"base", "size"}:
+        _refuse(f"invalid argument {value!r} for {where}: expected base=NETWORK,size=BITS")
+    return str(base), size
+
+
 def parse_file(path: Path, raw: bytes) -> dict[str, Any]:
     """daemon.json as {attribute: value}. Raises Usage that names the key."""
     try:
@@ -220,6 +193,9 @@ def parse_file(path: Path, raw: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         _refuse(f"unable to configure the daemon with file {path}: not a JSON object")
     by_key = {option.json_key: option for option in OPTIONS}
+    later = sorted(NOT_YET & document.keys())
+    if later:
+        _refuse(f"{path}: {', '.join(later)}: not there yet")
     unknown = [key for key in document if key not in by_key]
     if unknown:
         _refuse(
@@ -232,7 +208,16 @@ def parse_file(path: Path, raw: bytes) -> dict[str, Any]:
 
 
 def _file_value(option: Option, value: Any, path: Path) -> Any:
-    expected = {"flag": bool, "text": str, "number": int, "list": list, "map": dict}[option.kind]
+    if option.kind == "pools" and isinstance(value, list):
+        return tuple(_pool(item, f"{path}: {option.json_key}") for item in value)
+    expected = {
+        "flag": bool,
+        "text": str,
+        "number": int,
+        "list": list,
+        "map": dict,
+        "pools": list,
+    }[option.kind]
     good = isinstance(value, expected) and not (expected is int and isinstance(value, bool))
     if option.kind == "list":
         good = good and all(isinstance(item, str) for item in value)
@@ -276,9 +261,42 @@ def _checked(config: Config) -> Config:
     if len(os.fsencode(config.exec_root)) > 32:
         _refuse(f"exec-root {config.exec_root!r} is longer than 32 bytes, too long for its sockets")
     for host in config.hosts:
-        if not host.startswith(("unix://", "tcp://")):
-            _refuse(f"invalid bind address ({host}): expected unix://PATH or tcp://HOST:PORT")
+        if not host.startswith(("unix://", "tcp://", "fd://")):
+            _refuse(
+                f"invalid bind address ({host}): expected unix://PATH, tcp://HOST:PORT or fd://"
+            )
+    for name, value, words in (
+        ("log-format", config.log_format, ("text", "json")),
+        ("default-cgroupns-mode", config.default_cgroupns_mode, ("", "host", "private")),
+        ("default-ipc-mode", config.default_ipc_mode, ("private", "shareable")),
+    ):
+        if value not in words:
+            _refuse(f"{name} {value!r} is not one of {', '.join(filter(None, words))}")
+    if not -1000 <= config.oom_score_adjust <= 1000:
+        _refuse(f"oom-score-adjust {config.oom_score_adjust}: the range is [-1000, 1000]")
+    _check_unsupported(config)
     return config
+
+
+def _check_unsupported(config: Config) -> None:
+    """Options of which one value is what Barque does anyway."""
+    for text in config.exec_opts:
+        if text != "native.cgroupdriver=cgroupfs":
+            _refuse(f"exec-opt {text!r} is not there yet: only native.cgroupdriver=cgroupfs is")
+    if config.selinux_enabled:
+        _refuse("selinux-enabled is not there yet")
+    if config.userland_proxy:
+        _refuse("userland-proxy is not there: published ports need no proxy")
+    if config.min_api_version:
+        try:
+            given = version_tuple(config.min_api_version)
+        except ValueError:
+            given = (0, 0)
+        if not version_tuple(MIN_API_VERSION) <= given <= version_tuple(API_VERSION):
+            _refuse(
+                f"min-api-version {config.min_api_version!r} is not between {MIN_API_VERSION} "
+                f"and {API_VERSION}"
+            )
 
 
 VERSION_LINE = f"Barque version {__version__}"

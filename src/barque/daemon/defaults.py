@@ -9,7 +9,7 @@ from typing import Any
 from barque import errors
 from barque.daemon.config import Config
 from barque.daemon.containers.host import Defaults, Runtime
-from barque.network.options import DEFAULT_MTU, NetworkOptions
+from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -48,6 +48,9 @@ def container_defaults(config: Config) -> Defaults:
         ulimits={name: _ulimit(name, value) for name, value in config.default_ulimits.items()},
         seccomp_profile=_seccomp(config.seccomp_profile),
         no_new_privileges=config.no_new_privileges,
+        cgroupns_mode=config.default_cgroupns_mode,
+        ipc_mode=config.default_ipc_mode,
+        cdi_spec_dirs=config.cdi_spec_dirs,
     )
 
 
@@ -97,6 +100,14 @@ def network_options(config: Config) -> NetworkOptions:
         bip=config.bip,
         fixed_cidr=config.fixed_cidr,
         mtu=config.mtu or DEFAULT_MTU,
+        default_gateway=config.default_gateway,
+        icc=config.icc,
+        ip_masq=config.ip_masq,
+        ip_forward=config.ip_forward,
+        ip_forward_no_drop=config.ip_forward_no_drop,
+        firewall=config.iptables,
+        pools=config.default_address_pools or DEFAULT_POOLS,
+        host_gateway_ip=config.host_gateway_ip,
         default_host_ip=config.ip or "0.0.0.0",
         dns=config.dns,
         dns_search=config.dns_search,

@@ -38,6 +38,7 @@ class Events:
         self._ring: deque[dict[str, Any]] = deque(maxlen=RING_EVENTS)
         self._queues: set[asyncio.Queue[dict[str, Any]]] = set()
         self._last_ns = 0
+        self.published = 0
         if path is not None:
             self._ring.extend(_load(_older(path)))
             newer = _load(path)
@@ -64,6 +65,7 @@ class Events:
             event["status"], event["id"] = action, actor
         if kind == "container" and "image" in attributes:
             event["from"] = attributes["image"]
+        self.published += 1
         self._ring.append(event)
         self._keep(event)
         for queue in self._queues:

@@ -22,10 +22,10 @@ Factory = Callable[[], asyncio.BaseProtocol]
 
 async def listen(config: Config, factory: Factory) -> list[asyncio.Server]:
     """Listen on every address of `config`. Raises Unavailable that names the address."""
-    servers = []
+    servers: list[asyncio.Server] = []
     for address in config.listen:
         try:
-            servers.append(await _listen_on(config, address, factory))
+            servers += await _listen_on(config, address, factory)
         except OSError as error:
             raise errors.Unavailable(
                 f"failed to listen on {address}: {error.strerror or error}"
@@ -33,19 +33,75 @@ async def listen(config: Config, factory: Factory) -> list[asyncio.Server]:
     return servers
 
 
-async def _listen_on(config: Config, address: str, factory: Factory) -> asyncio.Server:
+async def _listen_on(config: Config, address: str, factory: Factory) -> list[asyncio.Server]:
     loop = asyncio.get_running_loop()
+    if address.startswith("fd://"):
+        return await _listen_on_passed(address.removeprefix("fd://"), config, factory)
     if address.startswith("unix://"):
         bound = unix_socket(address.removeprefix("unix://"), config.group)
-        return await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)
+        return [await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)]
     parts = urlsplit(address)
     context = tls_context(config)
     if context is None:
         log.warning("the API on %s is open without TLS: whoever reaches it is root here", address)
     port = parts.port or (2376 if context else 2375)
-    return await loop.create_server(
-        factory, parts.hostname or "127.0.0.1", port, ssl=context, backlog=BACKLOG
-    )
+    host = parts.hostname or "127.0.0.1"
+    return [await loop.create_server(factory, host, port, ssl=context, backlog=BACKLOG)]
+
+
+async def listen_plain(address: str, factory: Factory) -> list[asyncio.Server]:
+    """On `host:port`, without TLS. Raises InvalidArgument, Unavailable."""
+    parts = urlsplit(f"tcp://{address}")
+    try:
+        host, port = parts.hostname or "127.0.0.1", parts.port
+    except ValueError:
+        port = None
+    if port is None:
+        raise errors.InvalidArgument(f"metrics-addr {address!r}: expected HOST:PORT")
+    try:
+        loop = asyncio.get_running_loop()
+        return [await loop.create_server(factory, host, port, backlog=BACKLOG)]
+    except OSError as error:
+        raise errors.Unavailable(
+            f"failed to listen on {address}: {error.strerror or error}"
+        ) from error
+
+
+FIRST_PASSED_FD = 3
+
+
+async def _listen_on_passed(which: str, config: Config, factory: Factory) -> list[asyncio.Server]:
+    """Sockets that our starter listens on already: all of them, or number `which`.
+
+    Source: sd_listen_fds(3). A unix socket's rights are its maker's affair.
+    """
+    passed = _passed_fds()
+    if which not in {"", "*"}:
+        if not which.isdigit() or int(which) not in passed:
+            raise errors.InvalidArgument(f"fd://{which}: no such socket was passed to barqued")
+        passed = [int(which)]
+    if not passed:
+        raise errors.Unavailable("fd://: no sockets were passed to barqued by its starter")
+    loop, servers = asyncio.get_running_loop(), []
+    for fd in passed:
+        bound = socket.socket(fileno=fd)
+        bound.set_inheritable(False)
+        if bound.family == socket.AF_UNIX:
+            servers.append(await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG))
+        else:
+            context = tls_context(config)
+            servers.append(
+                await loop.create_server(factory, sock=bound, ssl=context, backlog=BACKLOG)
+            )
+    return servers
+
+
+def _passed_fds() -> list[int]:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    text = os.environ.get("LISTEN_FDS", "")
+    count = int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    return list(range(FIRST_PASSED_FD, FIRST_PASSED_FD + count))
 
 
 def unix_socket(path: str, group: str) -> socket.socket:

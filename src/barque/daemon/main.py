@@ -6,8 +6,10 @@ containerd is started before the daemon's own modules are loaded, so that both s
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
+import resource
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -34,30 +36,34 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         with ExitStack() as stack:
-            return run(config, stack)
+            return run(config, stack, arguments)
     except (errors.BarqueError, OSError) as error:
         sys.stderr.write(f"barqued: failed to start daemon: {error}\n")
         return 1
 
 
-def run(config: Config, stack: ExitStack) -> int:
+def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
     """Serve until told to end. Raises what kept the daemon from starting."""
     if os.geteuid() != 0:
         raise errors.Forbidden("barqued needs to be started as root")
     os.umask(0o022)
     _log_to_stderr(config)
+    if config.oom_score_adjust:
+        Path("/proc/self/oom_score_adj").write_text(str(config.oom_score_adjust))
     paths = Paths(Path(config.data_root), Path(config.exec_root))
     paths.make()
     take_lock(stack, paths.root_lock, config.data_root)
     take_lock(stack, paths.lock, config.exec_root)
     write_pid(stack, config.pid_path)
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_descriptor_limit()
     supervisor = None
     if not config.containerd:
-        supervisor = Supervisor(paths, "debug" if config.debug else config.log_level)
+        supervisor = Supervisor(paths, "debug" if config.debug else config.log_level, given)
         supervisor.start()
     from barque.daemon import serve  # takes about as long as containerd takes to start
 
-    return serve.run(config, paths, supervisor)
+    return serve.run(config, paths, supervisor, arguments)
 
 
 def take_lock(stack: ExitStack, path: Path, what: str) -> None:
@@ -81,11 +87,50 @@ def write_pid(stack: ExitStack, path: Path) -> None:
     stack.callback(path.unlink, missing_ok=True)
 
 
+def raise_descriptor_limit() -> None:
+    """As many as the hard limit allows: each client is one, each stream of a container another.
+
+    What the daemon starts gets the limit it had itself (`Supervisor`): containers inherit it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def log_level(config: Config) -> int:
+    return LEVELS["debug" if config.debug else config.log_level]
+
+
+class _Text(logging.Formatter):
+    """logfmt: a line an event, whatever its text has in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = json.dumps(record.getMessage(), ensure_ascii=False)
+        line = (
+            f'time="{self.formatTime(record)}" level={record.levelname} msg={text} '
+            f"module={record.name}"
+        )
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+            "module": record.name,
+        }
+        if record.exc_info:
+            document["error"] = self.formatException(record.exc_info)
+        return json.dumps(document, ensure_ascii=False)
+
+
+FORMATS: dict[str, type[logging.Formatter]] = {"text": _Text, "json": _Json}
+
+
 def _log_to_stderr(config: Config) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=LEVELS["debug" if config.debug else config.log_level],
-        format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" module=%(name)s',
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FORMATS[config.log_format]())
+    logging.basicConfig(handlers=[handler], level=log_level(config))
     for chatty in ("grpclib", "asyncio", "hpack"):
         logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -13,13 +13,15 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
+from barque.api.versions import MIN_API_VERSION
 from barque.daemon.config import Config
+from barque.daemon.http.messages import Route
 from barque.daemon.http.router import Router
 from barque.daemon.http.server import Server
-from barque.daemon.listen import listen
+from barque.daemon.listen import listen, listen_plain
 from barque.daemon.paths import Paths
 from barque.daemon.routes import ping
 from barque.daemon.supervisor import Supervisor
@@ -28,30 +30,42 @@ IDLE_CHECK_S = 1.0
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, paths: Paths, supervisor: Supervisor | None) -> int:
+def run(
+    config: Config, paths: Paths, supervisor: Supervisor | None, arguments: Sequence[str]
+) -> int:
     """Serve until SIGTERM, SIGINT, or an idle end. Raises what kept it from starting."""
-    asyncio.run(_run(config, paths, supervisor))
+    asyncio.run(_run(config, paths, supervisor, arguments))
     return 0
 
 
-async def _run(config: Config, paths: Paths, supervisor: Supervisor | None) -> None:
+async def _run(
+    config: Config, paths: Paths, supervisor: Supervisor | None, arguments: Sequence[str]
+) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # nothing is there yet to be changed
     async with AsyncExitStack() as stack:
-        server = Server(Router(ping.routes()))
+        if supervisor is not None:
+            stack.push_async_callback(supervisor.stop)
+        server = Server(Router(ping.routes()), config.min_api_version or MIN_API_VERSION)
         await _listen(stack, config, server)
         # A thread loads them, so that the loop answers pings meanwhile.
         compose = await asyncio.to_thread(importlib.import_module, "barque.daemon.compose")
-        async with compose.composed(config, paths, supervisor) as (router, idle):
-            server.open(router)
+        async with compose.composed(config, paths, supervisor, arguments) as engine:
+            await _serve_metrics(stack, config, engine.metrics)
+            server.gate = engine.authorization
+            server.open(engine.router)
+            loop.add_signal_handler(signal.SIGHUP, engine.reloader.reload)
             gc.collect()
             gc.freeze()  # what was made at start stays: it need not be looked at again
             log.info("API listen on %s", ", ".join(config.listen))
             if config.on_demand:
                 await _stopped_or_idle(
-                    stopped, lambda: idle() and not server.open_connections, config.idle_timeout
+                    stopped,
+                    lambda: engine.idle() and not server.open_connections,
+                    config.idle_timeout,
                 )
             else:
                 await stopped.wait()
@@ -80,6 +94,16 @@ async def _listen(stack: AsyncExitStack, config: Config, server: Server) -> None
             stack.callback(_unlink, address.removeprefix("unix://"))
     for listener in await listen(config, server.protocol):
         server.listeners.append(listener)
+
+
+async def _serve_metrics(stack: AsyncExitStack, config: Config, routes: list[Route]) -> None:
+    """On an address of its own, as dockerd has it: without TLS, for who may reach that address."""
+    if not config.metrics_addr:
+        return
+    server = Server(Router(routes))
+    server.open(Router(()))
+    stack.push_async_callback(server.close)
+    server.listeners += await listen_plain(config.metrics_addr, server.protocol)
 
 
 def _unlink(path: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -43,8 +44,12 @@ def _listener(path: Path) -> int:
 class Supervisor:
     """Keeps one barque-containerd alive on `paths.containerd_socket`."""
 
-    def __init__(self, paths: Paths, log_level: str) -> None:
+    def __init__(
+        self, paths: Paths, log_level: str, descriptors: tuple[int, int] | None = None
+    ) -> None:
+        """`descriptors`: the limit (soft, hard) that containerd and all below it shall have."""
         self._paths = paths
+        self._descriptors = descriptors
         self._log_level = log_level
         self._pidfd = -1
         self._watch: asyncio.Task[None] | None = None
@@ -83,6 +88,8 @@ class Supervisor:
                 cwd="/",
             )
         self._pidfd = os.pidfd_open(self._child.pid)
+        if self._descriptors is not None:
+            resource.prlimit(self._child.pid, resource.RLIMIT_NOFILE, self._descriptors)
 
     async def ready(self) -> None:
         """Return once it answers on its socket. Raises Unavailable with the end of its log."""
@@ -137,7 +144,12 @@ class Supervisor:
     async def stop(self) -> None:
         """End it, as at an orderly shutdown; containers and their shims go on."""
         self._stopping = True
-        if self._pidfd < 0 or self._watch is None:
+        if self._pidfd < 0:
+            return
+        if self._watch is None:  # the daemon did not come so far; one that was adopted stays
+            if self._child is not None:
+                self._child.terminate()
+                await asyncio.to_thread(self._child.wait)
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def security_options() -> list[str]:
+    """What confines containers on this kernel."""
+    parameter = Path("/sys/module/apparmor/parameters/enabled")
+    confined = parameter.exists() and parameter.read_text().startswith("Y")
+    return [*(["name=apparmor"] if confined else []), "name=seccomp,profile=builtin"]
+
+
 def cgroup_version() -> str:
     return "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1"
 
@@ -67,6 +74,8 @@ class System:
         containerd_version: Callable[[], tuple[str, str]],
         container_counts: Counts,
         image_count: Callable[[], int],
+        network_warnings: Callable[[], Sequence[str]] = tuple,
+        listeners: Callable[[], int] = lambda: 0,
     ) -> None:
         self._config = config
         self._paths = paths
@@ -74,11 +83,17 @@ class System:
         self._containerd_version = containerd_version
         self._container_counts = container_counts
         self._image_count = image_count
+        self._network_warnings = network_warnings
+        self._listeners = listeners
+
+    def reload(self, config: Config) -> None:
+        """Labels, runtimes and registries as the configuration has them now."""
+        self._config = config
 
     def version(self) -> dict[str, Any]:
         """`GET /version`."""
         kernel, (containerd, revision) = platform.release(), self._containerd_version()
-        newest, oldest = API_VERSION, MIN_API_VERSION
+        newest, oldest = API_VERSION, self._config.min_api_version or MIN_API_VERSION
         python = platform.python_version()
         return {
             "Platform": {"Name": "Barque"},
@@ -172,10 +187,10 @@ class System:
             "Plugins": {
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
-                "Authorization": None,
+                "Authorization": list(config.authorization_plugins) or None,
                 "Log": ["json-file", "local", "none"],
             },
-            "NEventsListener": 0,
+            "NEventsListener": self._listeners(),
             "Debug": config.debug or config.log_level == "debug",
             "LoggingDriver": config.log_driver,
             "IndexServerAddress": INDEX_SERVER,
@@ -198,7 +213,7 @@ class System:
             "GenericResources": None,
             "DockerRootDir": config.data_root,
             "Labels": list(config.labels),
-            "ExperimentalBuild": False,
+            "ExperimentalBuild": config.experimental,
             "ServerVersion": __version__,
             "Runtimes": {
                 "barque": {"path": "barque-runc"},
@@ -220,9 +235,12 @@ class System:
             "ContainerdCommit": {"ID": revision or containerd},
             "RuncCommit": {"ID": __version__},
             "InitCommit": {"ID": ""},
-            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "SecurityOptions": security_options(),
             "ProductLicense": "Apache-2.0",
-            "DefaultAddressPools": [],
+            "DefaultAddressPools": [
+                {"Base": base, "Size": size} for base, size in config.default_address_pools
+            ],
+            "CDISpecDirs": list(config.cdi_spec_dirs),
             "Containerd": {
                 "Address": config.containerd or str(self._paths.containerd_socket),
                 "Namespaces": {"Containers": config.containerd_namespace, "Plugins": ""},
@@ -237,7 +255,13 @@ class System:
             (_controller("pids"), "WARNING: No pids limit support"),
             (_sysctl("net/ipv4/ip_forward") == "1", "WARNING: IPv4 forwarding is disabled"),
         )
-        return [text for good, text in checks if not good]
+        found = [text for good, text in checks if not good]
+        open_to_all = [
+            f"WARNING: API is accessible on {address} without encryption."
+            for address in self._config.listen
+            if address.startswith("tcp://") and not (self._config.tls or self._config.tlsverify)
+        ]
+        return [*found, *open_to_all, *(f"WARNING: {text}" for text in self._network_warnings())]
 
 
 def _controller(name: str) -> bool:

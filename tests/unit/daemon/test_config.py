@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from barque.daemon import defaults
 from barque.daemon.config import Config, Usage, VersionAsked, load
 
 
@@ -26,6 +27,28 @@ def test_flags_in_every_form(tmp_path: Path) -> None:
     assert config.labels == ("a=b", "c")
     assert config.log_opts == {"max-size": "1m"}
     assert (config.debug, config.mtu) == (True, 1400)
+
+
+def test_networks_by_flag_and_by_file(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    pools = [{"base": "10.0.0.0/16", "size": 24}]
+    path.write_text(json.dumps({"default-address-pools": pools, "icc": False, "iptables": False}))
+    config = load(["--config-file", str(path), "--ip-masq=false", "--default-gateway", "10.0.0.9"])
+    options = defaults.network_options(config)
+    assert options.pools == (("10.0.0.0/16", 24),)
+    assert (options.icc, options.firewall, options.ip_masq) == (False, False, False)
+    assert options.default_gateway == "10.0.0.9"
+    four, six = "base=10.1.0.0/16,size=20", "base=fd00::/48,size=64"
+    given = ["--default-address-pool", four, "--default-address-pool", six]
+    config = load(["--config-file", "/dev/null", *given])
+    assert config.default_address_pools == (("10.1.0.0/16", 20), ("fd00::/48", 64))
+
+
+def test_what_is_known_and_not_there_is_refused_in_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"userns-remap": "default", "debug": True}))
+    with pytest.raises(Usage, match="userns-remap: not there yet"):
+        load(["--config-file", str(path)])
 
 
 def test_the_file_counts_where_no_flag_does(tmp_path: Path) -> None:
@@ -65,7 +88,16 @@ def test_a_bad_file_is_refused_by_key(tmp_path: Path, document: object, said: st
         (["extra"], "accepts no arguments"),
         (["--live-restore=false"], "live-restore"),
         (["--data-root", "relative"], "not an absolute path"),
-        (["-H", "fd://"], "invalid bind address"),
+        (["-H", "ssh://a"], "invalid bind address"),
+        (["--userns-remap", "default"], "--userns-remap is not there yet"),
+        (["--default-address-pool", "base=10.0.0.0/16,size=8"], "expected base=NETWORK,size=BITS"),
+        (["--default-address-pool", "10.0.0.0/16"], "expected base=NETWORK,size=BITS"),
+        (["--log-format", "xml"], "log-format 'xml' is not one of text, json"),
+        (["--default-ipc-mode", "host"], "is not one of private, shareable"),
+        (["--oom-score-adjust", "1001"], r"the range is \[-1000, 1000\]"),
+        (["--exec-opt", "native.cgroupdriver=systemd"], "only native.cgroupdriver=cgroupfs is"),
+        (["--userland-proxy=true"], "userland-proxy is not there"),
+        (["--min-api-version", "1.1"], "is not between 1.24"),
         (["--exec-root", "/" + "x" * 40], "longer than 32 bytes"),
         (["--config-file", "/nonexistent"], "no such file"),
         (["--log-level", "loud"], "invalid logging level"),

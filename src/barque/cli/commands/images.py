@@ -50,19 +50,19 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     found = session.client.images.list(all=options.flag("all"), filters=filters)
     full, digests = options.flag("no-trunc"), options.flag("digests")
     format = options.text("format") or str(session.settings.get("imagesFormat") or "")
-    rows = list(_rows(found, digests or ".Digest" in format))
+    items = list(rows(found, digests or ".Digest" in format))
     if options.flag("quiet") and format in ("", "table"):
-        ids = (_id(row, full) for row in rows)
+        ids = (_id(row, full) for row in items)
         terminal.out("".join(f"{text}\n" for text in ids))
         return 0
     columns = DIGEST_COLUMNS if digests else COLUMNS
     if format == "raw":
         format = _RAW % ("digest: {{.Digest}}\n" if digests else "")
-    tables.show(rows, _fields(full), columns, format, kind="formatter.imageContext")
+    tables.show(items, fields(full), columns, format, kind="formatter.imageContext")
     return 0
 
 
-def _rows(found: list[dict[str, Any]], digests: bool) -> Iterator[dict[str, Any]]:
+def rows(found: list[dict[str, Any]], digests: bool) -> Iterator[dict[str, Any]]:
     """One for each name of an image, and with `digests` for each digest of its repository."""
     for image in found:
         names = [_split(text) for text in image.get("RepoTags") or () if text != "<none>:<none>"]
@@ -103,7 +103,7 @@ def _unique(image: dict[str, Any]) -> str:
     return "N/A" if -1 in (size, shared) else units.size(size - shared)
 
 
-def _fields(full: bool) -> tables.Fields:
+def fields(full: bool) -> tables.Fields:
     return {
         "ID": ("IMAGE ID", lambda i: _id(i, full)),
         "Repository": ("REPOSITORY", lambda i: str(i["name"])),

@@ -64,11 +64,11 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         ids = [item["Id"] if full else short_id(item["Id"]) for item in found]
         terminal.out("".join(f"{text}\n" for text in ids))
         return 0
-    tables.show(found, _fields(full), columns, format, kind="formatter.ContainerContext")
+    tables.show(found, fields(full), columns, format, kind="formatter.ContainerContext")
     return 0
 
 
-def _fields(full: bool) -> tables.Fields:
+def fields(full: bool) -> tables.Fields:
     return {
         "ID": ("CONTAINER ID", lambda c: c["Id"] if full else short_id(c["Id"])),
         "Image": ("IMAGE", lambda c: _image(c, full)),

@@ -53,7 +53,7 @@ def apply(
                 f"invalid value: {swappiness}. Valid memory swappiness range is 0-100"
             )
     if "restart" in options:
-        host["RestartPolicy"] = _restart(options.text("restart"))
+        host["RestartPolicy"] = restart_policy(options.text("restart"))
     _health(options, config)
     _security(options, host)
     _limits(options, host)
@@ -66,7 +66,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
-def _restart(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
     name, colon, count = text.partition(":")
     if colon and not name:
         raise errors.InvalidArgument(

@@ -74,6 +74,9 @@ class Defaults:
     """"" for the built-in one, `unconfined`, or the text of a profile."""
     no_new_privileges: bool = False
     snapshotter: str = "overlayfs"
+    cgroupns_mode: str = ""
+    ipc_mode: str = "private"
+    cdi_spec_dirs: tuple[str, ...] = ()
 
     def find_init(self) -> str | None:
         """The program that `--init` runs as the first process."""

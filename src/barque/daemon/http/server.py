@@ -15,6 +15,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from typing import Protocol
 
 import msgspec
 
@@ -29,7 +30,6 @@ from barque.daemon.http.stream import Stream
 MAX_HEAD_BYTES = 64 << 10
 MAX_DRAIN_BYTES = 1 << 20
 MAX_VERSION = version_tuple(API_VERSION)
-MIN_VERSION = version_tuple(MIN_API_VERSION)
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 log = logging.getLogger(__name__)
 
@@ -41,16 +41,28 @@ _FIXED_HEADERS = (
 )
 
 
+class Gate(Protocol):
+    """What may deny a request before its handler, and an answer after it."""
+
+    @property
+    def active(self) -> bool: ...
+
+    async def guarded(self, request: Request, target: str, handler: Handler) -> Response | None: ...
+
+
 class Server:
     """Serves routes on any number of listeners.
 
     `early` is answered from the first connection on; requests for anything else wait for `open`.
     """
 
-    def __init__(self, early: Router) -> None:
+    def __init__(self, early: Router, min_version: str = MIN_API_VERSION) -> None:
         self._early = early
+        self._min_version = min_version
         self._router: Router | None = None
         self._opened = asyncio.Event()
+        self.gate: Gate | None = None
+        """Sees every request first, once there is one."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.listeners: list[asyncio.Server] = []
 
@@ -135,7 +147,7 @@ class Server:
             path, query = head.path, Query(head.query)
         except (ValueError, UnicodeDecodeError):
             raise errors.InvalidArgument("malformed request target") from None
-        version, path = split_version(path)
+        version, path = split_version(path, self._min_version)
         handler, params = await self._find("GET" if head.method == "HEAD" else head.method, path)
         request = Request(
             head.method,
@@ -147,6 +159,8 @@ class Server:
             hijack,
             params,
         )
+        if self.gate is not None and self.gate.active:
+            return await self.gate.guarded(request, head.target.decode("latin-1"), handler)
         return await handler(request)
 
     async def _find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
@@ -165,7 +179,7 @@ async def _finish(body: Body) -> bool:
         return False
 
 
-def split_version(path: str) -> tuple[tuple[int, int], str]:
+def split_version(path: str, oldest: str = MIN_API_VERSION) -> tuple[tuple[int, int], str]:
     """`/v1.41/info` as ((1, 41), "/info"). Raises InvalidArgument outside what is served."""
     if not path.startswith("/v") or not path[2:3].isdigit():
         return MAX_VERSION, path
@@ -173,10 +187,10 @@ def split_version(path: str) -> tuple[tuple[int, int], str]:
     if not _VERSION.fullmatch(text):
         return MAX_VERSION, path
     version = version_tuple(text)
-    if version < MIN_VERSION:
+    if version < version_tuple(oldest):
         raise errors.InvalidArgument(
             f"client version {text} is too old. Minimum supported API version is "
-            f"{MIN_API_VERSION}, please upgrade your client to a newer version"
+            f"{oldest}, please upgrade your client to a newer version"
         )
     if version > MAX_VERSION:
         raise errors.InvalidArgument(

@@ -68,6 +68,10 @@ class Puller:
             self._transport, ref.domain, ref.path, ref.familiar_name, credentials
         )
 
+    def limit(self, concurrent_downloads: int) -> None:
+        """From the next download on; those under way are not counted."""
+        self._downloads = asyncio.Semaphore(concurrent_downloads)
+
     async def authenticate(self, server: str, credentials: Credentials) -> None:
         """Asks a registry (a domain or URL, "" for Docker Hub) whether it takes `credentials`."""
         domain = server.partition("://")[2] or server

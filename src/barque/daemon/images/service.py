@@ -98,6 +98,11 @@ class Images:
                 except errors.BarqueError as error:  # the watch itself tells when it is over
                     log.warning("images changed, but how cannot be read: %s", error)
 
+    def reload(self, policy: Policy, concurrent_downloads: int) -> None:
+        """What registries are trusted, and how much is pulled at once, from the next pull on."""
+        self._transport.policy = policy
+        self._puller.limit(concurrent_downloads)
+
     def close(self) -> None:
         if self._following is not None:
             self._following.cancel()

@@ -1,0 +1,181 @@
+"""Authorization plugins: each request, and each answer, is shown to them before it goes on.
+
+    request -> AuthZReq of every plugin, in order -> handler -> AuthZRes of every one, in reverse
+                    `- denied: 403, and no later one is asked
+
+Source: Docker's documentation, "Access authorization plugin". A plugin is a unix socket that speaks
+HTTP, found by its name. One that does not answer denies. A body that is too large to be shown is
+refused and never passed unseen (CVE-2024-41110).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from barque import errors
+from barque.daemon.config import Config
+from barque.daemon.http.messages import Request, Response
+
+SOCKET_DIRECTORIES = ("/run/docker/plugins",)
+SPEC_DIRECTORIES = ("/etc/docker/plugins", "/usr/lib/docker/plugins")
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+MAX_BODY_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 4 << 20
+TIMEOUT_S = 30.0
+HIDDEN_HEADERS = frozenset({"x-registry-auth", "x-registry-config", "authorization"})
+
+
+class Authorization:
+    """`plugins` are names. Without any, `guarded` only passes on."""
+
+    def __init__(self, plugins: Sequence[str]) -> None:
+        self._plugins = list(plugins)
+
+    def reload(self, config: Config) -> None:
+        for name in config.authorization_plugins:
+            socket_of(name)
+        self._plugins = list(config.authorization_plugins)
+
+    @property
+    def active(self) -> bool:
+        return bool(self._plugins)
+
+    async def guarded(
+        self,
+        request: Request,
+        target: str,
+        handler: Callable[[Request], Awaitable[Response | None]],
+    ) -> Response | None:
+        """Raises Forbidden where a plugin denies; the handler is not called then."""
+        plugins = list(self._plugins)
+        facts = await _facts(request, target)
+        for name in plugins:
+            await _ask(name, "AuthZReq", facts)
+        response = await handler(request)
+        if response is None:
+            return None
+        facts["ResponseStatusCode"] = response.status
+        if isinstance(response.body, bytes) and len(response.body) <= MAX_BODY_BYTES:
+            facts["ResponseBody"] = base64.b64encode(response.body).decode()
+        facts["ResponseHeaders"] = {"Content-Type": response.content_type, **response.headers}
+        for name in reversed(plugins):
+            await _ask(name, "AuthZRes", facts)
+        return response
+
+
+async def _facts(request: Request, target: str) -> dict[str, Any]:
+    """What a plugin is told of a request: its body only where it is JSON."""
+    facts: dict[str, Any] = {
+        "User": "",
+        "UserAuthNMethod": "",
+        "RequestMethod": request.method,
+        "RequestUri": target,
+        "RequestHeaders": {
+            name.title(): value
+            for name, value in request.headers.items()
+            if name not in HIDDEN_HEADERS
+        },
+    }
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        try:
+            body = await request.body(MAX_BODY_BYTES)
+        except errors.InvalidArgument:
+            raise errors.Forbidden(
+                f"authorization denied: the body is larger than {MAX_BODY_BYTES} bytes, too large "
+                "to be shown to the authorization plugins"
+            ) from None
+        request.source = _Seen(body)
+        facts["RequestBody"] = base64.b64encode(body).decode()
+    return facts
+
+
+class _Seen:
+    """A body that was read already."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        body, self._body = self._body, b""
+        if body:
+            yield body
+
+    async def pour(self, send: Callable[[bytes], Awaitable[None]], pipe: int) -> None:
+        async for chunk in self:
+            await send(chunk)
+
+
+async def _ask(name: str, method: str, facts: Mapping[str, Any]) -> None:
+    """Raises Forbidden unless the plugin allows."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            answer = await _call(socket_of(name), f"/AuthZPlugin.{method}", facts)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
+        raise errors.Forbidden(
+            f"authorization denied: plugin {name} does not answer: {error or type(error).__name__}"
+        ) from error
+    if answer.get("Err"):
+        raise errors.BarqueError(f"plugin {name} failed with error: {method}: {answer['Err']}")
+    if answer.get("Allow") is not True:
+        raise errors.Forbidden(f"authorization denied by plugin {name}: {answer.get('Msg', '')}")
+
+
+def socket_of(name: str) -> str:
+    """The plugin's socket. Raises NotFound, InvalidArgument for a name that is a path."""
+    if not name or "/" in name or name.startswith("."):
+        raise errors.InvalidArgument(f"invalid plugin name {name!r}")
+    for directory in SOCKET_DIRECTORIES:
+        for path in (Path(directory, f"{name}.sock"), Path(directory, name, f"{name}.sock")):
+            if path.is_socket():
+                return str(path)
+    for directory in SPEC_DIRECTORIES:
+        for suffix in ("spec", "json"):
+            path = Path(directory, f"{name}.{suffix}")
+            if path.is_file():
+                return _socket_of_spec(name, path, suffix)
+    raise errors.NotFound(f"plugin {name} not found")
+
+
+def _socket_of_spec(name: str, path: Path, suffix: str) -> str:
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    if suffix == "json":
+        try:
+            text = str(json.loads(text)["Addr"])
+        except (ValueError, KeyError, TypeError):
+            raise errors.InvalidArgument(f"plugin {name}: malformed {path}") from None
+    if not text.startswith("unix://"):
+        raise errors.Unsupported(f"plugin {name}: {text}: only unix:// is there yet")
+    return text.removeprefix("unix://")
+
+
+async def _call(path: str, target: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    body = msgspec.json.encode(document)
+    head = (
+        f"POST {target} HTTP/1.0\r\nHost: plugin\r\nAccept: {CONTENT_TYPE}\r\n"
+        f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
+    try:
+        writer.write(head.encode() + body)
+        await writer.drain()
+        start = await reader.readuntil(b"\r\n\r\n")
+        raw = await reader.read(MAX_ANSWER_BYTES)
+        while chunk := await reader.read(MAX_ANSWER_BYTES):
+            raw += chunk
+            if len(raw) > MAX_ANSWER_BYTES:
+                raise ValueError("its answer is too large")
+    finally:
+        writer.close()
+    status = start.split(b" ", 2)[1:2]
+    answer = json.loads(raw)
+    if status != [b"200"] or not isinstance(answer, dict):
+        raise ValueError(f"it answered {start[:60]!r}")
+    return answer

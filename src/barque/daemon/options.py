@@ -1,0 +1,130 @@
+"""dockerd's options: the flag, the key in daemon.json, the shape; and those not there yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["flag", "text", "number", "list", "map", "pools"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: its flag, its key in daemon.json, and its shape."""
+
+    flag: str  # without the dashes
+    kind: Kind
+    key: str = ""  # in daemon.json, when it is not the flag
+    short: str = ""
+    attribute: str = ""  # of Config, when it is not the flag with underscores
+
+    @property
+    def json_key(self) -> str:
+        return self.key or self.flag
+
+    @property
+    def name(self) -> str:
+        return self.attribute or self.flag.replace("-", "_")
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("data-root", "text"),
+    Option("exec-root", "text"),
+    Option("pidfile", "text", short="p"),
+    Option("host", "list", key="hosts", short="H", attribute="hosts"),
+    Option("group", "text", short="G"),
+    Option("containerd", "text"),
+    Option("containerd-namespace", "text"),
+    Option("storage-driver", "text", short="s"),
+    Option("debug", "flag", short="D"),
+    Option("log-level", "text", short="l"),
+    Option("label", "list", key="labels", attribute="labels"),
+    Option("tls", "flag"),
+    Option("tlsverify", "flag"),
+    Option("tlscacert", "text"),
+    Option("tlscert", "text"),
+    Option("tlskey", "text"),
+    Option("bip", "text"),
+    Option("bridge", "text", short="b"),
+    Option("fixed-cidr", "text"),
+    Option("mtu", "number"),
+    Option("dns", "list"),
+    Option("dns-opt", "list", key="dns-opts", attribute="dns_opts"),
+    Option("dns-search", "list"),
+    Option("ip", "text"),
+    Option("insecure-registry", "list", key="insecure-registries", attribute="insecure_registries"),
+    Option("max-concurrent-downloads", "number"),
+    Option("default-runtime", "text"),
+    Option("add-runtime", "map", key="runtimes", attribute="runtimes"),
+    Option("log-driver", "text"),
+    Option("log-opt", "map", key="log-opts", attribute="log_opts"),
+    Option("init", "flag"),
+    Option("init-path", "text"),
+    Option("cgroup-parent", "text"),
+    Option("default-shm-size", "text"),
+    Option("default-ulimit", "map", key="default-ulimits", attribute="default_ulimits"),
+    Option("seccomp-profile", "text"),
+    Option("no-new-privileges", "flag"),
+    Option("live-restore", "flag"),
+    Option("icc", "flag"),
+    Option("ip-masq", "flag"),
+    Option("ip-forward", "flag"),
+    Option("ip-forward-no-drop", "flag"),
+    Option("iptables", "flag"),
+    Option("default-gateway", "text"),
+    Option(
+        "default-address-pool",
+        "pools",
+        key="default-address-pools",
+        attribute="default_address_pools",
+    ),
+    Option("host-gateway-ip", "text"),
+    Option("default-cgroupns-mode", "text"),
+    Option("default-ipc-mode", "text"),
+    Option("experimental", "flag"),
+    Option("log-format", "text"),
+    Option("raw-logs", "flag"),
+    Option("metrics-addr", "text"),
+    Option("oom-score-adjust", "number"),
+    Option(
+        "authorization-plugin",
+        "list",
+        key="authorization-plugins",
+        attribute="authorization_plugins",
+    ),
+    Option("cdi-spec-dir", "list", key="cdi-spec-dirs", attribute="cdi_spec_dirs"),
+    Option("exec-opt", "list", key="exec-opts", attribute="exec_opts"),
+    Option("min-api-version", "text"),
+    Option("selinux-enabled", "flag"),
+    Option("userland-proxy", "flag"),
+)
+# What a running daemon takes over on SIGHUP.
+RELOADABLE = frozenset(
+    {
+        "authorization_plugins",
+        "debug",
+        "default_runtime",
+        "insecure_registries",
+        "labels",
+        "log_level",
+        "max_concurrent_downloads",
+        "runtimes",
+    }
+)
+# dockerd's other options: refused by their names until they are there.
+_NOT_YET = """
+allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark builder
+containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
+default-network-opt default-network-opts feature features firewall-backend fixed-cidr-v6
+host-gateway-ips http-proxy https-proxy ip6tables ipv6 max-concurrent-uploads
+max-download-attempts network-control-plane-mtu no-proxy node-generic-resource
+node-generic-resources nri-opts proxies registry-mirror registry-mirrors rootless shutdown-timeout
+storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap
+"""
+NOT_YET = frozenset(_NOT_YET.split())
+FLAG_ONLY = (
+    Option("config-file", "text"),
+    Option("validate", "flag"),
+    Option("on-demand", "flag"),
+    Option("idle-timeout", "number"),
+)
