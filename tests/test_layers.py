@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "runc": "oci linux",
     "shim": "oci linux runc",
     "registry": "oci",
+    "registryd": "oci linux registry",
     "network": "linux",
     "volume": "linux",
     "containerd": "oci linux shim",

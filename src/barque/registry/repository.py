@@ -159,6 +159,18 @@ class Repository:
         async with self._session.ask("HEAD", f"blobs/{digest}", {}, push=True) as answer:
             return answer.head.status == 200
 
+    async def blob_size(self, digest: str) -> int:
+        """Raises NotFound; Unavailable where the registry does not say."""
+        digests.parse(digest)
+        headers = {"Accept-Encoding": "identity"}
+        async with self._session.ask("HEAD", f"blobs/{digest}", headers) as answer:
+            if answer.head.status != 200:
+                raise self._blob_failure(digest, answer.head.status, b"")
+            length = answer.head.headers.get("content-length", "")
+            if not length.isdigit():
+                raise errors.Unavailable(f"blob {digest} of {self._name}: its size is not told")
+            return int(length)
+
     async def upload_blob(
         self, digest: str, size: int, chunks: Callable[[], AsyncIterator[bytes]]
     ) -> None:
