@@ -71,6 +71,8 @@ COMMANDS = {
     "image inspect": "inspect_image",
     **{f"image {name}": name for name in _words("history import load pull push save tag")},
     "image prune": "image_prune",
+    "registry gc": "registry_gc",
+    "registry serve": "registry_serve",
     "system info": "info",
     "system events": "events",
     "system dial-stdio": "dial_stdio",
@@ -98,6 +100,7 @@ GROUPS = {
     "context": "Manage contexts",
     "image": "Manage images",
     "network": "Manage networks",
+    "registry": "Run a registry of images",
     "system": "Manage the engine",
     "volume": "Manage volumes",
 }
