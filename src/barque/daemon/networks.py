@@ -171,7 +171,11 @@ class Networks:
         for record in self._registry:
             if record.bridge and record.name != "bridge":
                 index = await self._worker(
-                    self._host.wiring.ensure_bridge, record.bridge, record.interface, record.mtu
+                    self._host.wiring.ensure_bridge,
+                    record.bridge,
+                    record.interface,
+                    record.mtu,
+                    ours=True,
                 )
                 self._sandboxes.set_bridge(record.id, index)
         for state in states:
@@ -205,6 +209,11 @@ class Networks:
         if self._loading is None:
             raise errors.Unavailable("networks are not restored yet")
         await asyncio.shield(self._loading)
+
+    async def _settled(self) -> None:
+        """Until the rules are loaded, or could not be: what is being loaded must not change."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
 
     async def close(self) -> None:
         """Leave: the stock of namespaces goes, running containers keep theirs."""
@@ -382,6 +391,7 @@ class Networks:
         state = self._sandboxes.get(container_id)
         if state is None:
             return
+        await self._settled()
         await self._sandboxes.dismantle(container_id)
         for endpoint in state.endpoints:
             record = self._registry.get(endpoint.network)
@@ -568,6 +578,7 @@ class Networks:
             raise errors.Forbidden(
                 "container cannot be disconnected from host network or connected to host network"
             )
+        await self._settled()
         await self._sandboxes.disconnect(state, record)
         self._announce("disconnect", record, container_id)
 

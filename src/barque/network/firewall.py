@@ -25,11 +25,20 @@ NFT_TIMEOUT_S = 60.0
 ELEMENTS_PER_MESSAGE = 400
 
 
-def run_nft(text: str) -> None:
-    """Apply `text` as one transaction. Raises Unavailable with nft's own words."""
+def run_nft(text: str, keep: Sequence[int] = ()) -> None:
+    """Apply `text` as one transaction. Raises Unavailable with nft's own words.
+
+    The process holds the descriptors `keep` open, so that it is known when it has ended.
+    """
     try:
         done = subprocess.run(
-            NFT, input=text, capture_output=True, text=True, timeout=NFT_TIMEOUT_S, check=False
+            NFT,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=NFT_TIMEOUT_S,
+            check=False,
+            pass_fds=keep,
         )
     except FileNotFoundError:
         raise errors.Unavailable("nft is not installed: bridge networks need nftables") from None
@@ -54,6 +63,7 @@ class Firewall:
     def __init__(self, table: str, *, enabled: bool = True) -> None:
         self.table = table
         self.enabled = enabled
+        self.keep: Sequence[int] = ()  # what every nft process holds open
         self._segments: dict[str, Segment] = {}
         self._published: set[Published] = set()
         self._netlink: Netlink | None = None
@@ -72,7 +82,7 @@ class Firewall:
     def reload(self) -> None:
         """Load the table again as it should be, in one transaction."""
         if self.enabled:
-            run_nft(rules.base(self.table, self._segments.values(), self._published))
+            run_nft(rules.base(self.table, self._segments.values(), self._published), self.keep)
         self.loaded = True
 
     def repair(self) -> bool:
@@ -172,7 +182,7 @@ class Firewall:
     def delete(self) -> None:
         """Remove the table. Safe to run twice."""
         if self.enabled and self.loaded:
-            run_nft(f"add table inet {self.table}\ndelete table inet {self.table}\n")
+            run_nft(f"add table inet {self.table}\ndelete table inet {self.table}\n", self.keep)
         self.loaded = False
 
     def close(self) -> None:

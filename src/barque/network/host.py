@@ -6,7 +6,10 @@ Only `pool` may be used from elsewhere too.
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +28,9 @@ from barque.network.wiring import Plug, Wiring, enable_forwarding
 
 log = logging.getLogger(__name__)
 
+LOCK_TIMEOUT_S = 30.0
+LOCK_POLL_S = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class DefaultBridge:
@@ -42,10 +48,12 @@ class Host:
     ) -> None:
         self._options = options
         self._netns = netns
+        self._lock: int | None = None
         self.warnings: list[str] = []  # what keeps packets from passing and is not ours to change
         self.wiring = Wiring(owner)
         self.firewall = Firewall(rules.table_name(owner), enabled=options.firewall)
-        self.pool = Pool(netns, Maker(maker_argv), size=options.pool_size)
+        self._maker = Maker(maker_argv)
+        self.pool = Pool(netns, self._maker, size=options.pool_size)
 
     def path_of(self, sandbox: str) -> Path:
         """Where the namespace of sandbox `sandbox` is bound."""
@@ -89,6 +97,7 @@ class Host:
 
         Sandboxes `keep` and the `bridges` of networks stay.
         """
+        self._take_lock()
         for name in self.wiring.sweep([*bridges, default.name if default else ""]):
             log.info("removed bridge %s of no network", name)
         swept = sweep(self._netns, keep)
@@ -99,6 +108,25 @@ class Host:
             self.pool.bridge = index
         self.pool.mtu = self._options.mtu
         self.pool.start()
+
+    def _take_lock(self) -> None:
+        """Wait until the programs that a killed daemon had started have ended.
+
+        They hold its lock: else they would go on to load its rules and make its namespaces after
+        ours. A program that does not end is given up.
+        """
+        self._lock = os.open(self._netns, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    log.warning("a program of the daemon before does not end")
+                    break
+                time.sleep(LOCK_POLL_S)
+        self.firewall.keep = self._maker.keep = (self._lock,)
 
     def load(self, segments: Sequence[Segment], published: Sequence[Published]) -> None:
         """Load the rules, then let packets through."""
@@ -129,7 +157,7 @@ class Host:
 
     def add_network(self, segment: Segment, interface: IPv4Interface, mtu: int) -> int:
         """Make a network's bridge and rules. Undone whole when it fails."""
-        index = self.wiring.ensure_bridge(segment.bridge, interface, mtu)
+        index = self.wiring.ensure_bridge(segment.bridge, interface, mtu, ours=True)
         try:
             if not self.firewall.loaded:
                 self.load([segment], [])
@@ -207,8 +235,14 @@ class Host:
             if bridge:
                 self.delete_network(bridge)
         self.wiring.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         self.firewall.close()
         self.wiring.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _interface(text: str) -> IPv4Interface:

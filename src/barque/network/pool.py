@@ -94,6 +94,7 @@ class Maker:
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._argv = list(argv)
+        self.keep: Sequence[int] = ()  # what the process holds open
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +109,7 @@ class Maker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                self._argv, stdin=theirs.fileno(), start_new_session=True
+                self._argv, stdin=theirs.fileno(), start_new_session=True, pass_fds=self.keep
             )
         ours.settimeout(MAKER_TIMEOUT_S)
         self._socket = ours

@@ -150,8 +150,12 @@ class Wiring:
                 return IPv4Interface((packed, prefix))
         return None
 
-    def ensure_bridge(self, name: str, address: IPv4Interface, mtu: int) -> int:
+    def ensure_bridge(
+        self, name: str, address: IPv4Interface, mtu: int, *, ours: bool = False
+    ) -> int:
         """Make bridge `name` or take the one that is there; give it `address`. Returns its index.
+
+        `ours`: whoever made it, it was one of us, who may have died before it was marked.
 
         IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host
         sends from 127.0.0.1 to a published port out; the table's raw chain shuts the way in.
@@ -160,9 +164,10 @@ class Wiring:
         if link is None:
             with suppress(FileExistsError):
                 self._host.request(route.add_bridge(name, mac_of(address.ip), mtu))
-            link = self.link(name)
+            link, ours = self.link(name), True
             if link is None:
                 raise errors.Unavailable(f"bridge {name} is gone")
+        if ours and not self.owns(link):
             self._host.request(route.set_link(link.index, alias=self.alias))
         if link.kind != "bridge":
             raise errors.Conflict(f"interface {name} is not a bridge")

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import threading
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def crash(root: Path, seed: int, live: set[str]) -> set[str]:
         os.close(read)
         try:
             run_and_die(root, seed, live, write)
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(3)
     os.close(write)

@@ -89,7 +89,8 @@ def _user_mount(point: MountPoint, facts: StartFacts, machine: Host) -> dict[str
     if point.type == "tmpfs":
         return _mount(point.destination, "tmpfs", "tmpfs", *point.tmpfs_options)
     options = ["rbind" if point.recursive else "bind"]
-    options.append("rw" if point.rw else "ro")
+    if not point.rw:  # as Docker: "rw" would open what the source's own mount shuts
+        options.append("ro")
     can = machine.kernel >= RECURSIVE_READ_ONLY_SINCE
     if not point.rw and point.recursive and point.read_only_recursive and can:
         options.append("rro")
