@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import AlreadyExists, BarqueError, Conflict, InvalidArgument, NotFound
+from barque.errors import (
+    AlreadyExists,
+    BarqueError,
+    Conflict,
+    InvalidArgument,
+    NotFound,
+    Unsupported,
+)
 from barque.linux.cgroup import UNIFIED, Cgroup, hierarchies, locate, own_paths
 from barque.shim import paths, rootfs, wire
 from barque.shim.console import ConsoleSocket
@@ -25,6 +32,12 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
 
 SIGKILL: Final = 9
+CHECKPOINT_FLAGS: Final = {
+    "open_tcp": "--tcp-established",
+    "external_unix_sockets": "--ext-unix-sk",
+    "terminal": "--shell-job",
+    "file_locks": "--file-locks",
+}
 
 
 class Host:
@@ -68,8 +81,12 @@ class Container:
             self._options["binary_name"],
             self._options["systemd_cgroup"],
             host.entry,
+            self._options["criu_path"],
         )
         self._rootfs = paths.bundle_file(self.bundle, paths.ROOTFS)
+        self._images: str = request["checkpoint"]  # of criu: what it is restored from
+        if request["parent_checkpoint"]:
+            raise Unsupported("restoring a task from a chain of checkpoints is not supported")
         self.init = Process(self.id, "", request, self._stdio(request))
         self.execs: dict[str, Process] = {}
         self.shares_pids = False
@@ -104,19 +121,24 @@ class Container:
             os.makedirs(self.runtime.root, mode=0o700, exist_ok=True)
             rootfs.mount_all(request["rootfs"], self._rootfs)
             try:
-                flags = ["--bundle", self.bundle]
-                if self._options["no_pivot_root"]:
-                    flags.append("--no-pivot")
-                if self._options["no_new_keyring"]:
-                    flags.append("--no-new-keyring")
-                pid_file = paths.bundle_file(self.bundle, paths.INIT_PID)
-                yield from self._run(init, "create", ["create", *flags], pid_file, self.id)
+                if not self._images:  # else Start restores it
+                    flags = ["--no-new-keyring"] if self._options["no_new_keyring"] else []
+                    yield from self._make("create", *flags)
             except BaseException:
                 yield from self._take_back()
                 raise
         except BaseException:
             init.stdio.close()
             raise
+        return None
+
+    def _make(self, verb: str, *flags: str) -> Routine:
+        """Have the runtime make the first process: `create` or `restore`."""
+        if self._options["no_pivot_root"]:
+            flags = ("--no-pivot", *flags)
+        pid_file = paths.bundle_file(self.bundle, paths.INIT_PID)
+        argv = [verb, "--bundle", self.bundle, *flags]
+        yield from self._run(self.init, verb, argv, pid_file, self.id)
         return None
 
     def _join_cgroup(self) -> None:
@@ -140,6 +162,9 @@ class Container:
         return None
 
     def start(self, target: Process) -> Routine:
+        if not target.exec_id and self._images:
+            yield from self._restore()
+            return None
         if not target.exec_id:
             yield from self.runtime.call("start", "start", self.id)
             return None
@@ -148,6 +173,28 @@ class Container:
         argv = ["exec", "--process", process_file, "--detach"]
         yield from target.stdio.ready()
         yield from self._run(target, "exec", argv, pid_file, self.id)
+        return None
+
+    def _restore(self) -> Routine:
+        flags = ["--image-path", self._images, "--detach", "--no-subreaper"]
+        if self._options["criu_work_path"]:
+            flags += ["--work-path", self._options["criu_work_path"]]
+        yield from self._make("restore", *flags)
+        return None
+
+    def checkpoint(self, path: str, options: Values) -> Routine:
+        """Save it below `path` by criu; it ends when the options say so."""
+        work = options["work_path"] or paths.bundle_file(self.bundle, paths.CRIU_WORK)
+        flags = ["--image-path", options["image_path"] or path, "--work-path", work]
+        flags += [flag for name, flag in CHECKPOINT_FLAGS.items() if options[name]]
+        if not options["exit"]:
+            flags.append("--leave-running")
+        if options["cgroups_mode"]:
+            flags += ["--manage-cgroups-mode", options["cgroups_mode"]]
+        for name in options["empty_namespaces"]:
+            flags += ["--empty-ns", name]
+        os.makedirs(work, mode=0o700, exist_ok=True)
+        yield from self.runtime.call("checkpoint", "checkpoint", *flags, self.id)
         return None
 
     def _run(
@@ -296,14 +343,14 @@ class Container:
         return any_of(*measure(self.cgroup()))
 
 
-def parse_options(options: Values | None) -> Values:
-    """The task's runtime options. Raises InvalidArgument for a type that is not known."""
+def parse_options(options: Values | None, table: wire.Table = RUNC_OPTIONS) -> Values:
+    """The runtime's options for a call. Raises InvalidArgument for a type that is not `table`'s."""
     if options is None or not options["type_url"]:
-        return wire.decode(RUNC_OPTIONS, b"")
+        return wire.decode(table, b"")
     name = options["type_url"].rpartition("/")[2]
-    if name != "containerd.runc.v1.Options":
+    if name != table.name:
         raise InvalidArgument(f"task options of type {name} are not supported")
-    return wire.decode(RUNC_OPTIONS, options["value"])
+    return wire.decode(table, options["value"])
 
 
 def any_of(table: wire.Table, values: Values) -> Values:

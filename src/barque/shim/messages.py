@@ -75,7 +75,21 @@ RUNC_OPTIONS: Final = Table(
     Field(5, "io_gid", UINT),
     Field(6, "binary_name", STRING),
     Field(7, "root", STRING),
+    Field(8, "criu_path", STRING),
     Field(9, "systemd_cgroup", BOOL),
+    Field(11, "criu_work_path", STRING),
+)
+CHECKPOINT_OPTIONS: Final = Table(
+    "containerd.runc.v1.CheckpointOptions",
+    Field(1, "exit", BOOL),
+    Field(2, "open_tcp", BOOL),
+    Field(3, "external_unix_sockets", BOOL),
+    Field(4, "terminal", BOOL),
+    Field(5, "file_locks", BOOL),
+    Field(6, "empty_namespaces", STRING, many=True),
+    Field(7, "cgroups_mode", STRING),
+    Field(8, "image_path", STRING),
+    Field(9, "work_path", STRING),
 )
 PROCESS_DETAILS: Final = Table("containerd.runc.v1.ProcessDetails", Field(1, "exec_id", STRING))
 

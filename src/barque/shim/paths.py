@@ -14,6 +14,7 @@
         init.pid  <exec>.pid      pid-files of the runtime
         log-<n>.json              the log of one call to the runtime
         <exec>-process.json       the process of an exec, for the runtime
+        criu-work/                criu's log of a checkpoint
 
 The ids of execs come from clients: they are checked before they become part of a name.
 """
@@ -41,6 +42,7 @@ OPTIONS: Final = "options.json"
 INIT_PID: Final = "init.pid"
 ROOTFS: Final = "rootfs"
 RESOURCES: Final = "resources.json"
+CRIU_WORK: Final = "criu-work"
 
 
 def check_id(what: str, value: str) -> str:

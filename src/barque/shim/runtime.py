@@ -45,7 +45,9 @@ class Runtime:
         binary: str,
         systemd_cgroup: bool,
         entry: Callable[[list[str]], int] | None,
+        criu: str = "",
     ) -> None:
+        self._criu = criu
         self._loop = loop
         self._bundle = bundle
         self._calls = 0
@@ -90,6 +92,8 @@ class Runtime:
         argv = ["--root", self.root, "--log", log, "--log-format", "json"]
         if self.systemd_cgroup:
             argv.append("--systemd-cgroup")
+        if self._criu:
+            argv += ["--criu", self._criu]
         return [*argv, *arguments]
 
     def _fork(self, argv: list[str], stdio: tuple[int, int, int] | None, log: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import AlreadyExists, BarqueError, Conflict, NotFound, Unsupported
+from barque.errors import AlreadyExists, BarqueError, Conflict, NotFound
 from barque.shim import container as containers
 from barque.shim import group, messages, paths, process, runtime
 from barque.shim.container import Container
@@ -95,8 +95,6 @@ class Tasks:
         identity = paths.check_id("container id", request["id"])
         if identity in self._containers:
             raise AlreadyExists(f"container {identity} already exists")
-        if request["checkpoint"] or request["parent_checkpoint"]:
-            raise Unsupported("restoring a task from a checkpoint is not supported")
         container = Container(self._host, request)
         self._containers[identity] = container
         self._told_to_end = False
@@ -106,7 +104,8 @@ class Tasks:
         try:
             yield from container.create(request)
             self._announce_create(container, request)
-            self._watch(container, container.init)
+            if container.init.pid:
+                self._watch(container, container.init)
         except BaseException:
             del self._containers[identity]
             raise
@@ -142,7 +141,7 @@ class Tasks:
             if target.starting is not None:
                 starting, target.starting = target.starting, None
                 starting.set()
-            if target.exec_id and target.pid and not target.watched:
+            if target.pid and not target.watched:
                 self._watch(container, target)
             self._loop.expect_no_more()
             target.turn.give()
@@ -269,9 +268,21 @@ class Tasks:
         self._publisher.publish(topic, {"container_id": container.id})
         return {}
 
-    def checkpoint(self, request: Values) -> Values:
-        self._container(request)
-        raise Unsupported("checkpointing a task is not supported")
+    def checkpoint(self, request: Values) -> Routine:
+        container = self._container(request)
+        options = containers.parse_options(request["options"], messages.CHECKPOINT_OPTIONS)
+        init = container.init
+        yield init.turn.take()
+        try:
+            if init.status not in (messages.RUNNING, messages.PAUSED):
+                raise Conflict(f"cannot checkpoint a {process.NAMES[init.status]} process")
+            yield from container.checkpoint(request["path"], options)
+        finally:
+            init.turn.give()
+        self._publisher.publish(
+            "/tasks/checkpointed", {"container_id": container.id, "checkpoint": request["path"]}
+        )
+        return {}
 
     def update(self, request: Values) -> Routine:
         container = self._container(request)

@@ -167,7 +167,7 @@ def test_bad_calls_are_answered_and_the_shim_goes_on(ours: Shims) -> None:
         with pytest.raises(errors.NotFound, match="container not created"):
             shim.call(method, **values)
     with pytest.raises(errors.Unsupported):
-        shim.call("Create", bundle="/x", checkpoint="/y")
+        shim.call("Create", bundle="/x", checkpoint="/y", parent_checkpoint="/z")
     shim.create()
     with pytest.raises(errors.AlreadyExists):
         shim.create()

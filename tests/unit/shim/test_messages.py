@@ -84,5 +84,6 @@ def test_events(topic: str) -> None:
 def test_the_rest() -> None:
     check(messages.FORWARD_REQUEST, events_ttrpc_pb2.ForwardRequest.DESCRIPTOR)
     check(messages.RUNC_OPTIONS, runc_options_pb2.Options.DESCRIPTOR)
+    check(messages.CHECKPOINT_OPTIONS, runc_options_pb2.CheckpointOptions.DESCRIPTOR)
     check(metrics.METRICS_V1, cgroups_v1_pb2.Metrics.DESCRIPTOR)
     check(metrics.METRICS_V2, cgroups_v2_pb2.Metrics.DESCRIPTOR)
