@@ -180,8 +180,8 @@ def test_bad_calls_are_answered_and_the_shim_goes_on(ours: Shims) -> None:
         shim.call("Start")
     with pytest.raises(errors.Conflict, match="cannot delete a running process"):
         shim.call("Delete")
-    with pytest.raises(errors.Unsupported):
-        shim.call("Checkpoint", path="/x")
+    with pytest.raises(errors.InvalidArgument, match="task options of type other"):
+        shim.call("Checkpoint", path="/x", options={"type_url": "x/other", "value": b""})
     shim.call("Shutdown")  # not while there is a container
     with socket.socket(socket.AF_UNIX) as broken:
         broken.connect(shim.address.removeprefix("unix://"))
