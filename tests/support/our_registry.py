@@ -37,14 +37,17 @@ class OurRegistry:
 
 
 @contextmanager
-def our_registry(*flags: str, root: Path | None = None) -> Iterator[OurRegistry]:
+def our_registry(*flags: str, root: Path | None = None, netns: str = "") -> Iterator[OurRegistry]:
+    """`netns` names the network namespace whose loopback it listens on."""
     made = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp")) if root is None else None
     where = root or made
     assert where is not None
+    argv = program.command("barque-registry", "serve", "--address", "127.0.0.1:0")
     process = subprocess.Popen(
-        program.command(
-            "barque-registry", "serve", "--address", "127.0.0.1:0", "--root", str(where), *flags
-        ),
+        [
+            *(("nsenter", f"--net=/run/netns/{netns}") if netns else ()),
+            *(*argv, "--root", str(where), *flags),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
