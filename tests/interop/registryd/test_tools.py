@@ -1,4 +1,4 @@
-"""Other people's tools on our registry: docker, skopeo, podman, buildah, umoci; users, TLS, caches."""
+"""Other people's tools on our registry; users, tokens, TLS, caches."""
 
 from __future__ import annotations
 
@@ -91,13 +91,11 @@ def test_skopeo_both_ways(own: OurRegistry, archive: Path, tmp_path: Path) -> No
 
 
 def test_a_repository_is_a_layout(own: OurRegistry, archive: Path, tmp_path: Path) -> None:
-    own.push(f"docker-archive:{archive}", "lay/out:1")
+    push = ("skopeo", "copy", "--insecure-policy", "--dest-tls-verify=false", "--format", "oci")
+    ran(*push, f"docker-archive:{archive}", f"docker://{own.address}/lay/out:1")
     layout = own.root / "repositories/lay/out/_oci"
-    index = json.loads((layout / "index.json").read_bytes())
-    kinds = {one["mediaType"] for one in index["manifests"]}
     ran("skopeo", "copy", "--insecure-policy", f"oci:{layout}:1", f"oci:{tmp_path}/copy:x")
-    if kinds == {"application/vnd.oci.image.manifest.v1+json"}:
-        ran("umoci", "unpack", "--image", f"{layout}:1", f"{tmp_path}/unpacked")
+    ran("umoci", "unpack", "--image", f"{layout}:1", f"{tmp_path}/unpacked")
     ran("umoci", "unpack", "--image", f"{tmp_path}/copy:x", f"{tmp_path}/bundle")
     assert (tmp_path / "bundle/rootfs/bin/busybox").exists()
 
