@@ -10,6 +10,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -94,11 +95,14 @@ def run(command: Command) -> int:
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     log_to_stderr(config.log_level)
+    # Each shim and each client takes one; what is started here has the limit that was given to us.
+    given = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (given[1], given[1]))
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with running(config):
+    async with running(config, given):
         # What was made at start stays: the collector of the language need not look at it again.
         gc.collect()
         gc.freeze()
@@ -108,7 +112,9 @@ async def serve(config: Config) -> None:
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[None]:
+async def running(
+    config: Config, descriptors: tuple[int, int] | None = None
+) -> AsyncIterator[None]:
     """A whole server, from lock to socket; when this is entered, it answers."""
     paths = Paths(config.root, config.state)
     for directory in (paths.root, paths.state):
@@ -151,7 +157,7 @@ async def running(config: Config) -> AsyncIterator[None]:
         ]
         debug = config.log_level in ("debug", "trace")
         async with supervision(
-            paths, config.socket, exchange, containers, debug=debug
+            paths, config.socket, exchange, containers, debug=debug, descriptors=descriptors
         ) as supervising:
             services += supervising
             services.append(Health(service.name for service in services).service())

@@ -26,15 +26,24 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def supervision(
-    paths: Paths, address: str, exchange: Exchange, containers: Containers, *, debug: bool
+    paths: Paths,
+    address: str,
+    exchange: Exchange,
+    containers: Containers,
+    *,
+    debug: bool,
+    descriptors: tuple[int, int] | None = None,
 ) -> AsyncIterator[list[Service]]:
     """The Tasks and Events services of the server at `address`.
 
     Zygote and the shims of an earlier run are looked after in the background: calls about tasks
     wait for them, others do not. Leaving disturbs no shim.
     """
-    zygote = Zygote(str(paths.zygote), program.command("containerd-shim-barque-v2", "zygote"))
-    shims = Shims(paths.tasks, Launcher(zygote, address, publish_binary(), debug), exchange)
+    command = program.command("containerd-shim-barque-v2", "zygote")
+    zygote = Zygote(str(paths.zygote), command, descriptors)
+    shims = Shims(
+        paths.tasks, Launcher(zygote, address, publish_binary(), debug, descriptors), exchange
+    )
     events = EventService(exchange)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(zygote.close)

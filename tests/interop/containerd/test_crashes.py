@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -217,3 +218,23 @@ def test_a_group_lives_and_dies_with_its_shim(containerd: Node, runtime: str) ->
     assert wait_until(lambda: not any(alive(pid) for pid in pids))
     for id in ("one", "two", "three"):
         containerd.end(id)
+
+
+def soft_limit(pid: int) -> int:
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+
+
+def test_descriptors_are_containerds_alone() -> None:
+    """Each task takes some: its limit is raised, what it starts has the limit that was given."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (777, hard))
+    try:
+        with node() as it:
+            assert it.process is not None
+            assert soft_limit(it.process.pid) == hard
+            assert wait_until(lambda: [soft_limit(pid) for pid in it.children()] == [777])
+            sleep(it, "one")
+            assert soft_limit(shim_of(it, "one")) == 777
+            it.end("one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -13,8 +13,10 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +54,16 @@ class Program(Protocol):
 class Launcher:
     """Starts the shims of one containerd and runs their `delete`."""
 
-    def __init__(self, zygote: Zygote, address: str, publish_binary: str, debug: bool) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        address: str,
+        publish_binary: str,
+        debug: bool,
+        descriptors: tuple[int, int] | None = None,
+    ) -> None:
+        """`descriptors`: the limit that binaries have, where it is not ours."""
+        self._descriptors = descriptors
         self._zygote = zygote
         self._address = address
         self._publish_binary = publish_binary
@@ -108,7 +119,9 @@ class Launcher:
                 if runtime == OURS:
                     return await self._zygote.request(argv, environment, str(bundle.path))
                 binary = find_binary(runtime)
-                return await run_binary(binary, argv, environment, str(bundle.path), stdin)
+                return await run_binary(
+                    binary, argv, environment, str(bundle.path), stdin, self._descriptors
+                )
         except TimeoutError as error:
             raise BarqueError(f"shim {argv[-1]} of {bundle.id} took over {timeout_s} s") from error
 
@@ -133,7 +146,12 @@ def find_binary(runtime: str) -> str:
 
 
 async def run_binary(
-    binary: str, argv: list[str], environment: Mapping[str, str], cwd: str, stdin: bytes
+    binary: str,
+    argv: list[str],
+    environment: Mapping[str, str],
+    cwd: str,
+    stdin: bytes,
+    descriptors: tuple[int, int] | None = None,
 ) -> Answer:
     """Run a shim binary to its end; killed when the caller is cancelled."""
     process = await asyncio.create_subprocess_exec(
@@ -146,6 +164,9 @@ async def run_binary(
         cwd=cwd if os.path.isdir(cwd) else "/",
         start_new_session=True,
     )
+    if descriptors is not None:
+        with suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, descriptors)
     try:
         stdout, stderr = await process.communicate(stdin)
     except BaseException:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,11 @@ class Answer:
 class Zygote:
     """Owns the zygote process of one containerd and its socket at `path`."""
 
-    def __init__(self, path: str, argv: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, argv: Sequence[str], descriptors: tuple[int, int] | None = None
+    ) -> None:
+        """`descriptors`: the limit that it and all that it forks have, where it is not ours."""
+        self._descriptors = descriptors
         self._path = path
         self._argv = (*argv, path)
         self._process: asyncio.subprocess.Process | None = None
@@ -89,6 +94,9 @@ class Zygote:
             cwd="/",
         )
         assert process.stdout is not None
+        if self._descriptors is not None:  # it forks nothing before it is ready
+            with suppress(ProcessLookupError):
+                resource.prlimit(process.pid, resource.RLIMIT_NOFILE, self._descriptors)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 ready = await process.stdout.readline()
