@@ -5,7 +5,7 @@ import sys
 
 from bench.measure import heading
 
-NAMES = ("run", "runtime", "containerd", "network", "logs", "engine")
+NAMES = ("run", "runtime", "containerd", "network", "network_peer", "logs", "engine")
 
 
 def main(names: list[str]) -> int:

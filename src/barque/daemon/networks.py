@@ -101,7 +101,8 @@ class Networks:
                 self._registry.put(record)
         default = await self._default_bridge(settled=bool(rows))
         bridges = [record.bridge for record in self._registry if record.bridge]
-        await self._worker(self._host.start, default, rows, bridges)
+        links = self._sandboxes.host_links()
+        await self._worker(self._host.start, default, rows, bridges, links)
         if default is not None:
             record = self._put_default(default)
             self._sandboxes.set_bridge(record.id, self._host.pool.bridge)

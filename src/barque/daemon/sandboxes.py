@@ -149,6 +149,10 @@ class Sandboxes:
         """The ids of all sandboxes that have rows."""
         return [endpoint.sandbox for endpoint in self._rows() if endpoint.sandbox]
 
+    def host_links(self) -> list[str]:
+        """The links of all sandboxes that have rows."""
+        return [endpoint.host_link for endpoint in self._rows() if endpoint.host_link]
+
     def _rows(self) -> list[EndpointRecord]:
         rows = self._database.query("SELECT record FROM endpoints")
         return [EndpointRecord.load(text) for (text,) in rows]
@@ -366,7 +370,9 @@ class Sandboxes:
         The default route goes through the first place left that has a way out.
         """
         published = [port for port in state.published if str(port.container_ip) == endpoint.ip]
-        await self._worker(self._host.disconnect, endpoint.host_link, published)
+        await self._worker(
+            self._host.disconnect, state.id, endpoint.host_link, endpoint.inner_link, published
+        )
         with self._database.transaction(durable=False) as tx:
             for table in ("endpoints", "addresses"):
                 tx.execute(

@@ -91,15 +91,21 @@ class Host:
         return choose_subnet(self._options.pools, [*taken, *self.wiring.occupied()])
 
     def start(
-        self, default: DefaultBridge | None, keep: Iterable[str], bridges: Iterable[str]
+        self,
+        default: DefaultBridge | None,
+        keep: Sequence[str],
+        bridges: Iterable[str],
+        host_links: Iterable[str],
     ) -> None:
         """Remove what a dead daemon left, make the bridge of the default network, fill the pool.
 
-        Sandboxes `keep` and the `bridges` of networks stay.
+        Sandboxes `keep`, their `host_links` and the `bridges` of networks stay.
         """
         self._take_lock()
-        for name in self.wiring.sweep([*bridges, default.name if default else ""]):
-            log.info("removed bridge %s of no network", name)
+        for name in self.wiring.sweep(
+            [*bridges, default.name if default else ""], keep, host_links
+        ):
+            log.info("removed link %s, which nobody has", name)
         swept = sweep(self._netns, keep)
         if swept:
             log.info("removed %d stale network namespaces", swept)
@@ -194,9 +200,19 @@ class Host:
         finally:
             namespace.close()
 
-    def disconnect(self, host_link: str, published: Sequence[Published]) -> None:
+    def disconnect(
+        self, sandbox: str, host_link: str, inner_link: str, published: Sequence[Published]
+    ) -> None:
         """Take one place away from a sandbox that goes on. Safe to run twice."""
         self.firewall.withdraw(published)
+        try:
+            namespace = self.pool.open(sandbox)
+        except OSError:  # the sandbox is gone, and all its links with it
+            return
+        try:
+            self.wiring.strip(namespace, inner_link)
+        finally:
+            namespace.close()
         self.wiring.delete_pair(host_link)
 
     def set_gateway(self, sandbox: str, inner_link: str, gateway: IPv4Address) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from barque import errors
 from barque.linux import netlink_route as route
 from barque.linux.netlink import NETLINK_ROUTE, Netlink
-from barque.network.pool import Namespace
+from barque.network.pool import Namespace, host_link_name
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +115,24 @@ class Wiring:
         self._going.wait(name)
         return route.get_link(self._host, name)
 
-    def sweep(self, known: Iterable[str]) -> list[str]:
-        """Delete the bridges of ours that no network has, which a crash left; their names."""
-        kept = set(known)
+    def sweep(
+        self, bridges: Iterable[str], sandboxes: Iterable[str], host_links: Iterable[str]
+    ) -> list[str]:
+        """Delete what a crash left, and return its names.
+
+        That is: bridges of ours that no network has, and links of the `sandboxes` that go on
+        which none of their places has.
+        """
+        kept = {*bridges, *host_links}
+        stems = {host_link_name(sandbox) for sandbox in sandboxes}
         stale = [
             link
             for link in route.links(self._host)
-            if link.kind == "bridge" and self.owns(link) and link.name not in kept
+            if link.name not in kept
+            and (
+                (link.kind == "bridge" and self.owns(link))
+                or (link.kind == "veth" and link.name.partition("_")[0] in stems)
+            )
         ]
         for link in stale:
             self._delete(link.index)
@@ -236,7 +247,17 @@ class Wiring:
             steps.append(route.add_route(inner, plug.gateway.packed))
         namespace.netlink.request(*steps)
 
+    def strip(self, namespace: Namespace, inner_link: str) -> None:
+        """Take the addresses, and with them the routes, off a sandbox's link."""
+        link = route.get_link(namespace.netlink, inner_link)
+        if link is None:
+            return
+        for packed, prefix in route.addresses(namespace.netlink, link.index):
+            with suppress(OSError):
+                namespace.netlink.request(route.delete_address(link.index, packed, prefix))
+
     def _add_pair(self, namespace: Namespace, plug: Plug) -> tuple[int, int]:
+        self._going.wait(plug.host_link)
         self._host.request(
             route.add_veth(plug.host_link, plug.inner_link, namespace.fd, plug.bridge, plug.mtu)
         )
@@ -258,10 +279,10 @@ class Wiring:
                 raise
 
     def delete_pair(self, host_link: str) -> None:
-        """Remove a veth pair whose sandbox goes on. Waits for the kernel (some 20 ms)."""
+        """Remove a veth pair whose sandbox goes on; the kernel does it in the background."""
         link = self.link(host_link)
         if link is not None:
-            self._delete(link.index)
+            self._going.add(host_link, link.index)
 
     def replug(self, host_link: str, bridge: int, *, isolated: bool) -> bool:
         """Make a live sandbox's link a port of its bridge again; False when the link is gone."""
