@@ -467,7 +467,9 @@ class Rounds:
                 if thing.present is False and name in names:
                     return f"one of the {kind} is there and should not be: {name}"
                 if name not in names:
-                    del known[name]
+                    # An image that nobody was told of may show when containerd is asked again.
+                    if thing.present is False or kind != "images":
+                        del known[name]
                     continue
                 if thing.id and thing.id != names[name]:
                     return f"{name} of the {kind} has another id"
