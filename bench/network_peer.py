@@ -23,8 +23,6 @@ LOOKUPS = 6000
 LOOKUP_ROUNDS = 5
 IPERF_S = 3
 IPERF_ROUNDS = 3
-MANY = 1000
-FIRST_PORT = 20000
 
 MANY_LOOKUPS = """
 import socket, sys, time
@@ -104,17 +102,13 @@ class Engine:
         networks = self.api("GET", f"/containers/{name}/json")["NetworkSettings"]["Networks"]
         return str(networks[network]["IPAddress"])
 
-    def published(self) -> float:
-        """Milliseconds to make, start and remove a container with a published port."""
-        before = time.perf_counter()
-        self.docker("run", "--rm", "-p", "18080:80", "busybox", "true")
-        return (time.perf_counter() - before) * 1000
-
 
 def figures() -> Iterator[Figure]:
     with stack() as barque, docker_peer() as peer, ExitStack() as undo:
-        ours, theirs = Engine(barque.docker, barque.socket), Engine(peer.docker, peer.socket)
-        both = {"ours": ours, "theirs": theirs}
+        both = {
+            "ours": Engine(barque.docker, barque.socket),
+            "theirs": Engine(peer.docker, peer.socket),
+        }
         for engine in both.values():
             for name in ("first", "second"):
                 engine.api("POST", "/networks/create", {"Name": name})
@@ -125,7 +119,6 @@ def figures() -> Iterator[Figure]:
         yield _pair("connect and disconnect", {k: e.join_and_leave for k, e in both.items()}, 0.3)
         yield _lookups(both)
         yield from _throughput(both)
-        yield _port_among_many(ours)
 
 
 def _pair(name: str, calls: Any, bound: float) -> Figure:
@@ -172,15 +165,3 @@ def _throughput(both: dict[str, Engine]) -> Iterator[Figure]:
     ):
         ours, theirs = (statistics.median(found[name]) for name in ("ours", "theirs"))
         yield Figure(title, ours, theirs, "Gbit/s", 0.95, at_least=True)
-
-
-def _port_among_many(ours: Engine) -> Figure:
-    """With 1,000 ports published a port more costs what it costs with none, and 1 ms."""
-    alone = statistics.median(ours.published() for _ in range(ROUNDS))
-    last = FIRST_PORT + MANY - 1
-    ours.start("many", "-p", f"{FIRST_PORT}-{last}:{FIRST_PORT}-{last}")
-    try:
-        crowded = statistics.median(ours.published() for _ in range(ROUNDS))
-    finally:
-        ours.docker("rm", "-f", "many")
-    return Figure("run -p among 1,000 ports, over none + 1 ms", crowded, alone + 1, "ms", 1.0)

@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,20 @@ def published(name: str) -> dict[str, Any]:
     return {"80/tcp": [{"HostPort": str(9000 + int(name[1:]))}]}
 
 
-async def one_step(made: Networks, choice: random.Random, attached: set[str]) -> str:
+async def one_step(
+    made: Networks, choice: random.Random, attached: set[str], tell: Callable[[str], None]
+) -> None:
+    """Tell of a container that came when it is there, of one that goes before it begins to go."""
     name = f"c{choice.randrange(CONTAINERS)}"
     match choice.randrange(5):
         case 0 | 1 if name not in attached:
             await made.attach(name, name, name, ports=published(name))
             attached.add(name)
-            return f"+{name}"
+            tell(f"+{name}")
         case 2 if name in attached:
             attached.discard(name)
+            tell(f"-{name}")
             await made.detach(name)
-            return f"-{name}"
         case 3:
             try:
                 await made.create({"Name": "extra"})
@@ -55,12 +59,14 @@ async def one_step(made: Networks, choice: random.Random, attached: set[str]) ->
                 await made.disconnect("joined", name)
             else:
                 await made.connect("joined", name, {})
-    return ""
 
 
 def run_and_die(root: Path, seed: int, live: set[str], report: int) -> None:
     """In a child: work at random, tell what is attached, be killed in the middle of it."""
     choice = random.Random(seed)
+
+    def tell(what: str) -> None:
+        os.write(report, f"{what}\n".encode())
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -73,9 +79,7 @@ def run_and_die(root: Path, seed: int, live: set[str], report: int) -> None:
         threading.Timer(choice.uniform(0.0, 0.25), die).start()
         while True:
             # a container that is being detached is dead already; one being attached not yet alive
-            dying = await one_step(made, choice, attached)
-            if dying:
-                os.write(report, f"{dying}\n".encode())
+            await one_step(made, choice, attached, tell)
 
     asyncio.run(scenario())
 
