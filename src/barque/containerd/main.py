@@ -37,6 +37,7 @@ from barque.containerd.leases import Leases
 from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.namespaces import Namespaces
 from barque.containerd.paths import ContentPaths, Paths, SnapshotPaths
+from barque.containerd.publish import publish
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
 from barque.containerd.snapshots.disk import Trash
 from barque.containerd.snapshots.overlay import Overlay
@@ -58,6 +59,7 @@ log = logging.getLogger("barque.containerd")
 LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50, "panic": 50}
 USAGE = """usage: barque-containerd [--config FILE] [--root DIR] [--state DIR] [--address SOCKET]
                          [--log-level LEVEL] [config default | config dump]
+                         [publish --topic TOPIC --namespace NAMESPACE]
 """
 
 
@@ -86,6 +88,8 @@ def run(command: Command) -> int:
             )
         case "", ():
             asyncio.run(serve(load(command.options)))
+        case "publish", words:
+            publish(load(command.options).socket, words)
         case name, rest:
             sys.stderr.write(f"unknown command {' '.join((name, *rest))}\n{USAGE}")
             return 1

@@ -9,7 +9,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 
+from barque import program
+from barque.containerd.proto.event_types_pb2 import TaskOOM
 from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(120)]
@@ -141,3 +144,28 @@ def test_a_terminal(containerd: Node, runtime: str) -> None:
     assert done.returncode == 4
     assert "33 99" in done.stdout
     assert "/dev/pts/0" in done.stdout
+
+
+def test_an_event_by_the_publish_command() -> None:
+    """As a shim without ttrpc sends it: an Any on the standard input of containerd's program."""
+    with node() as it, it.events() as lines:
+        command = program.command(
+            *("barque-containerd", "--address", it.address, "publish"),
+            *("--namespace", "some", "--topic", "/tasks/oom"),
+        )
+        value = TaskOOM(container_id="victim").SerializeToString()
+        event = AnyMessage(type_url="containerd.events.TaskOOM", value=value)
+        done = subprocess.run(command, input=event.SerializeToString(), capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert wait_until(lambda: any("/tasks/oom" in line for line in lines))
+        (line,) = [line for line in lines if "/tasks/oom" in line]
+        assert " some " in line
+        assert '"container_id":"victim"' in line
+        for words, said in (((), b"topic required"), (("--topic", "x", "y"), b"not defined: y")):
+            done = subprocess.run(
+                program.command("barque-containerd", "--address", it.address, "publish", *words),
+                input=b"",
+                capture_output=True,
+            )
+            assert done.returncode == 1
+            assert said in done.stderr
