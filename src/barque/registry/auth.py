@@ -6,6 +6,7 @@ realm gives a token for it, to a user with basic authentication, an identity tok
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -89,6 +90,7 @@ class Authorizer:
         self._clock_s = clock_s
         self._tokens: dict[str, tuple[str, float]] = {}  # scope -> header, valid until
         self._basic = False
+        self._asking = asyncio.Lock()
 
     def header(self, scope: str) -> str | None:
         """What to send with a request for `scope` at once; None: nothing is known yet."""
@@ -99,19 +101,28 @@ class Authorizer:
         token, until = self._tokens.get(scope, ("", 0.0))
         return token if token and self._clock_s() < until else None
 
-    async def answer(self, base: Address, challenge: Challenge | None, scope: str) -> str:
-        """The Authorization header that the challenge wants. Raises Unauthorized."""
+    async def answer(
+        self, base: Address, challenge: Challenge | None, scope: str, sent: str | None = None
+    ) -> str:
+        """The Authorization header that the challenge wants, where `sent` was not enough.
+
+        Several requests may be challenged at once: what one learns serves all. Raises Unauthorized.
+        """
         if challenge is None or self._credentials.registry_token:
             raise errors.Unauthorized("unauthorized: authentication required")
         if challenge.scheme == "basic":
-            if not self._credentials.username or self._basic:
+            if not self._credentials.username or sent == self._credentials.basic:
                 raise errors.Unauthorized(_refusal(self._credentials))
             self._check_plain(base)
             self._basic = True
             return self._credentials.basic
-        token, life_s = await self._fetch(base, challenge, scope)
-        self._tokens[scope] = (f"Bearer {token}", self._clock_s() + life_s - EARLY_S)
-        return f"Bearer {token}"
+        async with self._asking:
+            known = self.header(scope)
+            if known is not None and known != sent:
+                return known
+            token, life_s = await self._fetch(base, challenge, scope)
+            self._tokens[scope] = (f"Bearer {token}", self._clock_s() + life_s - EARLY_S)
+            return f"Bearer {token}"
 
     def _check_plain(self, address: Address) -> None:
         if address.scheme == "http" and not self._transport.policy.is_insecure(address.authority):
@@ -124,27 +135,30 @@ class Authorizer:
             raise errors.Forbidden(
                 f"registry {base.authority} asks to send its credentials to {realm.authority}"
             )
-        query = {"service": challenge.parameters.get("service", ""), "scope": scope}
+        query = [("service", challenge.parameters.get("service", ""))]
+        query += [("scope", one) for one in scope.split()]  # each by itself, as Docker does
         if self._credentials.identity_token:
             return await self._post(realm, query)
         return await self._get(realm, query)
 
-    async def _get(self, realm: Address, query: dict[str, str]) -> tuple[str, float]:
+    async def _get(self, realm: Address, query: list[tuple[str, str]]) -> tuple[str, float]:
         headers = {}
         if self._credentials.username:
             headers["Authorization"] = self._credentials.basic
-            query = {"account": self._credentials.username, **query}
-        pairs = urlencode({key: value for key, value in query.items() if value})
+            query = [("account", self._credentials.username), *query]
+        pairs = urlencode([(key, value) for key, value in query if value])
         separator = "&" if "?" in realm.target else "?"
         asked = realm.at(realm.target + separator + pairs)
         return await self._token("GET", asked, headers, b"")
 
-    async def _post(self, realm: Address, query: dict[str, str]) -> tuple[str, float]:
+    async def _post(self, realm: Address, query: list[tuple[str, str]]) -> tuple[str, float]:
+        scope = " ".join(value for key, value in query if key == "scope")
         form = {
             "grant_type": "refresh_token",
             "refresh_token": self._credentials.identity_token,
             "client_id": CLIENT_ID,
-            **query,
+            **dict(query),
+            "scope": scope,
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return await self._token("POST", realm, headers, urlencode(form).encode())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -24,6 +24,7 @@ from barque.registry.transport import Exchange
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_TAGS = 10_000
 TAGS_PAGE = 1000
+MAX_SOURCES = 3  # repositories asked to share a blob before it is sent
 MAX_RESUMES = 50  # of one blob, each of which brought at least a byte
 SCHEMA_1 = frozenset(
     {
@@ -172,31 +173,53 @@ class Repository:
             return int(length)
 
     async def upload_blob(
-        self, digest: str, size: int, chunks: Callable[[], AsyncIterator[bytes]]
-    ) -> None:
-        """Sends a blob whole; `chunks` is called for each attempt. Needs the right to push."""
+        self,
+        digest: str,
+        size: int,
+        chunks: Callable[[], AsyncIterator[bytes]],
+        sources: Sequence[str] = (),
+    ) -> str:
+        """Sends a blob whole; `chunks` is called for each attempt. Needs the right to push.
+
+        `sources` are repositories of the same registry that may have it: one of them is asked to
+        share it first. Returns the one that did, "" when the blob was sent.
+        """
         digests.parse(digest)
         query = urlencode({"digest": digest})
+        first: Address | None = None
+        for source in sources[:MAX_SOURCES]:
+            upload, mounted = await self._start_upload(digest, source)
+            if mounted:
+                return source
+            first = upload
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            upload = await self._start_upload()
+            upload, _ = (first, False) if first else await self._start_upload()
+            first = None
             separator = "&" if "?" in upload.target else "?"
             try:
                 await self._send_upload(upload.target + separator + query, size, chunks())
-                return
+                return ""
             except Broken:
                 if attempt == MAX_ATTEMPTS:
                     raise
                 await self._session.pause(attempt)
+        raise AssertionError("the last attempt returns or raises")
 
-    async def _start_upload(self) -> Address:
-        async with self._session.ask("POST", "blobs/uploads/", {}, push=True) as answer:
+    async def _start_upload(self, digest: str = "", source: str = "") -> tuple[Address, bool]:
+        """Where to send a blob; True when the registry took it from `source` instead."""
+        target = "blobs/uploads/"
+        if source:
+            target += "?" + urlencode({"mount": digest, "from": source})
+        async with self._session.ask("POST", target, {}, push=True, source=source) as answer:
+            if source and answer.head.status == 201:
+                return answer.address, True
             if answer.head.status != 202:
                 raise await _push_failure(answer)
             location = answer.address.join(answer.head.headers.get("location", ""))
         if location.origin != answer.address.origin:
             where = answer.address.authority
             raise errors.Unsupported(f"registry {where} takes uploads on another host")
-        return location
+        return location, False
 
     async def _send_upload(self, target: str, size: int, chunks: AsyncIterator[bytes]) -> None:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}

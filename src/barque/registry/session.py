@@ -49,13 +49,19 @@ class Session:
         body: AsyncIterator[bytes] | bytes = b"",
         *,
         push: bool = False,
+        source: str = "",
     ) -> AsyncIterator[Exchange]:
         """One answer, whatever its status. `target` is below `/v2/<path>/`, or begins with `/`.
 
-        A body that is an iterator is sent once: its failure is the caller's to repeat.
+        A body that is an iterator is sent once: its failure is the caller's to repeat. `source` is
+        another repository there that the request reads from.
         """
         async with AsyncExitStack() as stack:
-            yield await self._answer(stack, method, target, headers, body, push)
+            scope = ""
+            if self._path:
+                scope = f"repository:{self._path}:{'pull,push' if push else 'pull'}"
+                scope += f" repository:{source}:pull" if source else ""
+            yield await self._answer(stack, method, target, headers, body, scope, push)
 
     async def _answer(
         self,
@@ -64,11 +70,11 @@ class Session:
         target: str,
         headers: Mapping[str, str],
         body: AsyncIterator[bytes] | bytes,
+        scope: str,
         push: bool,
     ) -> Exchange:
         base = await self._transport.base(self._domain)
         address = base.at(target if target.startswith("/") else f"/v2/{self._path}/{target}")
-        scope = f"repository:{self._path}:{'pull,push' if push else 'pull'}" if self._path else ""
         attempts = MAX_ATTEMPTS if isinstance(body, bytes) else 1
         attempt, challenged = 0, False
         while True:
@@ -87,7 +93,7 @@ class Session:
             if answer.head.status == 401 and not challenged and isinstance(body, bytes):
                 challenged = True
                 attempt -= 1
-                await self._authorize(base, answer, scope, push)
+                await self._authorize(base, answer, scope, push, authorization)
             elif answer.head.status in _RETRIED and attempt < attempts:
                 await self.pause(attempt, answer.head.headers.get("retry-after", ""))
             else:
@@ -95,10 +101,12 @@ class Session:
             await answer.drain()
             await stack.aclose()
 
-    async def _authorize(self, base: Address, answer: Exchange, scope: str, push: bool) -> None:
+    async def _authorize(
+        self, base: Address, answer: Exchange, scope: str, push: bool, sent: str | None
+    ) -> None:
         challenge = choose(answer.head.headers.get("www-authenticate", ""))
         try:
-            await self._authorizer.answer(base, challenge, scope)
+            await self._authorizer.answer(base, challenge, scope, sent)
         except errors.Unauthorized as error:
             if push or not self._anonymous:
                 raise

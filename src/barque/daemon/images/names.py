@@ -7,7 +7,7 @@ digest for an image pulled by digest. An image that lost its last name is kept a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from barque import errors
@@ -25,6 +25,8 @@ TAGGED_LABEL = "io.barque.image.tagged"  # nanoseconds since 1970
 CREATED_LABEL = "io.barque.image.created"  # seconds since 1970
 LABELS_LABEL = "io.barque.image.labels"  # the config's Labels as JSON, where they are short
 OWN_LABELS = (ID_LABEL, MANIFEST_LABEL, SIZE_LABEL, CREATED_LABEL, LABELS_LABEL)
+SOURCE_PREFIX = "containerd.io/distribution.source."  # of a blob, with a registry: repositories
+MAX_SOURCES = 10
 MAX_LABELS_CHARACTERS = 3500  # containerd refuses labels beyond 4096 bytes
 
 
@@ -94,3 +96,17 @@ def describe(names: Iterable[tuple[str, str, bool]]) -> Names:
         if pulled:
             known.append(f"{ref.familiar_name}@{target}")
     return Names(tuple(sorted(set(tags))), tuple(sorted(set(known))))
+
+
+def with_source(labels: Mapping[str, str], domain: str, path: str) -> dict[str, str]:
+    """The label that says that repository `path` of `domain` has a blob, as containerd writes it;
+    {} where it is there already."""
+    name = SOURCE_PREFIX + domain
+    known = sources(labels, domain)
+    if path in known or len(name) > 80:
+        return {}
+    return {name: ",".join([path, *known][:MAX_SOURCES])}
+
+
+def sources(labels: Mapping[str, str], domain: str) -> list[str]:
+    return [path for path in labels.get(SOURCE_PREFIX + domain, "").split(",") if path]

@@ -100,7 +100,7 @@ class Puller:
             or record.labels.get(names.ID_LABEL) != image_id
         ):
             async with self._store.lease() as lease:
-                labels = await self._fetch(repository, found, platform, lease, progress)
+                labels = await self._fetch(repository, ref, found, platform, lease, progress)
                 labels[names.PULLED_LABEL] = "true"
                 changed = await self._naming.point(name, found.target, labels)
         else:
@@ -140,6 +140,7 @@ class Puller:
     async def _fetch(
         self,
         repository: Repository,
+        ref: Reference,
         found: Found,
         platform: Platform | None,
         lease: str,
@@ -159,7 +160,7 @@ class Puller:
             line.word("Pulling fs layer")
         async with asyncio.TaskGroup() as group:
             arrivals = [
-                group.create_task(self._download(repository, layer, lease, line))
+                group.create_task(self._download(repository, ref, layer, lease, line))
                 for layer, line in zip(manifest.layers, lines, strict=True)
             ]
             for number, layer in enumerate(manifest.layers, start=1):
@@ -189,16 +190,27 @@ class Puller:
         return oci.parse_config(bytes(raw))
 
     async def _download(
-        self, repository: Repository, layer: Descriptor, lease: str, line: LayerProgress
+        self,
+        repository: Repository,
+        ref: Reference,
+        layer: Descriptor,
+        lease: str,
+        line: LayerProgress,
     ) -> None:
         lock = self._blobs.setdefault(layer.digest, asyncio.Lock())
         if lock.locked() or self._downloads.locked():
             line.word("Waiting")
         async with lock, self._downloads:  # the same layer of two pulls comes once
-            if await self._store.get_blob(layer.digest, lease) is not None:
+            known = await self._store.get_blob(layer.digest, lease)
+            origin = names.with_source(known.labels if known else {}, ref.domain, ref.path)
+            if known is not None:
+                if origin:
+                    await self._store.label_blob(layer.digest, origin)
                 return
             chunks = _counted(repository, layer, line)
-            await self._store.write(chunks, lease, digest=layer.digest, size=layer.size)
+            await self._store.write(
+                chunks, lease, digest=layer.digest, size=layer.size, labels=origin
+            )
             line.word("Download complete")
 
     async def _extract(

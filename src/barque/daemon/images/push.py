@@ -1,37 +1,80 @@
-"""`docker push`: one image of the store to a registry, blobs before the documents that name them.
+"""`docker push`: an image of the store to a registry, blobs before the documents that name them.
 
-Layers go as they are stored: a push and a pull of the same image have the same digests.
+Layers go as they are stored: a push and a pull of the same image have the same digests. An index
+goes whole where all that it leads to is here, else the image of the one platform that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from barque import errors
-from barque.daemon.images.documents import MAX_MANIFEST_BYTES, Documents, read_blob
+from barque.daemon.images import names
+from barque.daemon.images.documents import (
+    MAX_INDEX_DEPTH,
+    MAX_MANIFEST_BYTES,
+    Documents,
+    read_blob,
+)
 from barque.daemon.images.names import PULLED_LABEL
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import LayerProgress, Progress
 from barque.daemon.images.store import Record, Store
 from barque.oci import image as oci
 from barque.oci import reference
-from barque.oci.image import Descriptor, Manifest
+from barque.oci.image import FOREIGN_PREFIXES, Descriptor, Manifest, Platform
 from barque.oci.reference import Reference
 from barque.registry import Credentials, Repository, Transport, open_repository
+
+MAX_CONCURRENT_UPLOADS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest or index, as it goes."""
+
+    described: Descriptor
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is sent, in this order: blobs, then documents, of which the last gets the name."""
+
+    blobs: Sequence[Descriptor]
+    documents: Sequence[Document]
+
+    @property
+    def target(self) -> Descriptor:
+        return self.documents[-1].described
 
 
 class Pusher:
     def __init__(
-        self, store: Store, naming: Naming, documents: Documents, transport: Transport
+        self,
+        store: Store,
+        naming: Naming,
+        documents: Documents,
+        transport: Transport,
+        concurrent_uploads: int = MAX_CONCURRENT_UPLOADS,
     ) -> None:
         self._store, self._naming = store, naming
         self._documents, self._transport = documents, transport
+        self._uploads = asyncio.Semaphore(concurrent_uploads)
 
-    async def run(self, ref: Reference, credentials: Credentials, progress: Progress) -> None:
+    async def run(
+        self,
+        ref: Reference,
+        platform: Platform | None,
+        credentials: Credentials,
+        progress: Progress,
+    ) -> None:
         """`ref` names an image here and its place there; without a tag, all tags that are here.
 
-        Events: push.
+        With a platform only the image for it is sent, by itself. Events: push.
         """
         pushed = await self._chosen(ref)
         if not pushed:
@@ -43,7 +86,7 @@ class Pusher:
         )
         progress.status(f"The push refers to repository [{ref.name}]")
         for each, record in pushed:
-            await self._push(each, record, repository, progress)
+            await self._push(each, record, platform, repository, progress)
 
     async def _chosen(self, ref: Reference) -> list[tuple[Reference, Record]]:
         if ref.tag or ref.digest:
@@ -53,13 +96,29 @@ class Pusher:
         return [(reference.parse(found.name), found) for found in catalog.tagged(ref.name)]
 
     async def _push(
-        self, ref: Reference, record: Record, repository: Repository, progress: Progress
+        self,
+        ref: Reference,
+        record: Record,
+        platform: Platform | None,
+        repository: Repository,
+        progress: Progress,
     ) -> None:
-        target, manifest = await self._whole(record.target)
-        for layer in manifest.layers:
-            await self._blob(repository, layer, progress.layer(layer.digest))
-        await self._blob(repository, manifest.config, None)
-        await repository.put_manifest(ref.digest or ref.tag, target.media_type, manifest.raw)
+        plan = await self._plan(record.target, platform)
+        lines = [
+            progress.layer(blob.digest) if blob.media_type in oci.LAYERS else None
+            for blob in plan.blobs
+        ]
+        for line in lines:
+            if line:
+                line.word("Preparing")
+        async with asyncio.TaskGroup() as group:
+            for blob, line in zip(plan.blobs, lines, strict=True):
+                group.create_task(self._blob(repository, ref, blob, line))
+        for document in plan.documents[:-1]:
+            described = document.described
+            await repository.put_manifest(described.digest, described.media_type, document.raw)
+        target, raw = plan.target, plan.documents[-1].raw
+        await repository.put_manifest(ref.digest or ref.tag, target.media_type, raw)
         if target.digest == record.target.digest:
             labels = {**record.labels, PULLED_LABEL: "true"}
             await self._naming.point(record.name, record.target, labels)
@@ -72,25 +131,60 @@ class Pusher:
         )
         self._naming.announce("push", ref.familiar, ref.familiar_name, {})
 
-    async def _whole(self, target: Descriptor) -> tuple[Descriptor, Manifest]:
-        """The manifest to push. Of an index, only the platform that is here can be."""
-        found, manifest = await self._documents.manifest(target)
+    async def _plan(self, target: Descriptor, platform: Platform | None) -> Plan:
+        if platform is None and target.media_type in oci.INDEXES:
+            try:
+                return await self._everything(target)
+            except errors.NotFound:
+                pass  # not all platforms are here
+        found, manifest = await self._documents.manifest(target, platform)
         raw = await read_blob(self._store, found.digest, MAX_MANIFEST_BYTES)
         media_type = manifest.media_type if found.media_type in oci.INDEXES else found.media_type
-        return Descriptor(media_type, found.digest, len(raw)), manifest
+        described = Descriptor(media_type, found.digest, len(raw))
+        return Plan(_blobs(manifest), [Document(described, raw)])
+
+    async def _everything(self, target: Descriptor, depth: int = 0) -> Plan:
+        """An index and all that it leads to. Raises NotFound where something is not here."""
+        if depth > MAX_INDEX_DEPTH:
+            raise errors.InvalidArgument(f"index {target.digest} is nested too deeply")
+        raw = await read_blob(self._store, target.digest, MAX_MANIFEST_BYTES)
+        parsed = oci.parse(raw, target.media_type)
+        own = Document(Descriptor(parsed.media_type, target.digest, len(raw)), raw)
+        if isinstance(parsed, Manifest):
+            blobs = _blobs(parsed)
+            for blob in blobs:
+                if await self._store.get_blob(blob.digest) is None:
+                    raise errors.NotFound(f"content {blob.digest} is not here")
+            return Plan(blobs, [own])
+        plans = [await self._everything(entry, depth + 1) for entry in parsed.manifests]
+        every = {blob.digest: blob for plan in plans for blob in plan.blobs}
+        documents = {doc.described.digest: doc for plan in plans for doc in plan.documents}
+        return Plan(list(every.values()), [*documents.values(), own])
 
     async def _blob(
-        self, repository: Repository, blob: Descriptor, line: LayerProgress | None
+        self, repository: Repository, ref: Reference, blob: Descriptor, line: LayerProgress | None
     ) -> None:
-        if await repository.has_blob(blob.digest):
-            if line:
-                line.word("Layer already exists")
-            return
+        if self._uploads.locked() and line:
+            line.word("Waiting")
+        async with self._uploads:
+            if await repository.has_blob(blob.digest):
+                word = "Layer already exists"
+            else:
+                known = await self._store.get_blob(blob.digest)
+                sources = names.sources(known.labels if known else {}, ref.domain)
+                mounted = await repository.upload_blob(
+                    blob.digest,
+                    blob.size,
+                    lambda: self._counted(blob, line),
+                    [source for source in sources if source != ref.path],
+                )
+                word = f"Mounted from {mounted}" if mounted else "Pushed"
+            found = await self._store.get_blob(blob.digest)
+            origin = names.with_source(found.labels if found else {}, ref.domain, ref.path)
+            if origin:
+                await self._store.label_blob(blob.digest, origin)
         if line:
-            line.word("Preparing")
-        await repository.upload_blob(blob.digest, blob.size, lambda: self._counted(blob, line))
-        if line:
-            line.word("Pushed")
+            line.word(word)
 
     async def _counted(self, blob: Descriptor, line: LayerProgress | None) -> AsyncIterator[bytes]:
         sent = 0
@@ -100,3 +194,9 @@ class Pusher:
                 if line:
                     line.amount("Pushing", sent, blob.size)
                 yield chunk
+
+
+def _blobs(manifest: Manifest) -> list[Descriptor]:
+    """Layers, then the config; those that are fetched from elsewhere stay there."""
+    layers = [one for one in manifest.layers if not one.media_type.startswith(FOREIGN_PREFIXES)]
+    return [*{one.digest: one for one in layers}.values(), manifest.config]

@@ -150,10 +150,16 @@ class Images:
         await self._puller.authenticate(server, credentials)
 
     async def push(
-        self, repository: str, tag: str, credentials: Credentials, progress: Progress
+        self,
+        repository: str,
+        tag: str,
+        credentials: Credentials,
+        progress: Progress,
+        platform: Platform | None = None,
     ) -> None:
+        """`tag`: "" is every tag that is here."""
         ref = reference_of(repository, tag)
-        await self._pusher.run(ref, credentials, progress)
+        await self._pusher.run(ref, platform, credentials, progress)
 
     async def import_(
         self,

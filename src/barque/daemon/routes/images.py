@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from barque import errors
 from barque.daemon.http.messages import Request, Response, Route, json_response
 from barque.daemon.images.progress import Progress, run
@@ -116,10 +118,12 @@ class _Handlers:
         return json_response(await self._images.prune(request.query.filters()))
 
     async def push(self, request: Request) -> Response:
-        _refuse(request, "platform")
         name, tag = request.params["name"], request.query.get("tag")
+        platform = _platform_document(request.query.get("platform"))
         credentials = await _push_credentials(request)
-        return await _progress(lambda progress: self._images.push(name, tag, credentials, progress))
+        return await _progress(
+            lambda progress: self._images.push(name, tag, credentials, progress, platform)
+        )
 
     async def load(self, request: Request) -> Response:
         _refuse(request, "platform")
@@ -159,6 +163,18 @@ def _refuse(request: Request, *names: str) -> None:
 def _platform(request: Request) -> Platform | None:
     text = request.query.get("platform")
     return oci.parse_platform(text) if text else None
+
+
+def _platform_document(text: str) -> Platform | None:
+    """The JSON of a platform, as newer parameters have it. Raises InvalidArgument."""
+    if not text:
+        return None
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+        names = [str(found[name]) for name in ("os", "architecture", "variant") if found.get(name)]
+    except (msgspec.DecodeError, RecursionError):
+        raise errors.InvalidArgument(f"failed to parse platform: {text[:100]!r}") from None
+    return oci.parse_platform("/".join(names))
 
 
 async def _push_credentials(request: Request) -> Credentials:
