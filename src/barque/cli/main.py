@@ -78,12 +78,12 @@ COMMANDS = {
     "system dial-stdio": "dial_stdio",
     "system df": "system_df",
     "system prune": "system_prune",
-    **{f"network {name}": f"network_{name}" for name in ("create", "ls", "rm", "inspect")},
+    **{f"network {name}": f"network_{name}" for name in _words("create inspect ls prune rm")},
     "network list": "network_ls",
     "network remove": "network_rm",
     "network connect": "network_connect",
     "network disconnect": "network_disconnect",
-    **{f"volume {name}": f"volume_{name}" for name in ("create", "ls", "rm", "inspect")},
+    **{f"volume {name}": f"volume_{name}" for name in _words("create inspect ls prune rm")},
     **{
         f"context {name}": f"context_{name}"
         for name in _words("create export import inspect ls rm show update use")
@@ -112,7 +112,7 @@ NOT_YET = frozenset(
     (
         *_NOT_YET_ALONE,
         "image build",
-        *("network prune", "volume prune", "volume update"),
+        "volume update",
     )
 )
 

@@ -45,3 +45,7 @@ class Networks:
     def disconnect(self, network: str, container: str, *, force: bool = False) -> None:
         body = {"Container": container, "Force": force}
         self._client.request("POST", f"/networks/{quote(network)}/disconnect", body=body).read()
+
+    def prune(self, filters: Filters | None = None) -> Any:
+        """Returns {"NetworksDeleted"}."""
+        return self._client.request("POST", "/networks/prune", filters_query(filters)).json()

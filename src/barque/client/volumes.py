@@ -34,3 +34,7 @@ class Volumes:
 
     def remove(self, name: str, *, force: bool = False) -> None:
         self._client.request("DELETE", f"/volumes/{quote(name)}", flags(force=force)).read()
+
+    def prune(self, filters: Filters | None = None) -> Any:
+        """Returns {"VolumesDeleted", "SpaceReclaimed"}."""
+        return self._client.request("POST", "/volumes/prune", filters_query(filters)).json()

@@ -1,0 +1,40 @@
+"""`barque network prune`: remove all networks that nobody is in."""
+
+from __future__ import annotations
+
+import os
+
+from barque.cli import terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "[OPTIONS]"
+SUMMARY = "Remove all networks that no container is in"
+ALIASES: tuple[str, ...] = ()
+OPTIONS: tuple[Row, ...] = (
+    ("filter", "", "filter", "Only those that this applies to"),
+    ("force", "f", "bool", "Do not ask"),
+)
+ARGUMENTS = (0, 0)
+
+WARNING = (
+    "WARNING! This will remove all custom networks not used by at least one container.\n"
+    "Are you sure you want to continue? [y/N] "
+)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    from barque.cli.filters import parse
+
+    if not options.flag("force"):
+        terminal.out(WARNING)
+        answer = os.read(terminal.STDIN, 64).strip().lower()
+        if answer not in (b"y", b"yes"):
+            return 1
+    done = session.client.networks.prune(parse(options))
+    if removed := done.get("NetworksDeleted"):
+        terminal.out("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")
+    return 0

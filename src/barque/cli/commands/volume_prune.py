@@ -1,0 +1,49 @@
+"""`barque volume prune`: remove volumes that no container uses."""
+
+from __future__ import annotations
+
+import os
+
+from barque import errors
+from barque.cli import terminal, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
+
+USAGE = "[OPTIONS]"
+SUMMARY = "Remove anonymous volumes that no container uses"
+ALIASES: tuple[str, ...] = ()
+OPTIONS: tuple[Row, ...] = (
+    ("all", "a", "bool", "Those with names too"),
+    ("filter", "", "filter", "Only those that this applies to"),
+    ("force", "f", "bool", "Do not ask"),
+)
+ARGUMENTS = (0, 0)
+
+WARNING = (
+    "WARNING! This will remove {} not used by at least one container.\n"
+    "Are you sure you want to continue? [y/N] "
+)
+
+
+def run(session: Session, options: Options, arguments: list[str]) -> int:
+    from barque.cli.filters import parse
+
+    filters = parse(options)
+    if options.flag("all"):
+        if "all" in filters:
+            raise errors.InvalidArgument("conflicting options: cannot specify both --all and all=")
+        filters["all"] = ["true"]
+    if not options.flag("force"):
+        kind = "all volumes" if options.flag("all") else "anonymous local volumes"
+        terminal.out(WARNING.format(kind))
+        answer = os.read(terminal.STDIN, 64).strip().lower()
+        if answer not in (b"y", b"yes"):
+            return 1
+    done = session.client.volumes.prune(filters)
+    if removed := done.get("VolumesDeleted"):
+        terminal.out("Deleted Volumes:\n" + "".join(f"{name}\n" for name in removed) + "\n")
+    terminal.out(f"Total reclaimed space: {units.size(done['SpaceReclaimed'], 4)}\n")
+    return 0
