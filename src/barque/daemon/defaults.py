@@ -9,12 +9,13 @@ from typing import Any
 from barque import errors
 from barque.daemon.config import Config
 from barque.daemon.containers.host import Defaults, Runtime
+from barque.daemon.forwarding import drivers
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-LOG_DRIVERS = ("json-file", "local", "none")
+LOG_DRIVERS = ("json-file", "local", "none", *drivers.OPTIONS)
 SECCOMP_LIMIT_BYTES = 1 << 20
 
 

@@ -12,6 +12,7 @@ from barque import __version__
 from barque.api.versions import API_VERSION, MIN_API_VERSION
 from barque.daemon.config import Config
 from barque.daemon.database import Database
+from barque.daemon.defaults import LOG_DRIVERS
 from barque.daemon.moments import rfc3339_now
 from barque.daemon.paths import Paths
 
@@ -188,7 +189,7 @@ class System:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": list(config.authorization_plugins) or None,
-                "Log": ["json-file", "local", "none"],
+                "Log": sorted(LOG_DRIVERS),
             },
             "NEventsListener": self._listeners(),
             "Debug": config.debug or config.log_level == "debug",

@@ -28,6 +28,10 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
+async def nothing(container: Container) -> None:
+    """For what is not wired."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Engine:
     catalogue: Catalogue
@@ -54,6 +58,12 @@ class Engine:
     """Those that end only with the daemon or their container."""
     users: dict[tuple[str, str, tuple[str, ...]], Any] = field(default_factory=dict)
     """Users resolved in unwritten root file systems: (chain id, user, groups) -> User."""
+
+    forward: Callable[[Container], None] = lambda container: None
+    """Send its lines on, where its log driver does."""
+    stop_forwarding: Callable[[Container], Awaitable[None]] = nothing
+    check_forwarding: Callable[[Container], Awaitable[None]] = nothing
+    """Whether there is somebody to send to. Raises BarqueError."""
 
     def now(self) -> str:
         return rfc3339(self.clock_ns())

@@ -10,7 +10,28 @@ from barque.daemon.containers.record import Record
 from barque.daemon.containers.validate import go_bool, size_bytes
 
 LOCAL_DEFAULTS = {"max-size": "20m", "max-file": "5", "compress": "true"}
-"""Docker's, for the driver `local`; json-file is neither rotated nor packed."""
+"""Docker's, for the driver `local`."""
+JSON_DEFAULTS = {"max-size": "1g", "max-file": "3"}
+"""Docker's json-file has no bound; ours has a generous one. `max-size=-1` takes it away."""
+SPOOL_DEFAULTS = {"max-size": "20m", "max-file": "5"}
+"""Docker's cache-max-size and cache-max-file, for drivers that send lines elsewhere."""
+DEFAULT_TAG = "{{.ID}}"
+FILES = ("json-file", "local")
+LOCAL = (*FILES, "none")
+
+
+def stored_as(record: Record) -> str:
+    """The form in which the log lies on the disk, "" where it does not."""
+    driver = record.host.log_config.type
+    if driver == "none":
+        return ""
+    return driver if driver in FILES else "json-file"
+
+
+def readable(record: Record) -> bool:
+    """Whether `logs` may show it. Docker's "dual logging": remote drivers keep a copy too."""
+    disabled = record.host.log_config.config.get("cache-disabled", "false")
+    return bool(stored_as(record)) and disabled not in {"true", "1"}
 
 
 def shim_options(record: Record) -> dict[str, str]:
@@ -18,6 +39,12 @@ def shim_options(record: Record) -> dict[str, str]:
     driver, config = record.host.log_config.type, dict(record.host.log_config.config)
     if driver == "local":
         config = LOCAL_DEFAULTS | config
+    elif driver == "json-file":
+        if "max-size" not in config:
+            config = JSON_DEFAULTS | config
+    else:
+        kept = {name.removeprefix("cache-"): value for name, value in config.items()}
+        config = SPOOL_DEFAULTS | {name: kept[name] for name in SPOOL_DEFAULTS if name in kept}
     result = {}
     if "max-size" in config and (size := size_bytes(config["max-size"])) > 0:
         result["max-size"] = str(size)
@@ -33,18 +60,27 @@ def shim_options(record: Record) -> dict[str, str]:
 def line_attributes(record: Record) -> dict[str, str]:
     """What each line carries: chosen labels, chosen variables, the tag. Docker's `attrs`."""
     config, result = record.host.log_config.config, {}
+    label_pattern, variable_pattern = (
+        re.compile(text) if (text := config.get(f"{name}-regex")) else None
+        for name in ("labels", "env")
+    )
     wanted = set(config.get("labels", "").split(",")) - {""}
     for name, value in record.config.labels.items():
-        if name in wanted:
+        if name in wanted or (label_pattern and label_pattern.search(name)):
             result[name] = value
     variables = set(config.get("env", "").split(",")) - {""}
     for item in record.config.env:
         name, _, value = item.partition("=")
-        if name in variables:
+        if name in variables or (variable_pattern and variable_pattern.search(name)):
             result[name] = value
-    if tag := config.get("tag", ""):
-        result["tag"] = _tag(tag, record)
+    if config.get("tag"):
+        result["tag"] = tag(record)
     return result
+
+
+def tag(record: Record) -> str:
+    """What the container's lines are called elsewhere."""
+    return _tag(record.host.log_config.config.get("tag") or DEFAULT_TAG, record)
 
 
 def _tag(template: str, record: Record) -> str:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from barque import errors
-from barque.daemon.containers import log_file
+from barque.daemon.containers import log_file, log_options
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.log_file import JsonFormat, Line, LogFormat, Reader
@@ -122,13 +122,13 @@ def check(container: Container, query: Query) -> None:
     """Raises what can be told before the first byte is sent."""
     if not (query.stdout or query.stderr):
         raise errors.InvalidArgument("Bad parameters: you must choose at least one stream")
-    if container.record.host.log_config.type not in FORMATS:
+    if not log_options.readable(container.record):
         raise errors.Unsupported("configured logging driver does not support reading")
 
 
 async def read(engine: Engine, container: Container, query: Query) -> AsyncIterator[bytes]:
     """The log so far and, to `follow`, what comes until the container ends."""
-    driver = container.record.host.log_config.type
+    driver = log_options.stored_as(container.record)
     path, form = str(engine.paths.container_log(container.id, driver)), FORMATS[driver]
     renderer = Renderer(query, container.record.config.tty, form)
     with ExitStack() as stack:

@@ -15,6 +15,7 @@ from barque.daemon.containers import (
     execs,
     inspect,
     listing,
+    log_options,
     logs,
     recover,
     remove,
@@ -32,6 +33,8 @@ from barque.daemon.containers.names import check_name
 from barque.daemon.containers.state import Status
 from barque.daemon.containers.stdio import Stdio, Wanted
 from barque.daemon.defaults import container_defaults
+from barque.daemon.forwarding.forwarder import Forwarder
+from barque.daemon.forwarding.forwarder import check as check_forwarding
 from barque.daemon.http.messages import Duplex
 
 CLOSE_LIMIT_S = 10.0
@@ -43,6 +46,9 @@ class Containers:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._watch: asyncio.Task[None] | None = None
+        forwarder = Forwarder(engine)
+        engine.forward, engine.stop_forwarding = forwarder.begin, forwarder.end
+        engine.check_forwarding = check_forwarding
 
     async def load(self) -> list[str]:
         """Read the database and settle it with containerd; the ids of what runs.
@@ -60,6 +66,8 @@ class Containers:
         self.engine.ready.set()
         self._watch = self.engine.spawn(watch.watch(self.engine), lasting=True)
         await recover.apply_restart_policies(self.engine)
+        for container in known:
+            self.engine.forward(container)
 
     def reload(self, config: Config) -> None:
         """Runtimes, as the configuration has them now; all else stays as at start."""
@@ -205,7 +213,7 @@ class Containers:
     ) -> None:
         """Serve a connection that was taken over, to its end."""
         past = None
-        if history and container.record.host.log_config.type in logs.FORMATS:
+        if history and log_options.readable(container.record):
             query = logs.Query(stdout=wanted.stdout, stderr=wanted.stderr)
             past = logs.read(self.engine, container, query)
         if not stream:

@@ -78,6 +78,8 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     undo.push_async_callback(engine.undo, "network", engine.networks.detach, container.id)
     undo.push_async_callback(engine.undo, "volumes", engine.volumes.unmount, container.id)
     undo.callback(unmount_shm, engine.paths, container.id)
+    if container.record.host.log_config.type not in log_options.LOCAL:
+        await engine.check_forwarding(container)
     sandbox, mounts, sources = await together(
         _attach_network(engine, container),
         writable_rootfs(engine, container),
@@ -125,6 +127,7 @@ def _running(engine: Engine, container: Container, pid: int) -> None:
     engine.catalogue.save_state(container)
     engine.publish(container, "start")
     health.begin(engine, container)
+    engine.forward(container)
 
 
 def _record_failure(engine: Engine, container: Container, error: BaseException) -> None:
@@ -273,11 +276,11 @@ def _donated_shm(engine: Engine, donor: Container) -> str:
 
 def _stdio_options(engine: Engine, container: Container) -> dict[str, str]:
     """What the shim must know of the streams: docs/boundaries.md, section 3."""
-    config, log_config = container.record.config, container.record.host.log_config
+    config = container.record.config
     options: dict[str, str] = {}
-    if log_config.type in ("json-file", "local"):
-        options["log"] = log_config.type
-        options["path"] = str(engine.paths.container_log(container.id, log_config.type))
+    if stored := log_options.stored_as(container.record):
+        options["log"] = stored
+        options["path"] = str(engine.paths.container_log(container.id, stored))
         options |= log_options.shim_options(container.record)
     if config.open_stdin:
         options["stdin"] = "1"

@@ -18,6 +18,8 @@ from barque.daemon.containers.documents import (
 from barque.daemon.containers.host import MAX_CPUS, Defaults, Host, parse_list
 from barque.daemon.containers.spec_mounts import RECURSIVE_READ_ONLY_SINCE
 from barque.daemon.containers.spec_resources import parse_device_rule
+from barque.daemon.forwarding import drivers
+from barque.daemon.forwarding.message import Source
 
 MIN_MEMORY_BYTES = 6 << 20
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", re.ASCII)
@@ -55,11 +57,14 @@ ULIMITS = frozenset(
     }
 )
 LOG_OPTIONS = {
-    "json-file": frozenset({"max-size", "max-file", "compress", "labels", "env", "tag"}),
+    "json-file": frozenset({"max-size", "max-file", "compress", "labels", "env", "tag"})
+    | {"labels-regex", "env-regex"},
     "local": frozenset({"max-size", "max-file", "compress"}),
     "none": frozenset[str](),
+    **drivers.OPTIONS,
 }
-_OTHERS = "syslog journald gelf fluentd awslogs splunk gcplogs etwlogs"
+_OTHERS = "awslogs splunk gcplogs etwlogs"
+MAX_PATTERN_CHARS = 256
 OTHER_LOG_DRIVERS = frozenset(_OTHERS.split())
 
 
@@ -267,25 +272,44 @@ def check_log(log: LogConfig, defaults: Defaults) -> None:
     driver = log.type or defaults.log_driver
     if driver in OTHER_LOG_DRIVERS:
         raise errors.Unsupported(
-            f"log driver {driver!r} is not there yet: use json-file, local or none"
+            f"log driver {driver!r} is not there yet: use {', '.join(sorted(LOG_OPTIONS))}"
         )
     if driver not in LOG_OPTIONS:
         raise _invalid(f"logger: no log driver named '{driver}' is registered")
     if driver == "none" and not log.type:
         return
     for name, value in log.config.items():
-        if name in {"mode", "max-buffer-size", "labels-regex", "env-regex"}:
+        if name in {"mode", "max-buffer-size"} and driver not in drivers.OPTIONS:
             if (name, value) == ("mode", "blocking"):
                 continue
             raise errors.Unsupported(f"log option {name}={value} is not there yet")
         if name not in LOG_OPTIONS[driver]:
             raise _invalid(f"unknown log opt '{name}' for {driver} log driver")
-    if "max-size" in log.config:
-        size_bytes(log.config["max-size"])
-    count = log.config.get("max-file")
+    _check_values(driver, log.config)
+    if driver in drivers.OPTIONS:
+        drivers.make(driver, log.config, NOBODY)
+    count = log.config.get("max-file", log.config.get("cache-max-file"))
     if count is not None and not (count.isascii() and count.isdigit() and int(count[:6]) >= 1):
         raise _invalid(f"max-file cannot be less than 1: {count}")
     _check_compression(driver, log.config)
+
+
+NOBODY = Source("", "", "", "", "", "", "", "", {})  # a driver made for its refusals only
+
+
+def _check_values(driver: str, config: Mapping[str, str]) -> None:
+    for name in ("max-size", "max-buffer-size", "cache-max-size"):
+        if name in config:
+            size_bytes(config[name])
+    if config.get("mode", "blocking") not in {"blocking", "non-blocking"}:
+        raise _invalid(f"logger: logging mode not supported: {config['mode']}")
+    for name in ("labels-regex", "env-regex"):
+        try:
+            re.compile(config.get(name, "")[:MAX_PATTERN_CHARS])
+        except re.error as error:
+            raise _invalid(f"invalid log option {name}: {error}") from None
+        if len(config.get(name, "")) > MAX_PATTERN_CHARS:
+            raise _invalid(f"log option {name} is longer than {MAX_PATTERN_CHARS} characters")
 
 
 def _check_compression(driver: str, config: Mapping[str, str]) -> None:

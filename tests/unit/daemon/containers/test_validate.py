@@ -97,8 +97,7 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
     "fields",
     [
         {"StorageOpt": {"size": "1g"}},
-        {"LogConfig": {"Type": "syslog"}},
-        {"LogConfig": {"Config": {"labels-regex": "x"}}},
+        {"LogConfig": {"Type": "splunk"}},
         {"LogConfig": {"Config": {"mode": "non-blocking"}}},
         {"CpuRealtimePeriod": 1},
         {"CpuCount": 1},

@@ -1,0 +1,1 @@
+"""Log drivers that send lines elsewhere: syslog, journald, gelf, fluentd."""

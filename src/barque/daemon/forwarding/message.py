@@ -1,0 +1,34 @@
+"""One line on its way out, and what all lines of a container have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+ERROR, INFO = 3, 6  # severities of RFC 5424, section 6.2.1
+
+
+class Source(NamedTuple):
+    """The container that the lines come from; `attributes` are the labels and variables chosen."""
+
+    id: str
+    name: str
+    image_id: str
+    image_name: str
+    command: str
+    created: str
+    tag: str
+    hostname: str  # of the machine
+    attributes: Mapping[str, str]
+
+
+class Message(NamedTuple):
+    """`text` is without the line's end."""
+
+    text: str
+    stream: str
+    time_ns: int
+
+    @property
+    def severity(self) -> int:
+        return ERROR if self.stream == "stderr" else INFO
