@@ -200,7 +200,7 @@ class Stack:
 
     def leftovers(self) -> list[str]:
         """Processes, mounts, links, rule sets and cgroups that carry this stack's names."""
-        left = [f"process {Path(f'/proc/{p}/cmdline')}" for p in self.pids(str(self.root))]
+        left = [f"process {p} {name_of(p)}" for p in self.pids(str(self.root))]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         left += [
             f"mount {m}" for m in mounts if f" {self.root}/" in m and f" {self.root}/d " not in m
@@ -213,6 +213,14 @@ class Stack:
         left += [f"rules {line}" for line in rules.stdout.splitlines() if self.word in line]
         left += [f"cgroup {path}" for path in cgroups.remove(self.cgroup)]
         return left
+
+
+def name_of(pid: int) -> str:
+    """What a process is called, its state and its parent: the beginning of /proc/PID/stat."""
+    try:
+        return " ".join(Path(f"/proc/{pid}/stat").read_text().split()[1:4])
+    except OSError:
+        return "gone"
 
 
 def _remove(root: Path) -> None:

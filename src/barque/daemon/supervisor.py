@@ -130,6 +130,8 @@ class Supervisor:
                 return
             log.error("barque-containerd ended: starting it again")
             await asyncio.sleep(RESTART_DELAYS_S[min(failures, len(RESTART_DELAYS_S) - 1)])
+            if self._stopping:
+                return
             try:
                 self._spawn()
                 await self.ready()

@@ -1,0 +1,36 @@
+"""The keeper of containerd, while containerd does not stay."""
+
+import asyncio
+from pathlib import Path
+
+from barque.daemon import supervisor
+from barque.daemon.paths import Paths
+from barque.errors import Unavailable
+
+
+class Failing(supervisor.Supervisor):
+    """Its containerd ends at each start."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(Paths(directory, directory), "info")
+        self.starts = 0
+
+    def _spawn(self) -> None:
+        self.starts += 1
+        raise Unavailable("barque-containerd ended at start")
+
+
+def test_nothing_is_started_after_stop(tmp_path: Path) -> None:
+    """Not even by the one that waits before it tries again."""
+
+    async def run() -> None:
+        keeper = Failing(tmp_path)
+        keeper._watch = asyncio.ensure_future(keeper._keep())
+        while keeper.starts < 2:
+            await asyncio.sleep(0.01)
+        await keeper.stop()
+        starts = keeper.starts
+        await asyncio.wait_for(keeper._watch, 5)
+        assert keeper.starts == starts
+
+    asyncio.run(run())
