@@ -1,4 +1,4 @@
-"""gRPC over a unix socket, as a table of methods: all that this package knows of the library below.
+"""gRPC over a unix socket, as a table of methods.
 
     Service(DESCRIPTOR.services_by_name["Images"], {"Get": images.get, "List": images.list})
 
@@ -15,31 +15,27 @@ Errors of `barque.errors` become gRPC codes here and nowhere else. Texts are pas
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from grpclib import GRPCError, Status
-from grpclib.const import Cardinality
-from grpclib.const import Handler as _Entry
-from grpclib.exceptions import StreamTerminatedError
-from grpclib.protocol import H2Protocol
-from grpclib.server import Server as _LibraryServer
-from grpclib.server import Stream
-from h2.settings import SettingCodes
 
 from barque import errors
+from barque.containerd.http2.server import Answer, ServerConnection, ServerStream
+from barque.containerd.http2.status import Status
+from barque.containerd.http2.stream import StreamEnded, TooLarge
 from barque.containerd.sockets import listener
 
 log = logging.getLogger(__name__)
 
-# A wait on a process holds a stream for as long as the process runs: one client has thousands.
-STREAMS_PER_CONNECTION_MAX = 1 << 20
 NAMESPACE_HEADER = "containerd-namespace"
 LEASE_HEADER = "containerd-lease"
 
@@ -82,29 +78,46 @@ class Service:
 
     def __init__(self, descriptor: ServiceDescriptor, handlers: Mapping[str, Handler]) -> None:
         self.name = descriptor.full_name
-        self._entries = {
-            f"/{self.name}/{name}": _entry(descriptor.methods_by_name[name], handler)
+        self.answers: dict[str, tuple[Answer, bool]] = {
+            f"/{self.name}/{name}": _answer(descriptor.methods_by_name[name], handler)
             for name, handler in handlers.items()
         }
-
-    def __mapping__(self) -> dict[str, _Entry]:
-        return self._entries
 
 
 class Server:
     """Serves `services` on one unix socket, mode 0600, until `stop`."""
 
     def __init__(self, services: Iterable[Service]) -> None:
-        self._server = _Server(list(services))
+        self._answers: dict[str, tuple[Answer, bool]] = {}
+        for service in services:
+            self._answers.update(service.answers)
+        self._connections: WeakSet[ServerConnection] = WeakSet()
+        self._server: asyncio.Server | None = None
 
     async def start(self, path: str) -> None:
         """Listen at `path`. Raises Conflict when another process listens there."""
-        await self._server.start(sock=listener(path))
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._connected, sock=listener(path))
 
     async def stop(self) -> None:
         """Stop listening and cancel what is being answered."""
+        if self._server is None:
+            return
         self._server.close()
-        await self._server.wait_closed()
+        tasks = [task for connection in self._connections for task in connection.tasks()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+
+    def _connected(self) -> ServerConnection:
+        connection = ServerConnection(self._answer_of)
+        self._connections.add(connection)
+        return connection
+
+    def _answer_of(self, path: str) -> tuple[Answer, bool]:
+        return self._answers.get(path) or _unknown(path)
 
 
 def status_of(error: BaseException) -> tuple[Status, str]:
@@ -119,94 +132,94 @@ def status_of(error: BaseException) -> tuple[Status, str]:
     return Status.UNKNOWN, str(error) or type(error).__name__
 
 
-class _Methods(dict[str, _Entry]):
-    """The library answers an unknown method without the content type that Go's client needs."""
+def _answer(method: MethodDescriptor, handler: Handler) -> tuple[Answer, bool]:
+    """What answers calls of a method, and whether it reads a stream of requests."""
+    kind: type[Message] = GetMessageClass(method.input_type)
+    serve: Callable[[Any, Call, ServerStream, type[Message]], Awaitable[None]] = _serve_unary
+    if method.client_streaming:
+        assert method.server_streaming, method.full_name
+        serve = _serve_duplex
+    elif method.server_streaming:
+        serve = _serve_streaming
 
-    def get(self, key: str, default: Any = None) -> Any:
-        return super().get(key) or _unknown(key)
-
-
-class _Protocol(H2Protocol):
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        h2 = self.connection._connection
-        h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_PER_CONNECTION_MAX})
-        self.connection.flush()
-
-
-class _Server(_LibraryServer):
-    def __init__(self, services: list[Service]) -> None:
-        super().__init__(services)
-        self._mapping = _Methods(self._mapping)
-
-    def _protocol_factory(self) -> H2Protocol:
-        made = super()._protocol_factory()
-        return _Protocol(made.handler, made.config, made.h2_config)
-
-
-def _entry(method: MethodDescriptor, handler: Handler) -> _Entry:
-    both = (method.client_streaming, method.server_streaming)
-    serve, cardinality = {
-        (False, False): (_serve_unary, Cardinality.UNARY_UNARY),
-        (False, True): (_serve_streaming, Cardinality.UNARY_STREAM),
-        (True, True): (_serve_duplex, Cardinality.STREAM_STREAM),
-    }[both]
-
-    async def answer(stream: Stream[Any, Any]) -> None:
+    async def answer(stream: ServerStream) -> None:
         try:
-            await serve(handler, _call(stream), stream)
-        except (GRPCError, StreamTerminatedError):
+            await serve(handler, _call(stream), stream, kind)
+        except StreamEnded:
             raise
         except Exception as error:
             status, text = status_of(error)
             if status is Status.UNKNOWN and not isinstance(error, errors.BarqueError):
                 log.exception("unexpected failure in %s", method.full_name)
-            raise GRPCError(status, text) from error
+            stream.finish(status, text)
 
-    return _Entry(
-        answer,
-        cardinality,
-        GetMessageClass(method.input_type),
-        GetMessageClass(method.output_type),
-    )
+    return answer, method.client_streaming
 
 
-async def _serve_unary(handler: Any, call: Call, stream: Stream[Any, Any]) -> None:
-    await stream.send_message(await handler(call, await _only_request(stream)))
+async def _serve_unary(handler: Any, call: Call, stream: ServerStream, kind: type[Message]) -> None:
+    reply: Message = await handler(call, await _only_request(stream, kind))
+    message = reply.SerializeToString()
+    if stream.fits(message):
+        stream.answer(message)
+        return
+    stream.begin()
+    await stream.send(message)
+    stream.finish()
 
 
-async def _serve_streaming(handler: Any, call: Call, stream: Stream[Any, Any]) -> None:
-    request = await _only_request(stream)
-    await stream.send_initial_metadata()
-    async for reply in handler(call, request):
-        await stream.send_message(reply)
+async def _serve_streaming(
+    handler: Any, call: Call, stream: ServerStream, kind: type[Message]
+) -> None:
+    request = await _only_request(stream, kind)
+    stream.begin()
+    await _send_all(handler(call, request), stream)
 
 
-async def _serve_duplex(handler: Any, call: Call, stream: Stream[Any, Any]) -> None:
-    async for reply in handler(call, stream):
-        await stream.send_message(reply)
+async def _serve_duplex(
+    handler: Any, call: Call, stream: ServerStream, kind: type[Message]
+) -> None:
+    async def requests() -> AsyncIterator[Message]:
+        while (message := await _request(stream, kind)) is not None:
+            yield message
+
+    await _send_all(handler(call, requests()), stream)
 
 
-async def _only_request(stream: Stream[Any, Any]) -> Message:
-    request = await stream.recv_message()
+async def _send_all(replies: AsyncIterator[Message], stream: ServerStream) -> None:
+    async with aclosing(replies):  # type: ignore[type-var]
+        async for reply in replies:
+            stream.begin()
+            await stream.send(reply.SerializeToString())
+    stream.finish()
+
+
+async def _only_request(stream: ServerStream, kind: type[Message]) -> Message:
+    request = await _request(stream, kind)
     if request is None:
         raise errors.InvalidArgument("request has no message")
-    assert isinstance(request, Message)
     return request
 
 
-def _call(stream: Stream[Any, Any]) -> Call:
-    metadata: Mapping[str, Any] = stream.metadata or {}
-    return Call(
-        namespace=str(metadata.get(NAMESPACE_HEADER, "")),
-        lease=str(metadata.get(LEASE_HEADER, "")),
-    )
+async def _request(stream: ServerStream, kind: type[Message]) -> Message | None:
+    try:
+        message = await stream.receive()
+        return None if message is None else kind.FromString(message)
+    except TooLarge as error:
+        raise errors.ResourceExhausted(str(error)) from None
+    except DecodeError as error:
+        raise errors.InvalidArgument(f"{kind.DESCRIPTOR.full_name}: {error}") from None
 
 
-def _unknown(path: str) -> _Entry:
+def _call(stream: ServerStream) -> Call:
+    headers = stream.headers
+    return Call(headers.get(NAMESPACE_HEADER, ""), headers.get(LEASE_HEADER, ""))
+
+
+def _unknown(path: str) -> tuple[Answer, bool]:
     service, _, method = path.strip("/").rpartition("/")
 
-    async def refuse(stream: Stream[Any, Any]) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED, f"unknown method {method} for service {service}")
+    async def refuse(stream: ServerStream) -> None:
+        text = f"unknown method {method} for service {service}"
+        stream.finish(Status.UNIMPLEMENTED, text)
 
-    return _Entry(refuse, Cardinality.UNARY_UNARY, Message, Message)
+    return refuse, True

@@ -232,5 +232,5 @@ def log_to_stderr(level: str) -> None:
         level=LEVELS[level],
         format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" module=%(name)s',
     )
-    for noisy in ("grpclib", "hpack", "h2", "asyncio"):
+    for noisy in ("hpack", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -132,5 +132,5 @@ def _log_to_stderr(config: Config) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATS[config.log_format]())
     logging.basicConfig(handlers=[handler], level=log_level(config))
-    for chatty in ("grpclib", "asyncio", "hpack"):
+    for chatty in ("hpack", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.ERROR)

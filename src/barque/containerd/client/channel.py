@@ -11,21 +11,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-from google.protobuf.message import Message
-from grpclib import GRPCError, Status
-from grpclib.client import Channel as _Connecting
-from grpclib.client import Stream
-from grpclib.config import Configuration
-from grpclib.const import Cardinality
-from grpclib.exceptions import StreamTerminatedError
-from grpclib.protocol import H2Protocol
+from google.protobuf.message import DecodeError, Message
 
 from barque import errors
+from barque.containerd.http2.client import ClientConnection
+from barque.containerd.http2.status import Refused, Status, check
+from barque.containerd.http2.stream import Stream, StreamEnded, TooLarge
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
 
-WINDOW_BYTES = 16 << 20
 RESTART_PATIENCE_S = 5.0
 RESTART_POLL_S = 0.02
 
@@ -47,27 +42,47 @@ KINDS: Mapping[Status, type[errors.BarqueError]] = {
 }
 
 
-class _Connection(_Connecting):
-    """A server that answered once and is gone is being started again: wait for it a little.
+class _Connecting:
+    """The connection of all the channels to one server, made when it is needed.
 
+    A server that answered once and is gone is being started again: it is waited for a little.
     Nothing was sent yet when a connection is made, so no call is made twice by this.
     """
 
-    _answered = False
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._answered = False
+        self._current: ClientConnection | None = None
+        self._lock = asyncio.Lock()
 
-    async def _create_connection(self) -> H2Protocol:
+    def ready(self) -> ClientConnection | None:
+        """The connection, when it may be used at once."""
+        current = self._current
+        return current if current is not None and current.usable else None
+
+    async def connect(self) -> ClientConnection:
+        """Raises OSError when the server does not listen."""
+        async with self._lock:
+            return self.ready() or await self._connect()
+
+    async def _connect(self) -> ClientConnection:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (RESTART_PATIENCE_S if self._answered else 0)
         while True:
             try:
-                protocol = await super()._create_connection()
+                _, made = await loop.create_unix_connection(ClientConnection, self._path)
             except (ConnectionRefusedError, FileNotFoundError):
                 if loop.time() >= deadline:
                     raise
                 await asyncio.sleep(RESTART_POLL_S)
             else:
                 self._answered = True
-                return protocol
+                self._current = made
+                return made
+
+    def close(self) -> None:
+        if self._current is not None:
+            self._current.close()
 
 
 class Channel:
@@ -81,34 +96,37 @@ class Channel:
         self.address = address.removeprefix("unix://")
         self.namespace = namespace
         self.lease = ""
-        configuration = Configuration(
-            http2_connection_window_size=WINDOW_BYTES, http2_stream_window_size=WINDOW_BYTES
-        )
-        self._connection = _Connection(path=self.address, config=configuration)
+        self._connecting = _Connecting(self.address)
 
     def with_lease(self, lease: str) -> Channel:
         """The same connection; what its calls make is held by `lease`."""
         other = Channel.__new__(Channel)
         other.address, other.namespace, other.lease = self.address, self.namespace, lease
-        other._connection = self._connection
+        other._connecting = self._connecting
         return other
 
     def close(self) -> None:
-        self._connection.close()
+        self._connecting.close()
 
     async def unary(self, service: str, method: str, request: Message, reply: type[Reply]) -> Reply:
-        call = self._call(service, method, Cardinality.UNARY_UNARY, type(request), reply)
+        stream: Stream | None = None
         try:
-            async with call as stream:
-                await stream.send_message(request, end=True)
-                answer = await stream.recv_message()
+            stream = await self._call(service, method)
+            await stream.send(request.SerializeToString(), end=True)
+            answer = await stream.receive()
+            if answer is not None:
+                await stream.receive()  # the trailers
+            check(stream.headers, stream.trailers)
+            if answer is None:
+                raise errors.Unavailable(f"{service}/{method}: containerd sent no answer")
+            return reply.FromString(answer)
         except errors.BarqueError:
             raise
         except Exception as error:
-            raise self._translate(error) from error
-        if answer is None:
-            raise errors.Unavailable(f"{service}/{method}: containerd sent no answer")
-        return answer
+            raise self._translate(self._told(stream, error)) from error
+        finally:
+            if stream is not None:
+                stream.cancel()
 
     async def stream(
         self, service: str, method: str, request: Message, reply: type[Reply]
@@ -123,8 +141,7 @@ class Channel:
         self, service: str, method: str, request: Message, reply: type[Reply]
     ) -> AsyncIterator[Duplex[Message, Reply]]:
         """A server's stream; `accepted` tells when the server has taken the request."""
-        cardinality = Cardinality.UNARY_STREAM
-        async with self._open(service, method, cardinality, type(request), reply) as duplex:
+        async with self._open(service, method, type(request), reply) as duplex:
             await duplex.send(request, end=True)
             yield duplex
 
@@ -133,93 +150,99 @@ class Channel:
         self, service: str, method: str, request: type[Request], reply: type[Reply]
     ) -> AsyncIterator[Duplex[Request, Reply]]:
         """A stream both ways."""
-        cardinality = Cardinality.STREAM_STREAM
-        async with self._open(service, method, cardinality, request, reply) as duplex:
+        async with self._open(service, method, request, reply) as duplex:
             yield duplex
 
     @asynccontextmanager
     async def _open(
-        self,
-        service: str,
-        method: str,
-        cardinality: Cardinality,
-        request: type[Request],
-        reply: type[Reply],
+        self, service: str, method: str, request: type[Request], reply: type[Reply]
     ) -> AsyncIterator[Duplex[Request, Reply]]:
-        call = self._call(service, method, cardinality, request, reply)
+        stream: Stream | None = None
         try:
-            async with call as stream:
-                yield Duplex(stream, self)
+            stream = await self._call(service, method)
+            yield Duplex(stream, self, reply)
         except errors.BarqueError:
             raise
         except Exception as error:
             raise self._translate(error) from error
+        finally:
+            if stream is not None:
+                stream.cancel()
 
-    def _call(
-        self,
-        service: str,
-        method: str,
-        cardinality: Cardinality,
-        request: type[Request],
-        reply: type[Reply],
-    ) -> Stream[Request, Reply]:
-        metadata = {"containerd-namespace": self.namespace}
+    async def _call(self, service: str, method: str) -> Stream:
+        """Open a stream. Raises OSError when there is no server."""
+        connection = self._connecting.ready() or await self._connecting.connect()
+        metadata: tuple[tuple[str, str], ...] = (("containerd-namespace", self.namespace),)
         if self.lease:
-            metadata["containerd-lease"] = self.lease
-        return self._connection.request(
-            f"/{service}/{method}", cardinality, request, reply, metadata=metadata
-        )
+            metadata = (*metadata, ("containerd-lease", self.lease))
+        return connection.call(f"/{service}/{method}", metadata)
+
+    def _told(self, stream: Stream | None, error: Exception) -> Exception:
+        """What the server said before the stream broke off, if it said anything."""
+        trailers = stream.trailers if stream is not None else None
+        if trailers and "grpc-status" in trailers and isinstance(error, (StreamEnded, TooLarge)):
+            try:
+                check({}, trailers)
+            except Refused as refused:
+                return refused
+        return error
 
     def _translate(self, error: Exception) -> Exception:
-        if isinstance(error, GRPCError):
+        if isinstance(error, Refused):
             kind = KINDS.get(error.status, errors.BarqueError)
-            return kind(error.message or error.status.name.lower().replace("_", " "))
-        if isinstance(error, (OSError, StreamTerminatedError)):
+            return kind(error.text or error.status.name.lower().replace("_", " "))
+        if isinstance(error, OSError):  # StreamEnded is one
             return errors.Unavailable(f"containerd at {self.address} does not answer: {error}")
+        if isinstance(error, (TooLarge, DecodeError)):
+            return errors.DataLoss(f"containerd at {self.address}: {error}")
         return error
 
 
 class Duplex(Generic[Request, Reply]):
     """An open stream. Iterating gives the replies up to the end of the stream."""
 
-    def __init__(self, stream: Stream[Request, Reply], channel: Channel) -> None:
+    def __init__(self, stream: Stream, channel: Channel, reply: type[Reply]) -> None:
         self._stream = stream
         self._channel = channel
+        self._reply = reply
 
     async def accepted(self) -> None:
         """Returns when the server has taken the call up; raises what it refuses it with."""
-        try:
-            await self._stream.recv_initial_metadata()
-        except Exception as error:
-            raise self._channel._translate(error) from error
+        await self._stream.answered()
+        if self._stream.received_end:
+            self._check()
 
     async def send(self, message: Request, *, end: bool = False) -> None:
         try:
-            await self._stream.send_message(message, end=end)
+            await self._stream.send(message.SerializeToString(), end=end)
         except Exception as error:
-            raise self._channel._translate(error) from error
+            raise self._failure(error) from error
 
     async def end(self) -> None:
         """No more to send."""
-        await self._stream.end()
+        self._stream.end()
 
     async def receive(self) -> Reply | None:
         """The next reply; None at the end. Raises what the server ended the stream with."""
         try:
-            reply = await self._stream.recv_message()
-            if reply is None:
-                self._stream._maybe_raise()
-            return reply
+            message = await self._stream.receive()
+            if message is not None:
+                return self._reply.FromString(message)
         except Exception as error:
-            raise self._channel._translate(self._told(error)) from error
+            raise self._failure(error) from error
+        self._check()
+        return None
 
-    def _told(self, error: Exception) -> Exception:
-        """What the server said before it reset the stream, if it said anything."""
+    def _check(self) -> None:
         try:
-            self._stream._maybe_raise()
-        except GRPCError as told:
-            return told
-        return error
+            if self._stream.reset_code and not self._stream.trailers:
+                raise StreamEnded("the connection was lost")
+            check(self._stream.headers, self._stream.trailers)
+        except Exception as error:
+            raise self._channel._translate(error) from error
+
+    def _failure(self, error: Exception) -> Exception:
+        return self._channel._translate(self._channel._told(self._stream, error))
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
         while (message := await self.receive()) is not None:
