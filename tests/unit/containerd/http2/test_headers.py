@@ -17,7 +17,7 @@ blocks = st.lists(st.tuples(names, values), max_size=8)
 @given(blocks)
 def test_what_we_write_the_library_reads(pairs: list[tuple[str, str]]) -> None:
     read = Decoder().decode(STATUS_200 + literals(pairs))
-    assert [(name, value) for name, value in read] == [(":status", "200"), *pairs]
+    assert [(str(name), str(value)) for name, value in read] == [(":status", "200"), *pairs]
 
 
 @given(st.lists(blocks, max_size=5), st.booleans())
@@ -57,4 +57,5 @@ def test_a_failures_text_survives(text: str) -> None:
 
 def test_a_long_value_has_a_long_length() -> None:
     for length in (126, 127, 128, 254, 255, 300, 20_000):
-        assert dict(Decoder().decode(literal("a", "b" * length))) == {"a": "b" * length}
+        ((name, value),) = Decoder().decode(literal("a", "b" * length))
+        assert (str(name), str(value)) == ("a", "b" * length)
