@@ -1,0 +1,267 @@
+"""What makes one file tree from another, as the tar of a layer. image-spec, layer.md, "Changesets".
+
+An overlay's upper directory has it all: what is there was added or changed, a whiteout (a character
+device 0/0) is a deletion, an opaque directory hides all below it. Two plain directories are
+compared entry by entry. Nothing is mounted; every step is by descriptor and follows no link.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from barque.containerd.proto.types_pb2 import Mount
+from barque.errors import ResourceExhausted, Unsupported
+from barque.oci import tar
+from barque.oci.tar_pack import Content
+from barque.oci.tar_writer import END_OF_ARCHIVE, header, padding
+
+MAX_DEPTH = 512
+SMALL_BYTES = 128 << 10  # read at once
+FLUSH_BYTES = 512 << 10
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
+UNREADABLE_XATTRS = ("overlay.redirect", "overlay.metacopy")  # content or name is elsewhere
+KEPT_XATTRS = ("security.capability",)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_KINDS = {
+    stat.S_IFLNK: tar.SYMLINK,
+    stat.S_IFCHR: tar.CHARACTER,
+    stat.S_IFBLK: tar.BLOCK_DEVICE,
+    stat.S_IFIFO: tar.FIFO,
+}
+
+
+def directories(mounts: Sequence[Mount]) -> tuple[str, tuple[str, ...]]:
+    """The upper directory ("" for none) and the ones below it, top first, of a snapshot's mounts.
+
+    No mounts are an empty tree. Raises Unsupported for what is neither overlay nor bind.
+    """
+    if not mounts:
+        return "", ()
+    if len(mounts) > 1:
+        raise Unsupported(f"comparing {len(mounts)} mounts is not supported")
+    mount = mounts[0]
+    if mount.type == "overlay":
+        options = dict(option.partition("=")[::2] for option in mount.options)
+        lowers = tuple(filter(None, options.get("lowerdir", "").split(":")))
+        return options.get("upperdir", ""), lowers
+    if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
+        return "", (mount.source,)
+    raise Unsupported(f"comparing a mount of type {mount.type} is not supported")
+
+
+def changes(left: Sequence[Mount], right: Sequence[Mount]) -> Iterator[bytes]:
+    """The tar, to its last block. Raises Unsupported where the mounts cannot be compared."""
+    _, before = directories(left)
+    upper, below = directories(right)
+    with ExitStack() as opened:
+
+        def directory(path: str) -> int:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, fd)
+            return fd
+
+        if upper and below == before:
+            yield from _Changes(overlay=True).archive(directory(upper), None)
+        elif not upper and len(below) == 1 and not before:
+            yield from _Changes(overlay=False).archive(directory(below[0]), None)
+        elif not upper and len(below) == len(before) == 1:
+            old = directory(before[0])
+            yield from _Changes(overlay=False).archive(directory(below[0]), old)
+        else:
+            raise Unsupported("these snapshots do not lie on each other: they cannot be compared")
+
+
+class _Changes:
+    """Gathers headers and small files, so that few pieces are given out."""
+
+    def __init__(self, *, overlay: bool) -> None:
+        self._overlay = overlay
+        self._buffer = bytearray()
+        self._linked: dict[tuple[int, int], bytes] = {}
+
+    def archive(self, new: int, old: int | None) -> Iterator[bytes]:
+        yield from self._below(new, old, b"", 0)
+        yield bytes(self._buffer) + END_OF_ARCHIVE
+
+    def _below(self, new: int, old: int | None, base: bytes, depth: int) -> Iterator[bytes]:
+        if depth > MAX_DEPTH:
+            raise ResourceExhausted(f"deeper than {MAX_DEPTH} directories: {base[:100]!r}")
+        names = {os.fsencode(name) for name in os.listdir(new)}
+        for name in sorted(names):
+            try:
+                yield from self._entry(new, old, name, base + name, depth)
+            except FileNotFoundError:
+                continue  # gone since it was listed
+            if len(self._buffer) >= FLUSH_BYTES:
+                yield self._taken()
+        if old is not None:
+            for name in sorted({os.fsencode(name) for name in os.listdir(old)} - names):
+                self._whiteout(base + WHITEOUT + name)
+
+    def _entry(
+        self, new: int, old: int | None, name: bytes, inside: bytes, depth: int
+    ) -> Iterator[bytes]:
+        facts = os.lstat(name, dir_fd=new)
+        kind = stat.S_IFMT(facts.st_mode)
+        if kind == stat.S_IFSOCK:
+            return
+        if self._overlay and kind == stat.S_IFCHR and facts.st_rdev == 0:
+            self._whiteout(inside[: len(inside) - len(name)] + WHITEOUT + name)
+            return
+        before = _facts(old, name)
+        if kind == stat.S_IFDIR:
+            yield from self._directory(new, old, name, inside, before, depth)
+        elif before is None or _differs(before, facts):
+            yield from self._leaf(new, name, inside, facts)
+
+    def _directory(
+        self,
+        new: int,
+        old: int | None,
+        name: bytes,
+        inside: bytes,
+        before: os.stat_result | None,
+        depth: int,
+    ) -> Iterator[bytes]:
+        fd = os.open(name, _DIRECTORY, dir_fd=new)
+        try:
+            facts = os.fstat(fd)
+            if before is None or _differs(before, facts):
+                self._buffer += _header(inside + b"/", tar.DIRECTORY, facts, xattrs=_xattrs(fd))
+            if self._overlay and _opaque(fd):
+                self._whiteout(inside + b"/" + OPAQUE)
+            below = None
+            if old is not None and before is not None and stat.S_ISDIR(before.st_mode):
+                below = os.open(name, _DIRECTORY, dir_fd=old)
+            try:
+                yield from self._below(fd, below, inside + b"/", depth + 1)
+            finally:
+                if below is not None:
+                    os.close(below)
+        finally:
+            os.close(fd)
+
+    def _leaf(
+        self, directory: int, name: bytes, inside: bytes, facts: os.stat_result
+    ) -> Iterator[bytes]:
+        kind = stat.S_IFMT(facts.st_mode)
+        if facts.st_nlink > 1:
+            first = self._linked.setdefault((facts.st_dev, facts.st_ino), inside)
+            if first != inside:
+                self._buffer += _header(inside, tar.LINK, facts, link=first)
+                return
+        if kind == stat.S_IFREG:
+            yield from self._file(directory, name, inside)
+        elif kind == stat.S_IFLNK:
+            target = os.readlink(name, dir_fd=directory)
+            self._buffer += _header(inside, tar.SYMLINK, facts, link=target)
+        else:
+            self._buffer += _header(inside, _KINDS[kind], facts, device=facts.st_rdev)
+
+    def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes]:
+        fd = os.open(name, _FILE, dir_fd=directory)
+        try:
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode):
+                return  # replaced since we looked
+            size = facts.st_size
+            self._buffer += _header(inside, tar.REGULAR, facts, size=size, xattrs=_xattrs(fd))
+            chunks = Content(fd, size).chunks() if size else iter(())
+            if size > SMALL_BYTES:
+                yield self._taken()
+                yield from chunks
+            else:
+                for chunk in chunks:
+                    self._buffer += chunk
+            self._buffer += padding(size)
+        finally:
+            os.close(fd)
+
+    def _whiteout(self, inside: bytes) -> None:
+        self._buffer += header(inside, tar.REGULAR, mode=0, uid=0, gid=0, size=0, mtime_s=0)
+
+    def _taken(self) -> bytes:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
+
+def _facts(directory: int | None, name: bytes) -> os.stat_result | None:
+    if directory is None:
+        return None
+    try:
+        return os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+
+
+def _differs(before: os.stat_result, now: os.stat_result) -> bool:
+    """By what a copy keeps: a file of the same size and time is the same file."""
+    same = (
+        before.st_mode == now.st_mode
+        and (before.st_uid, before.st_gid) == (now.st_uid, now.st_gid)
+        and before.st_mtime_ns == now.st_mtime_ns
+    )
+    if stat.S_ISDIR(now.st_mode):
+        return not same
+    return not same or before.st_size != now.st_size or before.st_rdev != now.st_rdev
+
+
+def _opaque(fd: int) -> bool:
+    for name in OPAQUE_XATTRS:
+        try:
+            if os.getxattr(fd, name) in {b"y", b"x"}:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _xattrs(fd: int) -> dict[bytes, bytes] | None:
+    """Those that belong to the file; not the overlay's own. Raises Unsupported."""
+    try:
+        names = os.listxattr(fd)
+    except OSError:
+        return None
+    found = {}
+    for name in names:
+        if name.endswith(UNREADABLE_XATTRS):
+            raise Unsupported(f"the snapshot has files that are elsewhere ({name})")
+        own = name.startswith("user.") and not name.startswith("user.overlay.")
+        if own or name in KEPT_XATTRS:
+            try:
+                found[os.fsencode(name)] = os.getxattr(fd, name)
+            except OSError:
+                continue
+    return found or None
+
+
+def _header(
+    name: bytes,
+    kind: int,
+    facts: os.stat_result,
+    *,
+    size: int = 0,
+    link: bytes = b"",
+    device: int = 0,
+    xattrs: dict[bytes, bytes] | None = None,
+) -> bytes:
+    return header(
+        name,
+        kind,
+        mode=facts.st_mode & 0o7777,
+        uid=facts.st_uid,
+        gid=facts.st_gid,
+        size=size,
+        mtime_s=facts.st_mtime_ns // 1_000_000_000,
+        link=link,
+        major=os.major(device) if device else 0,
+        minor=os.minor(device) if device else 0,
+        xattrs=xattrs,
+    )
