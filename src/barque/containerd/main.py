@@ -157,7 +157,7 @@ async def running(
             Snapshots(snapshots, metadata, references, exchange, collector).service(),
             containers.service(),
             Leases(metadata, references, collector).service(),
-            Diff(content).service(),
+            Diff(content, metadata, references).service(),
         ]
         debug = config.log_level in ("debug", "trace")
         async with supervision(
