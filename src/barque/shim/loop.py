@@ -149,10 +149,11 @@ class Loop:
 
     def on_exit(self, pid: int, callback: Callable[[int], None]) -> None:
         """Call `callback(status)`, as waitpid(2) gives it, when the child `pid` has been reaped."""
-        if pid in self._unclaimed:
-            callback(self._unclaimed.pop(pid))
-        else:
+        status = self._unclaimed.pop(pid, None)
+        if status is None or is_child(pid):  # what had the pid before was another
             self._children[pid] = callback
+        else:
+            callback(status)
 
     def exited(self, pid: int) -> Pending:
         pending = Pending()
@@ -260,6 +261,15 @@ class Loop:
         self._epoll.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+
+def is_child(pid: int) -> bool:
+    """Whether `pid` is a child of this process that has not been reaped."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -61,6 +61,26 @@ def test_a_child_that_died_before_anyone_asked(loop: Loop) -> None:
     assert reaped_before_asked() == []
 
 
+def test_a_pid_that_another_had_before(loop: Loop) -> None:
+    """What was kept for it is not the end of the one that has it now."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(read, 1)
+        os._exit(5)
+    loop.expect_pid()
+    loop._unclaimed[pid] = 0  # as an orphan of the same pid would have left it
+    told: list[int] = []
+    loop.on_exit(pid, lambda status: (told.append(status), loop.stop())[0])
+    loop.expect_no_more()
+    assert told == []
+    os.write(write, b"x")
+    loop.run()
+    assert [os.waitstatus_to_exitcode(status) for status in told] == [5]
+    os.close(read)
+    os.close(write)
+
+
 def test_routines_wait_and_return_and_raise(loop: Loop) -> None:
     gate = Pending()
 
