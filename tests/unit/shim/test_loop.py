@@ -71,7 +71,12 @@ def test_a_pid_that_another_had_before(loop: Loop) -> None:
     loop.expect_pid()
     loop._unclaimed[pid] = 0  # as an orphan of the same pid would have left it
     told: list[int] = []
-    loop.on_exit(pid, lambda status: (told.append(status), loop.stop())[0])
+
+    def tell(status: int) -> None:
+        told.append(status)
+        loop.stop()
+
+    loop.on_exit(pid, tell)
     loop.expect_no_more()
     assert told == []
     os.write(write, b"x")
