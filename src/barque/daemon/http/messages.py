@@ -100,7 +100,7 @@ class Source(Protocol):
         """The rest of it: through `send`, or straight into `pipe`, where `send` writes to."""
 
 
-Hijack = Callable[[str], Awaitable[Duplex]]
+Hijack = Callable[[str, bytes], Awaitable[Duplex]]
 
 
 @dataclass(slots=True)
@@ -144,13 +144,16 @@ class Request:
             raise errors.InvalidArgument("invalid JSON: the body is not an object")
         return decoded
 
-    async def hijack(self, content_type: str = "application/vnd.docker.raw-stream") -> Duplex:
+    async def hijack(
+        self, content_type: str = "application/vnd.docker.raw-stream", start: bytes = b""
+    ) -> Duplex:
         """Take the connection over: answers 101 (or 200 to a client that did not ask to upgrade).
 
+        `start` is another status line with its own headers.
         Bytes that came right behind the request are the first that `read` returns. After this the
         handler returns None.
         """
-        return await self._hijack(content_type)
+        return await self._hijack(content_type, start)
 
 
 @dataclass(slots=True)

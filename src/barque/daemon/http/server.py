@@ -119,9 +119,10 @@ class Server:
     async def _answer(self, stream: Stream, head: Head, body: Body) -> bool:
         hijacked: list[Stream] = []
 
-        async def hijack(content_type: str) -> Duplex:
+        async def hijack(content_type: str, start: bytes) -> Duplex:
             hijacked.append(stream)
-            await stream.write(_hijack_head(head, content_type))
+            own = start + f"{_FIXED_HEADERS}\r\n".encode()
+            await stream.write(own if start else _hijack_head(head, content_type))
             return stream
 
         try:

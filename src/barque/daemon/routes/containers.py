@@ -11,10 +11,12 @@ import msgspec
 from barque import errors
 from barque.daemon.archive import service as archive
 from barque.daemon.containers import changes, logs, stats, top
-from barque.daemon.containers.container import Exit
+from barque.daemon.containers.container import Container, Exit
 from barque.daemon.containers.service import Containers
 from barque.daemon.containers.stdio import Wanted
+from barque.daemon.http import websocket
 from barque.daemon.http.messages import (
+    Duplex,
     Request,
     Response,
     Route,
@@ -49,6 +51,7 @@ def routes(containers: Containers) -> list[Route]:
         ("POST", f"{one}/update", handlers.update),
         ("POST", f"{one}/wait", handlers.wait),
         ("POST", f"{one}/attach", handlers.attach),
+        ("GET", f"{one}/attach/ws", handlers.attach_websocket),
         ("GET", f"{one}/logs", handlers.logs),
         ("GET", f"{one}/top", handlers.top),
         ("GET", f"{one}/stats", handlers.stats),
@@ -59,7 +62,6 @@ def routes(containers: Containers) -> list[Route]:
         *(
             (method, f"{one}/{name}", _not_there(name))
             for method, name in (
-                ("GET", "attach/ws"),
                 ("POST", "copy"),
                 ("GET", "checkpoints"),
                 ("POST", "checkpoints"),
@@ -159,13 +161,25 @@ class _Handlers:
         return Response(200, _exit_document(future))
 
     async def attach(self, request: Request) -> None:
-        query = request.query
         container, keys = self._containers.check_attach(
-            request.params["id"], query.get("detachKeys")
+            request.params["id"], request.query.get("detachKeys")
         )
+        duplex = await request.hijack(stream_type(request, container.record.config.tty))
+        await self._attach(request, container, keys, duplex)
+
+    async def attach_websocket(self, request: Request) -> None:
+        """The streams as they are, without Docker's frames: a message's kind says nothing."""
+        container, keys = self._containers.check_attach(
+            request.params["id"], request.query.get("detachKeys")
+        )
+        duplex = await websocket.accept(request, unframe=not container.record.config.tty)
+        await self._attach(request, container, keys, duplex)
+
+    async def _attach(
+        self, request: Request, container: Container, keys: bytes | None, duplex: Duplex
+    ) -> None:
+        query = request.query
         wanted = Wanted(query.flag("stdin"), query.flag("stdout"), query.flag("stderr"))
-        terminal = container.record.config.tty
-        duplex = await request.hijack(stream_type(request, terminal))
         await self._containers.attach(
             container,
             duplex,
