@@ -19,3 +19,8 @@ def leaves_the_signals_as_they_were() -> Iterator[None]:
     before = signals.inherited()
     yield
     assert signals.inherited() == before
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are often made anew in every run; each worker must give a test the same name."""
+    return argname if isinstance(val, bytes) else None
