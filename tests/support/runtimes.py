@@ -115,18 +115,22 @@ class Warm(Runtime):
     """Ours, called in a forked child of a warm, sealed process."""
 
     name = "warm"
+    driver = DRIVER
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = theirs.fileno()
         self.process = subprocess.Popen(
-            [PYTHON, "-I", "-S", str(DRIVER), str(SOURCE), str(number)], pass_fds=[number]
+            [PYTHON, "-I", "-S", str(self.driver), str(SOURCE), str(number)], pass_fds=[number]
         )
         theirs.close()
 
+    def request(self, arguments: Sequence[str], cwd: str) -> dict[str, Any]:
+        return {"argv": ["--root", str(self.root), *arguments], "cwd": cwd}
+
     def execute(self, arguments: Sequence[str], cwd: str, fds: list[int]) -> int:
-        request = {"argv": ["--root", str(self.root), *arguments], "cwd": cwd}
+        request = self.request(arguments, cwd)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         self.socket.sendmsg([json.dumps(request).encode()], rights)
         self.socket.settimeout(PATIENCE_S * 3)
@@ -135,6 +139,31 @@ class Warm(Runtime):
     def close(self) -> None:
         self.socket.close()
         self.process.wait(PATIENCE_S)
+
+
+class Faulty(Warm):
+    """Ours, warm; the command after `fault` is set fails or dies at one of its kernel calls."""
+
+    name = "faulty"
+    driver = DRIVER.with_name("fault_driver.py")
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.fault: dict[str, Any] | None = None
+        self.log = root.parent / "calls"
+
+    def request(self, arguments: Sequence[str], cwd: str) -> dict[str, Any]:
+        fault, self.fault = self.fault, None
+        more = {} if fault is None else {"fault": {**fault, "log": str(self.log)}}
+        return {**super().request(arguments, cwd), **more}
+
+    def break_at(self, at: int, *, kill: bool = False) -> None:
+        """Break the next command at its `at`-th kernel call; -1 breaks none and counts."""
+        self.fault = {"at": at, "kill": kill}
+
+    def calls(self) -> list[str]:
+        """What the last command that was to break has called."""
+        return self.log.read_text().split("\n")
 
 
 class Runc(Runtime):
@@ -164,7 +193,7 @@ class UnifiedOnly(Runtime):
 
 
 RUNTIMES: dict[str, type[Runtime]] = {
-    kind.name: kind for kind in (Runtime, Warm, Runc, Crun, UnifiedOnly)
+    kind.name: kind for kind in (Runtime, Warm, Faulty, Runc, Crun, UnifiedOnly)
 }
 
 

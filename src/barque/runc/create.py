@@ -323,6 +323,7 @@ def spawn(
     try:
         pid = clone(launch, ours, flags, unified)
         if pid == 0:
+            ours.close()  # else it would wait for ever for a runtime that was killed
             init.run(launch)
     finally:
         if unified >= 0:
@@ -385,7 +386,7 @@ def clone(launch: init.Launch, ours: channel.Channel, flags: int, cgroup_fd: int
         kinds.setns(namespace, kinds.CLONE_NEWPID)
         pid = kinds.clone3(flags, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
         if pid:
-            kinds.setns(own, kinds.CLONE_NEWPID)
+            come_back(own, pid)
         return pid
     finally:
         os.close(own)
@@ -407,6 +408,15 @@ def map_ids(pid: int, linux: Linux) -> None:
 
 def id_map(mappings: tuple[IdMapping, ...]) -> str:
     return "".join(f"{one.container_id} {one.host_id} {one.size}\n" for one in mappings)
+
+
+def come_back(own: int, pid: int) -> None:
+    """Leave the pid namespace that was entered for the new process `pid` only."""
+    try:
+        kinds.setns(own, kinds.CLONE_NEWPID)
+    except OSError:
+        destroy_process(pid)
+        raise
 
 
 def destroy_process(pid: int) -> None:

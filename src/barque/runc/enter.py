@@ -5,7 +5,8 @@
                      process's identity, executes
 
 The container is hostile and sees the child before it has executed: it is not dumpable, so /proc
-gives nothing of it away, and of the runtime's descriptors only the channel is open.
+gives nothing of it away. Where the container's capabilities see through that, the child is born of
+a process that has used and closed the runtime's descriptors outside: only the channel is open.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from barque.runc.create import (
     NAMESPACE_FLAGS,
     SIGCHLD,
     START_FAILED,
+    come_back,
     converse,
     destroy_process,
     open_proc,
@@ -138,20 +140,20 @@ def namespace_flags(container: Container) -> int:
 def spawn(container: Container, launch: init.Launch, options: Options, undo: Undo) -> int:
     ours, launch.channel = channel.pair()
     set_dumpable(False)
-    pidfd, flags = launch.joined[0]
     cgroup = Cgroup(options.cgroups) if options.cgroups else container.cgroup
     unified = cgroup.open_unified()
     launch.entries = cgroup.open_entries()
     try:
         try:
-            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+            pid = clone(container, launch, ours, unified)
         except OSError as error:
             if error.errno != errno.EBUSY or unified < 0:
                 raise
             os.close(unified)
             unified = container.cgroup.open_unified_of(container.pid)
-            pid = clone(pidfd, flags & kinds.CLONE_NEWPID, unified)
+            pid = clone(container, launch, ours, unified)
         if pid == 0:
+            ours.close()
             run(launch)
     finally:
         if unified >= 0:
@@ -168,8 +170,26 @@ def spawn(container: Container, launch: init.Launch, options: Options, undo: Und
     return pid
 
 
-def clone(pidfd: int, pid_namespace: int, cgroup_fd: int) -> int:
+def exposed(container: Container, spec: Spec) -> bool:
+    """Whether processes of the container may look into the child although it is not dumpable:
+    with CAP_SYS_PTRACE in the host's user namespace, and they see it (CVE-2016-9962)."""
+    capabilities = spec.process.capabilities or {}
+    return (
+        "CAP_SYS_PTRACE" in capabilities.get("bounding", ())
+        and "pid" in container.namespaces
+        and "user" not in container.namespaces
+    )
+
+
+def clone(container: Container, launch: init.Launch, ours: channel.Channel, cgroup_fd: int) -> int:
     """Fork a child that is born in the container's pid namespace; the caller stays outside."""
+    pidfd, flags = launch.joined[0]
+    if exposed(container, launch.spec):
+        from barque.runc import intermediary
+
+        launch.joined = []
+        return intermediary.clone_into(launch, ours, (pidfd, flags), cgroup_fd, prepare_outside)
+    pid_namespace = flags & kinds.CLONE_NEWPID
     if not pid_namespace:
         return kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
     own = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
@@ -177,7 +197,7 @@ def clone(pidfd: int, pid_namespace: int, cgroup_fd: int) -> int:
         kinds.setns(pidfd, pid_namespace)
         pid = kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
         if pid:
-            kinds.setns(own, kinds.CLONE_NEWPID)
+            come_back(own, pid)
         return pid
     finally:
         os.close(own)
@@ -207,18 +227,12 @@ def run(launch: init.Launch) -> NoReturn:
 
 def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
     """Everything before execve; returns its arguments."""
-    isolation.forbid_imports()
-    set_name("barque-runc:init")
-    if launch.affinity is not None:
-        launch.affinity.begin()
-    init.enter_cgroups(launch.entries)
-    if launch.affinity is not None:
-        launch.affinity.end()
+    if launch.joined:  # else it comes from a process that has done so outside
+        prepare_outside(launch)
+        pidfd, flags = launch.joined[0]
+        join(pidfd, flags & ~kinds.CLONE_NEWPID)
     os.umask(0)
     os.setsid()
-    init.adjust_oom_score(launch.proc, launch.process)
-    pidfd, flags = launch.joined[0]
-    join(pidfd, flags & ~kinds.CLONE_NEWPID)
     if launch.user_namespace:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
@@ -232,7 +246,19 @@ def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
         set_personality(init.PERSONALITIES[launch.spec.linux.personality])
     for step in launch.scheduling:
         step()
-    init.confine(launch.proc, launch.apparmor)
     environment = init.environment_of(launch.process, home)
     program = init.become_user(launch, environment)
     return program, list(launch.process.args), environment
+
+
+def prepare_outside(launch: init.Launch) -> None:
+    """What needs descriptors of the host's, before any namespace of the container's is joined."""
+    isolation.forbid_imports()
+    set_name("barque-runc:init")
+    if launch.affinity is not None:
+        launch.affinity.begin()
+    init.enter_cgroups(launch.entries)
+    if launch.affinity is not None:
+        launch.affinity.end()
+    init.adjust_oom_score(launch.proc, launch.process)
+    init.confine(launch.proc, launch.apparmor)

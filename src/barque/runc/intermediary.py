@@ -22,6 +22,7 @@ from barque.runc.log import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from barque.runc.channel import Channel
@@ -35,14 +36,46 @@ def clone(launch: Launch, ours: Channel, flags: int, cgroup_fd: int) -> int:
     pid = kinds.clone3(0, exit_signal=SIGCHLD)
     if pid == 0:
         _stand_between(launch, flags, cgroup_fd)
-        return 0
+        return 0  # `ours` is closed by the caller
+    return _born(ours, pid)
+
+
+def clone_into(
+    launch: Launch,
+    ours: Channel,
+    entered: tuple[int, int],
+    cgroup_fd: int,
+    prepare: Callable[[Launch], None],
+) -> int:
+    """The number of a process born in the namespaces `entered` (a pidfd, their CLONE_NEW*) with no
+    descriptor of the runtime's but the channel; in it, 0. What needs others, `prepare`, is done
+    before by the process between, whose cgroups and adjustments the new one inherits."""
+    pid = kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
+    if pid:
+        return _born(ours, pid)
+    ours.close()
+    try:
+        prepare(launch)
+        kinds.setns(*entered)
+        isolation.close_all_but({launch.channel.fileno(), *range(3, 3 + launch.preserved)})
+        pid = kinds.clone3(kinds.CLONE_PARENT, exit_signal=0)
+    except BaseException as error:
+        init.report(launch.channel, error)
+        os._exit(1)
+    if pid:
+        _announce(launch, pid)
+    return 0
+
+
+def _born(ours: Channel, between: int) -> int:
     try:
         kind, text, _ = ours.receive()
     finally:
-        os.waitpid(pid, 0)
+        os.waitpid(between, 0)
     if kind == channel.BORN:
         return int(text)
-    raise BarqueError(f"unable to start container process: {text or 'its parent was killed'}")
+    reason = f"error during container init: {text}" if text else "its parent was killed"
+    raise BarqueError(f"unable to start container process: {reason}")
 
 
 def _stand_between(launch: Launch, flags: int, cgroup_fd: int) -> None:
