@@ -1,6 +1,6 @@
 """The runtime-spec's config.json and process, checked and as values.
 
-runtime-spec 1.2: config.md, config-linux.md. Plain slotted classes: `dataclasses` would cost the
+runtime-spec 1.3: config.md, config-linux.md. Plain slotted classes: `dataclasses` would cost the
 runtime more time than it has for a whole container. Every number is in its range after `parse`.
 """
 
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-SPEC_VERSION = "1.2.0"
+SPEC_VERSION = "1.3.0"
 CAPABILITY_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 HOOK_POINTS = (
     "prestart",

@@ -181,7 +181,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.pivot = options.pivot
     launch.preserved = options.preserved
     launch.keyring = f"_ses.{container.id}" if options.keyring else ""
-    launch.state = b""
+    launch.state = {}
     launch.filter, launch.filter_flags = b"", 0
     if spec.linux.seccomp is not None:
         container.filter_key = seccomp.key_of(spec.linux.seccomp)
@@ -316,7 +316,7 @@ def spawn(
     for kind in linux.namespaces:
         if kind != "cgroup" and is_new(linux, kind):
             flags |= NAMESPACE_FLAGS[kind]
-    launch.state = dump(container.document("creating"))
+    launch.state = container.document("creating")
     set_dumpable(False)
     unified = container.cgroup.open_unified()
     launch.entries = container.cgroup.open_entries()

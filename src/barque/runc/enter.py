@@ -108,7 +108,7 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.affinity = affinity_of(process)
     launch.user_namespace = "user" in container.namespaces
     launch.scheduling = scheduling_of(process)
-    launch.state = b""
+    launch.state = {}
     launch.filter, launch.filter_flags = b"", 0
     if spec.linux.seccomp is not None:
         key = container.filter_key

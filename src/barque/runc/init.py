@@ -29,6 +29,7 @@ from barque.linux.process import (
     set_personality,
 )
 from barque.linux.seccomp import SECCOMP_FILTER_FLAG_NEW_LISTENER
+from barque.oci.document import dump
 from barque.runc import channel, console, devices, isolation, rootfs
 from barque.runc.channel import Channel
 from barque.runc.hooks import run_hooks
@@ -38,7 +39,7 @@ from barque.runc.log import reason
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from barque.oci.runtime import Device, Process, Spec
     from barque.runc.rootfs import Rootfs
@@ -110,7 +111,7 @@ class Launch:
     pivot: bool  # the root is changed by pivot_root, not by moving a mount over it
     preserved: int  # descriptors from 3 on that go to the program
     keyring: str  # name of the new session keyring; empty: keep the caller's
-    state: bytes  # for hooks
+    state: dict[str, Any]  # for hooks: runtime.md, "State"
 
 
 def run(launch: Launch) -> NoReturn:
@@ -169,7 +170,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     confine(launch.proc, launch.apparmor)
     environment = environment_of(launch.process, home)
     program = become_user(launch, environment)
-    run_hooks(launch.spec.hooks.get("startContainer", ()), launch.state)
+    run_inner_hooks(launch, "startContainer", "created")
     return program, list(launch.process.args), environment
 
 
@@ -215,7 +216,13 @@ def run_outer_hooks(launch: Launch) -> None:
     if "prestart" in hooks or "createRuntime" in hooks:
         launch.channel.send(channel.MOUNTED)
         launch.channel.expect_go()
-    run_hooks(hooks.get("createContainer", ()), launch.state)
+    run_inner_hooks(launch, "createContainer", "creating")
+
+
+def run_inner_hooks(launch: Launch, point: str, status: str) -> None:
+    """Hooks that this process runs: they see the number that it has in its own namespace."""
+    if hooks := launch.spec.hooks.get(point):
+        run_hooks(hooks, dump({**launch.state, "status": status, "pid": os.getpid()}))
 
 
 def take_terminal(launch: Launch, tree: Rootfs) -> None:
@@ -424,7 +431,7 @@ def wait_for_start(fifo: int) -> None:
         pass
     if not os.read(fifo, 1):
         os._exit(1)  # opened and closed without a byte: the starter died
-    os.close(fifo)
+    # it stays open until execve closes it: that tells `start` of the moment
 
 
 def execute(program: str, arguments: list[str], environment: dict[str, str]) -> NoReturn:

@@ -70,10 +70,11 @@ def start(container: Container, log: Log) -> None:
         if status != CREATED:
             raise Conflict(f"cannot start a container in the {status} state")
         proxy = _notify_proxy(container)
-        _release(container)
+        hooks = hooks_of(container, "poststart")
+        _release(container, until_executed=bool(hooks))
     finally:
         unlock(lock)
-    _run_late_hooks(container, "poststart", RUNNING, log)
+    _run_late_hooks(container, hooks, "poststart", RUNNING, log)
     if proxy is not None:
         try:
             proxy.relay()
@@ -91,7 +92,7 @@ def _notify_proxy(container: Container) -> Proxy | None:
     return Proxy(container, manager)
 
 
-def _release(container: Container) -> None:
+def _release(container: Container, *, until_executed: bool) -> None:
     path = container.paths.fifo(container.id)
     try:
         fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -102,6 +103,10 @@ def _release(container: Container) -> None:
     try:
         os.unlink(path)
         os.write(fifo, b"s")
+        if until_executed:  # the fifo has no reader from then on: POLLERR, which nobody asks for
+            poller = select.poll()
+            poller.register(fifo, 0)
+            poller.poll()
     finally:
         os.close(fifo)
 
@@ -177,7 +182,7 @@ def delete(container: Container, *, force: bool, log: Log) -> None:
             _kill_and_wait(container)
         remove_cgroup(container)
         remove_rdt_groups(container)
-        _run_late_hooks(container, "poststop", STOPPED, log)
+        _run_late_hooks(container, hooks_of(container, "poststop"), "poststop", STOPPED, log)
         container.forget()
     finally:
         unlock(lock)
@@ -225,10 +230,14 @@ def _kill_and_wait(container: Container) -> None:
         os.close(pidfd)
 
 
-def _run_late_hooks(container: Container, point: str, status: str, log: Log) -> None:
+def _run_late_hooks(
+    container: Container, hooks: tuple[Hook, ...], point: str, status: str, log: Log
+) -> None:
     """Hooks whose failure changes nothing: runtime.md makes them warnings."""
+    if not hooks:
+        return
     state = dump(container.document(status))
-    for hook in hooks_of(container, point):
+    for hook in hooks:
         try:
             run_hooks((hook,), state)
         except Exception as error:

@@ -26,7 +26,7 @@ JUNK = st.one_of(
 )
 WORDS = st.sampled_from(
     ["ro", "rw", "rbind", "bind", "nosuid", "rprivate", "shared", "size=1m", "mode=700", "rro",
-     "tmpcopyup", "noatime", "nonsense", "=x", "remount", "sync", "gid=5"]
+     "tmpcopyup", "noatime", "nonsense", "=x", "remount", "sync", "gid=5", "idmap", "ridmap"]
 )  # fmt: skip
 MOUNTS = st.fixed_dictionaries(
     {
@@ -52,7 +52,14 @@ CHANGES = st.one_of(
                  "linux.resources.memory", "linux.resources.devices", "linux.resources.cpu",
                  "linux.resources.pids", "linux.seccomp", "linux.sysctl", "linux.maskedPaths",
                  "linux.readonlyPaths", "linux.cgroupsPath", "linux.rootfsPropagation",
-                 "linux.uidMappings", "linux.intelRdt", "linux.personality", "ociVersion"]
+                 "linux.uidMappings", "linux.intelRdt", "linux.personality", "ociVersion",
+                 "process.scheduler", "process.scheduler.policy", "process.ioPriority",
+                 "process.ioPriority.class", "process.execCPUAffinity", "process.consoleSize",
+                 "linux.timeOffsets", "linux.timeOffsets.boottime", "linux.netDevices",
+                 "linux.netDevices.lo", "linux.memoryPolicy", "linux.memoryPolicy.nodes",
+                 "linux.seccomp.syscalls", "linux.seccomp.listenerPath", "linux.mountLabel",
+                 "linux.resources.unified", "linux.resources.hugepageLimits",
+                 "linux.resources.rdma", "linux.resources.network", "linux.resources.blockIO"]
             ),
             "value": JUNK,
         }
@@ -61,6 +68,87 @@ CHANGES = st.one_of(
         {"uid": st.integers(-2, 2**33), "gids": st.lists(st.integers(0, 2**33), max_size=3)}
     ),
 )  # fmt: skip
+
+
+# what is valid: any of it together
+NAMESPACES = st.lists(
+    st.sampled_from(["pid", "network", "ipc", "uts", "cgroup", "user", "time"]), unique=True
+)
+CAPABILITIES = st.lists(
+    st.sampled_from(["CAP_CHOWN", "CAP_SYS_ADMIN", "CAP_KILL", "CAP_SYS_PTRACE"]), unique=True
+)
+VALID = st.fixed_dictionaries(
+    {
+        "namespaces": NAMESPACES,
+        "capabilities": st.dictionaries(
+            st.sampled_from(["bounding", "effective", "permitted", "inheritable", "ambient"]),
+            CAPABILITIES,
+        ),
+        "user": st.sampled_from([(0, 0), (1000, 1000), (65534, 5)]),
+        "no_new_privs": st.booleans(),
+        "seccomp": st.sampled_from([None, "SCMP_ACT_LOG", "SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"]),
+        "mounts": st.lists(st.sampled_from(range(7)), unique=True),
+        "readonly": st.booleans(),
+        "masked": st.lists(st.sampled_from(["/proc/kcore", "/sys", "/etc", "/x", "/bin/sh"])),
+        "umask": st.sampled_from([None, 0, 0o77]),
+        "score": st.sampled_from([None, 0, 500]),
+        "scheduler": st.sampled_from([None, {"policy": "SCHED_BATCH", "nice": 3}]),
+        "propagation": st.sampled_from(["", "private", "rslave", "shared", "unbindable"]),
+    }
+)
+
+
+def composed(spec: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
+    """A config that asks for all of it."""
+    process, linux = spec["process"], spec["linux"]
+    process["capabilities"] = valid["capabilities"]
+    process["user"] = {"uid": valid["user"][0], "gid": valid["user"][1]}
+    process["noNewPrivileges"] = valid["no_new_privs"]
+    for name, key in (("oomScoreAdj", "score"), ("scheduler", "scheduler")):
+        if valid[key] is not None:
+            process[name] = valid[key]
+    if valid["umask"] is not None:
+        process["user"]["umask"] = valid["umask"]
+    linux["namespaces"] = [{"type": kind} for kind in ("mount", *valid["namespaces"])]
+    if "uts" not in valid["namespaces"]:
+        del spec["hostname"]
+    if "user" in valid["namespaces"]:
+        mapping = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+        linux.update(uidMappings=mapping, gidMappings=mapping)
+    if valid["seccomp"]:
+        rule = {"names": ["mkdir", "getpid"], "action": valid["seccomp"]}
+        linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+    spec["mounts"] = [spec["mounts"][n] for n in sorted(valid["mounts"]) if n < 6]
+    spec["root"]["readonly"] = valid["readonly"]
+    linux["maskedPaths"] = valid["masked"]
+    linux["rootfsPropagation"] = valid["propagation"]
+    return spec
+
+
+def assert_whole_or_nothing(case: Case, spec: dict[str, Any]) -> None:
+    """It runs, or fails with one line, and nothing is left."""
+    (case.bundle / "config.json").write_text(json.dumps(spec))
+    result = case.runtime.call("run", "--bundle", str(case.bundle), case.id)
+    if result.code:
+        lines = [line for line in result.err.splitlines() if "level=warning" not in line]
+        assert len(lines) == 1, result
+        assert "Traceback" not in result.err
+        assert "Error:" not in result.err, result
+    assert not (case.runtime.root / case.id).exists()
+    assert not cgroups_of(case.id)
+    assert not rootfs.mounts_below(case.bundle)
+    assert case.id not in Path("/proc/self/mountinfo").read_text()
+
+
+@settings(
+    max_examples=int(os.environ.get("BARQUE_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(valid=VALID)
+def test_a_valid_config(case: Case, valid: dict[str, Any]) -> None:
+    case.place.chmod(0o755)
+    assert_whole_or_nothing(case, composed(case.configure("true"), valid))
 
 
 def changed(spec: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +167,7 @@ def changed(spec: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 @settings(
-    max_examples=150,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -6,10 +6,11 @@ from barque import __version__
 from barque.linux.capabilities import NAMES
 from barque.linux.fs import write_all
 from barque.linux.libseccomp import ACTIONS, ARCHITECTURES, OPERATORS
+from barque.linux.scheduling import MEMORY_FLAGS, MEMORY_MODES
 from barque.oci.document import dump_indented
 from barque.oci.runtime import HOOK_POINTS, SPEC_VERSION
 from barque.runc.create import NAMESPACE_FLAGS
-from barque.runc.options import ATTRIBUTES, PROPAGATION, SUPERBLOCK, WITHOUT_EFFECT
+from barque.runc.options import ATTRIBUTES, OURS, PROPAGATION, SUPERBLOCK, WITHOUT_EFFECT
 from barque.runc.seccomp import FLAGS as SECCOMP_FLAGS
 
 TYPE_CHECKING = False
@@ -33,11 +34,12 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
 
 def document() -> dict[str, Any]:
     words = {*ATTRIBUTES, *(f"r{word}" for word in ATTRIBUTES), *PROPAGATION, *SUPERBLOCK}
+    words |= {*WITHOUT_EFFECT, *OURS} - {""}
     return {
         "ociVersionMin": OLDEST_SPEC,
         "ociVersionMax": SPEC_VERSION,
         "hooks": list(HOOK_POINTS),
-        "mountOptions": sorted({*words, *WITHOUT_EFFECT, "bind", "rbind", "tmpcopyup"}),
+        "mountOptions": sorted(words),
         "linux": {
             "namespaces": sorted(NAMESPACE_FLAGS),
             "capabilities": list(NAMES),
@@ -58,9 +60,10 @@ def document() -> dict[str, Any]:
             },
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
-            "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
-            "netDevices": {"enabled": False},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+            "memoryPolicy": {"modes": sorted(MEMORY_MODES), "flags": sorted(MEMORY_FLAGS)},
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
         "annotations": {"io.barque.version": __version__},
     }

@@ -1,0 +1,174 @@
+"""Members of config.json and words of commands that no other test has."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.runc.conftest import Case
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+POINTS = (
+    *("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"),
+)
+
+
+def test_domain_name(case: Case) -> None:
+    if case.runtime.name == "runc":  # 1.1 does not know it
+        return
+    spec = case.configure("cat", "/proc/sys/kernel/domainname")
+    spec["domainname"] = "example.org"
+    assert case.run(spec=spec).check().out == "example.org\n"
+
+
+@pytest.mark.runtimes("warm")  # runc 1.1 runs poststart at create
+def test_hooks_at_all_points(case: Case) -> None:
+    """Each gets the state on standard input, with the status of its moment."""
+    (case.rootfs / "hooks").mkdir()
+    (case.rootfs / "hooks").chmod(0o777)
+    spec = case.configure("sleep", "1000")
+    for point in POINTS:
+        directory = "/hooks" if point == "startContainer" else str(case.rootfs / "hooks")
+        script = f"cat > {directory}/{point}; echo {point} >> {directory}/order"
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}
+        spec.setdefault("hooks", {})[point] = [hook]
+    spec["annotations"] = {"org.example": "x"}
+    case.started(spec=spec)
+    pid = case.runtime.pid(case.id)
+    case.call("kill", case.id, "KILL").check()
+    case.runtime.wait_stopped(case.id)
+    case.call("delete", case.id).check()
+    place = case.rootfs / "hooks"
+    order = (place / "order").read_text().split()
+    assert order == list(POINTS)
+    states = {point: json.loads((place / point).read_text()) for point in POINTS}
+    for point, status in zip(
+        POINTS, ("creating", "creating", "creating", "created", "running", "stopped"), strict=True
+    ):
+        state = states[point]
+        assert (state["id"], state["status"]) == (case.id, status), point
+        assert state["bundle"] == str(case.bundle)
+        assert state["annotations"] == {"org.example": "x"}
+        assert state["ociVersion"]
+    assert states["createRuntime"]["pid"] == states["poststart"]["pid"] == pid
+    assert states["startContainer"]["pid"] == 1  # as it is seen from there
+
+
+@pytest.mark.runtimes("warm")
+@pytest.mark.parametrize("point", ["startContainer", "poststart", "poststop"])
+def test_a_late_hook_that_fails(case: Case, point: str) -> None:
+    spec = case.configure("sh", "-c", "echo ran; sleep 1000")
+    spec["hooks"] = {point: [{"path": "/bin/false"}]}
+    case.create(spec=spec).check()
+    code = case.call("start", case.id).code
+    if point == "startContainer":
+        case.runtime.wait_stopped(case.id)
+        return
+    if point == "poststop":
+        assert code == 0
+    case.call("delete", "--force", case.id).check()
+    assert case.call("state", case.id).code == 1
+
+
+@pytest.mark.runtimes("warm")
+def test_features_are_true(case: Case) -> None:
+    """What features names is taken, and what is taken is named."""
+    features = case.call("features").check().json
+    linux = features["linux"]
+    assert features["ociVersionMax"] == "1.3.0"
+    assert linux["mountExtensions"]["idmap"]["enabled"]
+    assert "SCMP_ACT_NOTIFY" in linux["seccomp"]["actions"]
+    assert set(linux["namespaces"]) == {
+        *("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"),
+    }
+    skipped = {"remount", "idmap", "ridmap", "tmpcopyup", "mand", "nomand"}
+    words = [word for word in features["mountOptions"] if word not in skipped]
+    spec = case.configure("true")
+    for number, word in enumerate(words):
+        mount = {"destination": f"/m{number}", "type": "tmpfs", "source": "t", "options": [word]}
+        if word in ("bind", "rbind") or word.startswith(("r", "x")):
+            mount |= {"type": "bind", "source": "/tmp", "options": ["bind", word]}
+        spec["mounts"].append(mount)
+    case.run(spec=spec).check()
+
+
+class TestUpdate:
+    def read(self, case: Case, controller: str, name: str) -> str:
+        return Path(f"/sys/fs/cgroup/{controller}/{case.id}/{name}").read_text().strip()
+
+    @pytest.mark.runtimes("warm", "runc")
+    def test_every_flag(self, case: Case) -> None:
+        case.started("sleep", "1000")
+        flags = {
+            "--cpu-period": "200000",
+            "--cpu-quota": "100000",
+            "--cpu-share": "333",
+            "--cpuset-cpus": "0",
+            "--cpuset-mems": "0",
+            "--memory": "64m",
+            "--memory-reservation": "33554432",
+            "--pids-limit": "55",
+        }
+        case.call("update", *(word for flag in flags.items() for word in flag), case.id).check()
+        assert self.read(case, "cpu", "cpu.cfs_period_us") == "200000"
+        assert self.read(case, "cpu", "cpu.cfs_quota_us") == "100000"
+        assert self.read(case, "cpu", "cpu.shares") == "333"
+        assert self.read(case, "cpuset", "cpuset.cpus") == "0"
+        assert self.read(case, "memory", "memory.limit_in_bytes") == str(64 << 20)
+        assert self.read(case, "memory", "memory.soft_limit_in_bytes") == str(32 << 20)
+        assert self.read(case, "pids", "pids.max") == "55"
+
+    @pytest.mark.runtimes("warm", "runc")
+    def test_devices_may_be_repeated(self, case: Case) -> None:
+        """A CRI daemon sends all resources of the container's config again."""
+        spec = case.configure("sleep", "1000")
+        case.started(spec=spec)
+        resources: dict[str, Any] = {**spec["linux"]["resources"], "pids": {"limit": 44}}
+        file = case.place / "resources.json"
+        file.write_text(json.dumps(resources))
+        case.call("update", "--resources", str(file), case.id).check()
+        assert self.read(case, "pids", "pids.max") == "44"
+
+    @pytest.mark.runtimes("warm")
+    def test_other_devices(self, case: Case) -> None:
+        case.started("sleep", "1000")
+        file = case.place / "resources.json"
+        file.write_text('{"devices": [{"allow": true, "access": "rwm"}]}')
+        result = case.call("update", "--resources", str(file), case.id)
+        assert result.code == 1
+        assert "cannot be changed" in result.err
+
+    @pytest.mark.runtimes("warm")
+    @pytest.mark.parametrize(
+        ("flag", "value"),
+        [
+            ("--memory", "1x"),
+            ("--memory", "m"),
+            ("--memory", "1..5m"),
+            ("--memory", "9999999999p"),
+            ("--cpu-share", "a"),
+            ("--l3-cache-schema", "L3:0=f"),
+        ],
+    )
+    def test_values_that_cannot_be(self, case: Case, flag: str, value: str) -> None:
+        case.started("sleep", "1000")
+        result = case.call("update", flag, value, case.id)
+        assert result.code == 1
+        assert len(result.err.splitlines()) == 1
+        assert "Error:" not in result.err
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_lists_leave_out_what_is_not_readable(case: Case) -> None:
+    case.started("sleep", "1000")
+    broken = case.runtime.root / "broken"
+    broken.mkdir()
+    (broken / "state.json").write_text("{")
+    try:
+        result = case.call("list", "--format", "json")
+        assert result.code == 0
+        assert case.id in result.out
+    finally:
+        (broken / "state.json").unlink()
+        broken.rmdir()
