@@ -105,9 +105,12 @@ class TestDockerd:
 class TestPodman:
     def podman(self, place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         roots = ("--root", str(place / "ps"), "--runroot", str(place / "pr"))
+        limits = '["nofile=1024:1024", "nproc=1000:1000"]'
+        (place / "containers.conf").write_text(f"[containers]\ndefault_ulimits = {limits}\n")
+        conf = f"CONTAINERS_CONF={place / 'containers.conf'}"
         return call(
-            "podman", *roots, "--cgroup-manager", "cgroupfs", "--events-backend", "file",
-            "--runtime", str(place / "barque-runc"), *arguments,
+            "env", conf, "podman", *roots, "--cgroup-manager", "cgroupfs", "--events-backend",
+            "file", "--runtime", str(place / "barque-runc"), *arguments,
         )  # fmt: skip
 
     # podman asks for limits that this machine's root may not raise
@@ -145,8 +148,67 @@ class TestPodman:
         result = self.podman(place, *argv, "ps")
         assert "sleep 1000" in result.stdout, result
 
+    def test_a_terminal(self, place: Path) -> None:
+        argv = ("run", "--rm", "-t", *self.LIMITS, "--rootfs", str(place / "rootfs"), "tty")
+        result = self.podman(place, *argv)
+        assert (result.returncode, result.stdout) == (0, "/dev/pts/0\n"), result
+
+    def test_a_user_namespace(self, place: Path) -> None:
+        mapped = rootfs.build(place / "mapped")
+        subprocess.run(["chown", "-hR", "200000:200000", mapped], check=True)
+        maps = ("--uidmap", "0:200000:65536", "--gidmap", "0:200000:65536")
+        argv = ("run", "--rm", *maps, *self.LIMITS, "--rootfs", str(mapped))
+        result = self.podman(place, *argv, "sh", "-c", "id -u; cat /proc/self/uid_map; touch /x")
+        assert result.stdout.split() == ["0", "0", "200000", "65536"], result
+        assert os.stat(mapped / "x").st_uid == 200000
+
+    def test_a_pod(self, place: Path) -> None:
+        """Its infra container, members that join it, limits, a volume, exec, kill, removal."""
+        archive = place / "base.tar"
+        subprocess.run(["tar", "-C", place / "rootfs", "-cf", archive, "."], check=True)
+        image = "localhost/base:1"
+        assert self.podman(place, "import", str(archive), image).returncode == 0
+        try:
+            infra = ("--infra-image", image, "--infra-command", "sleep 1000")
+            created = self.podman(
+                place, "pod", "create", "--name", "p", "--network", "none", *infra
+            )
+            assert created.returncode == 0, created
+            script = "hostname; cat /sys/fs/cgroup/memory/memory.limit_in_bytes; ls /v; sleep 1000"
+            volume = place / "pod-volume"
+            volume.mkdir()
+            (volume / "file").write_text("")
+            limits = ("--memory", "64m", "--pids-limit", "50", "--cpus", "0.5")
+            argv = ("run", "-d", "--name", "m", "--pod", "p", *limits, "-v", f"{volume}:/v", image)
+            result = self.podman(place, *argv, "sh", "-c", script)
+            assert result.returncode == 0, result
+            done = self.podman(place, "exec", "m", "hostname")
+            assert (done.returncode, done.stdout) == (0, "p\n"), done
+            logs = self.podman(place, "logs", "m").stdout.split()
+            assert logs == ["p", str(64 << 20), "file"]
+            assert self.podman(place, "pod", "kill", "p").returncode == 0
+        finally:
+            self.podman(place, "pod", "rm", "-f", "-t", "0", "p")
+            self.podman(place, "rmi", "--force", image)
+
 
 class TestContainerd:
+    def test_limits_and_mounts(self, place: Path) -> None:
+        volume = place / "ctr-volume"
+        volume.mkdir()
+        (volume / "file").write_text("here")
+        name = f"bq{os.getpid()}l"
+        with containerd("real") as address:
+            ctr = ("ctr", "--address", address)
+            run = (*ctr, "run", "--rm", "--runc-binary", str(place / "barque-runc"), "--rootfs")
+            limits = ("--memory-limit", str(64 << 20), "--cpus", "0.5")
+            mount = ("--mount", f"type=bind,src={volume},dst=/v,options=rbind:ro")
+            script = "cat /v/file; touch /v/x; echo; id -u"
+            argv = (*run, *limits, *mount, str(place / "rootfs"), name, "/bin/sh", "-c", script)
+            done = call(*argv)
+            assert done.stdout.split() == ["here", "0"], done
+            assert "Read-only file system" in done.stderr
+
     def test_ctr(self, place: Path) -> None:
         with containerd("real") as address:
             ctr = ("ctr", "--address", address)
