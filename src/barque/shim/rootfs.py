@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-from barque.errors import BarqueError, Unsupported
+from barque.errors import BarqueError
+from barque.linux import loop_device
 from barque.linux import mount as m
 
 TYPE_CHECKING = False
@@ -59,11 +60,12 @@ UNMOUNTS_MAX: Final = 64
 class Options:
     """fstab-style options, sorted: flags of mount(2), propagation, and data for the filesystem."""
 
-    __slots__ = ("data", "flags", "propagation")
+    __slots__ = ("data", "flags", "loop", "propagation")
 
     def __init__(self, options: list[str]) -> None:
         self.flags = 0
         self.propagation = 0
+        self.loop = False
         self.data: list[str] = []
         for option in options:
             recursive = m.MS_REC if option.startswith("r") else 0
@@ -77,7 +79,7 @@ class Options:
             elif recursive and name in PROPAGATION:
                 self.propagation = PROPAGATION[name] | recursive
             elif option == "loop":
-                raise Unsupported("mount option loop is not supported")
+                self.loop = True
             elif option != "defaults":
                 self.data.append(option)
 
@@ -89,6 +91,8 @@ def mount(entry: dict[str, Any], target: str) -> None:
     try:
         if kind == "overlay":
             _mount_overlay(entry["source"] or kind, target, options)
+        elif options.loop:
+            _mount_file(entry["source"], target, kind, options)
         else:
             data = ",".join(options.data)
             m.mount(entry["source"], target, kind, options.flags, data or None)
@@ -100,6 +104,15 @@ def mount(entry: dict[str, Any], target: str) -> None:
         raise BarqueError(
             f"failed to mount rootfs component {kind} {entry['source']!r}: {error}"
         ) from error
+
+
+def _mount_file(source: str, target: str, kind: str, options: Options) -> None:
+    """The device goes with the mount, which holds it once it is there."""
+    fd, device = loop_device.attach(source, read_only=bool(options.flags & m.MS_RDONLY))
+    try:
+        m.mount(device, target, kind, options.flags, ",".join(options.data) or None)
+    finally:
+        os.close(fd)
 
 
 def _mount_overlay(source: str, target: str, options: Options) -> None:
