@@ -1,6 +1,6 @@
 """`--change` of import and commit: instructions of a Dockerfile applied to an image's config. Pure.
 
-Known are those that only change the config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK NONE, LABEL,
+Known are those that only change the config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL,
 ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from barque import errors
+from barque.daemon import moments
 
 Config = dict[str, Any]
 SHELL = ["/bin/sh", "-c"]
@@ -143,10 +144,47 @@ def _onbuild(config: Config, text: str) -> None:
     config["OnBuild"] = [*(config.get("OnBuild") or []), text]
 
 
+_HEALTH_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+MIN_HEALTH_NS = 1_000_000
+
+
 def _healthcheck(config: Config, text: str) -> None:
-    if text.upper() != "NONE":
-        raise errors.Unsupported("HEALTHCHECK as a change is not there yet, except for NONE")
-    config["Healthcheck"] = {"Test": ["NONE"]}
+    """`[--interval=..] [--timeout=..] [--start-period=..] [--retries=..] CMD ...`, or NONE."""
+    options: dict[str, Any] = {}
+    while text.startswith("--"):
+        word, _, text = text.partition(" ")
+        name, _, value = word[2:].partition("=")
+        text = text.strip()
+        options |= _health_option(name, value)
+    word, _, rest = text.partition(" ")
+    if word.upper() == "NONE":
+        if rest or options:
+            raise errors.InvalidArgument("HEALTHCHECK NONE takes no arguments")
+        config["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    if word.upper() != "CMD" or not rest.strip():
+        raise errors.InvalidArgument(f"HEALTHCHECK {text[:100]!r}: expected CMD or NONE")
+    words = _json_list(rest.strip())
+    test = ["CMD-SHELL", rest.strip()] if words is None else ["CMD", *words]
+    config["Healthcheck"] = {"Test": test, **options}
+
+
+def _health_option(name: str, value: str) -> dict[str, Any]:
+    if name == "retries":
+        if not value.isascii() or not value.isdigit() or not 0 < int(value) < 1 << 31:
+            raise errors.InvalidArgument(f"HEALTHCHECK --retries: invalid number {value!r}")
+        return {"Retries": int(value)}
+    key, time_ns = _HEALTH_TIMES.get(name), moments.duration_ns(value)
+    if key is None:
+        raise errors.InvalidArgument(f"HEALTHCHECK: unknown flag: --{name}")
+    if time_ns is None or (0 < time_ns < MIN_HEALTH_NS):
+        raise errors.InvalidArgument(f"HEALTHCHECK --{name}: invalid duration {value!r}")
+    return {key: time_ns}
 
 
 _INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
