@@ -97,7 +97,9 @@ class Diff:
         try:
             await writer.handle(commit)
         except AlreadyExists:  # the same layer was made before
-            self._content.set_labels(namespace_of(call), layer.digest, every)
+            namespace = namespace_of(call)
+            known = self._content.info(namespace, layer.digest).labels
+            self._content.set_labels(namespace, layer.digest, {**known, **every})
 
     async def apply(self, call: Call, request: api.ApplyRequest) -> api.ApplyResponse:
         digests.parse(request.diff.digest)
