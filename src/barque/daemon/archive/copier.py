@@ -73,7 +73,7 @@ class Copier:
 
     async def answer(self) -> dict[str, Any]:
         """Its line. Raises the kind of failure it tells of."""
-        line = b""
+        line, self._rest = self._rest, b""
         while b"\n" not in line:
             data = await self._receive()
             if not data or len(line) > MAX_LINE_BYTES:

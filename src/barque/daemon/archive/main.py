@@ -8,6 +8,7 @@ It ends with its work; a tree that it mounted goes with it. docs/boundaries.md, 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         kind = "ResourceExhausted" if full else "BarqueError"
         _say({"error": kind, "text": f"{where}{(error.strerror or str(error)).lower()}"})
         return 1
@@ -81,9 +82,16 @@ def _write(data: bytes) -> None:
 
 
 def _serve(request: dict[str, Any], rest: bytes) -> None:
-    tree = assemble(request)
+    try:
+        tree = assemble(request)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        raise errors.NotFound(f"No such container: {request['reference']}") from error
     if request["do"] == "put":
-        put(tree, request, rest)
+        directory = _extraction_point(tree, request)
+        _say({"stat": {}})  # from here on the archive is read
+        put(tree, request, directory, rest)
         _say({"stat": {}})
         return
     where = locate(tree, request)
@@ -205,9 +213,8 @@ def _send(piece: bytes | Content) -> None:
         left -= size
 
 
-def put(tree: Tree, request: dict[str, Any], rest: bytes) -> None:
+def put(tree: Tree, request: dict[str, Any], directory: int, rest: bytes) -> None:
     """Unpack the archive on standard input in a directory of the container."""
-    directory = _extraction_point(tree, request)
     base = tree.path_of(directory)
     unpacker = Unpacker(
         lambda parts: tree.open(

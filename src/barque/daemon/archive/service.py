@@ -16,30 +16,26 @@ from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.http.messages import Source
 from barque.daemon.moments import rfc3339
 
+TRIES = 3
+EXIT_LIMIT_S = 2.0  # from a process's end to our knowing of it
+
 PathStat = dict[str, Any]
 
 
 async def stat(engine: Engine, reference: str, path: str) -> PathStat:
     """What is at `path`. Raises NotFound."""
     container = engine.catalogue.find(reference)
-    copier = await Copier.start(await _request(engine, container, "stat", path, reference))
-    try:
-        return shown(await copier.answer())
-    finally:
-        await copier.close()
+    copier, found = await _begun(engine, container, "stat", path, reference)
+    await copier.close()
+    return shown(found)
 
 
 async def get(engine: Engine, reference: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
     """What is at `path`, and a tar of it."""
     container = engine.catalogue.find(reference)
-    copier = await Copier.start(await _request(engine, container, "get", path, reference))
-    try:
-        found = shown(await copier.answer())
-    except BaseException:
-        await copier.close()
-        raise
+    copier, found = await _begun(engine, container, "get", path, reference)
     engine.publish(container, "archive-path")
-    return found, _chunks(copier)
+    return shown(found), _chunks(copier)
 
 
 async def _chunks(copier: Copier) -> AsyncIterator[bytes]:
@@ -65,18 +61,42 @@ async def put(
     """
     container = engine.catalogue.find(reference)
     container.refuse_when_gone()
+    owner = await _owner(engine, container) if copy_owner else None
     async with nullcontext() if container.state.running else container.lock:
-        request = await _request(engine, container, "put", path, reference)
-        request["keep_kinds"] = keep_kinds
-        request["owner"] = await _owner(engine, container) if copy_owner else None
         container.pristine = False
-        copier = await Copier.start(request)
+        copier, _ = await _begun(
+            engine, container, "put", path, reference, keep_kinds=keep_kinds, owner=owner
+        )
         try:
             await copier.feed(archive)
             await copier.answer()
         finally:
             await copier.close()
     engine.publish(container, "extract-to-dir")
+
+
+async def _begun(
+    engine: Engine, container: Container, do: str, path: str, reference: str, **more: Any
+) -> tuple[Copier, PathStat]:
+    """A program that has the container's files before it, and its first answer.
+
+    One that ended while we looked is looked at again, as one that does not run.
+    """
+    for _ in range(TRIES):
+        request = {**await _request(engine, container, do, path, reference), **more}
+        copier = await Copier.start(request)
+        try:
+            return copier, await copier.answer()
+        except errors.Conflict as error:
+            await copier.close()
+            conflict = error
+        except BaseException:
+            await copier.close()
+            raise
+        ended = container.waiting("not-running")
+        if ended is not None:
+            await asyncio.wait([ended], timeout=EXIT_LIMIT_S)
+    raise conflict
 
 
 async def _owner(engine: Engine, container: Container) -> list[int] | None:

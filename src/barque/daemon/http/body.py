@@ -27,6 +27,7 @@ class Body:
         self._chunked = bool(coding)
         self._continue = headers.get("expect", "").lower() == "100-continue"
         self.finished = not self._chunked and self._left == 0
+        self._broken = False  # where it goes on cannot be known
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks()
@@ -68,6 +69,7 @@ class Body:
         line = await self._stream.read_line(MAX_CHUNK_LINE_BYTES)
         size = line.split(b";", 1)[0].strip()
         if not size or len(size) > 15 or not set(size) <= _HEX:
+            self._broken = True
             raise errors.InvalidArgument("malformed chunked body")
         self._left = int(size, 16)
         if self._left == 0:
@@ -79,11 +81,12 @@ class Body:
 
     async def _line_end(self) -> None:
         if (await self._stream.read_line(2)) != b"\r\n":
+            self._broken = True
             raise errors.InvalidArgument("malformed chunked body")
 
     async def drain(self, limit: int) -> bool:
         """Read what is left of the body and drop it; False when that is more than `limit` bytes."""
-        if self._continue:  # the client was never told to send it
+        if self._continue or self._broken:  # the client was never told to send it, or sent rubbish
             return self.finished
         while not self.finished:
             limit -= len(await self._next())

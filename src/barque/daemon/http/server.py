@@ -29,6 +29,7 @@ from barque.daemon.http.stream import Stream
 
 MAX_HEAD_BYTES = 64 << 10
 MAX_DRAIN_BYTES = 1 << 20
+DRAIN_LIMIT_S = 1.0
 MAX_VERSION = version_tuple(API_VERSION)
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 log = logging.getLogger(__name__)
@@ -173,10 +174,16 @@ class Server:
 
 
 async def _finish(body: Body) -> bool:
-    """Read what the handler left of the body; False when the connection is of no more use."""
+    """Read what the handler left of the body; False when the connection is of no more use.
+
+    A client that sends no more before it has its answer gets it, and the connection ends.
+    """
+    if body.finished:
+        return True
     try:
-        return body.finished or await body.drain(MAX_DRAIN_BYTES)
-    except errors.InvalidArgument:
+        async with asyncio.timeout(DRAIN_LIMIT_S):
+            return await body.drain(MAX_DRAIN_BYTES)
+    except (errors.InvalidArgument, TimeoutError):
         return False
 
 
