@@ -5,7 +5,7 @@ import sys
 
 from bench.measure import heading
 
-NAMES = ("run", "runtime", "containerd", "network", "network_peer", "logs", "engine")
+NAMES = ("run", "runtime", "containerd", "network", "network_peer", "logs", "engine", "images")
 
 
 def main(names: list[str]) -> int:

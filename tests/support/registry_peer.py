@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import shutil
 import socket
@@ -68,24 +67,23 @@ def _configuration(root: Path, address: str, htpasswd: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], address: str, log: Path, inside: list[str]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
+    asked = [*inside, "curl", "-s", "-o", "/dev/null", f"http://{address}/v2/"]
     while time.monotonic() < deadline:
         assert process.poll() is None, f"docker-registry ended: {log.read_text()}"
-        try:
-            connection = http.client.HTTPConnection(address, timeout=5)
-            connection.request("GET", "/v2/")
-            connection.getresponse().close()
-            connection.close()
+        if subprocess.run(asked, check=False).returncode == 0:
             return
-        except OSError:
-            time.sleep(0.02)
+        time.sleep(0.02)
     raise AssertionError(f"docker-registry does not answer: {log.read_text()}")
 
 
 @contextmanager
-def registry_peer(htpasswd: str = "") -> Iterator[RegistryPeer]:
-    """`htpasswd` is the content of such a file (bcrypt lines): the registry then asks who it is."""
+def registry_peer(htpasswd: str = "", netns: str = "") -> Iterator[RegistryPeer]:
+    """`htpasswd` is the content of such a file (bcrypt lines): the registry then asks who it is.
+
+    `netns` names the network namespace whose loopback it listens on.
+    """
     root = Path(tempfile.mkdtemp(prefix="bq-registry-", dir="/tmp"))
     address = f"127.0.0.1:{free_port()}"
     log = root / "log"
@@ -96,15 +94,16 @@ def registry_peer(htpasswd: str = "") -> Iterator[RegistryPeer]:
     storage = root / "storage"
     configuration = root / "config.yml"
     configuration.write_text(_configuration(storage, address, passwords))
+    inside = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [BINARY, "serve", str(configuration)],
+            [*inside, BINARY, "serve", str(configuration)],
             stdout=output,
             stderr=output,
             env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none"},
         )
     try:
-        _wait(process, address, log)
+        _wait(process, address, log, inside)
         yield RegistryPeer(address, storage)
     finally:
         process.terminate()

@@ -101,6 +101,7 @@ async def composed(
             users,
             policy=defaults.registry_policy(config),
             concurrent_downloads=config.max_concurrent_downloads,
+            concurrent_uploads=config.max_concurrent_uploads,
             user_agent=f"barque/{__version__}",
         )
         stack.callback(images.close)

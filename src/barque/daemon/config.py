@@ -49,6 +49,12 @@ class Config:
     ip: str = ""
     insecure_registries: tuple[str, ...] = ()
     max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    registry_mirrors: tuple[str, ...] = ()  # URLs
+    proxies: Mapping[str, Any] = field(default_factory=dict)  # of daemon.json; flags win
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
     default_runtime: str = "barque"
     runtimes: Mapping[str, Any] = field(default_factory=dict)
     log_driver: str = "json-file"

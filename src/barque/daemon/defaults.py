@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from barque.daemon.config import Config
 from barque.daemon.containers.host import Defaults, Runtime
 from barque.daemon.forwarding import drivers
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
-from barque.registry import Policy
+from barque.registry import Policy, Proxies
+from barque.registry.proxies import parse as parse_proxy
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -117,4 +119,28 @@ def network_options(config: Config) -> NetworkOptions:
 
 
 def registry_policy(config: Config) -> Policy:
-    return Policy(insecure=frozenset(config.insecure_registries))
+    """Raises InvalidArgument for a mirror or a proxy that is none.
+
+    Proxies are those of the flags, else of daemon.json, else of our environment.
+    """
+    if unknown := set(config.proxies) - {"http-proxy", "https-proxy", "no-proxy"}:
+        raise errors.InvalidArgument(f"proxies: unknown: {', '.join(sorted(unknown))}")
+    given = {name: str(value) for name, value in config.proxies.items()}
+    proxies = Proxies(
+        config.http_proxy or given.get("http-proxy") or _variable("HTTP_PROXY"),
+        config.https_proxy or given.get("https-proxy") or _variable("HTTPS_PROXY"),
+        config.no_proxy or given.get("no-proxy") or _variable("NO_PROXY"),
+    )
+    for proxy in filter(None, (proxies.http, proxies.https)):
+        parse_proxy(proxy)
+    policy = Policy(
+        insecure=frozenset(config.insecure_registries),
+        mirrors=config.registry_mirrors,
+        proxies=proxies,
+    )
+    policy.mirror_domains()
+    return policy
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name) or os.environ.get(name.lower(), "")

@@ -54,6 +54,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("ip", "text"),
     Option("insecure-registry", "list", key="insecure-registries", attribute="insecure_registries"),
     Option("max-concurrent-downloads", "number"),
+    Option("max-concurrent-uploads", "number"),
+    Option("registry-mirror", "list", key="registry-mirrors", attribute="registry_mirrors"),
+    Option("proxies", "map"),
     Option("default-runtime", "text"),
     Option("add-runtime", "map", key="runtimes", attribute="runtimes"),
     Option("log-driver", "text"),
@@ -116,13 +119,15 @@ _NOT_YET = """
 allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark builder
 containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
 default-network-opt default-network-opts feature features firewall-backend fixed-cidr-v6
-host-gateway-ips http-proxy https-proxy ip6tables ipv6 max-concurrent-uploads
-max-download-attempts network-control-plane-mtu no-proxy node-generic-resource
-node-generic-resources nri-opts proxies registry-mirror registry-mirrors rootless shutdown-timeout
+host-gateway-ips ip6tables ipv6 max-download-attempts network-control-plane-mtu
+node-generic-resource node-generic-resources nri-opts rootless shutdown-timeout
 storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap
 """
 NOT_YET = frozenset(_NOT_YET.split())
 FLAG_ONLY = (
+    Option("http-proxy", "text"),
+    Option("https-proxy", "text"),
+    Option("no-proxy", "text"),
     Option("config-file", "text"),
     Option("validate", "flag"),
     Option("on-demand", "flag"),

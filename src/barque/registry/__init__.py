@@ -7,7 +7,9 @@ manifest = await repository.manifest("latest")
 
 from barque.registry.auth import ANONYMOUS, Credentials
 from barque.registry.failures import refused
-from barque.registry.hosts import Policy
+from barque.registry.hosts import DOCKER_HUB, Policy
+from barque.registry.mirrors import Mirrored, Source
+from barque.registry.proxies import Proxies
 from barque.registry.repository import Fetched, Repository
 from barque.registry.session import Session
 from barque.registry.transport import Transport
@@ -16,11 +18,15 @@ __all__ = [
     "ANONYMOUS",
     "Credentials",
     "Fetched",
+    "Mirrored",
     "Policy",
+    "Proxies",
     "Repository",
+    "Source",
     "Transport",
     "authenticate",
     "open_repository",
+    "open_source",
 ]
 
 
@@ -37,3 +43,15 @@ def open_repository(
 ) -> Repository:
     """`domain` and `path` of a full reference; `name` is its familiar form, for messages."""
     return Repository(Session(transport, domain, path, name, credentials), name)
+
+
+def open_source(
+    transport: Transport, domain: str, path: str, name: str, credentials: Credentials = ANONYMOUS
+) -> Source:
+    """As `open_repository`, for a pull: what Docker Hub has is asked of its mirrors first."""
+    origin = open_repository(transport, domain, path, name, credentials)
+    mirrors = transport.policy.mirror_domains() if domain == DOCKER_HUB else ()
+    if not mirrors:
+        return origin
+    found = [open_repository(transport, mirror, path, name) for mirror in mirrors]
+    return Mirrored(found, origin)

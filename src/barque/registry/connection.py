@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from barque import errors
 from barque.registry.addresses import Address
 from barque.registry.http1 import Head, ResponseParser, request_head
+from barque.registry.proxies import Proxy
 
 if TYPE_CHECKING:
     import ssl
@@ -34,8 +35,14 @@ class NotTls(Broken):
 class Connection:
     """Requests one after the other. After any exception the connection is closed."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        proxy: Proxy | None = None,
+    ) -> None:
+        """`proxy`: one that is told the whole URL of each request."""
+        self._reader, self._writer, self._proxy = reader, writer, proxy
         self._parser = ResponseParser()
 
     async def send(
@@ -48,7 +55,12 @@ class Connection:
         """Sends a request; returns the head of its response. An iterator as body needs a length."""
         self._parser = ResponseParser(head_only=method == "HEAD")
         try:
-            self._writer.write(request_head(method, address.target, headers))
+            target = address.target
+            if self._proxy is not None:
+                target = str(address)
+                if self._proxy.authorization:
+                    headers = {**headers, "Proxy-Authorization": self._proxy.authorization}
+            self._writer.write(request_head(method, target, headers))
             await self._send_body(body)
             while self._parser.head is None:
                 self._parser.feed(await self._read())
@@ -57,6 +69,30 @@ class Connection:
         except (OSError, EOFError) as error:
             raise Broken(_reason(error)) from error
         return self._parser.head
+
+    async def tunnel(self, proxy: Proxy, address: Address, tls: ssl.SSLContext) -> None:
+        """Has the proxy at the other end connect to `address`, and begins TLS with that."""
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        target = f"{host}:{address.port}"
+        headers = {"Host": target}
+        if proxy.authorization:
+            headers["Proxy-Authorization"] = proxy.authorization
+        self._parser = ResponseParser(head_only=True)
+        try:
+            self._writer.write(request_head("CONNECT", target, headers))
+            while self._parser.head is None:
+                self._parser.feed(await self._read())
+            if self._parser.head.status != 200:
+                status = self._parser.head.status
+                raise errors.Unavailable(f"proxy {proxy.address.authority}: status {status}")
+            async with asyncio.timeout(TLS_TIMEOUT_S):
+                await self._writer.start_tls(tls, server_hostname=address.host)
+        except errors.DataLoss as error:
+            raise Broken(str(error)) from None
+        except TimeoutError:
+            raise Broken(f"proxy {proxy.address.authority}: i/o timeout") from None
+        except OSError as error:
+            raise _dial_failure(f"proxy {proxy.address.authority}", error) from error
 
     async def _send_body(self, body: AsyncIterator[bytes] | bytes) -> None:
         if isinstance(body, bytes):
@@ -100,6 +136,19 @@ class Connection:
 def _reason(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     return os.strerror(number).lower() if isinstance(number, int) and number > 0 else str(error)
+
+
+async def connect_by(proxy: Proxy, address: Address, tls: ssl.SSLContext | None) -> Connection:
+    """As `connect`, through a proxy: a tunnel for TLS, whole URLs without. RFC 9110, CONNECT."""
+    by = await connect(proxy.address, None)
+    if tls is None:
+        return Connection(by._reader, by._writer, proxy)
+    try:
+        await by.tunnel(proxy, address, tls)
+    except BaseException:
+        by.close()
+        raise
+    return by
 
 
 async def connect(address: Address, tls: ssl.SSLContext | None) -> Connection:

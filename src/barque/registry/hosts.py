@@ -9,11 +9,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from barque import errors
 from barque.registry import addresses
 from barque.registry.addresses import Address
+from barque.registry.proxies import Proxies
 
 DOCKER_HUB = "docker.io"
 _SERVERS = {DOCKER_HUB: "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -24,6 +25,8 @@ class Policy:
     """`insecure` holds domains (`host` or `host:port`) and networks (`10.0.0.0/8`)."""
 
     insecure: frozenset[str] = frozenset()
+    mirrors: tuple[str, ...] = ()  # URLs, of Docker Hub
+    proxies: Proxies = field(default_factory=Proxies)
     certificates: str = "/etc/docker/certs.d"  # <domain>/*.crt, *.cert with *.key
 
     def is_insecure(self, domain: str) -> bool:
@@ -37,9 +40,16 @@ class Policy:
         networks = (entry for entry in self.insecure if "/" in entry)
         return any(ip in ipaddress.ip_network(network, strict=False) for network in networks)
 
+    def mirror_domains(self) -> tuple[str, ...]:
+        """The mirrors as domains. Raises InvalidArgument for one that is no URL."""
+        return tuple(_mirror(url).authority for url in self.mirrors)
+
     def bases(self, domain: str) -> tuple[Address, ...]:
         """The servers to ask, in order; the second only where the first does not speak TLS."""
         server = _SERVERS.get(domain, domain)
+        for mirror in self.mirrors:
+            if _mirror(mirror).authority == domain:
+                return (_mirror(mirror),)
         schemes = ("https", "http") if self.is_insecure(server) else ("https",)
         return tuple(addresses.parse(f"{scheme}://{server}/") for scheme in schemes)
 
@@ -68,3 +78,10 @@ class Policy:
                     context.load_cert_chain(path, path.removesuffix(".cert") + ".key")
             except (OSError, ssl.SSLError) as error:
                 raise errors.InvalidArgument(f"certificate {path}: {error}") from error
+
+
+def _mirror(url: str) -> Address:
+    found = addresses.parse(url)
+    if found.target != "/":
+        raise errors.InvalidArgument(f"invalid mirror: path {found.target!r} in {url!r}")
+    return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from barque import errors
 from barque.registry.addresses import Address
-from barque.registry.connection import Broken, Connection, NotTls, Pool, connect
+from barque.registry.connection import Broken, Connection, NotTls, Pool, connect, connect_by
 from barque.registry.hosts import Policy
 from barque.registry.http1 import Head
 
@@ -155,12 +155,13 @@ class Transport:
             raise errors.Unavailable(_shown(method, address, error)) from error
 
     async def _connect(self, address: Address) -> Connection:
-        if address.scheme == "http":
-            return await connect(address, None)
-        context = self._tls.get(address.authority)
-        if context is None:
-            context = self._tls[address.authority] = self.policy.tls(address.authority)
-        return await connect(address, context)
+        proxy = self.policy.proxies.of(address)
+        context = None
+        if address.scheme == "https":
+            context = self._tls.get(address.authority)
+            if context is None:
+                context = self._tls[address.authority] = self.policy.tls(address.authority)
+        return await (connect_by(proxy, address, context) if proxy else connect(address, context))
 
 
 def _shown(method: str, address: Address, error: Exception) -> str:

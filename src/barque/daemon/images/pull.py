@@ -28,10 +28,10 @@ from barque.oci.reference import DEFAULT_DOMAIN, Reference
 from barque.registry import (
     Credentials,
     Fetched,
-    Repository,
+    Source,
     Transport,
     authenticate,
-    open_repository,
+    open_source,
 )
 
 MAX_CONCURRENT_DOWNLOADS = 3
@@ -63,10 +63,8 @@ class Puller:
         self._downloads = asyncio.Semaphore(concurrent_downloads)
         self._blobs: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def repository(self, ref: Reference, credentials: Credentials) -> Repository:
-        return open_repository(
-            self._transport, ref.domain, ref.path, ref.familiar_name, credentials
-        )
+    def repository(self, ref: Reference, credentials: Credentials) -> Source:
+        return open_source(self._transport, ref.domain, ref.path, ref.familiar_name, credentials)
 
     def limit(self, concurrent_downloads: int) -> None:
         """From the next download on; those under way are not counted."""
@@ -115,9 +113,7 @@ class Puller:
         image = await self._naming.resolve(names.display(name))
         self._naming.announce("pull", ref.familiar, ref.familiar_name, image.labels)
 
-    async def _find(
-        self, repository: Repository, ref: Reference, platform: Platform | None
-    ) -> Found:
+    async def _find(self, repository: Source, ref: Reference, platform: Platform | None) -> Found:
         fetched = await repository.manifest(ref.digest or ref.tag)
         parsed = _parse(fetched)
         target = Descriptor(parsed.media_type, fetched.digest, len(fetched.raw))
@@ -139,7 +135,7 @@ class Puller:
 
     async def _fetch(
         self,
-        repository: Repository,
+        repository: Source,
         ref: Reference,
         found: Found,
         platform: Platform | None,
@@ -172,7 +168,7 @@ class Puller:
             await self._assembler.index(found.index, lease)
         return await self._assembler.labels(found.digest, manifest, config)
 
-    async def _config(self, repository: Repository, described: Descriptor) -> Config:
+    async def _config(self, repository: Source, described: Descriptor) -> Config:
         """Read whole before any layer: what cannot be run is refused early."""
         if described.media_type not in oci.CONFIGS:
             kind = described.media_type[:100]
@@ -191,7 +187,7 @@ class Puller:
 
     async def _download(
         self,
-        repository: Repository,
+        repository: Source,
         ref: Reference,
         layer: Descriptor,
         lease: str,
@@ -232,7 +228,7 @@ def _parse(fetched: Fetched, media_type: str = "") -> Manifest | Index:
 
 
 async def _counted(
-    repository: Repository, layer: Descriptor, line: LayerProgress
+    repository: Source, layer: Descriptor, line: LayerProgress
 ) -> AsyncIterator[bytes]:
     received = 0
     async with aclosing(repository.blob(layer.digest, layer.size)) as chunks:

@@ -27,7 +27,7 @@ from barque.daemon.images.listing import Listing
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import Progress
 from barque.daemon.images.pull import MAX_CONCURRENT_DOWNLOADS, Puller
-from barque.daemon.images.push import Pusher
+from barque.daemon.images.push import MAX_CONCURRENT_UPLOADS, Pusher
 from barque.daemon.images.remove import Remover, Users
 from barque.daemon.images.store import Store
 from barque.daemon.images.unpack import Unpacker
@@ -52,6 +52,7 @@ class Images:
         policy: Policy | None = None,
         machine: str = "",
         concurrent_downloads: int = MAX_CONCURRENT_DOWNLOADS,
+        concurrent_uploads: int = MAX_CONCURRENT_UPLOADS,
         user_agent: str = "barque",
     ) -> None:
         host = oci.host_platform(machine or os.uname().machine)
@@ -77,7 +78,9 @@ class Images:
             host,
             concurrent_downloads,
         )
-        self._pusher = Pusher(store, self._naming, self._documents, self._transport)
+        self._pusher = Pusher(
+            store, self._naming, self._documents, self._transport, concurrent_uploads
+        )
 
     async def start(self) -> None:
         """Gives up what an earlier daemon had under way, and reads all names.
