@@ -3,7 +3,7 @@
 One SOCK_SEQPACKET pair, one packet a message: a letter, then text, then maybe a descriptor.
 
     runtime                              container's process
-       |  clone3                              |  (BORN from the process between, if there is one)
+       |  clone3                              |
        |------------------------------------->|  enters its cgroups
        |  GO: its ids are mapped              |
        |------------------------------------->|  (waited for in a new user namespace only)
@@ -35,7 +35,6 @@ GO = b"G"
 MOUNTED = b"M"
 CONSOLE = b"C"
 READY = b"R"
-BORN = b"B"
 LISTENER = b"L"
 FAILED = b"F"
 NOT_EXECUTABLE = b"X"

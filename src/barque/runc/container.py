@@ -1,8 +1,9 @@
 """A container on disk and in the kernel: its state file, its status, its directory.
 
 runtime.md, "State" and "Lifecycle". The status is never stored: it follows from the first process
-and from the fifo that `start` removes. A container is on disk before the first thing of it is
-made, so that `delete` finds what a killed `create` has left; `create` holds the lock meanwhile.
+and from the fifo that it waits at and `start` removes. A container is on disk before the first
+thing of it is made, so that `delete` finds what a killed `create` has left; `create` holds the lock
+meanwhile.
 
     creating -> created -> running <-> paused
                    |          |          |
@@ -11,6 +12,7 @@ made, so that `delete` finds what a killed `create` has left; `create` holds the
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -104,7 +106,20 @@ class Container:
             return CREATING if not self.pid and self.locked() else STOPPED
         if self.cgroup.frozen():
             return PAUSED
-        return CREATED if os.path.lexists(self.paths.fifo(self.id)) else RUNNING
+        return CREATED if self._waits() else RUNNING
+
+    def _waits(self) -> bool:
+        """Whether the first process waits at the fifo. Who started it may have been killed before
+        removing that: then nobody has it open for reading."""
+        try:
+            os.close(os.open(self.paths.fifo(self.id), os.O_WRONLY | os.O_NONBLOCK))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return False
+        return True
 
     def alive(self) -> bool:
         found = process_times(self.pid)

@@ -193,7 +193,8 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.sources = open_sources(spec, options.bundle, launch.joined_user)
     fifo = container.paths.fifo(container.id)
     os.mkfifo(fifo, 0o622)
-    launch.fifo = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # for writing too: a starter that is killed at once leaves no end of file behind
+    launch.fifo = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     return launch
 
 

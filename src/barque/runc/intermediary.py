@@ -4,7 +4,8 @@
     intermediary   joins what is given by path with the host's privileges, the user namespace last;
                    makes the time namespace and sets its clocks, which a process born in one cannot;
                    clone3 with CLONE_PARENT: the container's process is the runtime's own child
-    runtime        BORN with its number, over the channel; reaps the intermediary
+    runtime        reads its number from a pipe (the channel may have its words already); reaps
+                   the intermediary
 
 A new user namespace owns what is made with it; a namespace of the host that is joined is entered
 before, as root of the user namespace may not. user_namespaces(7), time_namespaces(7).
@@ -17,7 +18,7 @@ import os
 from barque.errors import BarqueError, InvalidArgument
 from barque.linux import namespaces as kinds
 from barque.linux.fs import write_all
-from barque.runc import channel, init, isolation
+from barque.runc import init, isolation
 from barque.runc.log import reason
 
 TYPE_CHECKING = False
@@ -33,11 +34,14 @@ SIGCHLD = 17
 
 def clone(launch: Launch, ours: Channel, flags: int, cgroup_fd: int) -> int:
     """The number of the container's process, which is a child of the caller; in it, 0."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = kinds.clone3(0, exit_signal=SIGCHLD)
     if pid == 0:
-        _stand_between(launch, flags, cgroup_fd)
-        return 0  # `ours` is closed by the caller
-    return _born(ours, pid)
+        ours.close()
+        _stand_between(launch, writer, flags, cgroup_fd)
+        return 0
+    os.close(writer)
+    return _born(launch, ours, pid, reader)
 
 
 def clone_into(
@@ -50,35 +54,42 @@ def clone_into(
     """The number of a process born in the namespaces `entered` (a pidfd, their CLONE_NEW*) with no
     descriptor of the runtime's but the channel; in it, 0. What needs others, `prepare`, is done
     before by the process between, whose cgroups and adjustments the new one inherits."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
     if pid:
-        return _born(ours, pid)
+        os.close(writer)
+        return _born(launch, ours, pid, reader)
     ours.close()
     try:
         prepare(launch)
         kinds.setns(*entered)
-        isolation.close_all_but({launch.channel.fileno(), *range(3, 3 + launch.preserved)})
+        keep = {launch.channel.fileno(), writer, *range(3, 3 + launch.preserved)}
+        isolation.close_all_but(keep)
         pid = kinds.clone3(kinds.CLONE_PARENT, exit_signal=0)
     except BaseException as error:
         init.report(launch.channel, error)
         os._exit(1)
     if pid:
-        _announce(launch, pid)
+        _announce(writer, pid)
+    os.close(writer)
     return 0
 
 
-def _born(ours: Channel, between: int) -> int:
+def _born(launch: Launch, ours: Channel, between: int, reader: int) -> int:
     try:
-        kind, text, _ = ours.receive()
+        number = os.read(reader, 32)
     finally:
+        os.close(reader)
         os.waitpid(between, 0)
-    if kind == channel.BORN:
-        return int(text)
+    if number:
+        return int(number)
+    launch.channel.close()  # or what was killed would be waited for for ever
+    _, text, _ = ours.receive()
     reason = f"error during container init: {text}" if text else "its parent was killed"
     raise BarqueError(f"unable to start container process: {reason}")
 
 
-def _stand_between(launch: Launch, flags: int, cgroup_fd: int) -> None:
+def _stand_between(launch: Launch, writer: int, flags: int, cgroup_fd: int) -> None:
     """Returns in the container's process only."""
     try:
         isolation.forbid_imports()  # a mount namespace that it joins has files of others
@@ -94,12 +105,13 @@ def _stand_between(launch: Launch, flags: int, cgroup_fd: int) -> None:
         init.report(launch.channel, error)
         os._exit(1)
     if pid:
-        _announce(launch, pid)
+        _announce(writer, pid)
+    os.close(writer)
 
 
-def _announce(launch: Launch, pid: int) -> NoReturn:
+def _announce(writer: int, pid: int) -> NoReturn:
     try:
-        launch.channel.send(channel.BORN, str(pid))
+        os.write(writer, str(pid).encode())
     finally:
         os._exit(0)
 

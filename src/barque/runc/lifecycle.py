@@ -101,8 +101,8 @@ def _release(container: Container, *, until_executed: bool) -> None:
             raise Conflict("cannot start a container that has stopped") from None
         raise
     try:
-        os.unlink(path)
         os.write(fifo, b"s")
+        os.unlink(path)
         if until_executed:  # the fifo has no reader from then on: POLLERR, which nobody asks for
             poller = select.poll()
             poller.register(fifo, 0)

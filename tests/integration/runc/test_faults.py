@@ -32,6 +32,8 @@ def config(case: Case) -> dict[str, Any]:
     spec = case.configure("sleep", "1000", user={"uid": 5, "gid": 6, "additionalGids": [7]})
     spec["process"].update(oomScoreAdj=100, cwd="/made")
     spec["linux"]["resources"].update(memory={"limit": 64 << 20}, pids={"limit": 50})
+    spec["linux"]["namespaces"].append({"type": "time"})  # through a process between
+    spec["linux"]["timeOffsets"] = {"boottime": {"secs": 1000}}
     spec["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
     spec["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",
