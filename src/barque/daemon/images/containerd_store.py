@@ -7,9 +7,11 @@ import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
 
 from barque import errors
 from barque.containerd.client import Containerd
+from barque.containerd.client.content import Writer
 from barque.containerd.client.descriptors import Descriptor as Target
 from barque.containerd.client.events import ImageChanged, Subscribed
 from barque.containerd.client.images import Image
@@ -23,6 +25,7 @@ LEASE_LABEL = "io.barque.operation"
 INGEST_PREFIX = "barque-image-"
 ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 DIFFERENCE = OCI_LAYER + "+gzip"
+WRITE_BYTES = 1 << 20
 LEASE_LIFETIME_S = 24 * 3600.0
 
 
@@ -80,10 +83,7 @@ class ContainerdStore:
         hasher = None if digest else hashlib.sha256()
         try:
             async with content.writer(ref, size=size, digest=digest) as writer:
-                async for chunk in chunks:
-                    if hasher is not None:
-                        hasher.update(chunk)
-                    await writer.write(chunk)
+                await _write(writer, chunks, hasher)
                 digest = digest or f"sha256:{hasher.hexdigest() if hasher else ''}"
                 await writer.commit(digest=digest, size=size, labels=labels)
             return Blob(digest, writer.offset, labels or {})
@@ -190,6 +190,40 @@ class ContainerdStore:
         finally:
             with suppress(errors.BarqueError):  # it ends by itself
                 await asyncio.shield(leases.delete(lease.id))
+
+
+async def _write(writer: Writer, chunks: AsyncIterator[bytes], hasher: Any) -> None:
+    """All of `chunks`. A write waits for its answer: so they are large, and the next is read
+    meanwhile.
+    """
+    under_way: asyncio.Task[None] | None = None
+    try:
+        async for data in _gathered(chunks):
+            if hasher is not None:
+                hasher.update(data)
+            if under_way is not None:
+                await under_way
+            under_way = asyncio.create_task(writer.write(data))
+        if under_way is not None:
+            await under_way
+    except BaseException:
+        if under_way is not None and not under_way.done():
+            under_way.cancel()
+            await asyncio.wait([under_way])
+        raise
+
+
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    pending: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        pending.append(chunk)
+        size += len(chunk)
+        if size >= WRITE_BYTES:
+            yield b"".join(pending)
+            pending, size = [], 0
+    if pending:
+        yield b"".join(pending)
 
 
 def _record(image: Image) -> Record:
