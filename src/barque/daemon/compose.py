@@ -40,6 +40,7 @@ from barque.daemon.paths import Paths
 from barque.daemon.reload import Reloader
 from barque.daemon.routes import commit as commit_routes
 from barque.daemon.routes import containers as container_routes
+from barque.daemon.routes import distribution as distribution_routes
 from barque.daemon.routes import exec as exec_routes
 from barque.daemon.routes import images as image_routes
 from barque.daemon.routes import networks as network_routes
@@ -141,6 +142,7 @@ async def composed(
                 *commit_routes.routes(containers, images),
                 *exec_routes.routes(containers),
                 *image_routes.routes(images),
+                *distribution_routes.routes(images),
                 *network_routes.routes(networks, Membership(networks, catalogue)),
                 *volume_routes.routes(volumes),
                 *system_routes.routes(system, events, DiskUsage(containers, images, volumes)),

@@ -15,6 +15,7 @@ from typing import Any
 from barque import errors
 from barque.daemon.events import Events
 from barque.daemon.images import disk_usage, listing, names
+from barque.daemon.images import distribution
 from barque.daemon.images import inspect as inspecting
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
@@ -147,6 +148,11 @@ class Images:
             return
         for each in await self._puller.repository(ref, credentials).tags():
             await self._puller.run(reference_of(repository, each), platform, credentials, progress)
+
+    async def distribution(self, text: str, credentials: Credentials) -> dict[str, Any]:
+        """What the registry of `text` says of it, without a pull."""
+        ref = reference.parse(text).with_default_tag()
+        return await distribution.inspect(self._puller.repository(ref, credentials), ref)
 
     async def authenticate(self, server: str, credentials: Credentials) -> None:
         """Raises Unauthorized when the registry does not take them. "" is Docker Hub."""
