@@ -22,13 +22,12 @@ from barque.registryd.cache import Cache
 from barque.registryd.collector import GRACE_S, Collector
 from barque.registryd.http import Server
 from barque.registryd.metrics import Metrics
-from barque.registryd.paths import Paths
+from barque.registryd.paths import DEFAULT_ROOT, Paths
 from barque.registryd.store import Store
 from barque.registryd.tokens import Tokens, read_keys
 from barque.registryd.uploads import Uploads
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
-DEFAULT_ROOT = "/var/lib/barque/registry"
 log = logging.getLogger(__name__)
 
 

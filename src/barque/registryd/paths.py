@@ -20,6 +20,7 @@ from pathlib import Path
 
 from barque.oci import digest as digests
 
+DEFAULT_ROOT = "/var/lib/barque/registry"
 LAYOUT = "_oci"
 
 

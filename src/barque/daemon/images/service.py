@@ -14,8 +14,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.events import Events
-from barque.daemon.images import disk_usage, listing, names
-from barque.daemon.images import distribution
+from barque.daemon.images import disk_usage, distribution, listing, names
 from barque.daemon.images import inspect as inspecting
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
