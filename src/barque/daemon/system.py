@@ -11,6 +11,7 @@ from typing import Any
 from barque import __version__
 from barque.api.versions import API_VERSION, MIN_API_VERSION
 from barque.daemon.config import Config
+from barque.daemon.containers import cdi
 from barque.daemon.database import Database
 from barque.daemon.defaults import LOG_DRIVERS
 from barque.daemon.moments import rfc3339_now
@@ -242,6 +243,10 @@ class System:
                 {"Base": base, "Size": size} for base, size in config.default_address_pools
             ],
             "CDISpecDirs": list(config.cdi_spec_dirs),
+            "DiscoveredDevices": [
+                {"Source": "cdi", "ID": name}
+                for name in sorted(cdi.Registry.read(config.cdi_spec_dirs).devices)
+            ],
             "Containerd": {
                 "Address": config.containerd or str(self._paths.containerd_socket),
                 "Namespaces": {"Containers": config.containerd_namespace, "Plugins": ""},

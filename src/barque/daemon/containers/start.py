@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import apparmor, devices, health, log_options, ports
+from barque.daemon.containers import apparmor, cdi, devices, health, log_options, ports
 from barque.daemon.containers.attach import abandon_pending, connect_pending
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
@@ -97,6 +97,8 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         **_shared_namespaces(engine, container),
     )
     spec = build(container.record, facts, engine.machine, engine.defaults)
+    requests = container.record.host.device_requests or ()
+    cdi.apply(spec, cdi.resolve(requests, engine.defaults.cdi_spec_dirs))
     socket = engine.paths.stdio_socket(container.id)
     undo.push_async_callback(engine.undo, "task", engine.supervisor.delete, container.id)
     container.pristine = False  # from here on it is written into

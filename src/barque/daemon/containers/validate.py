@@ -350,12 +350,6 @@ def size_bytes(text: str) -> int:
 
 def _check_unsupported(host: HostConfig) -> None:
     """Known to the API, not there yet: refused by name."""
-    if host.device_requests:
-        first = host.device_requests[0]
-        wanted = " ".join(f"[{' '.join(words)}]" for words in first.capabilities)
-        raise _invalid(
-            f'could not select device driver "{first.driver}" with capabilities: [{wanted}]'
-        )
     for name, given in (
         ("storage options", host.storage_opt),
         ("the legacy cgroup mode", host.cgroup),

@@ -55,6 +55,13 @@ def routes(system: System, events: Events, disk: DiskUsage) -> list[Route]:
     async def no_swarm(request: Request) -> Response:
         raise errors.Unavailable(NOT_A_MANAGER)
 
+    async def plugins(request: Request) -> Response:
+        """Managed plugins: there are none. Those with a socket of their own are not listed."""
+        return json_response([])
+
+    async def no_plugins(request: Request) -> Response:
+        raise errors.Unsupported("managed plugins are not there yet")
+
     async def no_build(request: Request) -> Response:
         raise errors.Unsupported("building images is not there yet")
 
@@ -68,7 +75,14 @@ def routes(system: System, events: Events, disk: DiskUsage) -> list[Route]:
         Route("POST", "/swarm/join", no_swarm_mode),
         Route("POST", "/swarm/leave", no_swarm_left),
         Route("POST", "/build", no_build),
+        Route("POST", "/build/cancel", no_build),
         Route("POST", "/session", no_build),
+        Route("POST", "/grpc", no_build),
+        Route("GET", "/plugins", plugins),
+        *(
+            Route(method, "/plugins/{rest:path}", no_plugins)
+            for method in ("GET", "POST", "DELETE")
+        ),
         *(Route("GET", f"/{name}", no_swarm) for name in _SWARM),
         *(
             Route(method, f"/{name}/{{rest:path}}", no_swarm)

@@ -78,7 +78,6 @@ def check(machine: Host = MACHINE, **fields: Any) -> list[str]:
         ({"CgroupnsMode": "nope"}, "invalid cgroup namespace mode"),
         ({"UsernsMode": "nope"}, "invalid user namespace mode"),
         ({"DeviceCgroupRules": ["c 1:2"]}, "invalid device cgroup rule format"),
-        ({"DeviceRequests": [{"Capabilities": [["gpu"]]}]}, "with capabilities: [[gpu]]"),
         ({"Sysctls": {"kernel.core_pattern": "x"}}, "not in a separate kernel namespace"),
         ({"Sysctls": {"net.ipv4.ip_forward": "1\n2"}}, "invalid sysctl"),
         ({"Sysctls": {"kernel.shm_rmid_forced": "1+kernel.core_pattern=x"}}, "invalid sysctl"),
