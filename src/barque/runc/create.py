@@ -276,6 +276,12 @@ def locate_cgroup(paths: Paths, spec: Spec, identifier: str) -> tuple[Cgroup, st
     return Cgroup(directories), unit
 
 
+def discard(group: Cgroup) -> None:
+    """Remove a cgroup of ours with what may be in it: a process whose number nobody told us."""
+    group.kill()
+    group.remove()
+
+
 def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], None]:
     """The cgroup with its limits, before anything of the container is in it.
 
@@ -293,7 +299,7 @@ def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], No
     else:
         done = nothing_more
         group.create(controllers)
-        undo.add(group.remove)
+        undo.add(discard, group)
     try:
         resources.apply(writes, group)
         resources.apply_devices(rules, group)
