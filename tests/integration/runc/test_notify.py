@@ -1,5 +1,6 @@
 """sd_notify(3) from a container to the service manager that started the runtime."""
 
+import json
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -34,34 +36,16 @@ def told(listener: socket.socket) -> list[str]:
             return lines[:-1]
 
 
-def install_notifier(case: Case) -> None:
-    """A program of the image that tells what it is given; busybox has none."""
-    source = case.place / "notifier.c"
-    source.write_text(
-        """
-        #include <string.h>
-        #include <stdlib.h>
-        #include <unistd.h>
-        #include <sys/socket.h>
-        #include <sys/un.h>
-        int main(int argc, char **argv) {
-            struct sockaddr_un a = { .sun_family = AF_UNIX };
-            int s = socket(AF_UNIX, SOCK_DGRAM, 0);
-            strncpy(a.sun_path, getenv("NOTIFY_SOCKET"), sizeof a.sun_path - 1);
-            for (int i = 1; i < argc; i++)
-                if (sendto(s, argv[i], strlen(argv[i]), 0, (void *)&a, sizeof a) < 0) return 1;
-            pause();
-        }
-        """
-    )
-    program = case.rootfs / "bin/notifier"
-    subprocess.run(["cc", "-static", "-o", program, source], check=True)
+def say(pid: int, *messages: str) -> None:
+    """What the container's process `pid` would send."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        for message in messages:
+            sender.sendto(message.encode(), f"/proc/{pid}/root/run/notify/notify.sock")
 
 
 @pytest.mark.runtimes("ours")
 def test_readiness(case: Case) -> None:
-    install_notifier(case)
-    case.write(case.configure("notifier", "STATUS=starting", "READY=1"))
+    case.write(case.configure("sleep", "1000"))
     path = case.place / "manager"
     environment = {**os.environ, "NOTIFY_SOCKET": str(path)}
     with manager(path) as listener:
@@ -69,6 +53,8 @@ def test_readiness(case: Case) -> None:
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         subprocess.run(argv, env=environment, check=True, **quiet)  # type: ignore[call-overload]
         start = subprocess.Popen(case.runtime.argv("start", case.id), env=environment)
+        wait_for(lambda: case.runtime.status(case.id) == "running")
+        say(case.runtime.pid(case.id), "STATUS=starting", "READY=1\nSTATUS=ready", "READY=1")
         assert told(listener) == ["READY=1", f"MAINPID={case.runtime.pid(case.id)}"]
         assert start.wait(20) == 0
     case.call("kill", case.id, "KILL").check()
@@ -97,8 +83,7 @@ def test_a_long_root(case: Case) -> None:
     """The container's socket lies deeper than the path of a socket may be long."""
     deep = case.place / ("d" * 120)
     deep.mkdir()
-    install_notifier(case)
-    case.write(case.configure("notifier", "READY=1"))
+    case.write(case.configure("sleep", "1000"))
     path = case.place / "manager"
     environment = {**os.environ, "NOTIFY_SOCKET": str(path)}
     entry = case.runtime.argv()[:-2]
@@ -107,6 +92,17 @@ def test_a_long_root(case: Case) -> None:
         run = [*runtime, "run", "--detach", "--bundle", str(case.bundle), case.id]
         with open(os.devnull) as nothing, open(os.devnull, "w") as sink:
             process = subprocess.Popen(run, env=environment, stdin=nothing, stdout=sink)
+        state = [*runtime, "state", case.id]
+        pids: list[int] = []
+
+        def running() -> bool:
+            done = subprocess.run(state, capture_output=True, check=False)
+            found = json.loads(done.stdout or b"{}")
+            pids[:] = [found.get("pid", 0)]
+            return bool(found.get("status") == "running")
+
+        wait_for(running)
+        say(pids[0], "READY=1")
         assert told(listener)[0] == "READY=1"
         assert process.wait(20) == 0
     subprocess.run([*runtime, "delete", "--force", case.id], check=True)
