@@ -17,7 +17,7 @@ from barque.client.volumes import Volumes
 from barque.sdk import asynchronous
 
 # Those that end in raw streams or answers, for the command line, which pumps them itself.
-RAW = ("_raw", "attach", "converse", "logs", "events", "archive", "load", "save", "push", "start")
+RAW = ("_raw", "attach", "converse", "logs", "events", "archive", "load", "start")
 
 
 @pytest.mark.parametrize("group", [Containers, Execs, Images, Networks, System, Volumes])

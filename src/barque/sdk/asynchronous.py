@@ -179,6 +179,7 @@ class AsyncContainers(_Group):
     path_stat = _awaited(Containers.path_stat)
     extract = _awaited(Containers.extract)
     run = _awaited(Containers.run)
+    commit = _awaited(Containers.commit)
     output = _iterated(Containers.output)
     export = _iterated(Containers.export)
 
@@ -198,6 +199,11 @@ class AsyncImages(_Group):
     remove = _awaited(Images.remove)
     pull = _iterated(Images.pull)
     import_ = _iterated(Images.import_)
+    push = _iterated(Images.push)
+    save = _iterated(Images.save)
+    history = _awaited(Images.history)
+    search = _awaited(Images.search)
+    prune = _awaited(Images.prune)
 
 
 class AsyncNetworks(_Group):
@@ -207,6 +213,7 @@ class AsyncNetworks(_Group):
     remove = _awaited(Networks.remove)
     connect = _awaited(Networks.connect)
     disconnect = _awaited(Networks.disconnect)
+    prune = _awaited(Networks.prune)
 
 
 class AsyncVolumes(_Group):
@@ -214,10 +221,12 @@ class AsyncVolumes(_Group):
     inspect = _awaited(Volumes.inspect)
     create = _awaited(Volumes.create)
     remove = _awaited(Volumes.remove)
+    prune = _awaited(Volumes.prune)
 
 
 class AsyncSystem(_Group):
     ping = _awaited(System.ping)
     version = _awaited(System.version)
     info = _awaited(System.info)
+    auth = _awaited(System.auth)
     watch = _iterated(System.watch)

@@ -66,7 +66,7 @@ def asked(environment: dict[str, str], *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("r", {"rename", "restart", "rm", "rmi", "run", ":nothing"}),
+        ("re", {"registry", "rename", "restart", ":nothing"}),
         ("cont", {"container", "context", ":nothing"}),
         ("container re", {"rename", "restart", "remove", ":nothing"}),
         ("start ", {"wharf-waits", ":nothing"}),
