@@ -21,7 +21,17 @@ from barque.daemon.containers import validate
 from barque.daemon.containers.documents import HostConfig, docker_name, parse
 from barque.daemon.containers.host import Defaults, Host, Runtime
 from barque.daemon.http.messages import Route
-from barque.daemon.routes import commit, containers, exec, images, networks, ping, system, volumes
+from barque.daemon.routes import (
+    commit,
+    containers,
+    distribution,
+    exec,
+    images,
+    networks,
+    ping,
+    system,
+    volumes,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -84,6 +94,7 @@ def routes() -> list[Route]:
         *commit.routes(none, none),
         *exec.routes(none),
         *images.routes(none),
+        *distribution.routes(none),
         *networks.routes(none, none),
         *volumes.routes(none),
         *system.routes(none, none, none),
