@@ -25,7 +25,7 @@ def check(path: str, what: str) -> None:
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
         raise errors.InvalidArgument(
-            f'{what}: invalid output path: directory "{directory}" does not exist'
+            f"{what}: invalid output path: stat {directory}: no such file or directory"
         )
     if os.path.isdir(path):
         raise errors.InvalidArgument(f'{what}: invalid output path: "{path}" is a directory')

@@ -49,6 +49,12 @@ def _command(item: dict[str, Any], full: bool) -> str:
     return text[: SHOWN_CHARACTERS - 1] + "\u2026"
 
 
+def _at(item: dict[str, Any]) -> str:
+    """RFC 3339, in the caller's zone."""
+    day, time, offset = units.local_time(item["Created"]).split()[:3]
+    return f"{day}T{time}" + ("Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}")
+
+
 def _size(item: dict[str, Any], human: bool) -> str:
     return units.size(item["Size"]) if human else str(item["Size"])
 
@@ -57,8 +63,8 @@ def _fields(full: bool, human: bool) -> tables.Fields:
     since = "CREATED" if human else "CREATED AT"
     return {
         "ID": ("IMAGE", lambda i: _id(i, full)),
-        "CreatedSince": (since, lambda i: _since(i) if human else units.local_time(i["Created"])),
-        "CreatedAt": ("CREATED AT", lambda i: units.local_time(i["Created"])),
+        "CreatedSince": (since, lambda i: _since(i) if human else _at(i)),
+        "CreatedAt": ("CREATED AT", _at),
         "CreatedBy": ("CREATED BY", lambda i: _command(i, full)),
         "Size": ("SIZE", lambda i: _size(i, human)),
         "Comment": ("COMMENT", lambda i: str(i.get("Comment") or "")),

@@ -58,9 +58,13 @@ def _given(options: Options) -> tuple[str, str]:
     user, password = options.text("username"), options.text("password")
     if options.flag("password-stdin"):
         if password:
-            raise errors.InvalidArgument("--password and --password-stdin are mutually exclusive")
+            raise errors.InvalidArgument(
+                "conflicting options: cannot specify both --password and --password-stdin"
+            )
         if not user:
-            raise errors.InvalidArgument("Must provide --username with --password-stdin")
+            raise errors.InvalidArgument(
+                "the --password-stdin option requires --username to be set"
+            )
         data = b""
         while len(data) <= MAX_SECRET_BYTES and (piece := os.read(terminal.STDIN, 65536)):
             data += piece

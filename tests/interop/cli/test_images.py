@@ -1,0 +1,173 @@
+"""Commands on images beside the real docker CLI on one real dockerd; logins and their helpers."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.cli.conftest import Commands
+from tests.support.docker_peer import Peer
+from tests.support.our_registry import OurRegistry, our_registry
+
+pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(180)]
+
+HELPER = """#!/bin/sh
+# Keeps what it is given in files of its directory.
+dir=${0%/*}
+case $1 in
+store) cat >"$dir/kept" ;;
+get) read server
+     cat "$dir/kept" 2>/dev/null && exit
+     echo "credentials not found in native keychain"; exit 1 ;;
+erase) rm -f "$dir/kept" ;;
+esac
+"""
+
+
+@pytest.fixture
+def commands(peer: Peer, tmp_path: Path) -> Commands:
+    return Commands(peer.host, tmp_path, peer.cli)
+
+
+@pytest.fixture
+def container(commands: Commands) -> Iterator[str]:
+    name = f"c{secrets.token_hex(4)}"
+    code, _, err = commands.theirs(
+        "create", "--net=none", "--name", name, "busybox", "sh", "-c", "true"
+    )
+    assert code == 0, err
+    yield name
+    commands.theirs("rm", "-f", name)
+
+
+@pytest.fixture(scope="module")
+def registry(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OurRegistry]:
+    """With one user, where dockerd is."""
+    users = tmp_path_factory.mktemp("users") / "htpasswd"
+    hashed = "$2y$05$T5ezY14PQxOKBDTlfR8I6uMV0wu4j3RohiO7EEvO8cvGlqVoyTFPq"
+    users.write_text(f"someone:{hashed}\n")
+    with our_registry("--htpasswd", str(users), netns=peer.netns) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "busybox"),
+        ("history", "--no-trunc", "busybox"),
+        ("history", "-q", "busybox"),
+        ("history", "-H=false", "busybox"),
+        ("history", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Size}}|{{.Comment}}", "busybox"),
+        ("history", "nothere"),
+        ("image", "prune", "-f", "--filter", "label=never"),
+        ("save", "nothere"),
+        ("save", "-o", "/nonsense/dir/file", "busybox"),
+        ("export", "nothere"),
+        ("export", "-o", "/nonsense/dir/file", "x"),
+        ("commit", "nothere"),
+        ("push", "nothere"),
+        ("push", "-a", "nothere:1"),
+        ("push", "Bad:1"),
+        ("logout", "registry.test"),
+        ("logout",),
+        ("login", "-u", "me"),
+        ("login", "-u", "me", "--password-stdin", "-p", "x"),
+        ("login", "--password-stdin"),
+    ],
+)
+def test_the_same(commands: Commands, words: tuple[str, ...]) -> None:
+    commands.same(*words)
+
+
+def test_save_and_export_to_files(commands: Commands, container: str, tmp_path: Path) -> None:
+    for words in (("save", "busybox"), ("export", container)):
+        path = tmp_path / f"{words[0]}.tar"
+        code, out, err = commands.ours(words[0], "-o", str(path), words[1])
+        assert (code, out, err) == (0, b"", b"")
+        with tarfile.open(path) as archive:
+            assert archive.getnames()
+        assert [one.name for one in tmp_path.iterdir() if ".part" in one.name] == []
+        piped = commands.ours(*words)
+        assert len(piped[1]) == path.stat().st_size
+
+
+def test_commit(commands: Commands, container: str) -> None:
+    name = f"made{secrets.token_hex(4)}"
+    code, out, err = commands.ours("commit", "-m", "why", "-a", "me", container, f"{name}:1")
+    assert code == 0, err
+    found = commands.theirs(
+        "image", "inspect", "-f", "{{.Id}} {{.Comment}} {{.Author}}", name + ":1"
+    )
+    assert found[1].split() == [out.strip(), b"why", b"me"]
+    commands.theirs("rmi", f"{name}:1")
+
+
+def test_login_push_pull_logout(commands: Commands, registry: OurRegistry, tmp_path: Path) -> None:
+    name = f"{registry.address}/mine/busybox:1"
+    commands.theirs("tag", "busybox", name)
+    code, _, err = commands.ours("push", name)
+    assert code == 1
+    assert b"no basic auth credentials" in err
+    wrong = commands.ours(
+        "login", "-u", "someone", "--password-stdin", registry.address, stdin=b"wrong\n"
+    )
+    assert wrong[0] == 1
+    assert b"unauthorized" in wrong[2].lower()
+    right = commands.ours(
+        "login", "-u", "someone", "--password-stdin", registry.address, stdin=b"secret\n"
+    )
+    assert (right[0], right[1]) == (0, b"Login Succeeded\n")
+    kept = json.loads((tmp_path / "config.json").read_bytes())
+    assert list(kept["auths"]) == [registry.address]
+    assert (tmp_path / "config.json").stat().st_mode & 0o777 == 0o600
+    again = commands.ours("login", registry.address)
+    assert again[1].splitlines()[-1] == b"Login Succeeded"
+    assert commands.ours("push", name)[0] == 0
+    assert commands.theirs("push", name)[0] == 0  # the real one reads what we keep
+    quiet = commands.ours("push", "-q", name)
+    assert (quiet[0], quiet[1]) == (0, f"{name}\n".encode())
+    assert commands.ours("pull", name)[0] == 0
+    assert commands.ours("logout", registry.address)[0] == 0
+    assert json.loads((tmp_path / "config.json").read_bytes())["auths"] == {}
+    assert commands.ours("pull", name)[0] == 1
+    commands.theirs("rmi", name)
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_a_credential_helper(
+    commands: Commands, registry: OurRegistry, tmp_path: Path, whose: str
+) -> None:
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    program = bin / "docker-credential-kept"
+    program.write_text(HELPER)
+    program.chmod(0o755)
+    commands.environment["PATH"] = f"{bin}:{os.environ['PATH']}"
+    (tmp_path / "config.json").write_text('{"credsStore": "kept"}')
+    login = ("login", "-u", "someone", "--password-stdin", registry.address)
+    done = (commands.ours if whose == "ours" else commands.theirs)(*login, stdin=b"secret")
+    assert done[0] == 0, done
+    document = json.loads((bin / "kept").read_bytes())
+    assert document == {"ServerURL": registry.address, "Username": "someone", "Secret": "secret"}
+    assert "secret" not in (tmp_path / "config.json").read_text()
+    name = f"{registry.address}/helped/busybox:1"
+    commands.theirs("tag", "busybox", name)
+    assert commands.ours("push", name)[0] == 0
+    assert commands.ours("logout", registry.address)[0] == 0
+    assert not (bin / "kept").exists()
+    assert commands.ours("push", name)[0] == 1
+    commands.theirs("rmi", name)
+
+
+def test_a_helper_that_is_not_there(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"credHelpers": {"registry.test": "nothere"}}')
+    code, _, err = commands.ours("pull", "registry.test/a")
+    assert code == 1
+    assert b"docker-credential-nothere" in err
+    assert b"Traceback" not in err
