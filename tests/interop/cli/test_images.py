@@ -101,9 +101,8 @@ def test_commit(commands: Commands, container: str) -> None:
     name = f"made{secrets.token_hex(4)}"
     code, out, err = commands.ours("commit", "-m", "why", "-a", "me", container, f"{name}:1")
     assert code == 0, err
-    found = commands.theirs(
-        "image", "inspect", "-f", "{{.Id}} {{.Comment}} {{.Author}}", name + ":1"
-    )
+    template = "{{.Id}} {{.Comment}} {{.Author}}"
+    found = commands.theirs("image", "inspect", "-f", template, f"{name}:1")
     assert found[1].split() == [out.strip(), b"why", b"me"]
     commands.theirs("rmi", f"{name}:1")
 
