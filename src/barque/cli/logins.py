@@ -24,9 +24,16 @@ def address_of(server: str) -> str:
 
 
 def registry_auth(settings: dict[str, Any], registry: str) -> str:
-    """The X-Registry-Auth header for `registry` (a host name), "" without credentials."""
+    """The X-Registry-Auth header for `registry` (a host name), "" without credentials.
+
+    A helper that is missing or fails counts as having none, as with Docker: settings that another
+    machine's desktop program left behind must not keep anybody from a public image.
+    """
     key = address_of(registry)
-    entry = entry_of(settings, key)
+    try:
+        entry = entry_of(settings, key)
+    except (errors.Unavailable, OSError):
+        entry = {}
     return _header({**entry, "serveraddress": key}) if entry else ""
 
 

@@ -162,11 +162,3 @@ def test_a_credential_helper(
     assert not (bin / "kept").exists()
     assert commands.ours("push", name)[0] == 1
     commands.theirs("rmi", name)
-
-
-def test_a_helper_that_is_not_there(commands: Commands, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"credHelpers": {"registry.test": "nothere"}}')
-    code, _, err = commands.ours("pull", "registry.test/a")
-    assert code == 1
-    assert b"docker-credential-nothere" in err
-    assert b"Traceback" not in err

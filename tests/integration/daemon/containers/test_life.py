@@ -371,11 +371,6 @@ def test_events_of_a_life(barque: Stack) -> None:
     ]  # fmt: skip
 
 
-def test_what_is_not_there_says_so(barque: Stack, sleeper: str) -> None:
-    assert "is not there yet" in refused(barque, "export", sleeper)
-    assert "is not there yet" in refused(barque, "diff", sleeper)
-
-
 def test_health_checks(barque: Stack) -> None:
     barque.docker(
         "run", "-d", "--name", "well", "--health-cmd", "echo looked; test -e /tmp/ok",
