@@ -172,3 +172,94 @@ def test_lists_leave_out_what_is_not_readable(case: Case) -> None:
     finally:
         (broken / "state.json").unlink()
         broken.rmdir()
+
+
+def block_device() -> str:
+    """major:minor of a whole disk."""
+    for entry in sorted(Path("/sys/block").iterdir()):
+        return (entry / "dev").read_text().strip()
+    raise AssertionError("no block device")
+
+
+MAJOR, MINOR = (int(number) for number in block_device().split(":"))
+DEVICE = {"major": MAJOR, "minor": MINOR}
+
+
+@pytest.mark.runtimes("warm", "runc")
+@pytest.mark.parametrize(
+    ("section", "members", "controller", "file", "value"),
+    [
+        ("cpu", {"shares": 700}, "cpu", "cpu.shares", "700"),
+        ("cpu", {"quota": 50000, "period": 100000}, "cpu", "cpu.cfs_quota_us", "50000"),
+        ("cpu", {"realtimeRuntime": 100, "realtimePeriod": 200000}, "cpu", "cpu.rt_runtime_us",
+         "100"),
+        ("cpu", {"mems": "0"}, "cpuset", "cpuset.mems", "0"),
+        ("memory", {"reservation": 1 << 25}, "memory", "memory.soft_limit_in_bytes",
+         str(1 << 25)),
+        ("memory", {"swappiness": 7}, "memory", "memory.swappiness", "7"),
+        ("memory", {"limit": 1 << 26, "disableOOMKiller": True}, "memory", "memory.oom_control",
+         "oom_kill_disable 1"),
+        ("memory", {"limit": -1}, "memory", "memory.limit_in_bytes", "9223372036854771712"),
+        ("pids", {"limit": -1}, "pids", "pids.max", "max"),
+        ("blockIO", {"throttleReadBpsDevice": [{**DEVICE, "rate": 1 << 20}]}, "blkio",
+         "blkio.throttle.read_bps_device", f"{MAJOR}:{MINOR} {1 << 20}"),
+        ("blockIO", {"throttleWriteBpsDevice": [{**DEVICE, "rate": 1 << 21}]}, "blkio",
+         "blkio.throttle.write_bps_device", f"{MAJOR}:{MINOR} {1 << 21}"),
+        ("blockIO", {"throttleReadIOPSDevice": [{**DEVICE, "rate": 100}]}, "blkio",
+         "blkio.throttle.read_iops_device", f"{MAJOR}:{MINOR} 100"),
+        ("blockIO", {"throttleWriteIOPSDevice": [{**DEVICE, "rate": 200}]}, "blkio",
+         "blkio.throttle.write_iops_device", f"{MAJOR}:{MINOR} 200"),
+    ],
+)  # fmt: skip
+def test_a_limit_of_version_1(
+    case: Case, section: str, members: dict[str, Any], controller: str, file: str, value: str
+) -> None:
+    place = Path("/sys/fs/cgroup", controller)
+    if not (place / file).exists() and not list(place.glob(f"*/{file}")):
+        pytest.skip(f"this kernel has no {file}")
+    spec = case.configure("sleep", "1000")
+    spec["linux"]["resources"][section] = members
+    case.started(spec=spec)
+    assert value in (place / case.id / file).read_text()
+
+
+@pytest.mark.runtimes("warm")
+@pytest.mark.parametrize(
+    ("section", "members", "file", "value"),
+    [
+        ("cpu", {"quota": 50000, "burst": 10000}, "cpu.cfs_burst_us", "10000"),
+        ("cpu", {"idle": 1}, "cpu.idle", "1"),
+    ],
+)
+def test_a_limit_runc_1_1_does_not_know(
+    case: Case, section: str, members: dict[str, Any], file: str, value: str
+) -> None:
+    spec = case.configure("sleep", "1000")
+    spec["linux"]["resources"][section] = members
+    case.started(spec=spec)
+    assert Path("/sys/fs/cgroup/cpu", case.id, file).read_text().strip() == value
+
+
+@pytest.mark.runtimes("warm")
+@pytest.mark.parametrize(
+    ("section", "value", "words"),
+    [
+        ("hugepageLimits", [{"pageSize": "2MB", "limit": 1}], "hugetlb"),
+        ("network", {"classID": 5}, "net_cls"),
+        ("network", {"priorities": [{"name": "lo", "priority": 1}]}, "net_prio"),
+        ("rdma", {"mlx5": {"hcaHandles": 1}}, "rdma"),
+        ("unified", {"memory.high": "1"}, "needs cgroup version 2"),
+        ("memory", {"kernel": 1 << 26}, "memory.kernel is not supported"),
+        ("blockIO", {"leafWeight": 10}, "leafWeight is not supported"),
+    ],
+)
+def test_a_limit_without_its_controller(case: Case, section: str, value: Any, words: str) -> None:
+    """Nothing is taken and then not kept: the property and its controller are named."""
+    if Path("/sys/fs/cgroup", words).exists():
+        pytest.skip(f"{words} is mounted")
+    spec = case.configure("true")
+    spec["linux"]["resources"][section] = value
+    result = case.run(spec=spec)
+    assert result.code == 1
+    assert words in result.err
+    assert len(result.err.splitlines()) == 1
