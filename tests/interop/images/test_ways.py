@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from barque import errors
 from barque.registry import Credentials, Policy, Proxies
 from tests.support.containerds import containerd
 from tests.support.images import Bench, bench, tar
 from tests.support.our_registry import OurRegistry, our_registry
 from tests.support.registry_peer import registry_peer
+from tests.support.scripted_registry import Asked, response, scripted_registry
 from tools.busybox_image import docker_archive
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
@@ -280,3 +282,50 @@ def test_an_index_goes_whole(address: str, archive: Path, tmp_path: Path) -> Non
         asked = http.client.HTTPConnection(registry.address)
         asked.request("GET", "/v2/other/manifests/1")
         assert asked.getresponse().read() == sent
+
+
+def test_search(address: str) -> None:
+    results = [
+        {"name": "one", "description": "the one", "star_count": 5, "is_official": True},
+        {"name": "two", "star_count": 1, "unknown": 3},
+        "nonsense",
+    ]
+
+    def answer(asked: Asked) -> bytes:
+        if asked.path.startswith("/v1/search"):
+            return response(200, json.dumps({"results": results}).encode())
+        return response(404, b"")
+
+    async def body(b: Bench) -> None:
+        async with scripted_registry(answer) as registry:
+            term = f"{registry.address}/some word"
+            found = await b.images.search(term, 0, {}, Credentials())
+            assert [one["name"] for one in found] == ["one", "two"]
+            assert found[0]["description"] == "the one"
+            official = await b.images.search(term, 7, {"is-official": ["true"]}, Credentials())
+            assert [one["name"] for one in official] == ["one"]
+            starred = await b.images.search(term, 7, {"stars": ["2"]}, Credentials())
+            assert [one["name"] for one in starred] == ["one"]
+            with pytest.raises(errors.InvalidArgument, match="outside the range"):
+                await b.images.search(term, 101, {}, Credentials())
+            with pytest.raises(errors.InvalidArgument, match="invalid filter"):
+                await b.images.search(term, 1, {"nonsense": ["1"]}, Credentials())
+
+    on(address, body)
+
+
+def test_an_image_at_its_registry(address: str, archive: Path) -> None:
+    with our_registry() as registry:
+        registry.push(f"docker-archive:{archive}", "far/hello:1")
+
+        async def body(b: Bench) -> None:
+            name = f"{registry.address}/far/hello"
+            found = await b.images.distribution(f"{name}:1", Credentials())
+            assert found["Platforms"] == [{"architecture": "amd64", "os": "linux"}]
+            await b.pull(name, "1")
+            target = (await b.images.resolve(f"{name}:1")).target
+            assert found["Descriptor"] == target.document()
+            with pytest.raises(errors.NotFound):
+                await b.images.distribution(f"{name}:2", Credentials())
+
+        on(address, body)

@@ -14,7 +14,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.events import Events
-from barque.daemon.images import disk_usage, distribution, listing, names
+from barque.daemon.images import disk_usage, distribution, listing, names, search
 from barque.daemon.images import inspect as inspecting
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
@@ -152,6 +152,16 @@ class Images:
         """What the registry of `text` says of it, without a pull."""
         ref = reference.parse(text).with_default_tag()
         return await distribution.inspect(self._puller.repository(ref, credentials), ref)
+
+    async def search(
+        self,
+        term: str,
+        limit: int,
+        filters: Mapping[str, Sequence[str]],
+        credentials: Credentials,
+    ) -> list[dict[str, Any]]:
+        """What an index of images finds, Docker Hub's where the term names none."""
+        return await search.search(self._transport, term, limit, filters, credentials)
 
     async def authenticate(self, server: str, credentials: Credentials) -> None:
         """Raises Unauthorized when the registry does not take them. "" is Docker Hub."""

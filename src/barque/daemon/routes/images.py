@@ -142,7 +142,14 @@ class _Handlers:
         return Response(200, await self._images.save(wanted), "application/x-tar")
 
     async def search(self, request: Request) -> Response:
-        raise errors.Unsupported("searching registries for images is not there yet")
+        query = request.query
+        found = await self._images.search(
+            query.get("term"),
+            query.integer("limit", 0) or 0,
+            query.filters(),
+            from_header(request.headers.get("x-registry-auth", "")),
+        )
+        return json_response(found)
 
     async def auth(self, request: Request) -> Response:
         document: dict[str, Any] = await request.json()
