@@ -21,6 +21,7 @@ import signal
 import tarfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ CONTAINERS_MAX = 10
 OPERATIONS_MAX = 4
 KILL_WITHIN_S = 0.25
 RECHECK_EVERY = 10  # rounds between looks at every byte that is stored
+HISTORY = 8  # rounds that a failure tells of
+UNSURE_ROUNDS = 2
 NEVER = "0001-01-01T00:00:00Z"
 FOREVER = ["sleep", "100000"]
 
@@ -66,6 +69,7 @@ class Thing:
     name: str
     id: str = ""
     present: bool | None = None
+    sure: int = 0  # the round from which what is seen of one that is unknown is believed
 
 
 class Lost(Exception):
@@ -96,6 +100,7 @@ class Rounds:
         self.told = Told()
         self.number = 0
         self.done: list[str] = []
+        self._history: deque[tuple[int, list[str]]] = deque(maxlen=HISTORY)
         self._random = random.Random(seed)
         self._count = 0
 
@@ -104,7 +109,8 @@ class Rounds:
             try:
                 self._round()
             except BaseException as error:
-                error.add_note(f"seed {self.seed}, round {self.number}: {'; '.join(self.done)}")
+                last = "\n".join(f"{at}: {'; '.join(done)}" for at, done in self._history)
+                error.add_note(f"seed {self.seed}, rounds\n{last}")
                 raise
         self.finish()
 
@@ -123,6 +129,7 @@ class Rounds:
     def _round(self) -> None:
         dice = self._random
         self.done = []
+        self._history.append((self.number, self.done))
         victim = dice.choice(VICTIMS)
         delay_s = dice.random() * KILL_WITHIN_S
         operations = self._choose(dice)
@@ -240,9 +247,9 @@ class Rounds:
         if used and dice.random() < 0.35:
             thing = known[dice.choice(sorted(used))]
             self.done.append(f"remove {kind} {thing.name}")
-            thing.present = None
+            thing.present, thing.sure = None, self.number + UNSURE_ROUNDS
             return lambda: self._remove_thing(kind, thing)
-        thing = Thing(self._name(kind[0]))
+        thing = Thing(self._name(kind[0]), sure=self.number + UNSURE_ROUNDS)
         if kind == "image":
             thing.name += ":latest"
         known[thing.name] = thing
@@ -466,10 +473,10 @@ class Rounds:
                     return f"one of the {kind} is lost: {name}"
                 if thing.present is False and name in names:
                     return f"one of the {kind} is there and should not be: {name}"
+                if kind == "images" and thing.present is None and self.number < thing.sure:
+                    continue  # the engine asks containerd again when that is back, not before
                 if name not in names:
-                    # An image that nobody was told of may show when containerd is asked again.
-                    if thing.present is False or kind != "images":
-                        del known[name]
+                    del known[name]
                     continue
                 if thing.id and thing.id != names[name]:
                     return f"{name} of the {kind} has another id"
