@@ -121,7 +121,7 @@ def test_push_pull_and_run(barque: Stack, loaded: str, registry: RegistryPeer) -
         (["save", "nope"], "No such image: nope:latest"),
         (["image", "inspect", "nope"], "No such image: nope:latest"),
         (["images", "-f", "bogus=1"], "invalid filter 'bogus'"),
-        (["search", "busybox"], "not there yet"),
+        (["search", "REGISTRY/busybox"], "Unexpected status code 404"),
     ],
 )
 def test_one_clear_line_of_error(
@@ -242,3 +242,20 @@ def until(call: Callable[[], object], wanted: object) -> None:
     while call() != wanted and time.monotonic() < deadline:
         time.sleep(0.05)
     assert call() == wanted
+
+
+def test_one_platform(barque: Stack, loaded: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.tar"
+    barque.docker("save", "--platform", "linux/amd64", "-o", str(path), loaded)
+    barque.docker("load", "--platform", "linux/amd64", "-i", str(path))
+    assert barque.docker("history", "--platform", "linux/amd64", "-q", loaded).stdout
+    assert barque.docker("image", "inspect", "--platform", "linux/amd64", loaded).stdout
+    for words in (
+        ("save", "--platform", "linux/arm64", "-o", str(path), loaded),
+        ("load", "--platform", "linux/arm64", "-i", str(path)),
+        ("history", "--platform", "linux/arm64", loaded),
+        ("image", "inspect", "--platform", "linux/arm64", loaded),
+    ):
+        refused = barque.docker(*words, check=False)
+        assert refused.returncode != 0
+        assert b"linux/arm64" in refused.stderr

@@ -46,14 +46,12 @@ def open_file(path: str) -> int:
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    if "platform" in options:
-        raise errors.Unsupported("load of one platform is not there yet")
     path = options.text("input")
     fd = open_file(path) if path else terminal.STDIN
     if not path and terminal.is_terminal(fd):
         raise errors.InvalidArgument("requested load from stdin, but stdin is empty")
     quiet = options.flag("quiet") or not terminal.is_terminal(terminal.STDOUT)
-    reply = session.client.images.load(pieces(fd), quiet=quiet)
+    reply = session.client.images.load(pieces(fd), quiet=quiet, platforms=options.all("platform"))
     if "json" in reply.headers.get("content-type", ""):
         progress.show(reply.documents(), terminal.STDOUT)
     else:

@@ -79,6 +79,16 @@ class Documents:
                 return entry
         return None
 
+    async def check_platform(self, manifest: Manifest, wanted: Platform) -> None:
+        """Raises NotFound where the image is for another platform."""
+        raw = await read_blob(self._store, manifest.config.digest, MAX_CONFIG_BYTES)
+        config = oci.parse_config(raw)
+        if not oci.matches(wanted, config.platform):
+            raise errors.NotFound(
+                f"image was found but its platform ({config.platform}) does not match "
+                f"the specified platform ({wanted})"
+            )
+
     async def identify(self, record: Record) -> str:
         """The image id of a record: from its label, or from the documents. "" where they lack."""
         known = record.labels.get(names.ID_LABEL)

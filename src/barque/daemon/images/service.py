@@ -218,13 +218,20 @@ class Images:
         return await self._committer.run(wanted, ref)
 
     async def load(
-        self, chunks: AsyncIterator[bytes], progress: Progress, *, quiet: bool = False
+        self,
+        chunks: AsyncIterator[bytes],
+        progress: Progress,
+        *,
+        quiet: bool = False,
+        platform: Platform | None = None,
     ) -> None:
-        await self._loader.run(chunks, progress, quiet=quiet)
+        await self._loader.run(chunks, progress, quiet=quiet, platform=platform)
 
-    async def save(self, wanted: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(
+        self, wanted: Sequence[str], platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
         """A tar with the images; all names are looked up before the first byte."""
-        return await self._saver.run(wanted)
+        return await self._saver.run(wanted, platform)
 
     async def tag(self, text: str, repository: str, tag: str) -> None:
         ref = reference_of(repository, tag).with_default_tag()
@@ -238,8 +245,10 @@ class Images:
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         return await self._remover.prune(filters)
 
-    async def inspect(self, text: str, version: tuple[int, int]) -> dict[str, Any]:
-        image = await self._naming.resolve(text)
+    async def inspect(
+        self, text: str, version: tuple[int, int], platform: Platform | None = None
+    ) -> dict[str, Any]:
+        image = await self._for_platform(text, platform)
         catalog = await self._naming.load()
         tagged = [r.labels.get(names.TAGGED_LABEL, "") for r in catalog.records_of(image.id)]
         return inspecting.inspect(
@@ -250,8 +259,18 @@ class Images:
             version,
         )
 
-    async def history(self, text: str) -> list[dict[str, Any]]:
+    async def _for_platform(self, text: str, wanted: Platform | None) -> Image:
+        """The image, which is unpacked for one platform. Raises NotFound where that is another."""
         image = await self._naming.resolve(text)
+        if wanted is not None and not oci.matches(wanted, oci.parse_platform(image.platform)):
+            raise errors.NotFound(
+                f"image with reference {text} was found but its platform ({image.platform}) "
+                f"does not match the specified platform ({wanted})"
+            )
+        return image
+
+    async def history(self, text: str, platform: Platform | None = None) -> list[dict[str, Any]]:
+        image = await self._for_platform(text, platform)
         chains = digests.chain_ids(image.diff_ids)
         sizes = [await self._store.snapshot_size(chain) for chain in chains]
         return inspecting.history(image, await self.names_of(image.id), sizes)

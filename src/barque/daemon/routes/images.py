@@ -97,12 +97,14 @@ class _Handlers:
         return json_response(found)
 
     async def inspect(self, request: Request) -> Response:
-        _refuse(request, "manifests", "platform")
-        return json_response(await self._images.inspect(request.params["name"], _version(request)))
+        _refuse(request, "manifests")
+        platform = _platform_document(request.query.get("platform"))
+        name, version = request.params["name"], _version(request)
+        return json_response(await self._images.inspect(name, version, platform))
 
     async def history(self, request: Request) -> Response:
-        _refuse(request, "platform")
-        return json_response(await self._images.history(request.params["name"]))
+        platform = _platform_document(request.query.get("platform"))
+        return json_response(await self._images.history(request.params["name"], platform))
 
     async def tag(self, request: Request) -> Response:
         query = request.query
@@ -126,20 +128,21 @@ class _Handlers:
         )
 
     async def load(self, request: Request) -> Response:
-        _refuse(request, "platform")
-        quiet = request.query.flag("quiet")
+        quiet, platform = request.query.flag("quiet"), _one_platform(request)
         return await _progress(
-            lambda progress: self._images.load(request.body_chunks, progress, quiet=quiet)
+            lambda progress: self._images.load(
+                request.body_chunks, progress, quiet=quiet, platform=platform
+            )
         )
 
     async def save(self, request: Request) -> Response:
-        _refuse(request, "platform")
+        platform = _one_platform(request)
         wanted = request.query.all("names")
         if "name" in request.params:
             wanted = [request.params["name"]]
         if not wanted:
             raise errors.InvalidArgument("no image named to save")
-        return Response(200, await self._images.save(wanted), "application/x-tar")
+        return Response(200, await self._images.save(wanted, platform), "application/x-tar")
 
     async def search(self, request: Request) -> Response:
         query = request.query
@@ -170,6 +173,14 @@ def _refuse(request: Request, *names: str) -> None:
 def _platform(request: Request) -> Platform | None:
     text = request.query.get("platform")
     return oci.parse_platform(text) if text else None
+
+
+def _one_platform(request: Request) -> Platform | None:
+    """Newer clients may name several; an image is unpacked for one here."""
+    given = request.query.all("platform")
+    if len(given) > 1:
+        raise errors.Unsupported("several platforms at once are not there yet")
+    return _platform_document(given[0]) if given else None
 
 
 def _platform_document(text: str) -> Platform | None:

@@ -18,6 +18,7 @@ from barque.daemon.images.documents import (
     MAX_INDEX_DEPTH,
     MAX_MANIFEST_BYTES,
     Documents,
+    choose,
 )
 from barque.daemon.images.importing import new_manifest
 from barque.daemon.images.naming import Naming
@@ -25,7 +26,7 @@ from barque.daemon.images.progress import Progress
 from barque.daemon.images.store import Store
 from barque.oci import digest as digests
 from barque.oci import image as oci
-from barque.oci.image import Config, Descriptor, Index, Manifest
+from barque.oci.image import Config, Descriptor, Index, Manifest, Platform
 from barque.oci.reference import Reference
 
 
@@ -37,9 +38,14 @@ class Loader:
         self._naming, self._documents = naming, documents
 
     async def run(
-        self, chunks: AsyncIterator[bytes], progress: Progress, *, quiet: bool = False
+        self,
+        chunks: AsyncIterator[bytes],
+        progress: Progress,
+        *,
+        quiet: bool = False,
+        platform: Platform | None = None,
     ) -> None:
-        """Loads every image of an archive. Events: load.
+        """Loads every image of an archive, for one platform if it is given. Events: load.
 
         Raises InvalidArgument for what is no archive of images, DataLoss where bytes are not those
         of their digest. Images before the one that fails are loaded.
@@ -48,31 +54,36 @@ class Loader:
             contents = Contents(self._store, lease)
             await contents.fill(chunks, None if quiet else progress)
             if "index.json" in contents and "oci-layout" in contents:
-                await self._layout(contents, progress)
+                await self._layout(contents, progress, platform)
             elif "manifest.json" in contents:
-                await self._docker(contents, progress)
+                await self._docker(contents, progress, platform)
             else:
                 raise errors.InvalidArgument(
                     "invalid archive: neither manifest.json nor index.json is in it"
                 )
 
-    async def _docker(self, contents: Contents, progress: Progress) -> None:
+    async def _docker(
+        self, contents: Contents, progress: Progress, platform: Platform | None
+    ) -> None:
         raw = await contents.document("manifest.json", MAX_MANIFEST_BYTES)
         for image in layout.parse_docker(raw):
             config = oci.parse_config(await contents.document(image.config, MAX_CONFIG_BYTES))
+            _check_platform(config, platform)
             layers = [await contents.layer(name) for name in image.layers]
             manifest = new_manifest(config, digests.sha256(config.raw), layers)
             target, labels = await self._assembler.single(manifest, config, contents.lease)
             await self._name(image.tags, target, labels, config, progress)
 
-    async def _layout(self, contents: Contents, progress: Progress) -> None:
+    async def _layout(
+        self, contents: Contents, progress: Progress, platform: Platform | None
+    ) -> None:
         index = oci.parse(await contents.document("index.json", MAX_MANIFEST_BYTES), oci.OCI_INDEX)
         assert isinstance(index, Index)
         if not index.manifests:
             raise errors.InvalidArgument("invalid archive: there is no image in it")
         tags = await self._docker_tags(contents)
         for entry in index.manifests[: layout.MAX_IMAGES]:
-            await self._entry(contents, entry, tags, progress)
+            await self._entry(contents, entry, tags, progress, platform)
 
     async def _docker_tags(self, contents: Contents) -> dict[str, tuple[Reference, ...]]:
         """Names by the digest of the config: newer archives of Docker have both forms."""
@@ -91,10 +102,12 @@ class Loader:
         entry: Descriptor,
         tags: dict[str, tuple[Reference, ...]],
         progress: Progress,
+        platform: Platform | None,
     ) -> None:
-        indexes, described, manifest = await self._descend(contents, entry)
+        indexes, described, manifest = await self._descend(contents, entry, platform)
         config_raw = await self._blob(contents, manifest.config, MAX_CONFIG_BYTES)
         config = oci.parse_config(config_raw)
+        _check_platform(config, platform)
         for layer in manifest.layers:
             stored = await contents.layer(blob_path(layer.digest))
             if (stored.digest, stored.size) != (layer.digest, layer.size):
@@ -110,9 +123,9 @@ class Loader:
         await self._name(own, top, labels, config, progress)
 
     async def _descend(
-        self, contents: Contents, entry: Descriptor
+        self, contents: Contents, entry: Descriptor, platform: Platform | None
     ) -> tuple[list[Index], Descriptor, Manifest]:
-        """From an entry to the manifest for this host, by the indexes on the way."""
+        """From an entry to the manifest for this host or `platform`, by the indexes on the way."""
         indexes: list[Index] = []
         while len(indexes) <= MAX_INDEX_DEPTH:
             parsed = oci.parse(
@@ -121,7 +134,10 @@ class Loader:
             if isinstance(parsed, Manifest):
                 return indexes, entry, parsed
             indexes.append(parsed)
-            entry = self._documents.choose_present(
+            found = choose(parsed, platform) if platform is not None else None
+            if platform is not None and found is None:
+                raise errors.NotFound(f"no image for platform {platform} in the archive")
+            entry = found or self._documents.choose_present(
                 parsed, lambda digest: blob_path(digest) in contents
             )
         raise errors.InvalidArgument(f"index {entry.digest} is nested too deeply")
@@ -150,3 +166,10 @@ class Loader:
             await self._naming.point(names.full_name(ref), target, labels)
             progress.stream(f"Loaded image: {ref.familiar}\n")
             self._naming.announce("load", image_id, ref.familiar, {})
+
+
+def _check_platform(config: Config, wanted: Platform | None) -> None:
+    if wanted is not None and not oci.matches(wanted, config.platform):
+        raise errors.NotFound(
+            f"the image in the archive is for {config.platform}, not for platform {wanted}"
+        )

@@ -21,7 +21,7 @@ from barque.daemon.images.naming import Naming
 from barque.daemon.images.store import Record, Store
 from barque.oci import image as oci
 from barque.oci import reference
-from barque.oci.image import Descriptor, Manifest
+from barque.oci.image import Descriptor, Manifest, Platform
 from barque.oci.reference import Reference
 
 BLOCK_BYTES = 512
@@ -42,7 +42,9 @@ class Saver:
     def __init__(self, store: Store, naming: Naming, documents: Documents) -> None:
         self._store, self._naming, self._documents = store, naming, documents
 
-    async def run(self, wanted: Sequence[str]) -> AsyncIterator[bytes]:
+    async def run(
+        self, wanted: Sequence[str], platform: Platform | None = None
+    ) -> AsyncIterator[bytes]:
         """The tar of `wanted`: names, ids, or repositories (all their tags).
 
         Raises NotFound for any that is not there, before the first byte.
@@ -57,7 +59,9 @@ class Saver:
                     tags.append(tag)
         images = []
         for digest, tags in records.items():
-            described, manifest = await self._documents.manifest(targets[digest])
+            described, manifest = await self._documents.manifest(targets[digest], platform)
+            if platform is not None:
+                await self._documents.check_platform(manifest, platform)
             kind = manifest.media_type
             size = len(manifest.raw)
             images.append(Saved(Descriptor(kind, described.digest, size), manifest, tuple(tags)))
