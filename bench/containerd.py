@@ -20,12 +20,12 @@ def _run(node: Node, runtime: str) -> None:
 
 
 @contextmanager
-def _sleepers(node: Node, runtime: str, count: int) -> Iterator[list[int]]:
+def _sleepers(node: Node, runtime: str, count: int, *flags: str) -> Iterator[list[int]]:
     """`count` tasks that sleep, and the process ids of their shims."""
     ids = [f"sleeper{number}" for number in range(count)]
     try:
         for id in ids:
-            node.run(id, "sleep", "600", runtime=runtime, flags=("-d",))
+            node.run(id, "sleep", "600", runtime=runtime, flags=("-d", *flags))
         yield [parent(pid) for pid in node.pids().values()]
     finally:
         for id in ids:
@@ -37,6 +37,14 @@ def _shim_kib(node: Node, runtime: str) -> float:
     with _sleepers(node, runtime, MEMORY_TASKS) as shims:
         assert len(set(shims)) == MEMORY_TASKS
         return pss_kib(shims) / MEMORY_TASKS
+
+
+def _pod_kib(node: Node, runtime: str) -> float:
+    """What a task of a group takes, which shares a shim with the others."""
+    mark = ("--annotation", "io.containerd.runc.v2.group=pod")
+    with _sleepers(node, runtime, MEMORY_TASKS, *mark) as shims:
+        assert len(set(shims)) == 1
+        return pss_kib(set(shims)) / MEMORY_TASKS
 
 
 def figures() -> Iterator[Figure]:
@@ -62,6 +70,12 @@ def figures() -> Iterator[Figure]:
         ours.end("exec")
         theirs.end("exec")
         yield Figure("shim PSS", _shim_kib(ours, OURS), _shim_kib(theirs, RUNC), "KiB", 0.25)
+        yield Figure(
+            f"shim PSS a task, {MEMORY_TASKS} in a group",
+            _pod_kib(ours, OURS),
+            _pod_kib(theirs, RUNC),
+            "KiB",
+        )
         yield Figure("server PSS, idle", _server_kib(ours), _server_kib(theirs), "KiB", 1.0)
         alone = interleaved({"run": lambda: _run(ours, OURS)}, ROUNDS)["run"]
         with _sleepers(ours, OURS, CROWD):
