@@ -74,9 +74,21 @@ def apply(writes: tuple[Write, ...], cgroup: Cgroup) -> None:
         path = f"{directory}/{file}"
         try:
             write_file(path, value)
+            if write.controller == "hugetlb":
+                _reserve_huge_pages(directory, file, value)
         except OSError as error:
             text = os.strerror(error.errno or 0).lower()
             raise InvalidArgument(f'failed to write "{value}": write {path}: {text}') from (error)
+
+
+def _reserve_huge_pages(directory: str, file: str, value: str) -> None:
+    """The limit holds for reservations too, where the kernel counts them: who asks for too much is
+    told, and not killed later. config-linux.md, "Huge page limits"."""
+    controller, size, name = file.split(".", 2)
+    try:
+        write_file(f"{directory}/{controller}.{size}.rsvd.{name}", value)
+    except FileNotFoundError:
+        return
 
 
 def written(write: Write, directory: str) -> tuple[str, str]:

@@ -74,3 +74,25 @@ def test_a_cgroup_mount_shows_the_containers_own(case: Case) -> None:
     result = case.run(spec=spec).check()
     assert result.out.split()[0] == "1"
     assert case.id not in result.out
+
+
+def test_huge_pages(case: Case) -> None:
+    """Pages in use and pages reserved."""
+    sizes = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+    if "hugetlb" not in Path(UNIFIED, "cgroup.controllers").read_text() or not sizes.exists():
+        pytest.skip("version 2 has no hugetlb controller with pages of 2 MB")
+    spec = case.configure("sleep", "1000")
+    spec["linux"]["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 4 << 20}]
+    case.started(spec=spec)
+    for file in ("hugetlb.2MB.max", "hugetlb.2MB.rsvd.max"):
+        assert Path(UNIFIED, case.id, file).read_text() == f"{4 << 20}\n"
+
+
+def test_a_file_of_version_2_by_its_name(case: Case) -> None:
+    if "hugetlb" not in Path(UNIFIED, "cgroup.controllers").read_text():
+        pytest.skip("version 2 has no hugetlb controller")
+    spec = case.configure("sleep", "1000")
+    spec["linux"]["resources"]["unified"] = {"hugetlb.2MB.max": "6291456", "cgroup.max.depth": "3"}
+    case.started(spec=spec)
+    assert Path(UNIFIED, case.id, "hugetlb.2MB.max").read_text() == "6291456\n"
+    assert Path(UNIFIED, case.id, "cgroup.max.depth").read_text() == "3\n"

@@ -175,10 +175,9 @@ def test_lists_leave_out_what_is_not_readable(case: Case) -> None:
 
 
 def block_device() -> str:
-    """major:minor of a whole disk."""
-    for entry in sorted(Path("/sys/block").iterdir()):
-        return (entry / "dev").read_text().strip()
-    raise AssertionError("no block device")
+    """major:minor of a whole disk; 0:0 where there is none."""
+    disks = sorted(Path("/sys/block").glob("*/dev"))
+    return disks[0].read_text().strip() if disks else "0:0"
 
 
 MAJOR, MINOR = (int(number) for number in block_device().split(":"))
@@ -217,6 +216,8 @@ def test_a_limit_of_version_1(
     place = Path("/sys/fs/cgroup", controller)
     if not (place / file).exists() and not list(place.glob(f"*/{file}")):
         pytest.skip(f"this kernel has no {file}")
+    if section == "blockIO" and not MAJOR:
+        pytest.skip("no disk to limit")
     spec = case.configure("sleep", "1000")
     spec["linux"]["resources"][section] = members
     case.started(spec=spec)
