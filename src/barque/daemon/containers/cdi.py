@@ -1,8 +1,8 @@
 """CDI: devices of vendors by name, as files on the host describe them.
 
 Source: Container Device Interface specification 0.8; `--device vendor.com/class=name`, and
-`--gpus`, which means the devices of a class `gpu`. The files are the administrator's, and trusted as
-such; they are read at each start that asks for a device. Only JSON is read: a YAML file is told of.
+`--gpus`, which means the devices of a class `gpu`. The files are the administrator's and trusted;
+they are read at each start that asks for a device. Only JSON is read: a YAML file is told of.
 """
 
 from __future__ import annotations
