@@ -288,9 +288,10 @@ def test_snapshots_that_are_missing_are_made_again(address: str) -> None:
 
 def test_many_loads_of_one_image_at_once(address: str) -> None:
     async def body(b: Bench) -> None:
-        await asyncio.gather(
+        loads = await asyncio.gather(
             *(b.load(docker_archive(f"busybox:{number}", LAYER)) for number in range(6))
         )
+        assert [lines[-1] for lines in loads if "error" in lines[-1]] == []
         assert len((await b.images.names_of(ID)).tags) == 6
         assert b.images.count() == 1
 
