@@ -105,6 +105,10 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
     """Create the container `identifier`; its process runs and waits for `start`."""
     raw, spec = read_spec(options.bundle)
     check_spec(spec)
+    if os.geteuid():
+        from barque.runc import rootless
+
+        rootless.check_spec(spec)
     if options.listeners:
         told = (f"LISTEN_FDS={options.listeners}", "LISTEN_PID=1")
         spec.process.env = (*spec.process.env, *told)
@@ -173,6 +177,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.joined_user = -1
     launch.scheduling = scheduling_of(spec.process, spec.linux.memory_policy)
     launch.apparmor = spec.process.apparmor_profile if has_apparmor() else ""
+    launch.unprivileged = os.geteuid() != 0
     launch.unshared_cgroup = is_new(spec.linux, "cgroup")
     launch.user_namespace = "user" in spec.linux.namespaces
     launch.mapped = is_new(spec.linux, "user")
@@ -201,7 +206,8 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
 def open_sources(spec: Spec, bundle: str, joined_user: int) -> dict[int, int]:
     """Sources of mounts that the container's process could not open itself."""
     namespaces = spec.linux.namespaces
-    own_paths = "user" in namespaces and is_new(spec.linux, "mount")
+    privileged = os.geteuid() == 0  # a user has the right to it in his namespaces alone
+    own_paths = privileged and "user" in namespaces and is_new(spec.linux, "mount")
     if not (own_paths or any(map(is_id_mapped, spec.mounts))):
         return {}
     from barque.runc import sources
@@ -298,11 +304,23 @@ def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], No
         group.adopt(controllers)
     else:
         done = nothing_more
-        group.create(controllers)
+        try:
+            group.create(controllers)
+        except OSError as error:
+            if not container.paths.rootless:
+                raise
+            from barque.runc import rootless
+
+            rootless.without_cgroup(container, spec, writes, error)
+            return done
         undo.add(discard, group)
     try:
         resources.apply(writes, group)
-        resources.apply_devices(rules, group)
+        try:
+            resources.apply_devices(rules, group)
+        except PermissionError:
+            if not container.paths.rootless:  # who has no privileges makes no devices
+                raise
     except BarqueError as error:
         raise type(error)(f"{START_FAILED}unable to apply cgroup configuration: {error}") from error
     return done
@@ -324,7 +342,9 @@ def spawn(
         if kind != "cgroup" and is_new(linux, kind):
             flags |= NAMESPACE_FLAGS[kind]
     launch.state = container.document("creating")
-    set_dumpable(False)
+    launch.cgroup_directories = container.cgroup.directories
+    # a user maps the ids of his own process only while it is dumpable; it ends that itself
+    set_dumpable(launch.mapped and os.geteuid() != 0)
     unified = container.cgroup.open_unified()
     launch.entries = container.cgroup.open_entries()
     try:
@@ -340,7 +360,7 @@ def spawn(
     container.pid = pid
     container.start_time = process_times(pid) or 0
     if launch.mapped:
-        admit(ours, pid, linux)
+        admit(ours, pid, linux, launch.process.oom_score_adj)
 
     give_resources(container, linux, undo)
 
@@ -370,10 +390,16 @@ def give_resources(container: Container, linux: Linux, undo: Undo) -> None:
         rdt.join(rdt.Group(linux.rdt, container.id), container.pid, container.id, undo)
 
 
-def admit(ours: channel.Channel, pid: int, linux: Linux) -> None:
+def admit(ours: channel.Channel, pid: int, linux: Linux, oom_score: int | None) -> None:
     """Map the new process's ids and tell it; one that has failed has its own words."""
     try:
-        map_ids(pid, linux)
+        if os.geteuid():
+            from barque.runc import rootless
+
+            rootless.adjust_oom_score(pid, oom_score)
+            rootless.map_ids(pid, linux)
+        else:
+            map_ids(pid, linux)
         ours.send(channel.GO)
     except (ProcessLookupError, FileNotFoundError, BrokenPipeError):
         return

@@ -106,6 +106,7 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.entries = []
     launch.preserved = options.preserved
     launch.affinity = affinity_of(process)
+    launch.unprivileged = os.geteuid() != 0
     launch.user_namespace = "user" in container.namespaces
     launch.scheduling = scheduling_of(process)
     launch.state = {}
@@ -189,12 +190,15 @@ def clone(container: Container, launch: init.Launch, ours: channel.Channel, cgro
 
         launch.joined = []
         return intermediary.clone_into(launch, ours, (pidfd, flags), cgroup_fd, prepare_outside)
-    pid_namespace = flags & kinds.CLONE_NEWPID
-    if not pid_namespace:
+    if not flags & kinds.CLONE_NEWPID:
         return kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
+    if launch.unprivileged and flags & kinds.CLONE_NEWUSER:
+        from barque.runc import rootless
+
+        return rootless.clone_into(launch, cgroup_fd)
     own = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        kinds.setns(pidfd, pid_namespace)
+        kinds.setns(pidfd, kinds.CLONE_NEWPID)
         pid = kinds.clone3(0, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
         if pid:
             come_back(own, pid)
@@ -260,5 +264,6 @@ def prepare_outside(launch: init.Launch) -> None:
     init.enter_cgroups(launch.entries)
     if launch.affinity is not None:
         launch.affinity.end()
-    init.adjust_oom_score(launch.proc, launch.process)
+    if not launch.unprivileged:
+        init.adjust_oom_score(launch.proc, launch.process)
     init.confine(launch.proc, launch.apparmor)

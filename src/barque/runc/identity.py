@@ -59,13 +59,17 @@ class Identity:
                     f"error setting rlimit type {kind}: {text}"
                 ) from error
 
-    def become(self, *, groups_allowed: bool) -> None:
+    def become(self, *, in_user_namespace: bool) -> None:
         """Leave root's ids and all capabilities but the config's."""
         bounding, effective, permitted, inheritable, ambient = self.bits
         capabilities.drop_bounding(bounding)
         capabilities.keep_over_setuid(True)
-        if groups_allowed:
+        try:
             os.setgroups(self.groups)
+        except PermissionError:
+            if not in_user_namespace or self.groups:
+                text = "cannot set any additional groups in a rootless container"
+                raise InvalidArgument(text) from None
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
         capabilities.keep_over_setuid(False)

@@ -23,6 +23,7 @@ from barque.linux.process import (
     join_session_keyring,
     kernel_getcwd,
     set_domainname,
+    set_dumpable,
     set_hostname,
     set_name,
     set_no_new_privs,
@@ -82,6 +83,7 @@ class Launch:
         "sources",
         "spec",
         "state",
+        "unprivileged",
         "unshared_cgroup",
         "user_namespace",
     )
@@ -103,6 +105,7 @@ class Launch:
     joined_user: int  # that of a user namespace to join, or -1
     scheduling: tuple[Callable[[], None], ...]  # see barque.runc.scheduling
     sources: dict[int, int]  # see barque.runc.sources
+    unprivileged: bool  # the runtime is not root: see barque.runc.rootless
     unshared_cgroup: bool
     user_namespace: bool  # it is not in the runtime's own
     mapped: bool  # its user namespace is new: wait until the ids are mapped
@@ -147,6 +150,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     os.setsid()
     if launch.mapped:
         launch.channel.expect_go()
+        set_dumpable(False)
     if launch.user_namespace:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
@@ -162,7 +166,8 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     tree.enter(by_pivot=launch.pivot)
     set_names(launch.spec)
     write_sysctls(launch.proc, launch.spec.linux.sysctl)
-    adjust_oom_score(launch.proc, launch.process)
+    if not launch.unprivileged:
+        adjust_oom_score(launch.proc, launch.process)
     if launch.spec.linux.personality:
         set_personality(PERSONALITIES[launch.spec.linux.personality])
     for step in launch.scheduling:
@@ -320,7 +325,7 @@ def become_user(launch: Launch, environment: dict[str, str]) -> str:
     if early_filter:
         load_filter(launch)
     entered = enter_directory(process.cwd, again=False)
-    launch.identity.become(groups_allowed=True)
+    launch.identity.become(in_user_namespace=launch.user_namespace)
     if not entered:
         enter_directory(process.cwd, again=True)
     verify_directory()

@@ -6,7 +6,7 @@ import errno
 import os
 import select
 
-from barque.errors import Conflict, InvalidArgument
+from barque.errors import Conflict, InvalidArgument, Unsupported
 from barque.linux.process import pidfd_send_signal
 from barque.oci.document import dump, parse
 from barque.oci.runtime import parse_spec
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RESCTRL_INFO = "/sys/fs/resctrl/info"  # there when resctrl is mounted
 SIGKILL = 9
+NO_CGROUP = "the container has no cgroup: its user was given none"
 LARGEST_SIGNAL = 64
 DEATH_PATIENCE_MS = 10_000  # a killed process in an uninterruptible call takes its time
 SIGNALS = {
@@ -130,6 +131,8 @@ def kill(container: Container, signal: int, *, every: bool) -> None:
 
 
 def _kill_every(container: Container, signal: int) -> None:
+    if not container.cgroup.directories:
+        raise Unsupported(NO_CGROUP)
     if signal == SIGKILL:
         container.cgroup.kill()
         return
@@ -156,6 +159,8 @@ def pause(container: Container) -> None:
     """Allowed in: created, running."""
     if container.status() not in (RUNNING, CREATED):
         raise Conflict("container not running")
+    if not container.cgroup.directories:
+        raise Unsupported(NO_CGROUP)
     container.cgroup.freeze()
 
 

@@ -6,9 +6,11 @@ is imported. `barque.runc.command` is the way in for a process of its own.
 
 from __future__ import annotations
 
+import os
+
 from barque.errors import BarqueError, InvalidArgument, NotFound
 from barque.runc import commands
-from barque.runc.flags import SWITCH, VALUE, Arguments, Flag, parse
+from barque.runc.flags import FALSE, SWITCH, TRUE, VALUE, Arguments, Flag, parse
 from barque.runc.log import Log, reason
 from barque.runc.paths import DEFAULT_ROOT, Paths
 
@@ -52,8 +54,9 @@ def main(argv: Sequence[str]) -> int:
             log.failure(f"No help topic for '{name}'")
             return USAGE_FAILED
         code = commands.failure_code(name)
-        root = given.get("root", DEFAULT_ROOT).rstrip("/") or "/"
-        paths = Paths(root, given.get("criu"), systemd=given.on("systemd-cgroup"))
+        root = given.get("root", default_root()).rstrip("/") or "/"
+        systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
+        paths = Paths(root, given.get("criu"), systemd=systemd, rootless=rootless)
         return commands.dispatch(name, given.words[1:], paths, log)
     except NotFound as error:
         log.failure(str(error))
@@ -66,6 +69,22 @@ def main(argv: Sequence[str]) -> int:
             raise
         log.failure(f"{type(error).__name__}: {error}")
     return code
+
+
+def default_root() -> str:
+    """A user's state is in the directory of his session."""
+    session = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""
+    return f"{session}/barque/runc" if session.startswith("/") else DEFAULT_ROOT
+
+
+def is_rootless(given: Arguments) -> bool:
+    """--rootless: true, false, or auto: who is not root is."""
+    word = given.get("rootless", "auto")
+    if word in ("auto", ""):
+        return os.geteuid() != 0
+    if word not in (*TRUE, *FALSE):
+        raise InvalidArgument(f'invalid value "{word}" for flag -rootless: parse error')
+    return word in TRUE
 
 
 def make_log(given: Arguments) -> Log:

@@ -22,12 +22,15 @@ ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456
 class Paths:
     """The tree under one `--root`."""
 
-    __slots__ = ("criu", "root", "systemd")
+    __slots__ = ("criu", "root", "rootless", "systemd")
 
-    def __init__(self, root: str, criu: str = "", *, systemd: bool = False) -> None:
+    def __init__(
+        self, root: str, criu: str = "", *, systemd: bool = False, rootless: bool = False
+    ) -> None:
         self.root = root
         self.criu = criu  # the program, which is not of the tree; empty: that of PATH
         self.systemd = systemd  # who makes the cgroups: their paths are systemd's
+        self.rootless = rootless  # what of cgroups is not permitted is done without
 
     def container(self, container: str) -> str:
         return f"{self.root}/{checked_id(container)}"

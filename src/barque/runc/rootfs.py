@@ -14,7 +14,7 @@ import stat
 
 import barque.linux.mount as kernel
 from barque.errors import BarqueError, Forbidden, InvalidArgument
-from barque.linux.cgroup import UNIFIED
+from barque.linux.cgroup import ROOT, UNIFIED, is_unified
 from barque.linux.fs import (
     PROC_SUPER_MAGIC,
     RESOLVE_IN_ROOT,
@@ -223,12 +223,15 @@ class Rootfs:
     def mount_cgroups(self, mount: Mount, directories: dict[str, str]) -> None:
         """The container's own cgroups, and nothing above them. config-linux.md, "cgroup mount".
 
-        Version 2: that directory. Version 1: a tmpfs with a directory for each hierarchy.
+        Version 2: that directory. Version 1: a tmpfs with a directory for each hierarchy. One that
+        was given none sees what its cgroup namespace shows, or as much as its user did.
         """
         options = parse_options(mount)
         try:
             if list(directories) == [UNIFIED]:
                 self._mount_unified(mount, options, directories[UNIFIED])
+            elif not directories and is_unified():
+                self._mount_namespace(mount, options)
             else:
                 self._mount_hierarchies(mount, options, directories)
         except OSError as error:
@@ -237,6 +240,15 @@ class Rootfs:
     def _mount_unified(self, mount: Mount, options: Options, directory: str) -> None:
         detached = kernel.open_tree(directory, kernel.OPEN_TREE_CLONE)
         kernel.mount_setattr(detached, attr_set=options.attr_set)
+        self.attach(mount, options, detached, True)
+        os.close(detached)
+
+    def _mount_namespace(self, mount: Mount, options: Options) -> None:
+        try:
+            detached = kernel.new_filesystem("cgroup2", {}, options.attr_set)
+        except PermissionError:  # it has no cgroup namespace of its own
+            self._mount_unified(mount, options, ROOT)
+            return
         self.attach(mount, options, detached, True)
         os.close(detached)
 

@@ -36,7 +36,16 @@ NAMES = {
     "events": "display container events such as OOM notifications, and statistics",
 }
 # what only some configs need
-RARE = ("intermediary", "net_devices", "notify", "rdt", "scheduling", "sources", "systemd")
+RARE = (
+    "rootless",
+    "intermediary",
+    "net_devices",
+    "notify",
+    "rdt",
+    "scheduling",
+    "sources",
+    "systemd",
+)
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}

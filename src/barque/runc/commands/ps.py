@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
 from barque.linux.fs import write_all
 from barque.oci.document import dump
 from barque.runc.container import load
 from barque.runc.flags import VALUE, Arguments, Flag
+from barque.runc.lifecycle import NO_CGROUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     form = given.get("format", "table")
     if form not in ("table", "json"):
         raise InvalidArgument("invalid format option")
-    pids = load(paths, given.words[0]).cgroup.pids()
+    container = load(paths, given.words[0])
+    if not container.cgroup.directories:
+        raise Unsupported(NO_CGROUP)
+    pids = container.cgroup.pids()
     if form == "json":
         write_all(1, dump(pids) + b"\n")
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import AlreadyExists, Unsupported
+from barque.errors import AlreadyExists
 from barque.linux.fs import write_all
 from barque.oci.document import dump_indented
 from barque.oci.runtime import SPEC_VERSION
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FLAGS = (
     Flag("bundle,b", VALUE, "directory to write config.json into"),
-    Flag("rootless", SWITCH, "a configuration for a user without privileges: not supported"),
+    Flag("rootless", SWITCH, "a configuration for a user without privileges"),
 )
 USAGE = "spec [command options]"
 WORDS = (0, 0)
@@ -32,15 +32,18 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
+    document = default_spec()
     if given.on("rootless"):
-        raise Unsupported("spec --rootless is not supported yet")
+        from barque.runc import rootless
+
+        document = rootless.to_rootless(document)
     path = os.path.join(given.get("bundle", "."), "config.json")
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
         raise AlreadyExists("File config.json exists. Remove it first") from None
     try:
-        write_all(fd, dump_indented(default_spec(), "\t").encode())
+        write_all(fd, dump_indented(document, "\t").encode())
     finally:
         os.close(fd)
     return 0
