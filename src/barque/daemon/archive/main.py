@@ -9,7 +9,6 @@ It ends with its work; a tree that it mounted goes with it. docs/boundaries.md, 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 
@@ -17,6 +16,7 @@ from barque import errors
 from barque.daemon.archive.modes import go_mode
 from barque.daemon.archive.tree import Tree, assemble
 from barque.linux.fs import open_in_root
+from barque.oci.document import dump, parse
 from barque.oci.tar_pack import Content, pack, pack_bare, pack_inside
 from barque.oci.tar_unpack import Unpacker
 
@@ -44,7 +44,7 @@ KINDS = {
 def main(arguments: list[str]) -> int:
     try:
         line, rest = _read_line()
-        request = json.loads(line)
+        request = parse(line)
         _serve(request, rest)
     except errors.BarqueError as error:
         _say({"error": type(error).__name__, "text": str(error)})
@@ -72,7 +72,7 @@ def _read_line() -> tuple[bytes, bytes]:
 
 
 def _say(answer: dict[str, Any]) -> None:
-    _write(json.dumps(answer).encode() + b"\n")
+    _write(dump(answer) + b"\n")
 
 
 def _write(data: bytes) -> None:
