@@ -96,7 +96,7 @@ class Neighbour:
 
     def __init__(self, name: str, subnet: str) -> None:
         """`subnet` is like 192.0.2: we are .1, the neighbour .2."""
-        self.address, self.ours = f"{subnet}.2", f"{subnet}.1"
+        self.address, self.ours, self._link = f"{subnet}.2", f"{subnet}.1", name
         self._holder = subprocess.Popen(["unshare", "-n", "sleep", "600"])
         self.netns = f"/proc/{self._holder.pid}/ns/net"
         self._wait_for_own_namespace()
@@ -120,6 +120,7 @@ class Neighbour:
         return run(*argv, netns=self.netns)
 
     def close(self) -> None:
+        attempt("ip", "link", "del", self._link)  # else the kernel does, some time later
         self._holder.kill()
         self._holder.wait()
 
