@@ -100,6 +100,18 @@ def test_changes(daemons: tuple[Stack, Peer], name: str) -> None:
     assert ours == theirs
 
 
+def test_a_name_that_is_no_text(daemons: tuple[Stack, Peer]) -> None:
+    told = []
+    for daemon in daemons:
+        script = "ln -sf \"$(printf '\\377')\" /tmp/odd"
+        daemon.docker("exec", "runs", "sh", "-c", script)
+        answer = archive(daemon, "HEAD", "runs", "/tmp/odd")
+        assert answer.status == 200
+        told.append(base64.b64decode(answer.headers["x-docker-container-path-stat"]))
+    ours, theirs = (json.loads(raw)["linkTarget"] for raw in told)
+    assert ours == theirs == "/tmp/\ufffd"
+
+
 def tar_of(*members: tuple[str, bytes, bytes | str]) -> bytes:
     """(name, type, content or link)."""
     buffer = io.BytesIO()

@@ -72,7 +72,16 @@ def _read_line() -> tuple[bytes, bytes]:
 
 
 def _say(answer: dict[str, Any]) -> None:
-    _write(dump(answer) + b"\n")
+    _write(dump({key: _readable(value) for key, value in answer.items()}) + b"\n")
+
+
+def _readable(value: Any) -> Any:
+    """What JSON can carry: names on a disk are bytes, not all of them text."""
+    if isinstance(value, dict):
+        return {key: _readable(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return os.fsencode(value).decode("utf-8", "replace")
+    return value
 
 
 def _write(data: bytes) -> None:
