@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._received = 0  # bytes since the connection's window was last opened
         self._last = 0  # the highest stream that the peer opened
         self._resets = 0
+        self._unread_control = 0  # bytes of answers since the peer last read all there was
         self._table_update = b""
         self._settings_came = False
 
@@ -79,6 +80,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused = False
+        self._unread_control = 0
         for future in self._drained:
             if not future.done():
                 future.set_result(None)
@@ -345,7 +347,10 @@ class Connection(asyncio.Protocol):
     def _control(self, data: bytes) -> None:
         """An answer that the peer can ask for at no cost; it must read them."""
         assert self._transport is not None
-        if self._transport.get_write_buffer_size() > MOST_CONTROL_BYTES:
+        if not self._transport.get_write_buffer_size():
+            self._unread_control = 0
+        self._unread_control += len(data)
+        if self._unread_control > MOST_CONTROL_BYTES:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "answers are not read")
         self.write(data)
 

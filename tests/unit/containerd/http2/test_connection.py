@@ -445,6 +445,38 @@ def test_pings_whose_answers_nobody_reads(path: str) -> None:
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
+def test_pings_amid_an_upload(path: str) -> None:
+    """A peer that measures the way with pings while much is queued for it, as Go's does."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        window = (frames.LARGEST_WINDOW - frames.DEFAULT_WINDOW).to_bytes(4, "big")
+        wide = frames.settings({frames.INITIAL_WINDOW_SIZE: frames.LARGEST_WINDOW})
+        writer.write(wide + frame(frames.WINDOW_UPDATE, 0, 0, window))
+        await asyncio.sleep(0.2)  # nothing is read
+        writer.write(frame(frames.PING, 0, 0, bytes(8)) * 100)
+        await asyncio.sleep(0.2)
+        heard = await reader.read(1 << 20)
+        while heard and heard.count(frame(frames.PING, frames.ACK, 0, bytes(8))) < 100:
+            heard = heard[-20 * 100 :] + await reader.read(1 << 20)
+        told = literals([(":status", "200"), ("grpc-status", "0")])
+        writer.write(frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, told))
+        await asyncio.sleep(5)
+
+    async def go() -> None:
+        server = await asyncio.start_unix_server(serve, path)
+        client = await connected(path)
+        stream = client.call("/t/Once", ())
+        await asyncio.sleep(0.1)  # its settings have come
+        for _ in range(4):
+            client.send_data(stream, bytes(1 << 20), False)
+        assert await asyncio.wait_for(stream.receive(), 4) is None
+        check(stream.headers, stream.trailers)
+        client.close()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_random_frames(path: str, seed: int) -> None:
     chance = random.Random(seed)
