@@ -37,7 +37,6 @@ from barque.containerd.leases import Leases
 from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.namespaces import Namespaces
 from barque.containerd.paths import ContentPaths, Paths, SnapshotPaths
-from barque.containerd.publish import publish
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
 from barque.containerd.snapshots.disk import Trash
 from barque.containerd.snapshots.overlay import Overlay
@@ -89,6 +88,9 @@ def run(command: Command) -> int:
         case "", ():
             asyncio.run(serve(load(command.options)))
         case "publish", words:
+            # Here: the server's start must not pay for the client.
+            from barque.containerd.publish import publish
+
             publish(load(command.options).socket, words)
         case name, rest:
             sys.stderr.write(f"unknown command {' '.join((name, *rest))}\n{USAGE}")
