@@ -14,9 +14,9 @@ __all__ = ("AsyncClient", "Client", "Tls", "__version__", "errors")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from barque import errors
-    from barque.sdk.asynchronous import AsyncClient
     from barque.client.client import Client
     from barque.client.connection import Tls
+    from barque.sdk.asynchronous import AsyncClient
 
 _HOMES = {
     "AsyncClient": "barque.sdk.asynchronous",

@@ -150,6 +150,6 @@ def test_a_restart_finishes_what_a_crash_broke_off(
 
 
 def test_a_plugin_that_is_not_there(volumes: Volumes) -> None:
-    with pytest.raises(errors.NotFound, match='create ab: .* plugin "none" not found'):
+    with pytest.raises(errors.NotFound, match=r'create ab: .* plugin "none" not found'):
         wait(volumes.create({"Name": "ab", "Driver": "none"}))
     assert volumes.summaries({}) == []
