@@ -83,6 +83,7 @@ class Machine:
         share = f"local,path={self.share},mount_tag=share,security_model=none"
         root = "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"
         argv = [
+            *("setpriv", "--pdeathsig", "KILL"),  # it ends with the tests, however they end
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
             *("-m", str(MEMORY_MB), "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-kernel", str(BOOTED / "vmlinuz")),
