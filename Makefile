@@ -10,8 +10,9 @@ help:  ## what can be made
 demo: .venv/run.stamp  ## install what it needs, start a container, drive it from both command lines
 	@tools/demo.sh
 
-test: .venv/dev.stamp .venv/peers.stamp  ## the whole test suite, beside the real peers
-	$(BIN)/pytest $(WORKERS)
+test: .venv/dev.stamp .venv/peers.stamp  ## the whole test suite, beside the real peers; the virtual machine has this one to itself
+	$(BIN)/pytest $(WORKERS) --ignore tests/vm
+	$(BIN)/pytest tests/vm
 
 test-vm: .venv/dev.stamp .venv/peers.stamp  ## the part of it that runs in a virtual machine: cgroup version 2, AppArmor
 	$(BIN)/pytest tests/vm

@@ -87,7 +87,12 @@ class Machine:
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
             *("-m", str(MEMORY_MB), "-nodefaults", "-no-user-config", "-display", "none"),
             *("-no-reboot", "-kernel", str(BOOTED / "vmlinuz")),
-            *("-initrd", str(BOOTED / "initramfs"), "-append", " ".join(self.words)),
+            *(
+                "-initrd",
+                str(BOOTED / "initramfs"),
+                "-append",
+                " ".join((*self.words, f"project={PROJECT}")),
+            ),
             *("-virtfs", root, "-virtfs", share),
             *("-serial", f"file:{self.share}/console"),
             *("-chardev", f"socket,id=port,path={address}", "-serial", "chardev:port"),

@@ -132,7 +132,7 @@ def test_standard_input_and_its_end(containerd: Node, runtime: str) -> None:
 def test_a_terminal(containerd: Node, runtime: str) -> None:
     command = (
         f"ctr --address {containerd.address} run --rm -t --runtime {runtime} "
-        f"--cgroup /{containerd.word}/tty {IMAGE} tty sh -c 'sleep 0.5; stty size; tty; exit 4'"
+        f"--cgroup /{containerd.word}/tty {IMAGE} tty sh -c 'sleep 0.5; stty size; tty; sleep 0.5; exit 4'"
     )
     done = subprocess.run(
         ["script", "-qec", f"stty rows 33 cols 99; {command}", "/dev/null"],

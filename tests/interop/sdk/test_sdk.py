@@ -116,9 +116,9 @@ def test_many_at_once(host: str) -> None:
 
     async def go() -> list[bytes]:
         async with barque.AsyncClient(host) as client:
-            return await asyncio.gather(*(one(client, number) for number in range(8)))
+            return await asyncio.gather(*(one(client, number) for number in range(4)))
 
-    assert asyncio.run(go()) == [f"{number}\n".encode() for number in range(8)]
+    assert asyncio.run(go()) == [f"{number}\n".encode() for number in range(4)]
 
 
 def test_a_stream_that_is_left_and_one_that_is_cancelled(host: str, sleeper: str) -> None:

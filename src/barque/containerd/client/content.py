@@ -160,6 +160,8 @@ class Content:
             yield writer
             if not writer.ended:
                 await stream.end()
+            async for _ in stream:  # until the server has let go of the ref
+                pass
 
     async def put(
         self, ref: str, content: bytes, digest: str, labels: Mapping[str, str] | None = None

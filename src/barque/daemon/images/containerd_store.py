@@ -104,10 +104,10 @@ class ContainerdStore:
         for pause in ABORT_PAUSES:
             try:
                 await self._containerd.content.abort(ref)
-            except errors.Unavailable:
-                await asyncio.sleep(pause)
-            except errors.BarqueError:
+            except errors.NotFound:
                 return
+            except errors.BarqueError:  # containerd's own says it in several ways
+                await asyncio.sleep(pause)
             else:
                 return
 
