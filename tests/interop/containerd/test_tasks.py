@@ -130,9 +130,10 @@ def test_standard_input_and_its_end(containerd: Node, runtime: str) -> None:
 
 
 def test_a_terminal(containerd: Node, runtime: str) -> None:
+    script = "sleep 0.5; stty size; tty; sleep 0.5; exit 4"  # ctr may end before it has read all
     command = (
         f"ctr --address {containerd.address} run --rm -t --runtime {runtime} "
-        f"--cgroup /{containerd.word}/tty {IMAGE} tty sh -c 'sleep 0.5; stty size; tty; sleep 0.5; exit 4'"
+        f"--cgroup /{containerd.word}/tty {IMAGE} tty sh -c '{script}'"
     )
     done = subprocess.run(
         ["script", "-qec", f"stty rows 33 cols 99; {command}", "/dev/null"],

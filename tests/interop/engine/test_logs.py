@@ -125,7 +125,8 @@ def test_refused_options(server: Stack | Peer, driver: str, options: list[str]) 
 
 def test_followed_across_rotations(barque: Stack) -> None:
     """Every line once, though the file under the reader is renamed, packed and removed."""
-    script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 200)) = 0 ] && sleep 0.1; done; sleep 1"
+    step = "echo line $i; i=$((i+1)); [ $((i % 200)) = 0 ] && sleep 0.1"
+    script = f"i=0; while [ $i -lt 3000 ]; do {step}; done; sleep 1"
     flags = ["--log-opt", "max-size=16k", "--log-opt", "max-file=50"]
     barque.docker("rm", "-f", "local", check=False)
     barque.docker(
