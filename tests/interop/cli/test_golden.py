@@ -122,7 +122,12 @@ ALIKE = [
 def test_both_say_the_same(commands: Commands, line: str) -> None:
     words = [word.replace(":$", " $").replace("{{json:", "{{json ") for word in line.split()]
     words = [word.replace("kill:-9:", "kill -9 ").replace("exit:", "exit ") for word in words]
-    commands.same(*words)
+    try:
+        commands.same(*words)
+    except AssertionError:  # a list of ages, and the second has turned between the two
+        if b" ago" not in commands.ours(*words)[1]:
+            raise
+        commands.same(*words)
 
 
 @pytest.fixture
