@@ -5,6 +5,7 @@ A change is written before it is seen. A name belongs to one container from `tak
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 
@@ -15,6 +16,8 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.record import Record
 from barque.daemon.containers.state import State
 from barque.daemon.database import Database
+
+log = logging.getLogger(__name__)
 
 _record = msgspec.json.Decoder(Record)
 _state = msgspec.json.Decoder(State)
@@ -132,12 +135,18 @@ class Catalogue:
         self.free_name(old)
 
     def hide(self, container: Container) -> None:
-        """First step of a removal: the state is kept, the name is free, nobody finds it."""
-        with self._database.transaction(durable=False) as tx:
-            tx.execute(
-                "UPDATE containers SET state = ?, name = id WHERE id = ?",
-                (_text(container.state), container.id),
-            )
+        """First step of a removal: the state is kept, the name is free, nobody finds it.
+
+        A full disk does not keep it from being removed: that is what makes room.
+        """
+        try:
+            with self._database.transaction(durable=False) as tx:
+                tx.execute(
+                    "UPDATE containers SET state = ?, name = id WHERE id = ?",
+                    (_text(container.state), container.id),
+                )
+        except errors.ResourceExhausted as error:
+            log.error("hiding container %s: %s", container.id, error)
         self._by_id.pop(container.id, None)
         at = bisect_left(self._ids, container.id)
         if self._ids[at : at + 1] == [container.id]:

@@ -56,7 +56,10 @@ def _settle(
     container.task_ready = False
     health.end(container)
     if keep:
-        engine.catalogue.save_state(container)
+        try:
+            engine.catalogue.save_state(container)
+        except errors.ResourceExhausted as error:  # whoever waits is told all the same
+            log.error("keeping the exit of container %s: %s", container.id, error)
     container.tell_exit()
     ran_s = run_time_s(container)
     engine.publish(container, "die", exitCode=str(ended.code), execDuration=str(max(0, int(ran_s))))
