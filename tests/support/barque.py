@@ -11,6 +11,7 @@ Leaving the block removes what the test made and fails when anything of it is le
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -25,8 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barque import program
+from barque.network.wiring import alias_of
 from tests.support import cgroups
 from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
+from tests.support.subnets import Subnet
 
 STOP_LIMIT_S = 30.0
 POLL_S = 0.02
@@ -42,7 +45,12 @@ class Stack:
     daemon: subprocess.Popen[bytes] | None = None
     answer_s: float = 0.0  # from the start of the daemon to its first answer
     ready_s: float = 0.0  # and to its first list of containers
-    subnet: int = field(default_factory=lambda: 1 + secrets.randbelow(250))
+    _subnet: Subnet = field(default_factory=Subnet)
+
+    @property
+    def subnet(self) -> int:
+        """N of its own default network 10.213.N.0/24; 10.214.N.0/24 is free for its tests."""
+        return self._subnet.number
 
     @property
     def socket(self) -> Path:
@@ -70,6 +78,7 @@ class Stack:
             "barqued",
             *("--data-root", str(self.root / "d"), "--exec-root", str(self.root / "r")),
             *("--bridge", self.bridge, "--bip", f"10.213.{self.subnet}.1/24"),
+            *("--default-address-pool", self._subnet.pool),
             *("--config-file", str(self.root / "daemon.json")),
             *("--cgroup-parent", f"/{self.cgroup}"),
             *self.flags,
@@ -163,6 +172,10 @@ class Stack:
 
     # the end
 
+    def release(self) -> None:
+        """Let another stack have the subnet."""
+        self._subnet.release()
+
     def destroy(self) -> None:
         """Remove every container and stop every process; raises AssertionError for what is left."""
         if self.daemon is None or self.daemon.poll() is not None:
@@ -198,6 +211,21 @@ class Stack:
             for path in (*(run / "io").glob("*"), *(run / "shm").glob("*"), *bundles.glob("*"))
         )
 
+    def _links(self) -> list[str]:
+        """Its bridges: the default one has its word, those of user networks its mark."""
+        mark = alias_of(str(self.root / "d"))
+        shown = subprocess.run(
+            ["ip", "-json", "link", "show", "type", "bridge"],
+            capture_output=True,
+            check=True,
+        )
+        links = [link for link in json.loads(shown.stdout or b"[]") if link]
+        return [
+            link["ifname"]
+            for link in links
+            if self.word in link["ifname"] or link.get("ifalias") == mark
+        ]
+
     def leftovers(self) -> list[str]:
         """Processes, mounts, links, rule sets and cgroups that carry this stack's names."""
         left = [f"process {p} {name_of(p)}" for p in self.pids(str(self.root))]
@@ -205,8 +233,7 @@ class Stack:
         left += [
             f"mount {m}" for m in mounts if f" {self.root}/" in m and f" {self.root}/d " not in m
         ]
-        links = os.listdir("/sys/class/net")
-        left += [f"link {name}" for name in links if self.word in name]
+        left += [f"link {name}" for name in self._links()]
         rules = subprocess.run(
             ["nft", "list", "tables"], capture_output=True, text=True, check=True
         )
@@ -263,3 +290,4 @@ def stack(*flags: str, busybox: bool = True, data_size: str = "") -> Iterator[St
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         _remove(root)
+        made.release()

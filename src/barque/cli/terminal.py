@@ -33,6 +33,12 @@ def err(text: str) -> None:
     write(STDERR, text.encode("utf-8", "replace"))
 
 
+def confirmed(warning: str) -> bool:
+    """Whether our user answers the question that ends `warning` with yes."""
+    out(warning)
+    return posix.read(STDIN, 64).strip().lower() in (b"y", b"yes")
+
+
 def is_terminal(fd: int) -> bool:
     try:
         return posix.isatty(fd)

@@ -98,11 +98,16 @@ class Going:
             self._netlink.close()
 
 
+def alias_of(owner: str) -> str:
+    """The alias that marks the bridges which this owner made."""
+    return ALIAS_PREFIX + hashlib.sha256(owner.encode()).hexdigest()[:16]
+
+
 class Wiring:
     """The host's side of sandboxes: bridges and their ports. `owner` marks the bridges we make."""
 
     def __init__(self, owner: str) -> None:
-        self.alias = ALIAS_PREFIX + hashlib.sha256(owner.encode()).hexdigest()[:16]
+        self.alias = alias_of(owner)
         self._host = Netlink(NETLINK_ROUTE)
         self._going = Going()
 

@@ -15,7 +15,7 @@ import stat
 
 from barque.errors import ResourceExhausted
 from barque.oci import tar
-from barque.oci.tar_writer import END_OF_ARCHIVE, header, padding
+from barque.oci.tar_writer import END_OF_ARCHIVE, header_of, padding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,20 +140,20 @@ class _Walk:
         if kind == stat.S_IFSOCK:
             return
         if kind == stat.S_IFDIR:
-            self._buffer += _header(inside.rstrip(b"/") + b"/", tar.DIRECTORY, facts)
+            self._buffer += header_of(inside.rstrip(b"/") + b"/", tar.DIRECTORY, facts)
             return
         if facts.st_nlink > 1:
             first = self._linked.setdefault((facts.st_dev, facts.st_ino), inside)
             if first != inside:
-                self._buffer += _header(inside, tar.LINK, facts, link=first)
+                self._buffer += header_of(inside, tar.LINK, facts, link=first)
                 return
         if kind == stat.S_IFREG:
             yield from self._file(directory, name, inside)
         elif kind == stat.S_IFLNK:
             target = os.readlink(name, dir_fd=directory)
-            self._buffer += _header(inside, tar.SYMLINK, facts, link=target)
+            self._buffer += header_of(inside, tar.SYMLINK, facts, link=target)
         else:
-            self._buffer += _header(inside, _KINDS[kind], facts, device=facts.st_rdev)
+            self._buffer += header_of(inside, _KINDS[kind], facts, device=facts.st_rdev)
 
     def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes | Content]:
         try:
@@ -165,7 +165,7 @@ class _Walk:
             if not stat.S_ISREG(facts.st_mode):
                 return  # replaced since we looked
             size = facts.st_size
-            self._buffer += _header(inside, tar.REGULAR, facts, size=size, xattrs=_capability(fd))
+            self._buffer += header_of(inside, tar.REGULAR, facts, size=size, xattrs=_capability(fd))
             if size <= SMALL_BYTES:
                 for chunk in Content(fd, size).chunks() if size else ():
                     self._buffer += chunk
@@ -189,28 +189,3 @@ def _capability(fd: int) -> dict[bytes, bytes] | None:
         return {CAPABILITY.encode(): os.getxattr(fd, CAPABILITY)}
     except OSError:
         return None
-
-
-def _header(
-    name: bytes,
-    kind: int,
-    facts: os.stat_result,
-    *,
-    size: int = 0,
-    link: bytes = b"",
-    device: int = 0,
-    xattrs: dict[bytes, bytes] | None = None,
-) -> bytes:
-    return header(
-        name,
-        kind,
-        mode=facts.st_mode & 0o7777,
-        uid=facts.st_uid,
-        gid=facts.st_gid,
-        size=size,
-        mtime_s=facts.st_mtime_ns // 1_000_000_000,
-        link=link,
-        major=os.major(device) if device else 0,
-        minor=os.minor(device) if device else 0,
-        xattrs=xattrs,
-    )

@@ -6,6 +6,8 @@ an extended header of exactly the records that do not fit.
 
 from __future__ import annotations
 
+import os
+
 from barque.oci.tar import BLOCK, XATTR_PREFIX
 
 TYPE_CHECKING = False
@@ -58,6 +60,32 @@ def header(
         records[XATTR_PREFIX + key] = value
     made = _block(name, kind, mode, uid, gid, size, mtime_s, link, major, minor, prefix)
     return _extended(records) + made if records else made
+
+
+def header_of(
+    name: bytes,
+    kind: int,
+    facts: os.stat_result,
+    *,
+    size: int = 0,
+    link: bytes = b"",
+    device: int = 0,
+    xattrs: Mapping[bytes, bytes] | None = None,
+) -> bytes:
+    """`header` with the mode, the owner and the time (in whole seconds) of a file's `facts`."""
+    return header(
+        name,
+        kind,
+        mode=facts.st_mode & 0o7777,
+        uid=facts.st_uid,
+        gid=facts.st_gid,
+        size=size,
+        mtime_s=facts.st_mtime_ns // 1_000_000_000,
+        link=link,
+        major=os.major(device) if device else 0,
+        minor=os.minor(device) if device else 0,
+        xattrs=xattrs,
+    )
 
 
 def padding(size: int) -> bytes:

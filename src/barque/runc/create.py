@@ -101,6 +101,30 @@ def read_spec(bundle: str) -> tuple[bytes, Spec]:
         raise InvalidArgument(f"{path}: {error}") from None
 
 
+def new_container(
+    paths: Paths, identifier: str, config: tuple[bytes, Spec], bundle: str, rootfs: str, undo: Undo
+) -> tuple[Container, int]:
+    """The record of a container, as yet without a process, and its lock, which is held."""
+    raw, spec = config
+    group, unit = locate_cgroup(paths, spec, identifier)
+    undo.add(remove_tree, reserve(paths, identifier))
+    container = Container(
+        paths,
+        identifier,
+        bundle=bundle,
+        rootfs=rootfs,
+        annotations=spec.annotations,
+        cgroup=group,
+        namespaces=sorted(spec.linux.namespaces),
+        unit=unit,
+    )
+    lock = container.lock()
+    undo.add(unlock, lock)
+    container.save()
+    write_atomic(paths.config(identifier), raw)
+    return container, lock
+
+
 def create(paths: Paths, identifier: str, options: Options, log: Log) -> Container:
     """Create the container `identifier`; its process runs and waits for `start`."""
     raw, spec = read_spec(options.bundle)
@@ -123,23 +147,10 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
         os.stat(rootfs)
     except OSError as error:
         raise InvalidArgument(f"invalid rootfs: {reason_of_stat(rootfs, error)}") from None
-    group, unit = locate_cgroup(paths, spec, identifier)
     with Undo() as undo:
-        undo.add(remove_tree, reserve(paths, identifier))
-        container = Container(
-            paths,
-            identifier,
-            bundle=options.bundle,
-            rootfs=rootfs,
-            annotations=spec.annotations,
-            cgroup=group,
-            namespaces=sorted(spec.linux.namespaces),
-            unit=unit,
+        container, lock = new_container(
+            paths, identifier, (raw, spec), options.bundle, rootfs, undo
         )
-        lock = container.lock()
-        undo.add(unlock, lock)
-        container.save()
-        write_atomic(paths.config(identifier), raw)
         if os.environ.get("NOTIFY_SOCKET"):
             from barque.runc import notify
 

@@ -12,15 +12,15 @@ import os
 from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
 from barque.linux import cgroup as control
 from barque.linux import mount as kernel
-from barque.linux.fs import read_bounded, remove_tree, write_atomic
+from barque.linux.fs import read_bounded
 from barque.linux.namespaces import CLONE_NEWNS, unshare
 from barque.oci.document import dump, parse
 from barque.runc import channel, checkpoint, criu, devices
-from barque.runc.container import Container, process_times, reserve, unlock
+from barque.runc.container import Container, process_times, unlock
 from barque.runc.create import (
     destroy_process,
-    locate_cgroup,
     make_cgroup,
+    new_container,
     read_spec,
     write_pid_file,
 )
@@ -69,23 +69,10 @@ def restore(paths: Paths, identifier: str, options: Options, wanted: CriuOptions
     check(spec, wanted)
     pipes = inherited_pipes(wanted.image_path)
     rootfs = os.path.normpath(os.path.join(options.bundle, spec.root_path))
-    group, unit = locate_cgroup(paths, spec, identifier)
     with Undo() as undo:
-        undo.add(remove_tree, reserve(paths, identifier))
-        container = Container(
-            paths,
-            identifier,
-            bundle=options.bundle,
-            rootfs=rootfs,
-            annotations=spec.annotations,
-            cgroup=group,
-            namespaces=sorted(spec.linux.namespaces),
-            unit=unit,
+        container, lock = new_container(
+            paths, identifier, (raw, spec), options.bundle, rootfs, undo
         )
-        lock = container.lock()
-        undo.add(unlock, lock)
-        container.save()
-        write_atomic(paths.config(identifier), raw)
         inhabited = make_cgroup(container, spec, undo)
         unshare(CLONE_NEWNS)
         kernel.mount(None, "/", None, kernel.MS_SLAVE | kernel.MS_REC)

@@ -199,9 +199,9 @@ def test_cve_2025_52881_another_filesystem_over_proc(case: Case, below: str) -> 
 
 def test_cve_2026_55686_a_working_directory_below_a_link(case: Case) -> None:
     with canary(case) as outside:
-        (case.rootfs / "work").symlink_to(outside)
+        (case.rootfs / "below").symlink_to(outside)
         (case.rootfs / str(outside).lstrip("/")).mkdir(parents=True)
-        assert case.run("pwd", cwd="/work/made").check().out.endswith("/made\n")
+        assert case.run("pwd", cwd="/below/made").check().out.endswith("/made\n")
         assert (case.rootfs / str(outside).lstrip("/") / "made").is_dir()
 
 

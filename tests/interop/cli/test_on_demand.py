@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.interop.cli.conftest import BARQUE
+from tests.support import cgroups
 from tests.support.docker_peer import busybox_tar
 
 pytestmark = pytest.mark.root
 
+PARENT = "barque"
 ISOLATED = (
     *("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"),
     *("--propagation", "private", "sh", "-ec"),
@@ -21,6 +24,15 @@ PREPARE = (
     "ip link set lo up; unset DOCKER_HOST; "
     f'barque() {{ {" ".join(BARQUE)} "$@"; }}; '
 )
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_group() -> Iterator[None]:
+    """The daemon has its usual parent of groups here: no namespace hides those."""
+    before = cgroups.tops(PARENT)
+    yield
+    if not before:
+        assert cgroups.remove(PARENT) == []
 
 
 def isolated(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

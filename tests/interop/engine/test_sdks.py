@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import os
-import secrets
 import subprocess
 import sys
 import tarfile
@@ -94,10 +93,12 @@ def test_docker_sdk_streams(client: docker.DockerClient) -> None:
     assert container.wait(timeout=LIMIT_S)["StatusCode"] == 0
 
 
-def test_docker_sdk_networks_volumes_events_health(client: docker.DockerClient) -> None:
+def test_docker_sdk_networks_volumes_events_health(
+    barque: Stack, client: docker.DockerClient
+) -> None:
     events = client.events(decode=True, filters={"type": ["container", "network", "volume"]})
     volume = client.volumes.create("kept", labels={"a": "b"})
-    pool = docker.types.IPAMPool(subnet=f"10.214.{secrets.randbelow(256)}.0/24")
+    pool = docker.types.IPAMPool(subnet=f"10.214.{barque.subnet}.0/24")
     network = client.networks.create(
         "net-of-sdk", ipam=docker.types.IPAMConfig(pool_configs=[pool])
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from barque.cli import terminal, units
 
 TYPE_CHECKING = False
@@ -34,11 +32,9 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
 
     everything = options.flag("all")
-    if not options.flag("force"):
-        terminal.out(UNUSED if everything else DANGLING)
-        answer = os.read(terminal.STDIN, 64).strip().lower()
-        if answer not in (b"y", b"yes"):
-            return 1
+    warning = UNUSED if everything else DANGLING
+    if not options.flag("force") and not terminal.confirmed(warning):
+        return 1
     filters = {**parse(options), "dangling": ["false" if everything else "true"]}
     done = session.client.images.prune(filters)
     if removed := done.get("ImagesDeleted"):

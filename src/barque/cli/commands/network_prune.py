@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from barque.cli import terminal
 
 TYPE_CHECKING = False
@@ -29,11 +27,8 @@ WARNING = (
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
 
-    if not options.flag("force"):
-        terminal.out(WARNING)
-        answer = os.read(terminal.STDIN, 64).strip().lower()
-        if answer not in (b"y", b"yes"):
-            return 1
+    if not options.flag("force") and not terminal.confirmed(WARNING):
+        return 1
     done = session.client.networks.prune(parse(options))
     if removed := done.get("NetworksDeleted"):
         terminal.out("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from barque.cli import terminal, units
 
 TYPE_CHECKING = False
@@ -41,10 +39,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     volumes = options.flag("volumes")
     if volumes and "until" in filters:
         raise errors.InvalidArgument('ERROR: The "until" filter is not supported with "--volumes"')
-    if not options.flag("force"):
-        terminal.out(_warning(options, filters))
-        if os.read(terminal.STDIN, 64).strip().lower() not in (b"y", b"yes"):
-            return 1
+    if not options.flag("force") and not terminal.confirmed(_warning(options, filters)):
+        return 1
     freed = 0
     for path, title, key in PRUNABLE:
         if title == "Volumes" and not volumes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from barque import errors
 from barque.cli import terminal, units
 
@@ -38,9 +36,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         filters["all"] = ["true"]
     if not options.flag("force"):
         kind = "all volumes" if options.flag("all") else "anonymous local volumes"
-        terminal.out(WARNING.format(kind))
-        answer = os.read(terminal.STDIN, 64).strip().lower()
-        if answer not in (b"y", b"yes"):
+        if not terminal.confirmed(WARNING.format(kind)):
             return 1
     done = session.client.volumes.prune(filters)
     if removed := done.get("VolumesDeleted"):

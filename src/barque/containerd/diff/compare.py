@@ -16,7 +16,7 @@ from barque.containerd.proto.types_pb2 import Mount
 from barque.errors import ResourceExhausted, Unsupported
 from barque.oci import tar
 from barque.oci.tar_pack import Content
-from barque.oci.tar_writer import END_OF_ARCHIVE, header, padding
+from barque.oci.tar_writer import END_OF_ARCHIVE, header, header_of, padding
 
 MAX_DEPTH = 512
 SMALL_BYTES = 128 << 10  # read at once
@@ -133,7 +133,7 @@ class _Changes:
         try:
             facts = os.fstat(fd)
             if before is None or _differs(before, facts):
-                self._buffer += _header(inside + b"/", tar.DIRECTORY, facts, xattrs=_xattrs(fd))
+                self._buffer += header_of(inside + b"/", tar.DIRECTORY, facts, xattrs=_xattrs(fd))
             if self._overlay and _opaque(fd):
                 self._whiteout(inside + b"/" + OPAQUE)
             below = None
@@ -154,15 +154,15 @@ class _Changes:
         if facts.st_nlink > 1:
             first = self._linked.setdefault((facts.st_dev, facts.st_ino), inside)
             if first != inside:
-                self._buffer += _header(inside, tar.LINK, facts, link=first)
+                self._buffer += header_of(inside, tar.LINK, facts, link=first)
                 return
         if kind == stat.S_IFREG:
             yield from self._file(directory, name, inside)
         elif kind == stat.S_IFLNK:
             target = os.readlink(name, dir_fd=directory)
-            self._buffer += _header(inside, tar.SYMLINK, facts, link=target)
+            self._buffer += header_of(inside, tar.SYMLINK, facts, link=target)
         else:
-            self._buffer += _header(inside, _KINDS[kind], facts, device=facts.st_rdev)
+            self._buffer += header_of(inside, _KINDS[kind], facts, device=facts.st_rdev)
 
     def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes]:
         fd = os.open(name, _FILE, dir_fd=directory)
@@ -171,7 +171,7 @@ class _Changes:
             if not stat.S_ISREG(facts.st_mode):
                 return  # replaced since we looked
             size = facts.st_size
-            self._buffer += _header(inside, tar.REGULAR, facts, size=size, xattrs=_xattrs(fd))
+            self._buffer += header_of(inside, tar.REGULAR, facts, size=size, xattrs=_xattrs(fd))
             chunks = Content(fd, size).chunks() if size else iter(())
             if size > SMALL_BYTES:
                 yield self._taken()
@@ -240,28 +240,3 @@ def _xattrs(fd: int) -> dict[bytes, bytes] | None:
             except OSError:
                 continue
     return found or None
-
-
-def _header(
-    name: bytes,
-    kind: int,
-    facts: os.stat_result,
-    *,
-    size: int = 0,
-    link: bytes = b"",
-    device: int = 0,
-    xattrs: dict[bytes, bytes] | None = None,
-) -> bytes:
-    return header(
-        name,
-        kind,
-        mode=facts.st_mode & 0o7777,
-        uid=facts.st_uid,
-        gid=facts.st_gid,
-        size=size,
-        mtime_s=facts.st_mtime_ns // 1_000_000_000,
-        link=link,
-        major=os.major(device) if device else 0,
-        minor=os.minor(device) if device else 0,
-        xattrs=xattrs,
-    )
