@@ -53,6 +53,7 @@ from barque.containerd.version import (
 )
 from barque.errors import BarqueError, Conflict
 
+SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger("barque.containerd")
 
 LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50, "panic": 50}
@@ -100,6 +101,7 @@ def run(command: Command) -> int:
 
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
+    gc.disable()  # what is made until it serves stays
     log_to_stderr(config.log_level)
     # Each shim and each client takes one; what is started here has the limit that was given to us.
     given = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -109,12 +111,17 @@ async def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with running(config, given):
-        # What was made at start stays: the collector of the language need not look at it again.
-        gc.collect()
-        gc.freeze()
+        loop.call_later(SETTLE_S, settle)
         log.info("serving on %s", config.socket)
         await stopped.wait()
     log.info("stopped")
+
+
+def settle() -> None:
+    """What was made at start stays: the search for garbage need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
 from barque import __version__, program
@@ -32,10 +32,10 @@ from barque.daemon.http.router import Router
 from barque.daemon.images.containerd_store import ContainerdStore
 from barque.daemon.images.remove import User
 from barque.daemon.images.service import Images
-from barque.daemon.main import log_level
 from barque.daemon.names import Names
 from barque.daemon.network_membership import Membership
 from barque.daemon.networks import Networks
+from barque.daemon.own_log import log_level
 from barque.daemon.paths import Paths
 from barque.daemon.reload import Reloader
 from barque.daemon.routes import commit as commit_routes
@@ -85,10 +85,11 @@ async def composed(
         )
         catalogue = Catalogue(database)
         address = config.containerd or str(paths.containerd_socket)
+        starting = asyncio.create_task(networks.start())  # needs no containerd
+        stack.push_async_callback(networks.close)
+        stack.push_async_callback(_ended, starting)
         if supervisor is not None:
             await supervisor.ready()
-        starting = asyncio.create_task(networks.start())
-        stack.push_async_callback(networks.close)
         containerd = await Containerd.connect(address, config.containerd_namespace)
         stack.callback(containerd.close)
         known = await containerd.version()
@@ -172,6 +173,12 @@ async def composed(
         ]
         metrics = metric_routes.routes(containers.counts, events, identity)
         yield Composed(router, idle, reloader, metrics, authorization)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for what was begun, when the start failed elsewhere."""
+    with suppress(Exception):
+        await task
 
 
 def images_taker(images: Images) -> Callable[[Config], None]:

@@ -6,8 +6,6 @@ containerd is started before the daemon's own modules are loaded, so that both s
 from __future__ import annotations
 
 import fcntl
-import json
-import logging
 import os
 import resource
 import sys
@@ -16,10 +14,8 @@ from pathlib import Path
 
 from barque import errors
 from barque.daemon.config import VERSION_LINE, Config, VersionAsked, load
+from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.paths import Paths
-from barque.daemon.supervisor import Supervisor
-
-LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 
 
 def main(arguments: list[str]) -> int:
@@ -47,7 +43,6 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
     if os.geteuid() != 0:
         raise errors.Forbidden("barqued needs to be started as root")
     os.umask(0o022)
-    _log_to_stderr(config)
     if config.oom_score_adjust:
         Path("/proc/self/oom_score_adj").write_text(str(config.oom_score_adjust))
     paths = Paths(Path(config.data_root), Path(config.exec_root))
@@ -57,13 +52,15 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
     write_pid(stack, config.pid_path)
     given = resource.getrlimit(resource.RLIMIT_NOFILE)
     raise_descriptor_limit()
-    supervisor = None
+    process = None
     if not config.containerd:
-        supervisor = Supervisor(paths, "debug" if config.debug else config.log_level, given)
-        supervisor.start()
-    from barque.daemon import serve  # takes about as long as containerd takes to start
+        process = ContainerdProcess(paths, "debug" if config.debug else config.log_level, given)
+        process.start()
+    # These take about as long to load as containerd takes to start.
+    from barque.daemon import own_log, serve
 
-    return serve.run(config, paths, supervisor, arguments)
+    own_log.to_stderr(config)
+    return serve.run(config, paths, process, arguments)
 
 
 def take_lock(stack: ExitStack, path: Path, what: str) -> None:
@@ -94,43 +91,3 @@ def raise_descriptor_limit() -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def log_level(config: Config) -> int:
-    return LEVELS["debug" if config.debug else config.log_level]
-
-
-class _Text(logging.Formatter):
-    """logfmt: a line an event, whatever its text has in it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = json.dumps(record.getMessage(), ensure_ascii=False)
-        line = (
-            f'time="{self.formatTime(record)}" level={record.levelname} msg={text} '
-            f"module={record.name}"
-        )
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-class _Json(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        document = {
-            "time": self.formatTime(record),
-            "level": record.levelname.lower(),
-            "msg": record.getMessage(),
-            "module": record.name,
-        }
-        if record.exc_info:
-            document["error"] = self.formatException(record.exc_info)
-        return json.dumps(document, ensure_ascii=False)
-
-
-FORMATS: dict[str, type[logging.Formatter]] = {"text": _Text, "json": _Json}
-
-
-def _log_to_stderr(config: Config) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FORMATS[config.log_format]())
-    logging.basicConfig(handlers=[handler], level=log_level(config))
-    for chatty in ("hpack", "asyncio"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)

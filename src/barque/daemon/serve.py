@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack, suppress
 
 from barque.api.versions import MIN_API_VERSION
 from barque.daemon.config import Config
+from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.http.messages import Route
 from barque.daemon.http.router import Router
 from barque.daemon.http.server import Server
@@ -27,14 +28,16 @@ from barque.daemon.routes import ping
 from barque.daemon.supervisor import Supervisor
 
 IDLE_CHECK_S = 1.0
+SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger(__name__)
 
 
 def run(
-    config: Config, paths: Paths, supervisor: Supervisor | None, arguments: Sequence[str]
+    config: Config, paths: Paths, process: ContainerdProcess | None, arguments: Sequence[str]
 ) -> int:
     """Serve until SIGTERM, SIGINT, or an idle end. Raises what kept it from starting."""
-    asyncio.run(_run(config, paths, supervisor, arguments))
+    gc.disable()  # what is loaded now stays
+    asyncio.run(_run(config, paths, Supervisor(process) if process else None, arguments))
     return 0
 
 
@@ -58,8 +61,7 @@ async def _run(
             server.gate = engine.authorization
             server.open(engine.router)
             loop.add_signal_handler(signal.SIGHUP, engine.reloader.reload)
-            gc.collect()
-            gc.freeze()  # what was made at start stays: it need not be looked at again
+            loop.call_later(SETTLE_S, settle)
             log.info("API listen on %s", ", ".join(config.listen))
             if config.on_demand:
                 await _stopped_or_idle(
@@ -71,6 +73,13 @@ async def _run(
                 await stopped.wait()
             await server.close()
     log.info("daemon stopped")
+
+
+def settle() -> None:
+    """What was made at start stays: the search for garbage need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 async def _stopped_or_idle(

@@ -3,19 +3,20 @@
 import asyncio
 from pathlib import Path
 
-from barque.daemon import supervisor
+from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.paths import Paths
+from barque.daemon.supervisor import Supervisor
 from barque.errors import Unavailable
 
 
-class Failing(supervisor.Supervisor):
+class Failing(ContainerdProcess):
     """Its containerd ends at each start."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(Paths(directory, directory), "info")
         self.starts = 0
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
         self.starts += 1
         raise Unavailable("barque-containerd ended at start")
 
@@ -24,13 +25,14 @@ def test_nothing_is_started_after_stop(tmp_path: Path) -> None:
     """Not even by the one that waits before it tries again."""
 
     async def run() -> None:
-        keeper = Failing(tmp_path)
+        process = Failing(tmp_path)
+        keeper = Supervisor(process)
         keeper._watch = asyncio.ensure_future(keeper._keep())
-        while keeper.starts < 2:
+        while process.starts < 2:
             await asyncio.sleep(0.01)
         await keeper.stop()
-        starts = keeper.starts
+        starts = process.starts
         await asyncio.wait_for(keeper._watch, 5)
-        assert keeper.starts == starts
+        assert process.starts == starts
 
     asyncio.run(run())

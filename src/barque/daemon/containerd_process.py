@@ -1,0 +1,84 @@
+"""The process of the managed barque-containerd: found by its socket, or started.
+
+Loaded before all that takes long to load, so that containerd starts while the daemon loads the
+rest of itself; nothing here needs asyncio.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import subprocess
+from contextlib import closing, suppress
+
+from barque import program
+from barque.daemon.paths import Paths
+
+_UCRED = struct.Struct("iii")  # pid, uid, gid
+
+
+def listener(path: str) -> int:
+    """The pid of the process that listens on the socket `path`, 0 when none does. unix(7)."""
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return 0
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid: int = _UCRED.unpack(credentials)[0]
+        return pid
+
+
+class ContainerdProcess:
+    """The one that serves `paths.containerd_socket`. `pidfd` names it, and is -1 for none."""
+
+    def __init__(
+        self, paths: Paths, log_level: str, descriptors: tuple[int, int] | None = None
+    ) -> None:
+        """`descriptors`: the limit (soft, hard) that containerd and all below it shall have."""
+        self._paths = paths
+        self._log_level = log_level
+        self._descriptors = descriptors
+        self.pidfd = -1
+        self.child: subprocess.Popen[bytes] | None = None  # None of one that was adopted
+
+    @property
+    def address(self) -> str:
+        return str(self._paths.containerd_socket)
+
+    def start(self) -> None:
+        """Start it, or adopt the one that a former daemon left. Returns before it answers."""
+        found = listener(self.address)
+        if found:
+            with suppress(ProcessLookupError):
+                self.pidfd = os.pidfd_open(found)
+                return
+        self.spawn()
+
+    def spawn(self) -> None:
+        argv = program.command(
+            "barque-containerd",
+            *("--root", str(self._paths.containerd_root)),
+            *("--state", str(self._paths.containerd_state)),
+            *("--address", self.address),
+            *("--log-level", self._log_level),
+        )
+        with self._paths.containerd_log.open("ab") as output:
+            self.child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+            )
+        self.pidfd = os.pidfd_open(self.child.pid)
+        if self._descriptors is not None:
+            resource.prlimit(self.child.pid, resource.RLIMIT_NOFILE, self._descriptors)
+
+    def log_end(self) -> str:
+        """The last line that it wrote."""
+        lines = self._paths.containerd_log.read_bytes()[-4096:].decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "no output")
