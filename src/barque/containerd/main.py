@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from barque.containerd.checkpoints import Checkpoints
 from barque.containerd.collector import Collector
 from barque.containerd.config import (
     Command,
@@ -26,6 +27,7 @@ from barque.containerd.config import (
     parse_arguments,
 )
 from barque.containerd.containers import Containers
+from barque.containerd.content.blobs import Blobs
 from barque.containerd.content.service import Content
 from barque.containerd.content.store import ContentStore
 from barque.containerd.diff.service import Diff
@@ -156,6 +158,7 @@ async def running(
             {CONTENT: content, SNAPSHOTS: AllSnapshots(snapshots)},
             time.time,
         )
+        blobs = Blobs(content, metadata, references)
         containers = Containers(metadata, references, exchange, collector)
         services: list[Service] = [
             Version().service(),
@@ -166,11 +169,17 @@ async def running(
             Snapshots(snapshots, metadata, references, exchange, collector).service(),
             containers.service(),
             Leases(metadata, references, collector).service(),
-            Diff(content, metadata, references).service(),
+            Diff(content, blobs).service(),
         ]
         debug = config.log_level in ("debug", "trace")
         async with supervision(
-            paths, config.socket, exchange, containers, debug=debug, descriptors=descriptors
+            paths,
+            config.socket,
+            exchange,
+            containers,
+            Checkpoints(paths.checkpoints, content, blobs),
+            debug=debug,
+            descriptors=descriptors,
         ) as supervising:
             services += supervising
             services.append(Health(service.name for service in services).service())

@@ -7,6 +7,7 @@
       content/ingest/<number>           a blob under way
       snapshots/<snapshotter>/<number>/ fs, work: one directory a snapshot; short, for mount options
       snapshots/<snapshotter>.trash/    what is being deleted
+      checkpoints/<namespace>/          criu's images while they become content, or a task again
       uuid                              this server's name
       lock                              held by the one server that uses this root
     <state>                             gone after a reboot
@@ -61,6 +62,10 @@ class Paths:
 
     def snapshotter(self, name: str) -> Path:
         return self.snapshots / name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
 
     @property
     def socket(self) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from barque import program
+from barque.containerd.checkpoints import Checkpoints
 from barque.containerd.event_service import EventService
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Service
@@ -30,6 +31,7 @@ async def supervision(
     address: str,
     exchange: Exchange,
     containers: Containers,
+    checkpoints: Checkpoints,
     *,
     debug: bool,
     descriptors: tuple[int, int] | None = None,
@@ -51,15 +53,17 @@ async def supervision(
         server = Server(events.ttrpc_methods())
         await server.listen(f"{address}.ttrpc")
         stack.push_async_callback(server.close)
-        background = asyncio.create_task(_prepare(zygote, shims))
+        background = asyncio.create_task(_prepare(zygote, shims, checkpoints))
         stack.push_async_callback(_end, background)
-        yield [Tasks(shims, containers).service(), events.service()]
+        yield [Tasks(shims, containers, checkpoints).service(), events.service()]
 
 
-async def _prepare(zygote: Zygote, shims: Shims) -> None:
+async def _prepare(zygote: Zygote, shims: Shims, checkpoints: Checkpoints) -> None:
     """Find the shims first: their events wait."""
     warm = asyncio.create_task(zygote.start())
     await shims.load()
+    if removed := checkpoints.sweep(shims.knows):
+        log.info("removed %d checkpoints that nobody waits for", removed)
     try:
         await warm
     except BarqueError as error:

@@ -14,13 +14,17 @@ from typing import Protocol, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
 
+from barque.containerd.checkpoints import Checkpoints
 from barque.containerd.filters import Lookup, any_of, parse, parse_all
 from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import check_identifier, namespace_of
 from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto import tasks_pb2 as api
 from barque.containerd.proto.containers_pb2 import Container
+from barque.containerd.proto.runc_options_pb2 import CheckpointOptions
+from barque.containerd.proto.runc_options_pb2 import Options as RuntimeOptions
 from barque.containerd.proto.task_types_pb2 import Process, Status
 from barque.containerd.proto.types_pb2 import Metric
 from barque.containerd.shims.shim import Shim, Stdio
@@ -31,6 +35,7 @@ SIGNAL_MAX = 64
 STATES_AT_ONCE = 32
 
 Result = TypeVar("Result")
+Options = TypeVar("Options", bound=Message)
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +50,10 @@ class Containers(Protocol):
 class Tasks:
     """The methods of the service."""
 
-    def __init__(self, shims: Shims, containers: Containers) -> None:
+    def __init__(self, shims: Shims, containers: Containers, checkpoints: Checkpoints) -> None:
         self._shims = shims
         self._containers = containers
+        self._checkpoints = checkpoints
 
     def service(self) -> Service:
         return Service(
@@ -74,35 +80,49 @@ class Tasks:
         )
 
     async def create(self, call: Call, request: api.CreateTaskRequest) -> api.CreateTaskResponse:
-        if request.checkpoint.digest:
-            raise Unsupported(f"restoring task {request.container_id} from a checkpoint")
+        """A task restored from a checkpoint has no process before it is started."""
         container = self._containers.find(namespace_of(call), request.container_id)
         runtime_options = present(container.runtime.options)
         options = present(request.options) or runtime_options
-        shim = await self._shims.create(
-            call.namespace,
-            request.runtime_path or container.runtime.name,
-            container.spec.value,
-            runtime_options,
-            task.CreateTaskRequest(
-                id=request.container_id,
-                rootfs=request.rootfs,
-                terminal=request.terminal,
-                stdin=request.stdin,
-                stdout=request.stdout,
-                stderr=request.stderr,
-                options=options,
-            ),
+        images = _decoded(RuntimeOptions, options).criu_image_path
+        wanted = task.CreateTaskRequest(
+            id=request.container_id,
+            rootfs=request.rootfs,
+            terminal=request.terminal,
+            stdin=request.stdin,
+            stdout=request.stdout,
+            stderr=request.stderr,
+            options=options,
+            checkpoint=images,
         )
-        return api.CreateTaskResponse(container_id=request.container_id, pid=shim.pid)
+        unpacked = bool(request.checkpoint.digest and not images)
+        if unpacked:
+            await self._shims.require_free(call.namespace, wanted.id)
+            wanted.checkpoint = await self._checkpoints.unpack(call, wanted.id, request.checkpoint)
+        runtime = request.runtime_path or container.runtime.name
+        try:
+            shim = await self._shims.create(
+                call.namespace, runtime, container.spec.value, runtime_options, wanted
+            )
+        except BaseException:
+            if unpacked:
+                await self._checkpoints.forget(call.namespace, wanted.id)
+            raise
+        return api.CreateTaskResponse(container_id=wanted.id, pid=shim.pid)
 
     async def start(self, call: Call, request: api.StartRequest) -> api.StartResponse:
         shim = await self._shim(call, request.container_id)
-        return api.StartResponse(pid=await shim.start(request.exec_id))
+        pid = await shim.start(request.exec_id)
+        if not request.exec_id:
+            await self._checkpoints.forget(shim.namespace, shim.id)
+            shim.pid = pid  # a restored task has it from now on
+        return api.StartResponse(pid=pid)
 
     async def delete(self, call: Call, request: api.DeleteTaskRequest) -> api.DeleteResponse:
         shim = await self._shim(call, request.container_id)
-        return _deleted(shim.id, await self._shims.delete(shim))
+        ended = await self._shims.delete(shim)
+        await self._checkpoints.forget(shim.namespace, shim.id)
+        return _deleted(shim.id, ended)
 
     async def delete_process(
         self, call: Call, request: api.DeleteProcessRequest
@@ -165,8 +185,19 @@ class Tasks:
     async def checkpoint(
         self, call: Call, request: api.CheckpointTaskRequest
     ) -> api.CheckpointTaskResponse:
+        """By criu: two blobs, or the images alone in the directory that the options name."""
         shim = await self._shim(call, request.container_id)
-        raise Unsupported(f"checkpoint of task {shim.id} is not implemented")
+        if request.parent_checkpoint:
+            raise Unsupported(f"checkpoint of task {shim.id} on top of another is not supported")
+        options = present(request.options)
+        if images := _decoded(CheckpointOptions, options).image_path:
+            await shim.checkpoint(images, options)
+            return api.CheckpointTaskResponse()
+        spec = self._containers.find(shim.namespace, shim.id).spec
+        found = await self._checkpoints.save(
+            call, lambda path: shim.checkpoint(path, options), spec
+        )
+        return api.CheckpointTaskResponse(descriptors=found)
 
     async def update(self, call: Call, request: api.UpdateTaskRequest) -> Empty:
         shim = await self._shim(call, request.container_id)
@@ -227,6 +258,16 @@ class Tasks:
 def present(value: AnyMessage) -> AnyMessage | None:
     """An unset Any is no options at all."""
     return value if value.type_url or value.value else None
+
+
+def _decoded(kind: type[Options], options: AnyMessage | None) -> Options:
+    """The options of a runc shim; another runtime's own mean nothing here, and say nothing."""
+    if options is None or options.type_url.rpartition("/")[2] != kind.DESCRIPTOR.full_name:
+        return kind()
+    try:
+        return kind.FromString(options.value)
+    except DecodeError as error:
+        raise InvalidArgument(f"malformed {kind.DESCRIPTOR.full_name}") from error
 
 
 def _deleted(id: str, ended: task.DeleteResponse) -> api.DeleteResponse:

@@ -15,7 +15,7 @@ from barque.linux.fs import open_in_root, write_atomic
 from barque.linux.namespaces import CLONE_NEWNET
 from barque.oci.document import dump
 from barque.runc import criu, devices
-from barque.runc.container import CREATED, PAUSED, STOPPED
+from barque.runc.container import CREATED, STOPPED
 from barque.runc.enter import container_spec
 from barque.runc.rootfs import normal
 
@@ -76,7 +76,7 @@ class Options:
 def checkpoint(container: Container, options: Options) -> None:
     """Write the images. Without `leave_running` and `pre_dump` criu has ended the container."""
     status = container.status()
-    if status in (STOPPED, CREATED, PAUSED):
+    if status in (STOPPED, CREATED):
         raise Conflict(f"Container cannot be checkpointed in {status} state")
     spec = container_spec(container)
     if criu.version(options.program) < OLDEST:

@@ -8,15 +8,23 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from barque.containerd.checkpoints import IMAGES_TYPE, SPEC_TYPE, Checkpoints
+from barque.containerd.content.blobs import Blobs
+from barque.containerd.content.store import ContentStore
 from barque.containerd.events import Envelope, Exchange
 from barque.containerd.grpc import Call
+from barque.containerd.metadata import Metadata
+from barque.containerd.paths import ContentPaths
 from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto import tasks_pb2 as api
 from barque.containerd.proto.containers_pb2 import Container
 from barque.containerd.proto.event_types_pb2 import TaskExit
+from barque.containerd.proto.runc_options_pb2 import CheckpointOptions
 from barque.containerd.proto.task_types_pb2 import Status
+from barque.containerd.references import References
 from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle
 from barque.containerd.shims.launch import Address, Launcher
 from barque.containerd.shims.shim import Shim
@@ -65,7 +73,12 @@ class World:
         self.exchange = Exchange()
         self.told: list[Envelope] = []
         self.shims = Shims(root / "tasks", Broken(), self.exchange)
-        self.tasks = Tasks(self.shims, Records())
+        metadata = Metadata(root / "meta.db")
+        references = References(metadata)
+        self.content = ContentStore(metadata, references, ContentPaths(root / "content"))
+        self.blobs = Blobs(self.content, metadata, references)
+        self.checkpoints = Checkpoints(root / "checkpoints", self.content, self.blobs)
+        self.tasks = Tasks(self.shims, Records(), self.checkpoints)
         self.servers: dict[str, Server] = {}
         self.asked: list[tuple[str, str, bytes]] = []
 
@@ -196,9 +209,11 @@ def test_what_is_refused_before_any_shim_is_asked(tmp_path: Path) -> None:
                 "must not be empty",
             ),
             (
-                tasks.checkpoint(MOBY, api.CheckpointTaskRequest(container_id="one")),
+                tasks.checkpoint(
+                    MOBY, api.CheckpointTaskRequest(container_id="one", parent_checkpoint="x")
+                ),
                 Unsupported,
-                "checkpoint of task one",
+                "checkpoint of task one on top of another",
             ),
             (
                 tasks.create(MOBY, api.CreateTaskRequest(container_id="absent")),
@@ -213,7 +228,9 @@ def test_what_is_refused_before_any_shim_is_asked(tmp_path: Path) -> None:
         ]
         restore = api.CreateTaskRequest(container_id="new")
         restore.checkpoint.digest = "sha256:00"
-        refused.append((tasks.create(MOBY, restore), Unsupported, "checkpoint"))
+        refused.append(
+            (tasks.create(MOBY, restore), InvalidArgument, "unsupported checkpoint type")
+        )
         for call, kind, text in refused:
             with pytest.raises(kind, match=text):
                 await call
@@ -253,5 +270,77 @@ def test_a_dead_shim_whose_clean_up_fails_is_told_all_the_same(tmp_path: Path) -
         with pytest.raises(NotFound):
             await world.tasks.get(MOBY, api.GetRequest(container_id="one"))
         assert not (tmp_path / "tasks" / "moby" / "one").exists()
+
+    run(tmp_path, check)
+
+
+def test_a_checkpoint_is_two_blobs_and_leaves_no_files(tmp_path: Path) -> None:
+    async def check(world: World) -> None:
+        shim = await world.add("one", Checkpoint=Empty())
+        paths = []
+
+        async def dump(path: str) -> None:
+            paths.append(Path(path))
+            (paths[0] / "pages-1.img").write_bytes(b"memory")
+            (paths[0] / "descriptors.json").write_bytes(b"[]")
+
+        spec = AnyMessage(type_url="spec", value=b"{}")
+        images, config = await world.checkpoints.save(MOBY, dump, spec)
+        assert (images.media_type, config.media_type) == (IMAGES_TYPE, SPEC_TYPE)
+        assert AnyMessage.FromString(world.blobs.read("moby", config.digest, 100)) == spec
+        assert not paths[0].exists()
+        unpacked = Path(await world.checkpoints.unpack(MOBY, "two", images))
+        assert (unpacked / "pages-1.img").read_bytes() == b"memory"
+        assert sorted(path.name for path in unpacked.iterdir()) == [
+            "descriptors.json",
+            "pages-1.img",
+        ]
+        await world.checkpoints.forget("moby", "two")
+        assert not unpacked.exists()
+        await world.tasks.checkpoint(MOBY, api.CheckpointTaskRequest(container_id=shim.id))
+        assert [method for _, method, _ in world.asked] == ["Checkpoint"]
+        assert list((tmp_path / "checkpoints" / "moby").iterdir()) == []
+
+    run(tmp_path, check)
+
+
+def test_images_in_a_directory_of_the_callers_are_no_blobs(tmp_path: Path) -> None:
+    async def check(world: World) -> None:
+        await world.add("one", Checkpoint=Empty())
+        request = api.CheckpointTaskRequest(container_id="one")
+        request.options.type_url = "containerd.runc.v1.CheckpointOptions"
+        request.options.value = CheckpointOptions(image_path="/images").SerializeToString()
+        assert list((await world.tasks.checkpoint(MOBY, request)).descriptors) == []
+        ((_, _, payload),) = world.asked
+        assert task.CheckpointTaskRequest.FromString(payload).path == "/images"
+        request.options.value = b"\xff"
+        with pytest.raises(InvalidArgument, match="malformed containerd"):
+            await world.tasks.checkpoint(MOBY, request)
+
+    run(tmp_path, check)
+
+
+def test_a_dump_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    async def check(world: World) -> None:
+        await world.add("one", Checkpoint=BarqueError("criu failed"))
+        with pytest.raises(BarqueError, match="criu failed"):
+            await world.tasks.checkpoint(MOBY, api.CheckpointTaskRequest(container_id="one"))
+        assert list((tmp_path / "checkpoints" / "moby").iterdir()) == []
+        assert list(world.content.all("moby")) == []
+
+    run(tmp_path, check)
+
+
+def test_a_start_finds_what_a_crash_left_of_checkpoints(tmp_path: Path) -> None:
+    async def check(world: World) -> None:
+        await world.add("waiting")
+        kept = tmp_path / "checkpoints" / "moby" / "waiting~1"
+        for path in (kept, kept.with_name("gone~2"), kept.with_name(".dump~3")):
+            path.mkdir(parents=True)
+            (path / "pages-1.img").write_bytes(b"memory")
+        assert world.checkpoints.sweep(world.shims.knows) == 2
+        assert list(kept.parent.iterdir()) == [kept]
+        await world.checkpoints.forget("moby", "waiting")
+        assert list(kept.parent.iterdir()) == []
 
     run(tmp_path, check)

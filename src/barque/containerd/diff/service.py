@@ -5,27 +5,24 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NamedTuple
 
+from barque.containerd.content.blobs import Blobs, made
 from barque.containerd.content.store import ContentStore
-from barque.containerd.content.writer import Writer
 from barque.containerd.diff.apply import Applier
 from barque.containerd.diff.compare import changes
 from barque.containerd.diff.compress import NewLayer
 from barque.containerd.diff.decompress import Layer
 from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import namespace_of
-from barque.containerd.metadata import Metadata
-from barque.containerd.proto import content_pb2
 from barque.containerd.proto import diff_pb2 as api
 from barque.containerd.proto.types_pb2 import Descriptor, Mount
-from barque.containerd.references import References
 from barque.containerd.threads import finished
-from barque.errors import AlreadyExists, InvalidArgument, Unavailable, Unsupported
+from barque.errors import InvalidArgument, Unavailable, Unsupported
 from barque.linux.fs import sync_filesystem
 from barque.oci import digest as digests
 from barque.oci import tar
@@ -44,8 +41,8 @@ class Target(NamedTuple):
 
 
 class Diff:
-    def __init__(self, content: ContentStore, metadata: Metadata, references: References) -> None:
-        self._content, self._metadata, self._references = content, metadata, references
+    def __init__(self, content: ContentStore, blobs: Blobs) -> None:
+        self._content, self._blobs = content, blobs
         self._workers = ThreadPoolExecutor(THREADS, "diff")
 
     def service(self) -> Service:
@@ -58,48 +55,15 @@ class Diff:
         layer = NewLayer(request.media_type)
         pieces = layer.pieces(changes(request.left, request.right))
         ref = request.ref or f"diff-{secrets.token_hex(8)}"
-        writer = Writer(
-            self._content,
-            self._metadata,
-            self._references,
+        await self._blobs.write(
             call,
-            content_pb2.WriteContentRequest(ref=ref),
+            ref,
+            made(pieces, self._workers),
+            labels=lambda: {**request.labels, UNCOMPRESSED_LABEL: layer.diff_id},
         )
-        try:
-            await writer.handle(content_pb2.WriteContentRequest(action=content_pb2.STAT, ref=ref))
-            offset = 0
-            while piece := await finished(self._workers, partial(next, pieces, b"")):
-                await writer.handle(
-                    content_pb2.WriteContentRequest(
-                        action=content_pb2.WRITE, ref=ref, offset=offset, data=piece
-                    )
-                )
-                offset += len(piece)
-            await self._kept(call, writer, ref, layer, request.labels)
-        finally:
-            writer.close()
         return api.DiffResponse(
             diff=Descriptor(media_type=layer.media_type, digest=layer.digest, size=layer.size)
         )
-
-    async def _kept(
-        self, call: Call, writer: Writer, ref: str, layer: NewLayer, labels: Mapping[str, str]
-    ) -> None:
-        every = {**labels, UNCOMPRESSED_LABEL: layer.diff_id}
-        commit = content_pb2.WriteContentRequest(
-            action=content_pb2.COMMIT,
-            ref=ref,
-            offset=layer.size,
-            expected=layer.digest,
-            total=layer.size,
-            labels=every,
-        )
-        try:
-            await writer.handle(commit)
-        except AlreadyExists:  # the same layer was made before
-            namespace = namespace_of(call)
-            known = self._content.info(namespace, layer.digest).labels
-            self._content.set_labels(namespace, layer.digest, {**known, **every})
 
     async def apply(self, call: Call, request: api.ApplyRequest) -> api.ApplyResponse:
         digests.parse(request.diff.digest)

@@ -139,6 +139,11 @@ class Shim:
     async def resume(self) -> None:
         await self._call("Resume", task.ResumeRequest(id=self.id), Empty)
 
+    async def checkpoint(self, path: str, options: AnyMessage | None) -> None:
+        """Save the task's processes as criu's images in the directory `path`."""
+        request = task.CheckpointTaskRequest(id=self.id, path=path, options=options)
+        await self._call("Checkpoint", request, Empty)
+
     async def resize(self, exec_id: str, width: int, height: int) -> None:
         request = task.ResizePtyRequest(id=self.id, exec_id=exec_id, width=width, height=height)
         await self._call("ResizePty", request, Empty)

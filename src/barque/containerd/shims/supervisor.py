@@ -64,9 +64,19 @@ class Shims:
             raise NotFound(f"task {id} not found")
         return shim
 
+    def knows(self, namespace: str, id: str) -> bool:
+        """Whether there is such a task, once `load` has ended."""
+        return (namespace, id) in self._shims
+
     async def in_namespace(self, namespace: str) -> list[Shim]:
         await self._loaded.wait()
         return [shim for (space, _), shim in self._shims.items() if space == namespace]
+
+    async def require_free(self, namespace: str, id: str) -> None:
+        """Raises AlreadyExists when there is a task `id`, or one under way."""
+        await self._loaded.wait()
+        if (namespace, id) in self._shims or (namespace, id) in self._reserved:
+            raise AlreadyExists(f"task {id}: already exists")
 
     # The life of one shim
 
@@ -100,9 +110,7 @@ class Shims:
         request: task.CreateTaskRequest,
     ) -> Shim:
         key = (namespace, request.id)
-        await self._loaded.wait()
-        if key in self._shims or key in self._reserved:
-            raise AlreadyExists(f"task {request.id}: already exists")
+        await self.require_free(*key)
         self._launcher.check(runtime)
         async with AsyncExitStack() as undo:
             self._reserved.add(key)
