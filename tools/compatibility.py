@@ -96,7 +96,7 @@ def routes() -> list[Route]:
         *images.routes(none),
         *distribution.routes(none),
         *networks.routes(none, none),
-        *volumes.routes(none),
+        *volumes.routes(none, none),
         *system.routes(none, none, none),
     ]
 

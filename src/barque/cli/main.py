@@ -83,7 +83,10 @@ COMMANDS = {
     "network remove": "network_rm",
     "network connect": "network_connect",
     "network disconnect": "network_disconnect",
-    **{f"volume {name}": f"volume_{name}" for name in _words("create inspect ls prune rm")},
+    **{
+        f"volume {name}": f"volume_{name}"
+        for name in _words("backup clone create inspect ls prune restore rm snapshot")
+    },
     **{
         f"context {name}": f"context_{name}"
         for name in _words("create export import inspect ls rm show update use")

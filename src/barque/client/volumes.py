@@ -8,6 +8,7 @@ from barque.client.http import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from barque.client.client import Client
@@ -38,3 +39,31 @@ class Volumes:
     def prune(self, filters: Filters | None = None) -> Any:
         """Returns {"VolumesDeleted", "SpaceReclaimed"}."""
         return self._client.request("POST", "/volumes/prune", filters_query(filters)).json()
+
+    def clone(
+        self,
+        name: str,
+        copy: str,
+        *,
+        labels: dict[str, str] | None = None,
+        snapshot: bool = False,
+        pause: bool = True,
+    ) -> Any:
+        """A new volume `copy` with what `name` has now. Barque's own: Docker has no copies."""
+        body = {"Name": copy, "Labels": labels or {}, "Snapshot": snapshot, "Pause": pause}
+        return self._client.request("POST", f"/volumes/{quote(name)}/clone", body=body).json()
+
+    def backup(self, name: str, *, pause: bool = True) -> Iterator[bytes]:
+        """A tar archive of the volume. Barque's own."""
+        query = [] if pause else [("pause", "0")]
+        return self._client.request("GET", f"/volumes/{quote(name)}/archive", query).pieces()
+
+    def restore(self, name: str, content: Iterable[bytes]) -> Any:
+        """The volume has what is in the tar archive, and nothing else. Barque's own."""
+        target = f"/volumes/{quote(name)}/archive"
+        return self._client.request("PUT", target, stream=content, fresh=True).json()
+
+    def restore_from(self, name: str, source: str) -> Any:
+        """The volume has what the volume `source` has, and nothing else. Barque's own."""
+        target = f"/volumes/{quote(name)}/archive"
+        return self._client.request("PUT", target, [("from", source)]).json()

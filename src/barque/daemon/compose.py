@@ -48,6 +48,7 @@ from barque.daemon.routes import system as system_routes
 from barque.daemon.routes import volumes as volume_routes
 from barque.daemon.supervisor import Supervisor
 from barque.daemon.system import System, engine_id
+from barque.daemon.volume_copies import VolumeCopies
 from barque.daemon.volumes import Volumes
 from barque.volume.local import LocalVolumes
 
@@ -107,10 +108,11 @@ async def composed(
             user_agent=f"barque/{__version__}",
         )
         stack.callback(images.close)
+        copier = program.command("barque-copyup")
         volumes = Volumes(
             database,
             events,
-            LocalVolumes(paths.volumes, program.command("barque-copyup")),
+            LocalVolumes(paths.volumes, copier),
             paths.subpaths,
         )
         containers = Containers(
@@ -127,6 +129,7 @@ async def composed(
             )
         )
         stack.push_async_callback(containers.close)
+        copies = VolumeCopies(volumes, containers.engine, copier)
         system = System(
             config,
             paths,
@@ -145,7 +148,7 @@ async def composed(
                 *image_routes.routes(images),
                 *distribution_routes.routes(images),
                 *network_routes.routes(networks, Membership(networks, catalogue)),
-                *volume_routes.routes(volumes),
+                *volume_routes.routes(volumes, copies),
                 *system_routes.routes(system, events, DiskUsage(containers, images, volumes)),
             ]
         )

@@ -29,6 +29,7 @@ class VolumeRecord:
     options: Mapping[str, str] | None = None
     made_for: str = ""  # the container whose creation made it without a name
     driver: str = LOCAL
+    read_only: bool = False  # a snapshot: whoever mounts it
 
     def dump(self) -> str:
         return json.dumps(asdict(self))
@@ -73,12 +74,13 @@ def new_record(
     options: Mapping[str, str] | None = None,
     *,
     made_for: str = "",
+    read_only: bool = False,
 ) -> VolumeRecord:
     """A volume to be made now. Raises InvalidArgument, Unsupported for what no such volume is."""
     check_name(name)
     if driver == LOCAL:
         local_options.parse(name, options or {})
-    return VolumeRecord(name, rfc3339_now(), labels, options, made_for, driver)
+    return VolumeRecord(name, rfc3339_now(), labels, options, made_for, driver, read_only)
 
 
 def _strings(request: Mapping[str, Any], key: str) -> dict[str, str] | None:

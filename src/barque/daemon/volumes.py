@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from barque.daemon.volume_records import (
 )
 from barque.volume import plugins, subpath
 from barque.volume.local import LocalVolumes
+from barque.volume.options import MountPlan, read_only_plan
+
+READER = "copy-"  # how those are called that read a volume to copy it
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +130,16 @@ class Volumes:
             return await asyncio.to_thread(plugin.mount, record.name, user)
         if not self._local.exists(record.name):
             raise errors.NotFound(f"get {record.name}: no such volume: its directory is gone")
-        if record.plan is not None:
-            await asyncio.to_thread(self._local.mount, record.name, record.plan)
+        plan = self._plan(record)
+        if plan is not None:
+            await asyncio.to_thread(self._local.mount, record.name, plan)
         return str(self._local.data_path(record.name))
+
+    def _plan(self, record: VolumeRecord) -> MountPlan | None:
+        """What is mounted on the volume's data while it is used; None for nothing."""
+        if record.read_only:
+            return read_only_plan(str(self._local.data_path(record.name)))
+        return record.plan
 
     async def unmount(self, container_id: str) -> None:
         """The container does not run any more. Safe to call twice."""
@@ -150,8 +161,86 @@ class Volumes:
         if record.driver != LOCAL:
             plugin = await asyncio.to_thread(plugins.find, record.driver)
             await asyncio.to_thread(plugin.unmount, record.name, user)
-        elif record.plan is not None and not self._mounted.get(record.name):
+        elif self._plan(record) is not None and not self._mounted.get(record.name):
             await asyncio.to_thread(self._local.unmount, record.name)
+
+    # -- copies: see volume_copies
+
+    @asynccontextmanager
+    async def reading(self, name: str) -> AsyncIterator[str]:
+        """The path of the volume's data, which stays mounted and there meanwhile."""
+        reader = f"{READER}{secrets.token_hex(8)}"
+        async with self._locks[name]:
+            record = self._get(name)
+            self._mounted[name].add(reader)
+            try:
+                path = await self._mount(record, reader)
+            except BaseException:
+                self._mounted[name].discard(reader)
+                raise
+        try:
+            yield path
+        finally:
+            async with self._locks[name]:
+                self._mounted[name].discard(reader)
+                await self._unmount(record, reader)
+                if not self._mounted[name]:
+                    del self._mounted[name]
+
+    def stage(self) -> Path:
+        """A directory to be filled: `_data` in it becomes a volume's."""
+        return self._local.stage()
+
+    async def discard_staged(self, staged: Path) -> None:
+        with suppress(errors.BarqueError):
+            await asyncio.to_thread(self._local.delete, staged)
+
+    def known(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    async def adopt(self, record: VolumeRecord, staged: Path) -> dict[str, Any]:
+        """A new volume with what is in `staged`. Raises Conflict when there is one."""
+        name = record.name
+        async with self._locks[name]:
+            self.refuse_known(name)
+            with self._database.transaction() as tx:
+                tx.execute("INSERT INTO volumes VALUES (?, ?)", (name, record.dump()))
+            try:
+                await asyncio.to_thread(self._local.install, staged, name)
+            except BaseException:
+                self._forget(name)
+                raise
+        self._events.publish("volume", "create", name, {"driver": record.driver})
+        return self._document(record)
+
+    def refuse_known(self, name: str) -> None:
+        if self.known(name):
+            raise errors.Conflict(f"create {name}: conflict: volume name must be unique")
+
+    async def replace(self, name: str, staged: Path) -> dict[str, Any]:
+        """The volume has what is in `staged`, which gets what it had; see `check_replaceable`."""
+        async with self._locks[name]:
+            record = self.check_replaceable(name)
+            await asyncio.to_thread(self._local.swap, staged, name)
+        return self._document(record)
+
+    def check_replaceable(self, name: str) -> VolumeRecord:
+        """Raises NotFound, Conflict, Unsupported for one whose data cannot be exchanged now."""
+        record = self._get(name)
+        if record.driver != LOCAL or record.plan is not None:
+            raise errors.Unsupported(
+                f"restore {name}: what its driver mounts cannot be exchanged: restore another "
+                "volume and copy from it"
+            )
+        if record.read_only:
+            raise errors.Conflict(f"restore {name}: it is a snapshot, which never changes")
+        if self._mounted.get(name):
+            users = ", ".join(sorted(self._mounted[name]))
+            raise errors.Conflict(f"restore {name}: volume is mounted - [{users}]")
+        inside = self._local.mounted_inside(name)
+        if inside is not None:
+            raise errors.Conflict(f"restore {name}: something is mounted on {inside}")
+        return record
 
     def _unbind_parts(self, directory: Path) -> None:
         for target in list(directory.iterdir()):
@@ -166,7 +255,7 @@ class Volumes:
         """
         async with self._locks[name]:
             record = self._get(name)
-            if record.plan is None:
+            if self._plan(record) is None:
                 return await asyncio.to_thread(self._local.populate, record.name, layers, path)
             await self._mount(record, "")
             try:
@@ -177,7 +266,7 @@ class Volumes:
     def is_untouched(self, name: str) -> bool:
         """Whether `populate` may still copy something into the volume."""
         record = self._get(name)
-        if record.driver != LOCAL:
+        if record.driver != LOCAL or record.read_only:
             return False
         return record.plan is not None or self._local.is_untouched(record.name)
 
@@ -231,7 +320,7 @@ class Volumes:
             if user in alive:
                 self._mounted[name].add(user)
         for record in self._all():
-            if record.plan is not None and not self._mounted.get(record.name):
+            if self._plan(record) is not None and not self._mounted.get(record.name):
                 await asyncio.to_thread(self._local.unmount, record.name)
         if self._subpaths.is_dir():
             for directory in [d for d in self._subpaths.iterdir() if d.name not in alive]:
@@ -286,6 +375,9 @@ class Volumes:
         rows = self._database.query("SELECT container FROM volume_uses WHERE volume = ?", name)
         return [container_id for (container_id,) in rows]
 
+    def _readers(self, name: str) -> list[str]:
+        return [user for user in self._mounted.get(name, ()) if user.startswith(READER)]
+
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove an unused volume with its data. Raises NotFound (not with `force`), Conflict."""
         async with self._locks[name]:
@@ -294,7 +386,7 @@ class Volumes:
                 if force:
                     return
                 raise errors.NotFound(f"get {name}: no such volume")
-            users = self.users(name)
+            users = [*self.users(name), *self._readers(name)]
             if users:
                 raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             removed = await self._discard(record)
@@ -310,7 +402,7 @@ class Volumes:
             plugin = await asyncio.to_thread(plugins.find, record.driver)
             await asyncio.to_thread(plugin.remove, record.name)
             return None
-        if record.plan is not None:
+        if self._plan(record) is not None:
             await asyncio.to_thread(self._local.unmount, record.name)
         inside = self._local.mounted_inside(record.name)
         if inside is not None:

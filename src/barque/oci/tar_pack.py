@@ -26,6 +26,7 @@ SMALL_BYTES = 128 << 10  # read at once; larger files are given as descriptors
 FLUSH_BYTES = 512 << 10
 CHUNK_BYTES = 1 << 20
 CAPABILITY = "security.capability"
+KEPT_XATTRS = ("user.", CAPABILITY, "system.posix_acl_")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _KINDS = {
@@ -73,12 +74,15 @@ def pack(directory: int, name: bytes, renamed: bytes) -> Iterator[bytes | Conten
     yield walk.taken() + END_OF_ARCHIVE
 
 
-def pack_inside(directory: int, renamed: bytes) -> Iterator[bytes | Content]:
+def pack_inside(
+    directory: int, renamed: bytes, *, attributes: bool = False
+) -> Iterator[bytes | Content]:
     """As `pack`, for the open directory itself, which is `renamed` inside; it is not closed.
 
-    `/` gives `/`, `/a`...; `.` gives `./`, `./a`...
+    `/` gives `/`, `/a`...; `.` gives `./`, `./a`... `attributes`: with the users' extended
+    attributes and access lists, not only capabilities.
     """
-    walk = _Walk()
+    walk = _Walk(attributes)
     base = renamed.rstrip(b"/")
     yield from walk.entry(directory, b".", base or b"/", os.fstat(directory))
     yield from walk.below(os.open(b".", _DIRECTORY, dir_fd=directory), base)
@@ -95,7 +99,8 @@ def pack_bare(directory: int) -> Iterator[bytes | Content]:
 class _Walk:
     """Gathers headers and small files, so that few pieces are given out."""
 
-    def __init__(self) -> None:
+    def __init__(self, attributes: bool = False) -> None:
+        self._attributes = _all_attributes if attributes else _capability
         self._buffer = bytearray()
         self._linked: dict[tuple[int, int], bytes] = {}
 
@@ -140,7 +145,9 @@ class _Walk:
         if kind == stat.S_IFSOCK:
             return
         if kind == stat.S_IFDIR:
-            self._buffer += header_of(inside.rstrip(b"/") + b"/", tar.DIRECTORY, facts)
+            found = self._of_directory(directory, name)
+            name = inside.rstrip(b"/") + b"/"
+            self._buffer += header_of(name, tar.DIRECTORY, facts, xattrs=found)
             return
         if facts.st_nlink > 1:
             first = self._linked.setdefault((facts.st_dev, facts.st_ino), inside)
@@ -155,6 +162,18 @@ class _Walk:
         else:
             self._buffer += header_of(inside, _KINDS[kind], facts, device=facts.st_rdev)
 
+    def _of_directory(self, directory: int, name: bytes) -> dict[bytes, bytes] | None:
+        if self._attributes is _capability:  # directories have none
+            return None
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        except OSError:
+            return None  # replaced since we looked
+        try:
+            return self._attributes(fd)
+        finally:
+            os.close(fd)
+
     def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes | Content]:
         try:
             fd = os.open(name, _FILE, dir_fd=directory)
@@ -165,7 +184,9 @@ class _Walk:
             if not stat.S_ISREG(facts.st_mode):
                 return  # replaced since we looked
             size = facts.st_size
-            self._buffer += header_of(inside, tar.REGULAR, facts, size=size, xattrs=_capability(fd))
+            self._buffer += header_of(
+                inside, tar.REGULAR, facts, size=size, xattrs=self._attributes(fd)
+            )
             if size <= SMALL_BYTES:
                 for chunk in Content(fd, size).chunks() if size else ():
                     self._buffer += chunk
@@ -189,3 +210,14 @@ def _capability(fd: int) -> dict[bytes, bytes] | None:
         return {CAPABILITY.encode(): os.getxattr(fd, CAPABILITY)}
     except OSError:
         return None
+
+
+def _all_attributes(fd: int) -> dict[bytes, bytes] | None:
+    found = {}
+    for key in os.listxattr(fd):
+        if key.startswith(KEPT_XATTRS):
+            try:
+                found[os.fsencode(key)] = os.getxattr(fd, key)
+            except OSError:
+                continue  # gone since
+    return found or None

@@ -28,6 +28,7 @@ MAX_OPEN_PARENTS = 64
 NAME_BYTES = 255
 SPLICED_BYTES = 1 << 20
 KEPT_XATTRS = (b"user.", b"security.capability")
+ACCESS_LISTS = b"system.posix_acl_"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -54,7 +55,9 @@ class Unpacker:
     """`owner` replaces every entry's; without `chown` owners are left to the kernel.
 
     `keep_kinds`: a directory is never replaced by something else, nor something else by one (the
-    API's noOverwriteDirNonDir). Raises InvalidArgument, ResourceExhausted, OSError.
+    API's noOverwriteDirNonDir). `top`: the archive is the whole of the directory:
+    an entry for itself (`./`) counts, and so do access lists.
+    Raises InvalidArgument, ResourceExhausted, OSError.
     """
 
     def __init__(
@@ -65,12 +68,15 @@ class Unpacker:
         chown: bool = True,
         keep_kinds: bool = False,
         rename: Callable[[bytes], bytes] | None = None,
+        top: bool = False,
     ) -> None:
         self._open = parents
         self._owner = owner
         self._chown = chown
         self._keep_kinds = keep_kinds
         self._rename = rename
+        self._top = top
+        self._kept = (*KEPT_XATTRS, ACCESS_LISTS) if top else KEPT_XATTRS
         self._reader = tar.Reader()
         self._cache: dict[Parts, int] = {}
         self._file = -1
@@ -144,6 +150,9 @@ class Unpacker:
         if not parts:
             if entry.kind != tar.DIRECTORY:
                 raise InvalidArgument(f"archive has an entry without a name: {entry.name!r}")
+            if self._top:
+                self._attributes(self._directory(()), entry)
+                self._times[()] = entry
             return  # the directory itself: it is there
         parent, last = self._parent(parts[:-1]), parts[-1]
         if entry.kind == tar.DIRECTORY:
@@ -218,7 +227,7 @@ class Unpacker:
         if found.st_mode & 0o7777 != entry.mode:
             os.fchmod(fd, entry.mode)
         for key, value in entry.xattrs.items():
-            if key.startswith(KEPT_XATTRS):
+            if key.startswith(self._kept):
                 try:
                     os.setxattr(fd, key, value)
                 except OSError as error:

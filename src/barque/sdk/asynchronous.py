@@ -222,6 +222,10 @@ class AsyncVolumes(_Group):
     create = _awaited(Volumes.create)
     remove = _awaited(Volumes.remove)
     prune = _awaited(Volumes.prune)
+    clone = _awaited(Volumes.clone)
+    backup = _iterated(Volumes.backup)
+    restore = _awaited(Volumes.restore)
+    restore_from = _awaited(Volumes.restore_from)
 
 
 class AsyncSystem(_Group):

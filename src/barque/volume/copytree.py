@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from barque import errors
 from barque.linux.fs import open_beneath
+from barque.linux.whole_file import clone_file, data_extents
 
 MAX_DEPTH = 300  # two descriptors a level
 CHUNK_BYTES = 1 << 24
@@ -103,14 +104,35 @@ def _copy_file(source: int, target: int, name: str) -> None:
 
 
 def _copy_bytes(source: int, target: int) -> None:
+    """Shared blocks where the filesystem has them, else what is not a hole."""
+    if clone_file(source, target):
+        return
+    size = os.fstat(source).st_size
+    for offset, length in data_extents(source, size):
+        _copy_extent(source, target, offset, length)
+    if os.fstat(target).st_size < size:
+        os.ftruncate(target, size)
+
+
+def _copy_extent(source: int, target: int, offset: int, length: int) -> None:
+    """Up to the end of a file that shrinks meanwhile."""
+    end = offset + length
     try:
-        while os.copy_file_range(source, target, CHUNK_BYTES):
-            pass
+        while offset < end:
+            many = min(end - offset, CHUNK_BYTES)
+            done = os.copy_file_range(source, target, many, offset, offset)
+            if not done:
+                return
+            offset += done
     except OSError as error:
         if error.errno not in {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
             raise
-        while os.sendfile(target, source, None, CHUNK_BYTES):
-            pass
+        os.lseek(target, offset, os.SEEK_SET)
+        while offset < end:
+            done = os.sendfile(target, source, offset, min(end - offset, CHUNK_BYTES))
+            if not done:
+                return
+            offset += done
 
 
 def _copy_attributes(source: int, target: int) -> None:

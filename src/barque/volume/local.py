@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from barque import errors
-from barque.linux.fs import remove_at, remove_tree, sync_directory
+from barque.linux.fs import remove_at, remove_tree, sync_directory, sync_filesystem
 from barque.linux.mount import (
     MNT_DETACH,
     MS_BIND,
@@ -27,8 +27,9 @@ from barque.linux.mount import (
     mount,
     umount2,
 )
+from barque.linux.whole_file import exchange, rename_new
 from barque.volume.options import MountPlan
-from barque.volume.paths import REMOVED_PREFIX, Paths
+from barque.volume.paths import DATA, REMOVED_PREFIX, Paths
 
 COPIED, ABSENT = 0, 3  # exit codes of `copier`
 
@@ -131,6 +132,41 @@ class LocalVolumes:
         sync_directory(self._paths.root)
         return removed
 
+    def stage(self) -> Path:
+        """A volume without a name, to be filled; `install` or `swap` gives it one.
+
+        What has none at the next start is deleted then, as volumes under removal are.
+        """
+        staged = self._paths.removed(secrets.token_hex(8))
+        staged.mkdir(mode=0o701)
+        (staged / DATA).mkdir(mode=0o755)
+        return staged
+
+    def install(self, staged: Path, name: str) -> None:
+        """Give a filled volume its name, durably. Raises Conflict when a directory has it."""
+        self._settle(staged)
+        try:
+            rename_new(staged, self._paths.volume(check_name(name)))
+        except FileExistsError:
+            raise errors.Conflict(
+                f"create {name}: a directory of that name is there: {self._paths.volume(name)}"
+            ) from None
+        sync_directory(self._paths.root)
+
+    def swap(self, staged: Path, name: str) -> None:
+        """Let the volume have the data of `staged`, which gets the volume's, in one step."""
+        self._settle(staged)
+        exchange(staged / DATA, self._paths.data(name))
+        self._paths.copying(name).unlink(missing_ok=True)
+        sync_directory(self._paths.volume(name))
+
+    def _settle(self, staged: Path) -> None:
+        fd = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_filesystem(fd)
+        finally:
+            os.close(fd)
+
     def mounted_inside(self, name: str) -> str | None:
         """A mount point inside the volume, None when there is none."""
         inside = str(self._paths.volume(name)) + "/"
@@ -161,7 +197,7 @@ class LocalVolumes:
     def _remove_empty(self, volume: Path) -> bool:
         try:
             with suppress(FileNotFoundError):
-                (volume / "_data").rmdir()
+                (volume / DATA).rmdir()
             volume.rmdir()
         except OSError:
             return False

@@ -72,6 +72,11 @@ class MountPlan:
         return found[1] if found else ""
 
 
+def read_only_plan(path: str) -> MountPlan:
+    """A directory over itself, so that nobody writes to it there."""
+    return MountPlan(path, "none", m.MS_BIND | m.MS_RDONLY, "")
+
+
 def parse(name: str, options: Mapping[str, str]) -> MountPlan | None:
     """The mount that `options` of volume `name` ask for, None for a plain directory.
 

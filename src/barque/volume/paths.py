@@ -4,7 +4,8 @@
     <name>/               0701
         _data/            what containers see; 0755 until an image's content gives it another mode
         copying           there while an image's content is copied in
-    .removed-<random>/    a volume under removal; names of volumes do not begin with a dot
+    .removed-<random>/    a volume under removal, or one that is filled before it gets its name;
+                          names of volumes do not begin with a dot
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REMOVED_PREFIX = ".removed-"
+DATA = "_data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Paths:
         return self.root / name
 
     def data(self, name: str) -> Path:
-        return self.root / name / "_data"
+        return self.root / name / DATA
 
     def copying(self, name: str) -> Path:
         return self.root / name / "copying"

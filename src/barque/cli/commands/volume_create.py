@@ -28,12 +28,12 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     body = {
         "Name": arguments[0] if arguments else options.text("name"),
         "Driver": options.text("driver", "local"),
-        "DriverOpts": _pairs(options.all("opt")),
-        "Labels": _pairs(options.all("label")),
+        "DriverOpts": pairs(options.all("opt")),
+        "Labels": pairs(options.all("label")),
     }
     terminal.out(f"{session.client.volumes.create(body)['Name']}\n")
     return 0
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
+def pairs(texts: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}

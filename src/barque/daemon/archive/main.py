@@ -109,7 +109,7 @@ def _serve(request: dict[str, Any], rest: bytes) -> None:
         for piece in pack_bare(tree.root):
             _send(piece)
     elif request["do"] == "get":
-        for piece in archive(where):
+        for piece in archive(where, attributes=bool(request.get("whole"))):
             _send(piece)
 
 
@@ -200,10 +200,10 @@ def _link_target(tree: Tree, place: Place) -> str:
         os.close(fd)
 
 
-def archive(place: Place) -> Iterator[bytes | Content]:
+def archive(place: Place, *, attributes: bool = False) -> Iterator[bytes | Content]:
     if place.name:
         return pack(place.directory, place.name, os.fsencode(place.base))
-    return pack_inside(place.directory, os.fsencode(place.base))
+    return pack_inside(place.directory, os.fsencode(place.base), attributes=attributes)
 
 
 def _send(piece: bytes | Content) -> None:
@@ -232,6 +232,7 @@ def put(tree: Tree, request: dict[str, Any], directory: int, rest: bytes) -> Non
         ),
         owner=tuple(request["owner"]) if request["owner"] else None,
         keep_kinds=bool(request["keep_kinds"]),
+        top=bool(request.get("whole")),
     )
     try:
         data = rest or os.read(IN, CHUNK_BYTES)

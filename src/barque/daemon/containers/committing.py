@@ -47,7 +47,7 @@ async def commit(
         author=author,
         comment=comment,
     )
-    async with _still(engine, container) if pause else _as_it_is():
+    async with still(engine, container) if pause else _as_it_is():
         image_id = await images.commit(wanted, ref)
     engine.publish(
         container,
@@ -65,7 +65,7 @@ async def _as_it_is() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _still(engine: Engine, container: Container) -> AsyncIterator[None]:
+async def still(engine: Engine, container: Container) -> AsyncIterator[None]:
     """No process of it runs meanwhile; one that was not running, or was paused, is left so."""
     if container.state.status is not Status.RUNNING:
         yield
