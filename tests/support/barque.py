@@ -31,6 +31,7 @@ from tests.support import cgroups
 from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
 from tests.support.subnets import Subnet
 
+SYSTEMD = "native.cgroupdriver=systemd"
 STOP_LIMIT_S = 30.0
 POLL_S = 0.02
 
@@ -70,6 +71,10 @@ class Stack:
         return f"bq{self.word}"
 
     @property
+    def cgroup_parent(self) -> str:
+        return f"{self.cgroup}.slice" if SYSTEMD in self.flags else f"/{self.cgroup}"
+
+    @property
     def log(self) -> Path:
         return self.root / "barqued.log"
 
@@ -80,7 +85,8 @@ class Stack:
             *("--bridge", self.bridge, "--bip", f"10.213.{self.subnet}.1/24"),
             *("--default-address-pool", self._subnet.pool),
             *("--config-file", str(self.root / "daemon.json")),
-            *("--cgroup-parent", f"/{self.cgroup}"),
+            *("--cgroup-parent", self.cgroup_parent),
+            *(() if SYSTEMD in self.flags else ("--exec-opt", "native.cgroupdriver=cgroupfs")),
             *self.flags,
         )
 

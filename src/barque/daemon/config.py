@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from barque import __version__, errors
 from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
+from barque.daemon import cgroups
 from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option
 
 
@@ -286,9 +287,10 @@ def _checked(config: Config) -> Config:
 
 def _check_unsupported(config: Config) -> None:
     """Options of which one value is what Barque does anyway."""
-    for text in config.exec_opts:
-        if text != "native.cgroupdriver=cgroupfs":
-            _refuse(f"exec-opt {text!r} is not there yet: only native.cgroupdriver=cgroupfs is")
+    try:
+        cgroups.driver(config.exec_opts)
+    except errors.InvalidArgument as error:
+        _refuse(str(error))
     if config.selinux_enabled:
         _refuse("selinux-enabled is not there yet")
     if config.userland_proxy:

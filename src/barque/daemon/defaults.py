@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from barque import errors
+from barque.daemon import cgroups
 from barque.daemon.config import Config
 from barque.daemon.containers.host import Defaults, Runtime
 from barque.daemon.forwarding import drivers
@@ -33,8 +34,11 @@ def container_defaults(config: Config) -> Defaults:
     """Raises InvalidArgument that names the option."""
     if config.log_driver not in LOG_DRIVERS:
         raise errors.InvalidArgument(f"log-driver: {config.log_driver!r} is not there yet")
-    runtimes = {"barque": Runtime(), "runc": Runtime()}
-    runtimes |= {name: _runtime(name, value) for name, value in config.runtimes.items()}
+    driver = cgroups.driver(config.exec_opts)
+    cgroups.check_parent(driver, config.cgroup_parent)
+    systemd = driver == cgroups.SYSTEMD
+    runtimes = dict.fromkeys(("barque", "runc"), Runtime(systemd_cgroup=systemd))
+    runtimes |= {name: _runtime(name, value, systemd) for name, value in config.runtimes.items()}
     if config.default_runtime not in runtimes:
         raise errors.InvalidArgument(
             f"default-runtime: specified default runtime {config.default_runtime!r} does not exist"
@@ -47,6 +51,7 @@ def container_defaults(config: Config) -> Defaults:
         init=config.init,
         init_path=config.init_path,
         cgroup_parent=config.cgroup_parent,
+        cgroup_driver=driver,
         shm_size_bytes=size_bytes(config.default_shm_size, "default-shm-size"),
         ulimits={name: _ulimit(name, value) for name, value in config.default_ulimits.items()},
         seccomp_profile=_seccomp(config.seccomp_profile),
@@ -57,7 +62,7 @@ def container_defaults(config: Config) -> Defaults:
     )
 
 
-def _runtime(name: str, value: Any) -> Runtime:
+def _runtime(name: str, value: Any, systemd_cgroup: bool) -> Runtime:
     if not isinstance(value, dict) or not isinstance(value.get("path"), str):
         raise errors.InvalidArgument(f"runtimes: {name}: expected an object with a path")
     extra = set(value) - {"path"}
@@ -65,7 +70,7 @@ def _runtime(name: str, value: Any) -> Runtime:
         raise errors.InvalidArgument(
             f"runtimes: {name}: {', '.join(sorted(extra))}: not there yet, only path is"
         )
-    return Runtime(binary=value["path"])
+    return Runtime(binary=value["path"], systemd_cgroup=systemd_cgroup)
 
 
 def _ulimit(name: str, value: Any) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from barque import __version__
 from barque.api.versions import API_VERSION, MIN_API_VERSION
+from barque.daemon import cgroups
 from barque.daemon.config import Config
 from barque.daemon.containers import cdi
 from barque.daemon.database import Database
@@ -58,10 +59,6 @@ def security_options() -> list[str]:
     parameter = Path("/sys/module/apparmor/parameters/enabled")
     confined = parameter.exists() and parameter.read_text().startswith("Y")
     return [*(["name=apparmor"] if confined else []), "name=seccomp,profile=builtin"]
-
-
-def cgroup_version() -> str:
-    return "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1"
 
 
 class System:
@@ -157,8 +154,8 @@ class System:
             "OSVersion": "",
             "OSType": "linux",
             "Architecture": platform.machine(),
-            "CgroupDriver": "cgroupfs",
-            "CgroupVersion": cgroup_version(),
+            "CgroupDriver": cgroups.driver(self._config.exec_opts),
+            "CgroupVersion": cgroups.version(),
             "MemoryLimit": _controller("memory"),
             "SwapLimit": _has_swap_limit(),
             "CpuCfsPeriod": _controller("cpu"),
@@ -166,7 +163,7 @@ class System:
             "CPUShares": _controller("cpu"),
             "CPUSet": _controller("cpuset"),
             "PidsLimit": _controller("pids"),
-            "OomKillDisable": cgroup_version() == "1",
+            "OomKillDisable": cgroups.version() == "1",
             "IPv4Forwarding": _sysctl("net/ipv4/ip_forward") == "1",
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 1,
@@ -280,7 +277,7 @@ def _controller(name: str) -> bool:
 
 def _has_swap_limit() -> bool:
     v1 = "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"
-    return os.path.exists(v1) or cgroup_version() == "2"
+    return os.path.exists(v1) or cgroups.version() == "2"
 
 
 def _sysctl(name: str) -> str:

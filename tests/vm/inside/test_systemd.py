@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support.barque import SYSTEMD, stack
 from tests.support.runtimes import CGROUPS, Runtime, wait_for
 
 pytestmark = [
@@ -153,3 +154,28 @@ def test_the_form_of_the_path(driven: Driven) -> None:
     assert result.code == 1
     text = json.dumps(result.err).replace("\\", "")
     assert "expected cgroupsPath to be of format" in text
+
+
+@pytest.mark.runtimes("warm")
+def test_the_daemon_makes_scopes() -> None:
+    with stack("--exec-opt", SYSTEMD) as barque:
+        info = barque.cli("info", "--format", "{{.CgroupDriver}} {{.CgroupVersion}}")
+        assert info.stdout.split() == [b"systemd", b"2"]
+        refused = barque.cli(
+            "run", "--cgroup-parent", "/a", "busybox", "true", check=False, timeout_s=120
+        )
+        assert b"should be a valid slice" in refused.stderr
+        unconfined = ("--security-opt", "apparmor=unconfined")  # this boot mounts no securityfs
+        flags = (*unconfined, "--memory", "64m", "--pids-limit", "42")
+        started = barque.cli("run", "-d", *flags, "busybox", "sleep", "1000", timeout_s=120)
+        unit = f"barque-{started.stdout.decode().strip()}.scope"
+        group = Path(CGROUPS, barque.cgroup_parent, unit)
+        assert [(group / name).read_text().strip() for name in ("memory.max", "pids.max")] == [
+            *(str(64 * MIB), "42")
+        ]
+        identifier = started.stdout.decode().strip()
+        barque.cli("update", "--pids-limit", "9", identifier)
+        assert (group / "pids.max").read_text() == "9\n"
+        assert barque.cli("exec", identifier, "echo", "in").stdout == b"in\n"
+        barque.cli("rm", "-f", identifier)
+        assert not group.exists()

@@ -38,6 +38,10 @@ class ContainerdSupervisor:
         labels = {ROOT_LABEL: "barque", OWNER_LABEL: container_id}
         return _mounts(await self._snapshots.prepare(container_id, parent, labels))
 
+    async def view(self, key: str, container_id: str, parent: str) -> None:
+        labels = {ROOT_LABEL: "barque", OWNER_LABEL: container_id}
+        await self._snapshots.view(key, parent, labels)
+
     async def mounts(self, container_id: str) -> list[RootfsMount]:
         return _mounts(await self._snapshots.mounts(container_id))
 
@@ -49,7 +53,7 @@ class ContainerdSupervisor:
         return (await self._snapshots.usage(container_id)).size
 
     async def snapshot_owners(self) -> list[str]:
-        """The ids of all containers that have a snapshot, for the sweep at start."""
+        """The keys of all snapshots of containers, for the sweep at start."""
         filters = [f'labels."{OWNER_LABEL}"']
         return [snapshot.key async for snapshot in self._snapshots.list(filters)]
 
@@ -81,7 +85,11 @@ class ContainerdSupervisor:
             await self.delete(container_id)
             await self._containerd.containers.create(record)
         mounts = [Mount(item.type, item.source, item.options) for item in rootfs]
-        options = RuntimeOptions(binary_name=runtime.binary) if runtime.binary else None
+        options = None
+        if runtime.binary or runtime.systemd_cgroup:
+            options = RuntimeOptions(
+                binary_name=runtime.binary, systemd_cgroup=runtime.systemd_cgroup
+            )
         return await self._containerd.tasks.create(container_id, mounts, _stdio(stdio), options)
 
     async def start(self, container_id: str) -> int:

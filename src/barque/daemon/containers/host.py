@@ -55,6 +55,7 @@ class Runtime:
 
     type: str = "io.containerd.barque.v2"
     binary: str = ""
+    systemd_cgroup: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class Defaults:
     init: bool = False
     init_path: str = ""
     cgroup_parent: str = ""
+    cgroup_driver: str = "cgroupfs"
     shm_size_bytes: int = 64 << 20
     ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     seccomp_profile: str = ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from barque.daemon import cgroups
 from barque.daemon.containers import apparmor, capabilities, seccomp, security
 from barque.daemon.containers.documents import HostConfig
 from barque.daemon.containers.host import Defaults, Host
@@ -17,7 +18,6 @@ from barque.daemon.containers.start_facts import StartFacts
 
 OCI_VERSION = "1.0.2"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-CGROUP_PARENT = "/barque"
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -72,8 +72,8 @@ def build(record: Record, facts: StartFacts, machine: Host, defaults: Defaults) 
 
 
 def cgroups_path(record: Record, defaults: Defaults) -> str:
-    parent = record.host.cgroup_parent or defaults.cgroup_parent or CGROUP_PARENT
-    return f"/{parent.strip('/')}/{record.id}"
+    parent = record.host.cgroup_parent or defaults.cgroup_parent
+    return cgroups.path(defaults.cgroup_driver, parent, record.id)
 
 
 def capability_set(record: Record, machine: Host) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from barque import errors
+from barque.daemon import cgroups
 from barque.daemon.containers import capabilities, security, signals
 from barque.daemon.containers.documents import (
     Config,
@@ -123,6 +124,7 @@ def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]
     warnings = check_resources(host, machine)
     _check_unsupported(host)
     _check_modes(host)
+    cgroups.check_parent(defaults.cgroup_driver, host.cgroup_parent)
     check_restart_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in {"", "no"}:
         raise _invalid("can't create 'AutoRemove' container with restart policy")
