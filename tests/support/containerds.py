@@ -24,11 +24,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
 """
 
 
-def _command(kind: str, root: Path) -> Sequence[str]:
+def _command(kind: str, root: Path, settings: str = "") -> Sequence[str]:
     options = ["--root", f"{root}/root", "--state", f"{root}/state", "--address", f"{root}/c.sock"]
     if kind == "ours":
+        if settings:
+            (root / "config.toml").write_text(f"version = 2\n{settings}")
+            options += ["--config", f"{root}/config.toml"]
         return program.command("barque-containerd", *options)
-    (root / "config.toml").write_text(CONFIG)
+    (root / "config.toml").write_text(CONFIG + settings)
     return ["/usr/bin/containerd", "--config", f"{root}/config.toml", *options]
 
 

@@ -42,9 +42,11 @@ OCI = "application/vnd.oci.image"
 class Node:
     """One containerd at `address`, under `root`. `word` is part of every name made for it."""
 
-    def __init__(self, root: Path, kind: str) -> None:
+    def __init__(self, root: Path, kind: str, settings: str = "") -> None:
+        """`settings`: what its configuration file says besides."""
         self.root = root
         self.kind = kind
+        self.settings = settings
         self.word = "bq" + secrets.token_hex(3)
         self.address = str(root / "c.sock")
         self.process: subprocess.Popen[bytes] | None = None
@@ -57,7 +59,7 @@ class Node:
         """Start containerd and wait until it answers."""
         with (self.root / "log").open("ab") as output:
             self.process = subprocess.Popen(
-                _command(self.kind, self.root),
+                _command(self.kind, self.root, self.settings),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -168,10 +170,10 @@ class Node:
 
 
 @contextmanager
-def node(kind: str = "ours", base: str = "/tmp") -> Iterator[Node]:
+def node(kind: str = "ours", base: str = "/tmp", settings: str = "") -> Iterator[Node]:
     """`kind` is "ours" or "real"; all its files are below `base`."""
     root = Path(tempfile.mkdtemp(prefix="bq-", dir=base))
-    it = Node(root, kind)
+    it = Node(root, kind, settings)
     try:
         it.start()
         it.import_busybox()

@@ -7,7 +7,7 @@ that we do not have may be there as long as they are empty or about nothing we d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from barque.containerd.paths import DEFAULT_CONFIG, DEFAULT_ROOT, DEFAULT_STATE
 from barque.errors import InvalidArgument, NotFound, Unsupported
 
+LAST_PORT = (1 << 16) - 1
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 FLAGS = {
     "--config": "config",
@@ -27,38 +28,30 @@ FLAGS = {
     "-l": "log_level",
 }
 # Keys of the file that name what is not there yet; anything but their idle value is refused.
-IDLE: Mapping[str, Any] = {
-    "grpc.tcp_address": "",
-    "grpc.tcp_tls_cert": "",
-    "grpc.tcp_tls_key": "",
-    "grpc.tcp_tls_ca": "",
-    "grpc.tcp_tls_common_name": "",
-    "grpc.uid": 0,
-    "grpc.gid": 0,
-    "ttrpc.address": "",
-    "ttrpc.uid": 0,
-    "ttrpc.gid": 0,
-    "debug.address": "",
-    "debug.uid": 0,
-    "debug.gid": 0,
-    "debug.format": "",
-    "metrics.address": "",
-    "metrics.grpc_histogram": False,
-    "plugin_dir": "",
-    "disabled_plugins": [],
-    "required_plugins": [],
-    "oom_score": 0,
-    "imports": [],
-    "temp": "",
-    "cgroup.path": "",
+IDLE: Mapping[str, Sequence[Any]] = {
+    "grpc.tcp_address": ("",),
+    "grpc.tcp_tls_cert": ("",),
+    "grpc.tcp_tls_key": ("",),
+    "grpc.tcp_tls_ca": ("",),
+    "grpc.tcp_tls_common_name": ("",),
+    "ttrpc.address": ("",),
+    "ttrpc.uid": (0,),
+    "ttrpc.gid": (0,),
+    "debug.address": ("",),
+    "debug.uid": (0,),
+    "debug.gid": (0,),
+    "debug.format": ("", "text"),
+    "plugin_dir": ("",),
+    "disabled_plugins": ([],),
+    "required_plugins": ([],),
+    "oom_score": (0,),
+    "imports": ([],),
+    "temp": ("",),
+    "cgroup.path": ("",),
 }
 IGNORED = frozenset(
     {
         "version",
-        "root",
-        "state",
-        "grpc.address",
-        "debug.level",
         "grpc.max_recv_message_size",
         "grpc.max_send_message_size",
     }
@@ -72,6 +65,10 @@ class Config:
     state: Path = Path(DEFAULT_STATE)
     address: str = ""
     log_level: str = "info"
+    uid: int = 0  # who may use the socket, beside root
+    gid: int = 0
+    metrics_address: str = ""  # host:port; empty: no metrics
+    metrics_histogram: bool = False
 
     @property
     def socket(self) -> str:
@@ -115,9 +112,9 @@ def load(options: Mapping[str, str]) -> Config:
     if "state" in options:
         config = replace(config, state=_absolute("state", options["state"]))
     if "address" in options:
-        config = replace(config, address=str(_absolute("address", options["address"])))
+        config = replace(config, address=_socket("address", options["address"]))
     if "log_level" in options:
-        config = replace(config, log_level=_log_level(options["log_level"]))
+        config = replace(config, log_level=_log_level("log level", options["log_level"]))
     return config
 
 
@@ -137,36 +134,37 @@ def _from_file(path: str | None) -> Config:
 
 def from_document(document: Mapping[str, Any]) -> Config:
     """The configuration that a parsed TOML file describes."""
-    config = Config()
+    found: dict[str, Any] = {}
     for key, value in _flat(document):
-        if key == "root" and value:
-            config = replace(config, root=_absolute(key, value))
-        elif key == "state" and value:
-            config = replace(config, state=_absolute(key, value))
-        elif key == "grpc.address" and value:
-            config = replace(config, address=str(_absolute(key, value)))
-        elif key == "debug.level" and value:
-            config = replace(config, log_level=_log_level(value))
+        if key in KEYS:
+            if value != "":
+                field, parse = KEYS[key]
+                found[field] = parse(key, value)
         elif key in IGNORED or (key == "disabled_plugins" and DISABLED_BY_US.issuperset(value)):
             continue
         elif key not in IDLE:
             raise InvalidArgument(f"unknown configuration key {key}")
-        elif value != IDLE[key]:
+        elif value not in IDLE[key]:
             raise Unsupported(f"configuration key {key} is not supported yet")
-    return config
+    return Config(**found)
 
 
-def default_document() -> str:
-    """What `config default` prints: the file that says what we do without one."""
+def document_of(config: Config) -> str:
+    """What `config dump` and `config default` print: the file that says the same as `config`."""
     return (
         "version = 2\n"
-        f'root = "{DEFAULT_ROOT}"\n'
-        f'state = "{DEFAULT_STATE}"\n'
+        f'root = "{config.root}"\n'
+        f'state = "{config.state}"\n'
         'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
         "\n[grpc]\n"
-        f'  address = "{DEFAULT_STATE}/containerd.sock"\n'
+        f'  address = "{config.socket}"\n'
+        f"  gid = {config.gid}\n"
+        f"  uid = {config.uid}\n"
         "\n[debug]\n"
-        '  level = "info"\n'
+        f'  level = "{config.log_level}"\n'
+        "\n[metrics]\n"
+        f'  address = "{config.metrics_address}"\n'
+        f"  grpc_histogram = {str(config.metrics_histogram).lower()}\n"
     )
 
 
@@ -180,13 +178,51 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     return found
 
 
-def _absolute(name: str, value: str) -> Path:
-    if not value.startswith("/"):
+def _absolute(name: str, value: Any) -> Path:
+    if not isinstance(value, str) or not value.startswith("/"):
         raise InvalidArgument(f"{name} must be an absolute path: {value!r}")
     return Path(value)
 
 
-def _log_level(value: str) -> str:
+def _socket(name: str, value: Any) -> str:
+    return str(_absolute(name, value))
+
+
+def _log_level(name: str, value: Any) -> str:
     if value not in LOG_LEVELS:
-        raise InvalidArgument(f'not a valid log level: "{value}"')
+        raise InvalidArgument(f'not a valid {name}: "{value}"')
+    return str(value)
+
+
+def _id(name: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 31:
+        raise InvalidArgument(f"{name} must be the number of a user or group: {value!r}")
     return value
+
+
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} must be true or false: {value!r}")
+    return value
+
+
+def _host_and_port(name: str, value: Any) -> str:
+    """`host:port`, `[v6]:port`, or `:port` for every address."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not port.isdecimal() or int(port) > LAST_PORT or (":" in host and not bracketed):
+        raise InvalidArgument(f"{name} must be host:port: {value!r}")
+    return str(value)
+
+
+# Key of the file -> field of Config, and what reads it.
+KEYS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "root": ("root", _absolute),
+    "state": ("state", _absolute),
+    "grpc.address": ("address", _socket),
+    "grpc.uid": ("uid", _id),
+    "grpc.gid": ("gid", _id),
+    "debug.level": ("log_level", _log_level),
+    "metrics.address": ("metrics_address", _host_and_port),
+    "metrics.grpc_histogram": ("metrics_histogram", _switch),
+}

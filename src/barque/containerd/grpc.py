@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class OutOfRange(errors.InvalidArgument):
 Unary = Callable[[Call, Any], Awaitable[Message]]
 Streaming = Callable[[Call, Any], AsyncIterator[Message]]
 Handler = Unary | Streaming
+Watch = Callable[[MethodDescriptor, Answer], Answer]
 
 
 class Service:
@@ -78,26 +80,38 @@ class Service:
 
     def __init__(self, descriptor: ServiceDescriptor, handlers: Mapping[str, Handler]) -> None:
         self.name = descriptor.full_name
+        self.methods = {name: descriptor.methods_by_name[name] for name in handlers}
         self.answers: dict[str, tuple[Answer, bool]] = {
-            f"/{self.name}/{name}": _answer(descriptor.methods_by_name[name], handler)
-            for name, handler in handlers.items()
+            name: _answer(self.methods[name], handler) for name, handler in handlers.items()
         }
 
 
 class Server:
-    """Serves `services` on one unix socket, mode 0600, until `stop`."""
+    """Serves `services` on one unix socket until `stop`."""
 
-    def __init__(self, services: Iterable[Service]) -> None:
+    def __init__(self, services: Iterable[Service], watch: Watch | None = None) -> None:
+        """`watch` is given every method and what answers it, and gives what does so instead."""
         self._answers: dict[str, tuple[Answer, bool]] = {}
         for service in services:
-            self._answers.update(service.answers)
+            for name, method in service.methods.items():
+                answer, reads_stream = service.answers[name]
+                if watch is not None:
+                    answer = watch(method, answer)
+                self._answers[f"/{service.name}/{name}"] = answer, reads_stream
         self._connections: WeakSet[ServerConnection] = WeakSet()
         self._server: asyncio.Server | None = None
 
-    async def start(self, path: str) -> None:
-        """Listen at `path`. Raises Conflict when another process listens there."""
+    async def start(self, path: str, uid: int = 0, gid: int = 0) -> None:
+        """Listen at `path`, for this user alone unless another or a group is named.
+
+        Raises Conflict when another process listens there.
+        """
+        made = listener(path)
+        if uid or gid:
+            os.chown(path, uid, gid)
+            os.chmod(path, 0o660)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._connected, sock=listener(path))
+        self._server = await loop.create_unix_server(self._connected, sock=made)
 
     async def stop(self) -> None:
         """Stop listening and cancel what is being answered."""

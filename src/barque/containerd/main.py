@@ -15,14 +15,14 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from barque.containerd.checkpoints import Checkpoints
 from barque.containerd.collector import Collector
 from barque.containerd.config import (
     Command,
     Config,
-    default_document,
+    document_of,
     load,
     parse_arguments,
 )
@@ -81,13 +81,9 @@ def run(command: Command) -> int:
         case "help", ():
             sys.stdout.write(USAGE)
         case "config", ("default",):
-            sys.stdout.write(default_document())
+            sys.stdout.write(document_of(Config()))
         case "config", ("dump",):
-            config = load(command.options)
-            sys.stdout.write(
-                f'version = 2\nroot = "{config.root}"\nstate = "{config.state}"\n\n[grpc]\n'
-                f'  address = "{config.socket}"\n\n[debug]\n  level = "{config.log_level}"\n'
-            )
+            sys.stdout.write(document_of(load(command.options)))
         case "", ():
             asyncio.run(serve(load(command.options)))
         case "publish", words:
@@ -172,27 +168,33 @@ async def running(
             Diff(content, blobs).service(),
         ]
         debug = config.log_level in ("debug", "trace")
-        async with supervision(
-            paths,
-            config.socket,
-            exchange,
-            containers,
-            Checkpoints(paths.checkpoints, content, blobs),
-            debug=debug,
-            descriptors=descriptors,
-        ) as supervising:
-            services += supervising
+        async with AsyncExitStack() as serving:
+            supervising = await serving.enter_async_context(
+                supervision(
+                    paths,
+                    config.socket,
+                    exchange,
+                    containers,
+                    Checkpoints(paths.checkpoints, content, blobs),
+                    debug=debug,
+                    descriptors=descriptors,
+                )
+            )
+            services += supervising.services
             services.append(Health(service.name for service in services).service())
-            server = Server(services)
-            await server.start(config.socket)
+            watch = None
+            if config.metrics_address:  # else nothing of it is loaded
+                from barque.containerd.metrics.serving import counted
+
+                statistics = supervising.tasks.statistics
+                watch = await serving.enter_async_context(counted(config, statistics))
+            server = Server(services, watch)
+            serving.push_async_callback(server.stop)
+            await server.start(config.socket, config.uid, config.gid)
+            serving.callback(remove_socket, config.socket)
             sweeping = asyncio.create_task(collector.keep_sweeping())
-            try:
-                yield
-            finally:
-                sweeping.cancel()
-                await server.stop()
-                with suppress(FileNotFoundError):
-                    os.unlink(config.socket)
+            serving.callback(sweeping.cancel)
+            yield
     finally:
         metadata.checkpoint()
         metadata.close()
@@ -214,6 +216,11 @@ def take_locks(paths: Paths) -> list[int]:
                 os.close(lock)
             raise Conflict(f"{path.parent} is in use by another server") from None
     return taken
+
+
+def remove_socket(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def sweep_files(content: ContentStore, snapshots: dict[str, SnapshotStore]) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import NamedTuple
 
 from barque import program
 from barque.containerd.checkpoints import Checkpoints
@@ -25,6 +26,11 @@ from barque.errors import BarqueError
 log = logging.getLogger(__name__)
 
 
+class Supervised(NamedTuple):
+    services: list[Service]
+    tasks: Tasks
+
+
 @asynccontextmanager
 async def supervision(
     paths: Paths,
@@ -35,7 +41,7 @@ async def supervision(
     *,
     debug: bool,
     descriptors: tuple[int, int] | None = None,
-) -> AsyncIterator[list[Service]]:
+) -> AsyncIterator[Supervised]:
     """The Tasks and Events services of the server at `address`.
 
     Zygote and the shims of an earlier run are looked after in the background: calls about tasks
@@ -55,7 +61,8 @@ async def supervision(
         stack.push_async_callback(server.close)
         background = asyncio.create_task(_prepare(zygote, shims, checkpoints))
         stack.push_async_callback(_end, background)
-        yield [Tasks(shims, containers, checkpoints).service(), events.service()]
+        tasks = Tasks(shims, containers, checkpoints)
+        yield Supervised([tasks.service(), events.service()], tasks)
 
 
 async def _prepare(zygote: Zygote, shims: Shims, checkpoints: Checkpoints) -> None:

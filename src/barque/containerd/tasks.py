@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -29,10 +29,11 @@ from barque.containerd.proto.task_types_pb2 import Process, Status
 from barque.containerd.proto.types_pb2 import Metric
 from barque.containerd.shims.shim import Shim, Stdio
 from barque.containerd.shims.supervisor import Shims
-from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
+from barque.errors import BarqueError, InvalidArgument, NotFound, Timeout, Unsupported
 
 SIGNAL_MAX = 64
 STATES_AT_ONCE = 32
+STATS_TIMEOUT_S = 2.0
 
 Result = TypeVar("Result")
 Options = TypeVar("Options", bound=Message)
@@ -230,6 +231,17 @@ class Tasks:
     async def _shim(self, call: Call, id: str) -> Shim:
         return await self._shims.get(namespace_of(call), id)
 
+    async def statistics(self) -> list[tuple[dict[str, str], AnyMessage]]:
+        """What the cgroups of every running task count, with who it is, for metrics."""
+        found = await self._of(await self._shims.all(), _stats_soon)
+        return [
+            (
+                {"container_id": shim.id, "namespace": shim.namespace, "runtime": shim.runtime},
+                data,
+            )
+            for shim, data in found
+        ]
+
     async def _of_all(
         self,
         call: Call,
@@ -237,6 +249,12 @@ class Tasks:
         wanted: Callable[[Shim], bool] = lambda shim: True,
     ) -> list[tuple[Shim, Result]]:
         """What each shim of the namespace answers; one that cannot is left out, and logged."""
+        shims = await self._shims.in_namespace(namespace_of(call))
+        return await self._of(filter(wanted, shims), ask)
+
+    async def _of(
+        self, shims: Iterable[Shim], ask: Callable[[Shim], Awaitable[Result]]
+    ) -> list[tuple[Shim, Result]]:
         limit = asyncio.Semaphore(STATES_AT_ONCE)
 
         async def one(shim: Shim) -> tuple[Shim, Result] | None:
@@ -249,10 +267,15 @@ class Tasks:
                     log.warning("task %s/%s: %s", shim.namespace, shim.id, error)
                     return None
 
-        shims = [
-            shim for shim in await self._shims.in_namespace(namespace_of(call)) if wanted(shim)
-        ]
         return [found for found in await asyncio.gather(*map(one, shims)) if found is not None]
+
+
+async def _stats_soon(shim: Shim) -> AnyMessage:
+    try:
+        async with asyncio.timeout(STATS_TIMEOUT_S):
+            return await shim.stats()
+    except TimeoutError:
+        raise Timeout(f"shim of task {shim.id} does not tell its metrics") from None
 
 
 def present(value: AnyMessage) -> AnyMessage | None:

@@ -24,6 +24,7 @@ class ServerStream(Stream):
 
     task: asyncio.Task[None] | None = None
     answering = False  # the headers of the answer are sent
+    status: Status | None = None  # how it ended; None until then, and for one given up
 
     def _connected(self) -> ServerConnection:
         assert isinstance(self._connection, ServerConnection)
@@ -40,7 +41,8 @@ class ServerStream(Stream):
         """The whole of a unary answer at once, where the windows allow it."""
         connection = self._connected()
         data = b"\0" + len(message).to_bytes(4, "big") + message
-        self.answering = True
+        self.answering, self.status = True, Status.OK
+        self.sent_messages += 1
         self.send_window -= len(data)
         connection.spend(len(data))
         connection.write(
@@ -59,6 +61,7 @@ class ServerStream(Stream):
         """End the call. What the client still sends is not wanted."""
         if self.sent_end:
             return
+        self.status = status
         connection = self._connected()
         block = trailers(status, text)
         connection.write(

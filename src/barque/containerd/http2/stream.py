@@ -38,6 +38,7 @@ class Stream:
         self.sent_end = False
         self.received_end = False
         self.reset_code: int | None = None  # the peer's, or ours
+        self.received_messages = self.sent_messages = 0
         self._connection = connection
         self._partial = bytearray()
         self._messages: deque[bytes] = deque()
@@ -109,6 +110,7 @@ class Stream:
                 return None
             await self._wait()
         message = self._messages.popleft()
+        self.received_messages += 1
         self._consumed(PREFIX_BYTES + len(message))
         return message
 
@@ -132,6 +134,7 @@ class Stream:
 
     async def send(self, message: bytes, *, end: bool = False) -> None:
         """One message. Raises StreamEnded when the peer takes no more."""
+        self.sent_messages += 1
         data = b"\0" + len(message).to_bytes(4, "big") + message
         connection = self._connection
         if len(data) <= connection.room(self):

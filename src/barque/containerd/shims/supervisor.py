@@ -68,6 +68,10 @@ class Shims:
         """Whether there is such a task, once `load` has ended."""
         return (namespace, id) in self._shims
 
+    async def all(self) -> list[Shim]:
+        await self._loaded.wait()
+        return list(self._shims.values())
+
     async def in_namespace(self, namespace: str) -> list[Shim]:
         await self._loaded.wait()
         return [shim for (space, _), shim in self._shims.items() if space == namespace]

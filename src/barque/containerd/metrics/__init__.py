@@ -1,0 +1,1 @@
+"""What this server counts, as Prometheus text on an address that its configuration names."""
