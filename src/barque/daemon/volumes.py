@@ -120,6 +120,26 @@ class Volumes:
             await asyncio.to_thread(subpath.bind, path, part, target)
             return str(target)
 
+    async def mount_layers(
+        self, container_id: str, place: str, layers: Sequence[str], part: str = ""
+    ) -> str:
+        """The host path of the merged `layers` (directories, top first), or of `part` of them.
+
+        Read-only; `place` tells it from others of the container. Undone by `unmount`.
+        """
+        directory = self._subpaths / container_id
+        target, inner = (
+            directory / f"{kind}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+            for kind in ("image", "part")
+        )
+        await asyncio.to_thread(subpath.unbind, target)
+        await asyncio.to_thread(subpath.merge, layers, target)
+        if not part:
+            return str(target)
+        await asyncio.to_thread(subpath.unbind, inner)
+        await asyncio.to_thread(subpath.bind, str(target), part, inner)
+        return str(inner)
+
     def _tell(self, action: str, record: VolumeRecord, container_id: str) -> None:
         attributes = {"container": container_id, "driver": record.driver}
         self._events.publish("volume", action, record.name, attributes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from barque import errors
@@ -15,8 +16,12 @@ from barque.linux.fs import open_in_root
 from barque.linux.mount import (
     AT_RECURSIVE,
     MNT_DETACH,
+    MS_BIND,
+    MS_RDONLY,
+    MS_REMOUNT,
     OPEN_TREE_CLONE,
     UMOUNT_NOFOLLOW,
+    mount,
     move_mount_to,
     open_tree,
     umount2,
@@ -61,6 +66,27 @@ def _open(root: int, subpath: str) -> int:
         raise errors.NotFound(
             f"cannot access path {subpath}: {(error.strerror or str(error)).lower()}"
         ) from error
+
+
+def merge(layers: Sequence[str], target: Path) -> None:
+    """Mount `layers` (directories, top first) read-only on the directory `target`, which is made.
+
+    By descriptors: paths of many layers would not fit the page that options are passed in.
+    """
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if len(layers) == 1:
+        mount(layers[0], target, flags=MS_BIND)
+        mount(None, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+        return
+    opened: list[int] = []
+    try:
+        for layer in layers:
+            opened.append(os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        lower = ":".join(f"/proc/self/fd/{fd}" for fd in opened)
+        mount("overlay", target, "overlay", MS_RDONLY, f"lowerdir={lower}")
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def unbind(target: Path) -> None:

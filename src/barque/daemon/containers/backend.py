@@ -103,6 +103,11 @@ class Volumes(Protocol):
     async def mount(self, name: str, container_id: str, part: str = "") -> str:
         """The host path of its data, or of `part` of it, while the container runs."""
 
+    async def mount_layers(
+        self, container_id: str, place: str, layers: Sequence[str], part: str = ""
+    ) -> str:
+        """The host path of the merged `layers` (top first), read-only, or of `part` of them."""
+
     async def unmount(self, container_id: str) -> None:
         """The container does not run any more. Idempotent."""
 

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import mounts, names, validate
+from barque.daemon.containers import image_mounts, mounts, names, validate
 from barque.daemon.containers.backend import Image
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Config, Health, HostConfig, parse
@@ -63,6 +63,8 @@ async def create(
         undo.push_async_callback(engine.undo, "snapshot", remove_snapshot, container_id)
         container.rootfs = await _snapshot(engine, container_id, image)
         container.pristine, container.has_task = True, False
+        undo.push_async_callback(engine.undo, "images", image_mounts.drop_views, engine, record)
+        await image_mounts.make_views(engine, record)
         await _fill_volumes(engine, record, container.rootfs)
         engine.catalogue.insert(container)
         engine.creating.discard(container_id)

@@ -118,6 +118,8 @@ def mount_point(point: MountPoint, engine: Engine | None = None) -> dict[str, An
     if point.type == "volume":
         source = engine.volumes.data_path(point.name) if engine is not None else ""
         plain |= {"Name": point.name, "Source": source, "Driver": point.driver}
+    elif point.type == "image":
+        plain |= {"Name": point.name, "Source": point.source}
     else:
         plain["Source"] = point.source
     return plain | {

@@ -204,9 +204,9 @@ def _mount(
 ) -> MountPoint:
     """One `--mount` value."""
     kind = mount.type
-    if kind in {"npipe", "cluster", "image"}:
+    if kind in {"npipe", "cluster"}:
         raise errors.Unsupported(f"mounts of type {kind!r} are not there yet: {mount.target}")
-    if kind not in {"bind", "volume", "tmpfs"}:
+    if kind not in {"bind", "volume", "tmpfs", "image"}:
         raise errors.InvalidArgument(
             f'invalid mount config for type "{kind}": mount type unknown: "{kind}"'
         )
@@ -224,6 +224,8 @@ def _mount(
         return _bind_mount(mount, clean, exists, prefix)
     if kind == "tmpfs":
         return _tmpfs_mount(mount, clean, prefix)
+    if kind == "image":
+        return _image_mount(mount, clean, prefix)
     return _volume_mount(mount, clean, driver, new_volume)
 
 
@@ -281,12 +283,25 @@ def _volume_mount(
     return point
 
 
-def _subpath(path: str) -> str:
-    """A path inside a volume: relative, and never up."""
+def _image_mount(mount: Mount, destination: str, prefix: str) -> MountPoint:
+    if not mount.source:
+        raise errors.InvalidArgument(f"{prefix}field Source must not be empty")
+    options = mount.image_options
+    return MountPoint(
+        type="image",
+        destination=destination,
+        name=mount.source,
+        rw=False,
+        subpath=_subpath(options.subpath, "image") if options else "",
+    )
+
+
+def _subpath(path: str, kind: str = "volume") -> str:
+    """A path inside a volume or an image: relative, and never up."""
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise errors.InvalidArgument(
-            f'invalid mount config for type "volume": subpath must be a relative path within the '
-            f"volume: {path!r}"
+            f'invalid mount config for type "{kind}": subpath must be a relative path within the '
+            f"{kind}: {path!r}"
         )
     return path
 

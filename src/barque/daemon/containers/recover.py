@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from barque import errors
-from barque.daemon.containers import health
+from barque.daemon.containers import health, image_mounts
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.exits import clean_up, exited
@@ -118,6 +118,7 @@ async def _start_again(engine: Engine, container: Container) -> None:
 
 async def sweep(engine: Engine) -> None:
     """Remove snapshots of containers that were never finished: in the background."""
-    for owner in await engine.supervisor.snapshot_owners():
+    for key in await engine.supervisor.snapshot_owners():
+        owner = image_mounts.owner_of(key)
         if owner not in engine.catalogue and owner not in engine.creating:
-            await engine.supervisor.remove_snapshot(owner)
+            await engine.supervisor.remove_snapshot(key)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from barque import errors
-from barque.daemon.containers import execs, files
+from barque.daemon.containers import execs, files, image_mounts
 from barque.daemon.containers.attach import abandon_pending
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
@@ -73,7 +73,8 @@ async def remove_locked(engine: Engine, container: Container, *, volumes: bool) 
     engine.publish(container, "destroy")
     container.tell_removal()
     engine.creating.add(container.id)
-    engine.spawn(erase(engine, container.id, has_task=container.has_task))
+    views = image_mounts.view_keys(container.record)
+    engine.spawn(erase(engine, container.id, has_task=container.has_task, views=views))
 
 
 async def _release_volumes(engine: Engine, container: Container, anonymous: bool) -> None:
@@ -85,18 +86,25 @@ async def _release_volumes(engine: Engine, container: Container, anonymous: bool
                     await engine.volumes.remove(point.name)
 
 
-async def erase(engine: Engine, container_id: str, *, has_task: bool = True) -> None:
-    """The last of it: containerd's record and snapshot, our files, the row. Idempotent."""
+async def erase(
+    engine: Engine, container_id: str, *, has_task: bool = True, views: Iterable[str] = ()
+) -> None:
+    """The last of it: containerd's record and snapshots, our files, the row. Idempotent.
+
+    `views` of images that a crash leaves are swept at the next start.
+    """
     engine.unerased.add(container_id)  # containerd may die and be back while a later step waits
     steps: list[Step] = [engine.supervisor.delete] if has_task else []
     steps += [
         engine.supervisor.remove_snapshot,
         lambda wanted: asyncio.to_thread(files.remove_files, engine.paths, wanted),
     ]
+    work = [(step, container_id) for step in steps]
+    work += [(engine.supervisor.remove_snapshot, key) for key in views]
     failures: list[Exception] = []
-    for step in steps:
+    for step, name in work:
         try:
-            await step(container_id)
+            await step(name)
         except Exception as error:
             error.add_note(f"erasing container {container_id}")
             failures.append(error)

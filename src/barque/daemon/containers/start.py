@@ -19,7 +19,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import apparmor, cdi, devices, health, log_options, ports
+from barque.daemon.containers import (
+    apparmor,
+    cdi,
+    devices,
+    health,
+    image_mounts,
+    log_options,
+    ports,
+)
 from barque.daemon.containers.attach import abandon_pending, connect_pending
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
@@ -178,6 +186,8 @@ async def _sources(engine: Engine, container: Container) -> dict[str, str]:
             result[point.destination] = await engine.volumes.mount(
                 point.name, container.id, point.subpath
             )
+        elif point.type == "image":
+            result[point.destination] = await image_mounts.mount(engine, container.id, point)
         elif point.type == "bind":
             if not os.path.lexists(point.source):
                 _make_source(point.source, point.create_source)

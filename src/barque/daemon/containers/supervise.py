@@ -60,14 +60,19 @@ class Supervisor(Protocol):
 
     async def mounts(self, container_id: str) -> list[RootfsMount]: ...
 
+    async def view(self, key: str, container_id: str, parent: str) -> None:
+        """A read-only snapshot of `parent` for the container; it has `mounts` of its own.
+
+        `key` begins with the container's id and a dash. Raises NotFound for `parent`."""
+
     async def remove_snapshot(self, container_id: str) -> None:
-        """Idempotent."""
+        """Idempotent; also of a view, by its key."""
 
     async def snapshot_size(self, container_id: str) -> int:
         """Bytes that the container wrote. Raises NotFound."""
 
     async def snapshot_owners(self) -> list[str]:
-        """The ids of all containers that have a snapshot."""
+        """The ids of all containers that have a snapshot, and the keys of views."""
 
     async def create(
         self,

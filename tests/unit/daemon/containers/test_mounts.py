@@ -150,12 +150,20 @@ def test_mounts_that_are_refused(fields: dict[str, object], text: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"Type": "image", "Source": "x", "Target": "/d"},
+        {"Type": "npipe", "Source": "x", "Target": "/d"},
+        {"Type": "cluster", "Source": "x", "Target": "/d"},
     ],
 )
 def test_what_is_not_there_yet_says_so(fields: dict[str, object]) -> None:
     with pytest.raises(errors.Unsupported, match="not there yet"):
         mount(**fields)
+
+
+def test_an_image_is_read_only_and_its_part_stays_below() -> None:
+    point = mount(Type="image", Source="busybox:1", Target="/d", ImageOptions={"Subpath": "a/b"})
+    assert (point.type, point.name, point.rw, point.subpath) == ("image", "busybox:1", False, "a/b")
+    with pytest.raises(errors.InvalidArgument, match="relative path within the image"):
+        mount(Type="image", Source="x", Target="/d", ImageOptions={"Subpath": "../up"})
 
 
 def test_tmpfs_options_replace_their_opposites() -> None:
