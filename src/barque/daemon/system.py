@@ -239,6 +239,7 @@ class System:
             "DefaultAddressPools": [
                 {"Base": base, "Size": size} for base, size in config.default_address_pools
             ],
+            "FirewallBackend": {"Driver": "nftables" if config.iptables else "none"},
             "CDISpecDirs": list(config.cdi_spec_dirs),
             "DiscoveredDevices": [
                 {"Source": "cdi", "ID": name}
