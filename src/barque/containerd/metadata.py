@@ -88,6 +88,7 @@ class Metadata:
         self._path = path
         self._reserve = f"{path}-reserve"
         self._sync: asyncio.Task[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self._one_at_a_time = asyncio.Lock()
         try:
             self._db = _connect(path)
@@ -155,18 +156,24 @@ class Metadata:
 
         Callers that come while the disk is busy share the next write to it.
         """
+        if self._soon is not None:  # nobody waits for what is done sometime soon
+            self._soon.cancel()
+            self._soon = None
         if self._sync is None:
-            self._sync = asyncio.create_task(self._sync_once())
+            self._begin_sync()
+        assert self._sync is not None
         await asyncio.shield(self._sync)
 
     def durable_soon(self) -> None:
         """`durable` in the background: for what can be made again, on the road of a start."""
-        if self._sync is None:
-            self._sync = asyncio.create_task(self._sync_once(SOON_S))
+        if self._sync is None and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_S, self._begin_sync)
 
-    async def _sync_once(self, delay_s: float = 0.0) -> None:
-        if delay_s:
-            await asyncio.sleep(delay_s)
+    def _begin_sync(self) -> None:
+        self._soon = None
+        self._sync = asyncio.create_task(self._sync_once())
+
+    async def _sync_once(self) -> None:
         async with self._one_at_a_time:
             self._sync = None
             await asyncio.to_thread(self._write_through)

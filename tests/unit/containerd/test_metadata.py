@@ -76,3 +76,18 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         other.execute("PRAGMA user_version = 99")
     with pytest.raises(Conflict, match="schema version 99"):
         Metadata(path)
+
+
+def test_who_waits_for_the_disk_does_not_wait_for_a_later_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("barque.containerd.metadata.SOON_S", 3600.0)
+    metadata = Metadata(tmp_path / "meta.db")
+
+    async def write() -> None:
+        metadata.durable_soon()
+        await asyncio.wait_for(metadata.durable(), 60)
+        await asyncio.gather(*(asyncio.wait_for(metadata.durable(), 60) for _ in range(3)))
+
+    asyncio.run(write())
+    metadata.close()
