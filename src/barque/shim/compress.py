@@ -1,4 +1,8 @@
-"""Packing a rotated log file by gzip, in a process of its own: the container goes on meanwhile."""
+"""Packing a rotated log file by gzip, in a process of its own: the container goes on meanwhile.
+
+The gzip header (RFC 1952, section 2.3) has an extra field `BQ` with the inode number of the file
+that was packed, little-endian in eight bytes: who was reading that file knows by it where to go on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,11 @@ if TYPE_CHECKING:
     from typing import Final
 
 BLOCK_BYTES: Final = 1 << 20
-GZIP: Final = 31  # zlib's word for its largest window and a gzip header
+RAW: Final = -15  # zlib's word for its largest window and no header
+HEADER: Final = b"\x1f\x8b\x08\x04"  # gzip, deflate, with an extra field
+TAIL: Final = b"\0\xff"  # no word on the level; an unknown system
+INODE_FIELD: Final = b"BQ"
+INODE_BYTES: Final = 8
 LEVEL: Final = 1  # text of logs: as small as at 6 but for a tenth, in half the time
 MODE: Final = 0o640
 
@@ -54,11 +62,14 @@ def pack(path: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     target = os.open(unfinished, flags, MODE)
-    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+    packer = zlib.compressobj(LEVEL, zlib.DEFLATED, RAW)
+    checksum = size = 0
     try:
+        write(target, header(os.fstat(source)))
         while block := os.read(source, BLOCK_BYTES):
+            checksum, size = zlib.crc32(block, checksum), size + len(block)
             write(target, packer.compress(block))
-        write(target, packer.flush())
+        write(target, packer.flush() + word(checksum) + word(size))
     except BaseException:
         os.unlink(unfinished)
         raise
@@ -67,6 +78,16 @@ def pack(path: str) -> None:
         os.close(target)
     os.rename(unfinished, name)
     os.unlink(path)
+
+
+def header(packed: os.stat_result) -> bytes:
+    inode = packed.st_ino.to_bytes(INODE_BYTES, "little")
+    field = INODE_FIELD + len(inode).to_bytes(2, "little") + inode
+    return HEADER + word(int(packed.st_mtime)) + TAIL + len(field).to_bytes(2, "little") + field
+
+
+def word(value: int) -> bytes:
+    return (value & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def write(fd: int, data: bytes) -> None:

@@ -1,6 +1,4 @@
-"""Reading logs: records of one run of files, from the end or from the beginning.
-
-    path, path.1, path.2.gz, ...     newest first; a rotation renames each to the next number
+"""Reading logs: records of one run of files (`log_run`), from the end or from the beginning.
 
 json-file: a JSON object a line, {"log": text, "stream": name, "time": RFC 3339, "attrs": {...}}. A
 file that is renamed while it is read goes on being read: it is an open file, not a name.
@@ -9,19 +7,15 @@ file that is renamed while it is read goes on being read: it is an open file, no
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 import msgspec
-from isal import isal_zlib
 from msgspec import Struct
 
-MAX_ROTATED = 1000
 BLOCK_BYTES = 64 << 10
 READ_BYTES = 256 << 10
 MAX_LINE_BYTES = 1 << 20
-GZIP = 31  # zlib's word for its largest window and a gzip header
 
 
 class Line(Struct):
@@ -67,55 +61,6 @@ class JsonFormat:
         return decode(records)
 
 
-class Packed:
-    """A file packed by gzip, unpacked beside it, without a name, when it is first asked for."""
-
-    def __init__(self, path: str) -> None:
-        """Raises FileNotFoundError."""
-        self._packed = open(path, "rb")  # noqa: SIM115
-        self._directory = os.path.dirname(path)
-        self._plain: BinaryIO | None = None
-
-    def _unpacked(self) -> BinaryIO:
-        if self._plain is None:
-            beside = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
-            self._plain = cast(BinaryIO, beside)
-            unpacker = isal_zlib.decompressobj(GZIP)
-            try:
-                while block := self._packed.read(READ_BYTES):
-                    self._plain.write(unpacker.decompress(block))
-            except isal_zlib.error:  # type: ignore[misc]  # it is a class of exceptions
-                pass  # damaged: read as far as it can be
-            self._plain.seek(0)
-        return self._plain
-
-    def fileno(self) -> int:
-        return self._unpacked().fileno()
-
-    def read(self, size: int = -1) -> bytes:
-        return self._unpacked().read(size)
-
-    def seek(self, position: int) -> int:
-        return self._unpacked().seek(position)
-
-    def close(self) -> None:
-        self._packed.close()
-        if self._plain is not None:
-            self._plain.close()
-
-
-def open_plain(path: str) -> BinaryIO:
-    return open(path, "rb", buffering=0)
-
-
-def open_one(path: str) -> BinaryIO:
-    """The file `path`, or what it was packed into. Raises FileNotFoundError."""
-    try:
-        return open(path, "rb", buffering=0)
-    except FileNotFoundError:
-        return cast(BinaryIO, Packed(f"{path}.gz"))
-
-
 _decoder = msgspec.json.Decoder(Line)
 
 
@@ -132,26 +77,6 @@ def _decode_one(raw: bytes) -> Line | None:
         return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def open_files(path: str) -> list[BinaryIO]:
-    """All files of the log, oldest first. The caller closes them."""
-    found: list[BinaryIO] = []
-    seen: set[int] = set()
-    for number in range(MAX_ROTATED):
-        try:
-            file = open_one(f"{path}.{number}") if number else open_plain(path)
-        except FileNotFoundError:
-            if number:
-                break
-            continue
-        inode = 0 if isinstance(file, Packed) else os.fstat(file.fileno()).st_ino
-        if inode and inode in seen:  # rotated while we opened: the same file under its next name
-            file.close()
-            continue
-        seen.add(inode)
-        found.append(file)
-    return found[::-1]
 
 
 def seek_tail(files: list[BinaryIO], lines: int, form: LogFormat | None = None) -> int:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, NamedTuple
 
 from barque import errors
-from barque.daemon.containers import log_file, log_options
+from barque.daemon.containers import log_file, log_options, log_run
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.log_file import JsonFormat, Line, LogFormat, Reader
@@ -134,7 +134,7 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
     with ExitStack() as stack:
         directory = os.path.dirname(path)
         watch = stack.enter_context(engine.log_watch.following(directory)) if query.follow else None
-        files = log_file.open_files(path)
+        files = log_run.open_files(path)
         for file in files:
             stack.callback(file.close)
         first = log_file.seek_tail(files, query.tail, form) if query.tail >= 0 else 0
@@ -194,30 +194,10 @@ class Growing:
             self._reader = self._format.reader(successor)
 
     def _next_file(self) -> BinaryIO | None:
-        """The file that follows ours in time: the one numbered just below where ours is now."""
-        if self._reader is None:
-            return self._open(self._path)
-        ours = os.fstat(self._reader.file.fileno()).st_ino
-        for number in range(log_file.MAX_ROTATED):
-            name = f"{self._path}.{number}" if number else self._path
-            try:
-                inode = os.stat(name).st_ino
-            except FileNotFoundError:
-                if number:
-                    break  # ours was deleted: go on with the newest
-                continue
-            if inode == ours:
-                if number == 0:
-                    return None
-                return self._open(f"{self._path}.{number - 1}" if number > 1 else self._path)
-        return self._open(self._path)
-
-    def _open(self, path: str) -> BinaryIO | None:
-        try:
-            file = log_file.open_one(path)
-        except FileNotFoundError:
-            return None
-        self._own.append(file)
+        """The file that follows ours in time."""
+        file = log_run.open_next(self._path, self._reader.file if self._reader else None)
+        if file is not None:
+            self._own.append(file)
         return file
 
     def close(self) -> None:

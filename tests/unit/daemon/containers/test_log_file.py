@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from barque import errors
-from barque.daemon.containers.log_file import LineReader, open_files, seek_tail
+from barque.daemon.containers.log_file import LineReader, seek_tail
+from barque.daemon.containers.log_run import open_files
 from barque.daemon.containers.logs import Growing, Query, Renderer, parse_tail, parse_time
 
 

@@ -5,6 +5,8 @@ import random
 from pathlib import Path
 
 from barque.daemon.forwarding.spool import Spool
+from barque.shim import compress
+from barque.shim.logs import LogFile
 
 
 def drained(spool: Spool) -> bytes:
@@ -69,3 +71,39 @@ def test_what_was_rotated_away_is_lost_and_the_rest_is_not(tmp_path: Path) -> No
     os.unlink(tmp_path / "l.1")
     assert drained(spool) == b"kept\n"
     spool.close()
+
+
+def test_a_new_file_with_the_number_of_the_one_read_last(tmp_path: Path) -> None:
+    """The file system gave the number of a deleted file to another: that is read from its start."""
+    log = tmp_path / "l"
+    log.write_bytes(b"one\ntwo\n")
+    spool = Spool(log)
+    assert drained(spool) == b"one\ntwo\n"
+    spool.close()
+    inode = log.stat().st_ino
+    with log.open("r+b") as file:  # as if it were another file: all of it is new
+        file.write(b"abc\ndef\nghi\n")
+    assert log.stat().st_ino == inode
+    spool = Spool(log)
+    assert drained(spool) == b"abc\ndef\nghi\n"
+    spool.close()
+
+
+def test_files_that_were_packed(tmp_path: Path) -> None:
+    """Many rotations behind, and a new life in the middle."""
+    log = tmp_path / "l"
+    file = LogFile(str(log), 40, 30, print, packed=True)
+    spool, found = Spool(log), b""
+    for number in range(100):
+        file.append(b"line %04d\n" % number)
+        if number % 17 == 0:
+            spool.close()
+            compress.wait(file._packer)
+            spool = Spool(log)
+            block = spool.read()
+            spool.sent(len(block))
+            found += block
+    found += drained(spool)
+    spool.close()
+    file.close()
+    assert found == b"".join(b"line %04d\n" % number for number in range(100))
