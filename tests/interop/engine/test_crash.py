@@ -175,3 +175,29 @@ def test_two_daemons_on_one_root(own_barque: Stack) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(program.command("barqued", "--nope"), timeout=10, check=False)
     assert own_barque.answers()
+
+
+@pytest.mark.parametrize("dead", [(DAEMON,), (DAEMON, CONTAINERD)], ids="+".join)
+def test_a_commit_cut_short_leaves_nothing_paused(own_barque: Stack, dead: tuple[str, ...]) -> None:
+    """What a commit held still goes on with the next daemon; what a user paused stays paused."""
+    barque = own_barque
+    fill = "dd if=/dev/urandom of=/big bs=1M count=192 2>/dev/null; echo filled; exec sleep 1000"
+    barque.docker("run", "-d", "--name", "held", "busybox", "sh", "-c", fill)
+    barque.docker("run", "-d", "--name", "paused", "busybox", "sleep", "1000")
+    barque.docker("pause", "paused")
+    until(lambda: barque.docker("logs", "held").stdout, b"filled\n")
+    argv = [real_docker_cli(), "-H", barque.host, "commit", "held", "image:cut"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as commit:
+        until(lambda: state_of(barque, "held"), "paused 0")
+        kill(barque, *dead)
+        commit.communicate(timeout=WAIT_S)
+        assert commit.returncode != 0
+    until(lambda: state_of(barque, "held"), "running 0")
+    assert state_of(barque, "paused") == "paused 0"
+    assert barque.docker("exec", "held", "echo", "on").stdout == b"on\n"
+    assert b"cut" not in barque.docker("images").stdout
+    kill(barque, DAEMON)
+    assert state_of(barque, "held") == "running 0"
+    assert state_of(barque, "paused") == "paused 0"
+    barque.docker("unpause", "paused")
+    barque.docker("rm", "-f", "held", "paused")

@@ -70,7 +70,7 @@ async def still(engine: Engine, container: Container) -> AsyncIterator[None]:
     if container.state.status is not Status.RUNNING:
         yield
         return
-    await signal_process.pause(engine, container)
+    await signal_process.pause(engine, container, held=True)
     try:
         yield
     finally:

@@ -44,7 +44,7 @@ async def _settle(engine: Engine, container: Container, task: Task | None) -> No
         engine.catalogue.hide(container)
         engine.spawn(_finish_removal(engine, container.id))
     elif task is not None and task.status in {"running", "paused"}:
-        _adopt(engine, container, task)
+        await _adopt(engine, container, task)
     elif state.running:
         ended = Ended(task.code, task.at) if task and task.status == "stopped" else None
         await exited(engine, container, state.pid, ended)
@@ -61,14 +61,19 @@ async def _settle_stopped(engine: Engine, container: Container, task: Task | Non
             await clean_up(engine, container)
 
 
-def _adopt(engine: Engine, container: Container, task: Task) -> None:
-    """It runs. The daemon may have died before it wrote so."""
+async def _adopt(engine: Engine, container: Container, task: Task) -> None:
+    """It runs. The daemon may have died before it wrote so, or while it held it still."""
     state = container.state
     container.task_ready = True
     health.begin(engine, container)
     status = Status.PAUSED if task.status == "paused" else Status.RUNNING
-    if state.status is status and state.pid == task.pid:
+    if state.held:
+        if status is Status.PAUSED:
+            await engine.supervisor.resume(container.id)
+        status = Status.RUNNING
+    if state.status is status and state.pid == task.pid and not state.held:
         return
+    state.held = False
     if not state.running:
         state.started_at = engine.now()
         state.exit_code, state.error = 0, ""

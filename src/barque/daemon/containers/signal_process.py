@@ -89,6 +89,7 @@ async def send(
             with suppress(errors.BarqueError):  # it is gone: what was wanted
                 await engine.supervisor.resume(container.id)
             container.state.move(Move.UNPAUSE, container.id)
+            container.state.held = False
             engine.catalogue.save_state(container)
         try:
             await engine.supervisor.kill(container.id, signal)
@@ -134,7 +135,8 @@ async def restart(
     engine.publish(container, "restart")
 
 
-async def pause(engine: Engine, container: Container) -> None:
+async def pause(engine: Engine, container: Container, *, held: bool = False) -> None:
+    """`held`: for an operation of ours, which no client will end when this daemon dies."""
     async with container.lock:
         if container.state.status is Status.PAUSED:
             raise errors.Conflict(f"container {container.id} is already paused")
@@ -144,6 +146,9 @@ async def pause(engine: Engine, container: Container) -> None:
             )
         if not container.state.running or container.ending:
             raise container.not_running()
+        if container.state.held is not held:
+            container.state.held = held
+            engine.catalogue.save_state(container)
         await _freeze(container, "pause", engine.supervisor.pause(container.id))
         container.state.move(Move.PAUSE, container.id)
         engine.catalogue.save_state(container)
@@ -156,6 +161,7 @@ async def unpause(engine: Engine, container: Container) -> None:
             raise errors.Conflict(f"container {container.id} is not paused")
         await _freeze(container, "unpause", engine.supervisor.resume(container.id))
         container.state.move(Move.UNPAUSE, container.id)
+        container.state.held = False
         engine.catalogue.save_state(container)
         engine.publish(container, "unpause")
 
