@@ -12,14 +12,15 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from barque import errors
+from barque.daemon import network_kinds
 from barque.daemon.network_records import BRIDGE_OPTION, BUILTIN_NAMES, MTU_OPTION, NetworkRecord
 from barque.linux.netlink_route import check_name
 from barque.network.ipam import parse_address, parse_network
 
-KNOWN_DRIVERS = frozenset({"overlay", "macvlan", "ipvlan", "host", "null", "none", "remote"})
+DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
+NOT_YET_DRIVERS = frozenset({"none", "remote"})
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 MAX_NAME_BYTES = 255
-MIN_MTU, MAX_MTU = 68, 65535
 HOST_BINDING = BRIDGE_OPTION + "host_binding_ipv4"
 
 _NOT_YET = ("EnableIPv6", "ConfigOnly", "Ingress")
@@ -75,35 +76,44 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     """
     request = _fold(body)
     name = check_network_name(_typed(request, "Name", str, ""))
-    _check_kind(name, request)
+    driver = _check_kind(name, request)
     ipam = parse_ipam(_typed(request, "IPAM", dict, ""))
     options = _strings(request, "Options")
     return NetworkRecord(
         id=network_id,
         name=name,
-        driver="bridge",
+        driver=driver,
         created=created,
-        bridge=check_name(options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}"),
         subnet=ipam.subnet,
         gateway=ipam.gateway,
         ip_range=ipam.ip_range,
         auxiliary=ipam.auxiliary,
         subnet_chosen=not ipam.subnet,
-        internal=_typed(request, "Internal", bool, ""),
         attachable=_typed(request, "Attachable", bool, ""),
         labels=_strings(request, "Labels"),
         options=options,
-        **parse_options(options),
+        **_of_driver(driver, network_id, options, internal=_typed(request, "Internal", bool, "")),
     )
 
 
-def _check_kind(name: str, request: Mapping[str, Any]) -> None:
+def _of_driver(
+    driver: str, network_id: str, options: Mapping[str, str], *, internal: bool
+) -> dict[str, Any]:
+    """The fields of a record that its driver's options decide."""
+    if driver != "bridge":
+        return network_kinds.parse(driver, network_id, options, internal=internal)
+    bridge = check_name(options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}")
+    return {"bridge": bridge, "internal": internal, **parse_options(options)}
+
+
+def _check_kind(name: str, request: Mapping[str, Any]) -> str:
+    """The driver."""
     driver = _typed(request, "Driver", str, "") or "bridge"
     if driver in {"host", "null"}:
         raise errors.Forbidden(f'only one instance of "{driver}" network is allowed')
-    if driver in KNOWN_DRIVERS:
+    if driver in NOT_YET_DRIVERS:
         raise errors.Unsupported(f"network {name}: driver {driver} is not supported yet")
-    if driver != "bridge":
+    if driver not in DRIVERS:
         raise errors.NotFound(f"could not find plugin {driver} in v1 plugin registry")
     for key in _NOT_YET:
         if _typed(request, key, bool, ""):
@@ -114,6 +124,7 @@ def _check_kind(name: str, request: Mapping[str, Any]) -> None:
         raise errors.Unsupported(f"network {name}: ConfigFrom is not supported yet")
     if (request.get("scope") or "local") != "local":
         raise errors.Unsupported(f"network {name}: scope {request['scope']} is not supported yet")
+    return driver
 
 
 def parse_ipam(document: Mapping[str, Any]) -> Ipam:
@@ -186,7 +197,7 @@ def parse_options(options: Mapping[str, str]) -> dict[str, Any]:
         elif key == HOST_BINDING:
             fields["host_ip"] = str(parse_address(value))
         elif key == MTU_OPTION:
-            fields["mtu"] = _mtu(value)
+            fields["mtu"] = network_kinds.parse_mtu(value)
         elif key == BRIDGE_OPTION + "gateway_mode_ipv4" and value == "nat":
             continue
         else:
@@ -199,9 +210,3 @@ def _flag(key: str, value: str) -> bool:
     if value.lower() not in known:
         raise errors.InvalidArgument(f"invalid value for {key}: {value!r}")
     return known[value.lower()]
-
-
-def _mtu(value: str) -> int:
-    if not re.fullmatch("[0-9]{1,5}", value) or not MIN_MTU <= int(value) <= MAX_MTU:
-        raise errors.InvalidArgument(f"invalid MTU: {value!r}")
-    return int(value)

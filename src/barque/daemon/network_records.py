@@ -10,6 +10,7 @@ from typing import Any
 
 from barque.network.ipam import AddressSpace
 from barque.network.rules import Published, Segment
+from barque.network.uplinks import Uplink
 
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
@@ -40,6 +41,7 @@ class NetworkRecord:
     host_ip: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    uplink: Mapping[str, Any] = field(default_factory=dict)  # of an Uplink; {} for a plain bridge
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -57,6 +59,16 @@ class NetworkRecord:
         return bool(self.subnet) and not self.is_builtin
 
     @property
+    def publishes(self) -> bool:
+        """Whether its containers' ports can be published on the host."""
+        return self.driver == "bridge"
+
+    @property
+    def leads(self) -> Uplink | None:
+        """What leads out of it when it is no plain bridge."""
+        return Uplink.load(self.uplink) if self.uplink else None
+
+    @property
     def is_builtin(self) -> bool:
         return self.name in BUILTIN_NAMES
 
@@ -65,9 +77,9 @@ class NetworkRecord:
         return Segment(
             self.bridge,
             IPv4Network(self.subnet),
-            masquerade=self.masquerade,
+            masquerade=self.masquerade and self.publishes,
             icc=self.icc,
-            internal=self.internal,
+            internal=self.internal or not self.publishes,
         )
 
     @property
@@ -75,8 +87,13 @@ class NetworkRecord:
         """The bridge's own address."""
         return IPv4Interface(f"{self.gateway}/{IPv4Network(self.subnet).prefixlen}")
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether its containers' default route needs no gateway: ipvlan's modes l3 and l3s."""
+        return self.uplink.get("kind") == "ipvlan" and self.uplink["mode"] != "l2"
+
     def gateway_of_containers(self) -> IPv4Address | None:
-        if self.internal:
+        if self.internal or self.driver == "overlay" or self.is_routed:
             return None
         return IPv4Address(self.default_gateway or self.gateway)
 

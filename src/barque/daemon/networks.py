@@ -40,6 +40,7 @@ from barque.network.ipam import parse_address, parse_network
 from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
 from barque.network.pool import Pool
 from barque.network.ports import HostPorts, local_port_range, parse_bindings
+from barque.network.uplinks import Uplink, vlan_of
 from barque.network.watch import RulesWatch
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,9 @@ class Networks:
 
     async def _load(self, states: Sequence[SandboxState]) -> None:
         for record in self._registry:
-            if record.bridge and record.name != "bridge":
+            if record.leads is not None:
+                await self._restore_uplink(record, record.leads)
+            elif record.bridge and record.name != "bridge":
                 index = await self._worker(
                     self._host.wiring.ensure_bridge,
                     record.bridge,
@@ -184,6 +187,16 @@ class Networks:
         published = [port for state in states for port in state.published]
         segments = [record.segment for record in self._registry if record.bridge]
         await self._worker(self._host.load, segments, published)
+
+    async def _restore_uplink(self, record: NetworkRecord, uplink: Uplink) -> None:
+        """A parent that is not there (yet) harms only those who want to be on it."""
+        try:
+            index = await self._worker(self._host.restore_uplink, uplink, record.bridge, record.mtu)
+        except (errors.BarqueError, OSError) as error:
+            log.warning("network %s is not restored: %s", record.name, error)
+            return
+        if index:
+            self._sandboxes.set_bridge(record.id, index)
 
     def _watch_rules(self) -> None:
         """Load the rules again whenever somebody flushes them."""
@@ -292,7 +305,7 @@ class Networks:
         )
         extra += self._legacy_links(links)
         requests = parse_bindings(state.bindings, self._default_host_ip(asked))
-        if kind == "bridge":
+        if kind not in {"host", "null"}:
             await self.wait_ready()
         await self._sandboxes.build(state, asked, requests)
         for one in asked:
@@ -456,14 +469,11 @@ class Networks:
         async with self._changing:
             if self._registry.named(record.name) is not None:
                 raise errors.AlreadyExists(f"network with name {record.name} already exists")
-            record = await self._with_subnet(record)
-            if await self._worker(self._host.wiring.link, record.bridge) is not None:
-                raise errors.Forbidden(f"bridge device {record.bridge} already exists")
+            record = await self._with_subnet(await self._with_parent(record))
+            await self._refuse_taken(record.bridge)
             self._registry.put(record)
             try:
-                index = await self._worker(
-                    self._host.add_network, record.segment, record.interface, record.mtu
-                )
+                index = await self._make(record)
             except BaseException:
                 self._registry.delete(record)
                 raise
@@ -472,6 +482,37 @@ class Networks:
             "network", "create", record.id, {"name": record.name, "type": record.driver}
         )
         return record.id
+
+    async def _refuse_taken(self, bridge: str) -> None:
+        if bridge and await self._worker(self._host.wiring.link, bridge) is not None:
+            raise errors.Forbidden(f"bridge device {bridge} already exists")
+
+    async def _make(self, record: NetworkRecord) -> int:
+        """Its part of the machine. The index of its bridge, 0 for none."""
+        if record.leads is None:
+            return await self._worker(
+                self._host.add_network, record.segment, record.interface, record.mtu
+            )
+        segment = record.segment if record.bridge else None
+        return await self._worker(self._host.add_on_uplink, record.leads, segment, None, record.mtu)
+
+    async def _with_parent(self, record: NetworkRecord) -> NetworkRecord:
+        """Whether the parent is ours to make is decided, and stored, before it is made."""
+        uplink = record.leads
+        if uplink is None or not uplink.parent:
+            return record
+        other = next((r for r in self._registry if r.uplink.get("parent") == uplink.parent), None)
+        if other is not None:
+            raise errors.Forbidden(
+                f"network {other.name} is already using parent interface {uplink.parent}"
+            )
+        if await self._worker(self._host.wiring.uplinks.parent_is_there, uplink.parent):
+            return record
+        if vlan_of(uplink.parent) is None and not uplink.parent.startswith("dm-"):
+            raise errors.InvalidArgument(
+                f"invalid subinterface vlan name {uplink.parent}, example formatting is eth0.10"
+            )
+        return replace(record, uplink=replace(uplink, parent_made=True).document())
 
     async def _with_subnet(self, record: NetworkRecord) -> NetworkRecord:
         taken = self._registry.subnets()
@@ -499,7 +540,10 @@ class Networks:
                     f"error while removing network: network {record.name} has active endpoints "
                     f"({who})"
                 )
-            await self._worker(self._host.delete_network, record.bridge)
+            if record.leads is not None:
+                await self._worker(self._host.delete_on_uplink, record.leads, record.bridge)
+            else:
+                await self._worker(self._host.delete_network, record.bridge)
             self._registry.delete(record)
             self._sandboxes.forget_bridge(record.id)
         self._events.publish(

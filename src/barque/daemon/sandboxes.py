@@ -182,7 +182,7 @@ class Sandboxes:
             state.endpoints = [self._plain_endpoint(state, one) for one in ordered]
             self._write(state)
             return
-        namespace = await self._namespace(wired=any(one.network.bridge for one in ordered))
+        namespace = await self._namespace(wired=bool(ordered[0].network.bridge))
         try:
             state.id, state.path = namespace.id, namespace.path
             for number, one in enumerate(ordered):
@@ -246,7 +246,7 @@ class Sandboxes:
         """Choose and mark the address of a place in a network."""
         plain = self._plain_endpoint(state, asked)
         network = asked.network
-        if not network.bridge:
+        if not network.subnet:
             return plain
         space = self._registry.space(network.id)
         address = space.pick(parse_address(asked.address) if asked.address else None)
@@ -258,7 +258,7 @@ class Sandboxes:
             address=f"{address}/{space.subnet.prefixlen}",
             gateway=str(gateway) if gateway else "",
             mac=format_mac(mac),
-            host_link=host_link_name(state.id, number),
+            host_link=host_link_name(state.id, number) if network.bridge else "",
             inner_link=f"eth{number}",
             asked_address=asked.address,
             asked_mac=asked.mac,
@@ -267,7 +267,7 @@ class Sandboxes:
 
     def _reserve(self, state: SandboxState, requests: Sequence[PortRequest]) -> None:
         """Hold the host's ports. Raises BarqueError with Docker's words."""
-        exposed = [e for e in state.endpoints if e.gateway]
+        exposed = [e for e in state.endpoints if e.gateway and self._publishes(e)]
         if not requests or not exposed:
             return
         endpoint = exposed[0]
@@ -280,6 +280,10 @@ class Sandboxes:
                     f"{state.name} ({endpoint.id}): {error}"
                 ) from error
             state.published.append(_published(held, endpoint.ip, request.container_port))
+
+    def _publishes(self, endpoint: EndpointRecord) -> bool:
+        network = self._registry.get(endpoint.network)
+        return network is not None and network.publishes
 
     def _write(self, state: SandboxState) -> None:
         with self._database.transaction(durable=False) as tx:
@@ -304,13 +308,16 @@ class Sandboxes:
         plugs: list[Plug] = []
         for endpoint in state.endpoints:
             network = networks[endpoint.network]
-            if network.bridge:
+            if network.subnet:
                 plugs.append(self._plug(endpoint, network, first=not plugs))
         return plugs
 
     def _plug(self, endpoint: EndpointRecord, network: NetworkRecord, *, first: bool) -> Plug:
+        bridge = self._bridges.get(network.id, 0) if network.bridge else 0
+        if network.bridge and not bridge:
+            raise errors.Unavailable(f"network {network.name} could not be made on this host")
         return Plug(
-            bridge=self._bridges[network.id],
+            bridge=bridge,
             host_link=endpoint.host_link,
             inner_link=endpoint.inner_link,
             mac=parse_mac(endpoint.mac),
@@ -318,6 +325,8 @@ class Sandboxes:
             gateway=IPv4Address(endpoint.gateway) if endpoint.gateway and first else None,
             mtu=network.mtu,
             isolated=not network.icc,
+            uplink=None if network.bridge else network.leads,
+            device_route=network.is_routed and first,
         )
 
     async def connect(self, state: SandboxState, asked: Asked) -> None:

@@ -24,6 +24,7 @@ from barque.network.ipam import choose_subnet
 from barque.network.options import DEFAULT_BRIDGE, NetworkOptions
 from barque.network.pool import Maker, Namespace, Pool, bound_name, sweep, unbind
 from barque.network.rules import Published, Segment
+from barque.network.uplinks import Uplink
 from barque.network.wiring import Plug, Wiring, enable_forwarding
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ class Host:
         if not self._options.ip_forward_no_drop:
             run_nft(rules.router_guard())
 
-    def add_network(self, segment: Segment, interface: IPv4Interface, mtu: int) -> int:
+    def add_network(self, segment: Segment, interface: IPv4Interface | None, mtu: int) -> int:
         """Make a network's bridge and rules. Undone whole when it fails."""
         index = self.wiring.ensure_bridge(segment.bridge, interface, mtu, ours=True)
         try:
@@ -174,6 +175,47 @@ class Host:
             self.wiring.delete_bridge(segment.bridge)
             raise
         return index
+
+    def add_on_uplink(
+        self, uplink: Uplink, segment: Segment | None, interface: IPv4Interface | None, mtu: int
+    ) -> int:
+        """Make what a network with an uplink needs here. Undone whole when it fails.
+
+        Its bridge's index; 0 for one that has no bridge, and so no `segment`.
+        """
+        if segment is None:
+            self.wiring.uplinks.ensure_parent(uplink)
+            try:
+                self.wiring.uplinks.check_kind(uplink)
+            except BaseException:
+                self.wiring.uplinks.drop_parent(uplink)
+                raise
+            return 0
+        index = self.add_network(segment, interface, mtu)
+        try:
+            self.wiring.uplinks.ensure_vxlan(uplink, index, mtu)
+        except BaseException:
+            self.wiring.uplinks.delete(uplink.link)
+            self.delete_network(segment.bridge)
+            raise
+        return index
+
+    def restore_uplink(self, uplink: Uplink, bridge: str, mtu: int) -> int:
+        """The same after a start of the daemon, or of the machine; rules are loaded elsewhere."""
+        if not bridge:
+            self.wiring.uplinks.ensure_parent(uplink)
+            return 0
+        index = self.wiring.ensure_bridge(bridge, None, mtu, ours=True)
+        self.wiring.uplinks.ensure_vxlan(uplink, index, mtu)
+        return index
+
+    def delete_on_uplink(self, uplink: Uplink, bridge: str) -> None:
+        """Undo `add_on_uplink`. Safe to run twice."""
+        if not bridge:
+            self.wiring.uplinks.drop_parent(uplink)
+            return
+        self.wiring.uplinks.delete(uplink.link)
+        self.delete_network(bridge)
 
     def delete_network(self, bridge: str) -> None:
         self.firewall.delete_segment(bridge)
@@ -211,9 +253,12 @@ class Host:
             return
         try:
             self.wiring.strip(namespace, inner_link)
+            if not host_link:
+                self.wiring.delete_inner(namespace, inner_link)
         finally:
             namespace.close()
-        self.wiring.delete_pair(host_link)
+        if host_link:
+            self.wiring.delete_pair(host_link)
 
     def set_gateway(self, sandbox: str, inner_link: str, gateway: IPv4Address) -> None:
         """Give a sandbox in use its default route."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import os
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +19,9 @@ from pathlib import Path
 from barque import errors
 from barque.linux import netlink_route as route
 from barque.linux.netlink import NETLINK_ROUTE, Netlink
+from barque.linux.netlink_links import add_device_route
 from barque.network.pool import Namespace, host_link_name
+from barque.network.uplinks import Uplink, Uplinks
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class Plug:
     gateway: IPv4Address | None  # None: no default route through here
     mtu: int
     isolated: bool = False  # may not reach other ports of the bridge
+    uplink: Uplink | None = None  # what it is a link on top of, when it is on no bridge
+    device_route: bool = False  # the default route needs no gateway
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -109,6 +114,7 @@ class Wiring:
     def __init__(self, owner: str) -> None:
         self.alias = alias_of(owner)
         self._host = Netlink(NETLINK_ROUTE)
+        self.uplinks = Uplinks(self._host)
         self._going = Going()
 
     def close(self) -> None:
@@ -167,10 +173,11 @@ class Wiring:
         return None
 
     def ensure_bridge(
-        self, name: str, address: IPv4Interface, mtu: int, *, ours: bool = False
+        self, name: str, address: IPv4Interface | None, mtu: int, *, ours: bool = False
     ) -> int:
         """Make bridge `name` or take the one that is there; give it `address`. Returns its index.
 
+        With no address the host is not on it: its own link address is then of no use to anybody.
         `ours`: whoever made it, it was one of us, who may have died before it was marked.
 
         IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host
@@ -179,7 +186,8 @@ class Wiring:
         link = self.link(name)
         if link is None:
             with suppress(FileExistsError):
-                self._host.request(route.add_bridge(name, mac_of(address.ip), mtu))
+                mac = mac_of(address.ip) if address else b"\x02\x42" + os.urandom(4)
+                self._host.request(route.add_bridge(name, mac, mtu))
             link, ours = self.link(name), True
             if link is None:
                 raise errors.Unavailable(f"bridge {name} is gone")
@@ -190,7 +198,8 @@ class Wiring:
         set_interface_sysctl("ipv6", name, "accept_ra", "0")
         set_interface_sysctl("ipv6", name, "disable_ipv6", "1")
         set_interface_sysctl("ipv4", name, "route_localnet", "1")
-        self._set_address(link.index, address)
+        if address is not None:
+            self._set_address(link.index, address)
         self._host.request(route.set_link(link.index, up=True))
         return link.index
 
@@ -234,6 +243,10 @@ class Wiring:
 
     def plug(self, namespace: Namespace, plug: Plug) -> None:
         """Give the sandbox its place: the prepared pair of `namespace`, or a new one."""
+        if plug.uplink is not None:
+            inner = self.uplinks.plug(namespace, plug.uplink, plug.inner_link, plug.mac, plug.mtu)
+            self._settle(namespace, plug, inner, b"")
+            return
         if plug.host_link == namespace.host_link:
             outer, inner = namespace.host_index, namespace.inner_index
             ready = plug.bridge == namespace.bridge and not plug.isolated
@@ -244,12 +257,18 @@ class Wiring:
             ready = False
         if not ready:
             self._host.request(route.set_port(outer, isolated=plug.isolated))
+        self._settle(namespace, plug, inner, plug.mac)
+
+    def _settle(self, namespace: Namespace, plug: Plug, inner: int, mac: bytes) -> None:
+        """The sandbox's end: link address, address, route."""
         steps = [
-            route.set_link(inner, up=True, mac=plug.mac, mtu=plug.mtu),
+            route.set_link(inner, up=True, mac=mac, mtu=plug.mtu),
             route.add_address(inner, plug.address.packed, plug.address.network.prefixlen),
         ]
         if plug.gateway is not None:
             steps.append(route.add_route(inner, plug.gateway.packed))
+        elif plug.device_route:
+            steps.append(add_device_route(inner))
         namespace.netlink.request(*steps)
 
     def strip(self, namespace: Namespace, inner_link: str) -> None:
@@ -282,6 +301,12 @@ class Wiring:
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
+
+    def delete_inner(self, namespace: Namespace, inner_link: str) -> None:
+        """Remove a sandbox's link that has no other end on the host. Safe to run twice."""
+        link = route.get_link(namespace.netlink, inner_link)
+        if link is not None:
+            namespace.netlink.request(route.delete_link(link.index))
 
     def delete_pair(self, host_link: str) -> None:
         """Remove a veth pair whose sandbox goes on; the kernel does it in the background."""

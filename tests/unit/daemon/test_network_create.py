@@ -80,7 +80,8 @@ def test_predefined_names_are_forbidden(name: str) -> None:
     "body",
     [
         {"Driver": "overlay"},
-        {"Driver": "macvlan"},
+        {"Driver": "remote"},
+        {"Driver": "macvlan", "Options": {"bridge": "x"}},
         {"EnableIPv6": True},
         {"ConfigOnly": True},
         {"ConfigFrom": {"Network": "x"}},
@@ -96,7 +97,7 @@ def test_predefined_names_are_forbidden(name: str) -> None:
     ],
 )
 def test_what_is_not_there_yet_is_refused_by_name(body: dict[str, Any]) -> None:
-    with pytest.raises(errors.Unsupported, match="not supported yet"):
+    with pytest.raises(errors.Unsupported, match="not supported"):
         parse(**body)
 
 
