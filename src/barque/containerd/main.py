@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 from barque.containerd.checkpoints import Checkpoints
 from barque.containerd.collector import Collector
@@ -38,12 +39,10 @@ from barque.containerd.images import Images
 from barque.containerd.leases import Leases
 from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.namespaces import Namespaces
-from barque.containerd.paths import ContentPaths, Paths, SnapshotPaths
+from barque.containerd.paths import ContentPaths, Paths
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
-from barque.containerd.snapshots.disk import Trash
-from barque.containerd.snapshots.overlay import Overlay
 from barque.containerd.snapshots.service import Snapshots
-from barque.containerd.snapshots.store import AllSnapshots, SnapshotStore
+from barque.containerd.snapshots.stores import KINDS, SnapshotStores
 from barque.containerd.supervision import supervision
 from barque.containerd.version import (
     API_VERSION,
@@ -132,26 +131,16 @@ async def running(
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     locks = take_locks(paths)
     metadata = Metadata(paths.database)
-    trash = Trash(SnapshotPaths(str(paths.snapshotter(Overlay.name))).trash)
+    references = References(metadata)
+    snapshots = SnapshotStores(metadata, references, paths)
     try:
         exchange = Exchange()
-        references = References(metadata)
         content = ContentStore(metadata, references, ContentPaths(paths.content))
-        snapshots = {
-            store.name: store
-            for store in (
-                SnapshotStore(
-                    metadata,
-                    references,
-                    Overlay(SnapshotPaths(str(paths.snapshotter(Overlay.name))), trash),
-                ),
-            )
-        }
         sweep_files(content, snapshots)
         collector = Collector(
             metadata,
             references,
-            {CONTENT: content, SNAPSHOTS: AllSnapshots(snapshots)},
+            {CONTENT: content, SNAPSHOTS: snapshots},
             time.time,
         )
         blobs = Blobs(content, metadata, references)
@@ -198,7 +187,7 @@ async def running(
     finally:
         metadata.checkpoint()
         metadata.close()
-        trash.close()
+        snapshots.close()
         for lock in locks:
             os.close(lock)
 
@@ -223,22 +212,28 @@ def remove_socket(path: str) -> None:
         os.unlink(path)
 
 
-def sweep_files(content: ContentStore, snapshots: dict[str, SnapshotStore]) -> None:
+def sweep_files(content: ContentStore, snapshots: SnapshotStores) -> None:
     """What a crash left on disk and no row knows, and what was begun and given up long ago."""
     content.forget_stale(now_ns())
-    removed = content.sweep_files() + sum(store.sweep_files() for store in snapshots.values())
+    removed = content.sweep_files() + snapshots.sweep_files()
     if removed:
         log.info("removed %d leftovers of an earlier run", removed)
 
 
-def plugins(paths: Paths, snapshots: dict[str, SnapshotStore]) -> list[Plugin]:
+def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
     """This server's parts in containerd's words: clients look for snapshotters among them."""
     services = ("containers", "content", "diff", "events", "images", "introspection", "leases")
     return [
         Plugin("io.containerd.content.v1", "content", {"root": str(paths.content)}),
         *(
-            Plugin("io.containerd.snapshotter.v1", name, {"root": str(paths.snapshotter(name))})
-            for name in snapshots
+            Plugin(
+                "io.containerd.snapshotter.v1",
+                name,
+                {"root": str(paths.snapshotter(name))},
+                partial(snapshots.missing, name),
+                partial(snapshots.capabilities, name),
+            )
+            for name in KINDS
         ),
         Plugin("io.containerd.metadata.v1", "bolt", {"policy": "shared"}),
         Plugin("io.containerd.differ.v1", "walking"),

@@ -5,7 +5,7 @@
       meta.db-reserve                   room for removals on a full disk
       content/blobs/sha256/<hex>        one file a blob, never changed
       content/ingest/<number>           a blob under way
-      snapshots/<snapshotter>/<number>/ fs, work: one directory a snapshot; short, for mount options
+      snapshots/<snapshotter>/<number>/ one directory each: fs, work; short, for mount options
       snapshots/<snapshotter>.trash/    what is being deleted
       checkpoints/<namespace>/          criu's images while they become content, or a task again
       uuid                              this server's name
@@ -122,3 +122,10 @@ class SnapshotPaths:
 
     def work(self, number: int) -> str:
         return f"{self.base}/{number}/work"
+
+    def empty(self, number: int) -> str:
+        return f"{self.base}/{number}/empty"
+
+    def image(self, number: int) -> str:
+        """The one file of a committed layer."""
+        return f"{self.base}/{number}/layer.erofs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +16,14 @@ from barque.containerd.grpc import Call, Service
 from barque.containerd.messages import lookup
 from barque.containerd.proto import introspection_pb2 as api
 from barque.containerd.proto import version_pb2
+from barque.containerd.proto.rpc_status_pb2 import Status
 from barque.containerd.proto.types_pb2 import Platform
 from barque.errors import NotFound
 from barque.linux.fs import write_atomic
 
 # Clients compare the version with the containerd whose API they know.
 API_VERSION = "1.7.0"
+UNKNOWN = 2  # gRPC's code of an error that has none
 REVISION = f"barque-{barque.__version__}"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -32,6 +34,10 @@ class Plugin(NamedTuple):
     type: str
     id: str
     exports: dict[str, str] = {}
+    missing: Callable[[], str] = lambda: ""
+    """Why it is not loaded; "" when it is."""
+    capabilities: Callable[[], tuple[str, ...]] = lambda: ()
+    """Asked only of one that is loaded."""
 
 
 class Version:
@@ -89,6 +95,12 @@ def server_id(path: Path) -> str:
 
 
 def _message(plugin: Plugin) -> api.Plugin:
+    reason = plugin.missing()
     return api.Plugin(
-        type=plugin.type, id=plugin.id, platforms=[platform()], exports=plugin.exports
+        type=plugin.type,
+        id=plugin.id,
+        platforms=[platform()],
+        exports=plugin.exports,
+        capabilities=() if reason else plugin.capabilities(),
+        init_err=Status(code=UNKNOWN, message=f"{reason}: skip plugin") if reason else None,
     )

@@ -19,6 +19,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from barque.containerd.snapshots import unknown_parents
 from barque.errors import DataLoss, InvalidArgument, ResourceExhausted
 from barque.linux.fs import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 from barque.linux.fs import remove_at as _remove_at
@@ -31,9 +32,8 @@ OPEN_PARENTS_MAX = 64
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 RESERVED = b".wh..wh."
-OPAQUE_XATTR = "trusted.overlay.opaque"
-# An image must not speak to overlayfs: with these it could redirect a lookup.
-FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.")
+# An image must not speak to overlayfs, or to us: with these it could redirect a lookup.
+FOREIGN_XATTRS = (b"trusted.overlay.", b"user.overlay.", b"trusted.barque.")
 RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 O_PARENT = os.O_PATH | os.O_DIRECTORY
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,11 +44,18 @@ Parts = tuple[bytes, ...]
 class Applier:
     """Applies one archive's events in order; `finish` must follow, `close` always."""
 
-    def __init__(self, root: int, *, overlay: bool, lowers: Sequence[int] = ()) -> None:
-        """`root` and `lowers` (nearest first) are open directories, which stay the caller's."""
+    def __init__(
+        self, root: int, *, overlay: bool, lowers: Sequence[int] = (), xattrs: str = "trusted"
+    ) -> None:
+        """`root` and `lowers` (nearest first) are open directories, which stay the caller's.
+
+        `xattrs`: where overlay's own marks are, "user" for one mounted with userxattr.
+        """
         self._root = root
         self._overlay = overlay
         self._lowers = lowers
+        self._opaque = f"{xattrs}.overlay.opaque"
+        self._unknown = overlay and any(unknown_parents.marked(_path(lower)) for lower in lowers)
         self._file = -1
         self._entry: tar.Entry | None = None
         self._parents: OrderedDict[Parts, int] = OrderedDict()
@@ -88,6 +95,8 @@ class Applier:
     def finish(self) -> None:
         """After the last entry: what could only be set when nothing changes any more."""
         self._finish_file()
+        if self._unknown and () not in self._directory_times:
+            unknown_parents.mark(_path(self._root))
         for parts, mtime_ns in reversed(self._directory_times.items()):
             try:
                 directory = self._open(parts) if parts else os.dup(self._root)
@@ -143,7 +152,7 @@ class Applier:
             self._remove(parent, name)
             os.mkdir(name, 0o700, dir_fd=parent)
             if self._overlay:  # what is below by that name stays hidden
-                os.setxattr(_below(parent, name), OPAQUE_XATTR, b"y", follow_symlinks=False)
+                os.setxattr(_below(parent, name), self._opaque, b"y", follow_symlinks=False)
 
     def _open_file(self, entry: tar.Entry, parent: int, name: bytes) -> None:
         try:
@@ -230,7 +239,7 @@ class Applier:
         if parts in self._made:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if stat.S_ISDIR(found.st_mode):
-                os.setxattr(_below(parent, name), OPAQUE_XATTR, b"y", follow_symlinks=False)
+                os.setxattr(_below(parent, name), self._opaque, b"y", follow_symlinks=False)
             return
         self._replace(
             parent,
@@ -243,7 +252,7 @@ class Applier:
             if not parts:
                 raise InvalidArgument("layer hides everything below its root")
             parent = self._parent(parts)
-            os.setxattr(_path(parent), OPAQUE_XATTR, b"y")
+            os.setxattr(_path(parent), self._opaque, b"y")
             return
         try:
             directory = self._open(parts)
@@ -316,6 +325,9 @@ class Applier:
             self._make_directory(parent, name, parts)
             path = _below(parent, name)
             os.chmod(path, 0o755)
+            if self._unknown:
+                unknown_parents.mark(path)
+                unknown_parents.mark(_path(self._root))
             for lower in self._lowers:
                 try:
                     below = openat2(
@@ -326,7 +338,7 @@ class Applier:
                 except NotADirectoryError:
                     break  # hidden, or no directory, from here on down
                 try:
-                    _copy_attributes(below, path)
+                    unknown_parents.copy_attributes(below, path)
                 finally:
                     os.close(below)
                 break
@@ -443,17 +455,6 @@ def _set_xattrs(target: int | bytes, entry: tar.Entry) -> None:
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:  # a file system without this kind has none to keep
                 raise
-
-
-def _copy_attributes(source: int, target: bytes) -> None:
-    found = os.fstat(source)
-    os.chown(target, found.st_uid, found.st_gid)
-    os.chmod(target, stat.S_IMODE(found.st_mode))
-    path = _path(source)
-    for name in os.listxattr(path):
-        if not os.fsencode(name).startswith(FOREIGN_XATTRS):
-            os.setxattr(target, name, os.getxattr(path, name), follow_symlinks=False)
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _path(fd: int) -> bytes:

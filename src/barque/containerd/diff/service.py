@@ -38,6 +38,7 @@ class Target(NamedTuple):
     directory: str
     overlay: bool
     lowers: tuple[str, ...]
+    xattrs: str = "trusted"
 
 
 class Diff:
@@ -94,7 +95,9 @@ def target_of(mounts: Sequence[Mount]) -> Target:
         options = dict(option.partition("=")[::2] for option in mount.options)
         if "upperdir" not in options:
             raise InvalidArgument("overlay mount has no upperdir: invalid argument")
-        return Target(options["upperdir"], True, tuple(options["lowerdir"].split(":")))
+        lowers = tuple(options["lowerdir"].split(":"))
+        xattrs = "user" if "userxattr" in options else "trusted"
+        return Target(options["upperdir"], True, lowers, xattrs)
     raise Unsupported(f"applying onto a mount of type {mount.type} is not supported")
 
 
@@ -145,6 +148,6 @@ def _opened(target: Target) -> Iterator[Applier]:
 
         root = directory(target.directory)
         lowers = [directory(path) for path in target.lowers]
-        applier = Applier(root, overlay=target.overlay, lowers=lowers)
+        applier = Applier(root, overlay=target.overlay, lowers=lowers, xattrs=target.xattrs)
         opened.callback(applier.close)
         yield applier

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from barque.containerd.snapshots.snapshotter import Usage
@@ -23,8 +24,10 @@ class Trash:
     What a crash left in it is deleted at the next start.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, delete: Callable[[str], None] = remove_tree) -> None:
+        """`delete` is given the path of what was thrown."""
         self._directory = directory
+        self._delete_path = delete
         self._worker = ThreadPoolExecutor(1, "trash")
         self._closed = threading.Event()
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -53,7 +56,7 @@ class Trash:
         if self._closed.is_set():
             return
         try:
-            remove_tree(f"{self._directory}/{name}")
+            self._delete_path(f"{self._directory}/{name}")
         except OSError as error:  # something is still mounted there: the next start tries again
             log.warning("cannot delete %s/%s: %s", self._directory, name, error)
 
@@ -62,12 +65,43 @@ def usage_of(directory: str) -> Usage:
     """Blocks and inodes of a tree; a file with several names counts once."""
     seen: set[tuple[int, int]] = set()
     size = 0
+    for found in _stats(directory):
+        identity = (found.st_dev, found.st_ino)
+        if identity not in seen:
+            seen.add(identity)
+            size += found.st_blocks * BLOCK_BYTES
+    return Usage(size, len(seen))
+
+
+def usage_above(directory: str, parent: str) -> Usage:
+    """`usage_of` what is not in `parent` ("" for nothing) by the same inode with the same times.
+
+    For file systems whose snapshots keep these.
+    """
+    if not parent:
+        return usage_of(directory)
+    seen = set()
+    for found in _stats(parent):
+        seen.add((found.st_ino, found.st_ctime_ns))
+    size, counted = 0, set()
+    for found in _stats(directory):
+        identity = (found.st_ino, found.st_ctime_ns)
+        if identity not in seen and found.st_ino not in counted:
+            counted.add(found.st_ino)
+            size += found.st_blocks * BLOCK_BYTES
+    return Usage(size, len(counted))
+
+
+def _stats(directory: str) -> Iterator[os.stat_result]:
+    """Of a tree, its root first; what goes meanwhile is left out."""
+    try:
+        yield os.lstat(directory)
+    except FileNotFoundError:
+        return
     pending = [directory]
     while pending:
-        path = pending.pop()
         try:
-            entries = list(os.scandir(path))
-            size += _count(os.lstat(path), seen)
+            entries = list(os.scandir(pending.pop()))
         except (FileNotFoundError, NotADirectoryError):
             continue
         for entry in entries:
@@ -77,29 +111,24 @@ def usage_of(directory: str) -> Usage:
                 continue
             if stat.S_ISDIR(found.st_mode):
                 pending.append(entry.path)
-            else:
-                size += _count(found, seen)
-    return Usage(size, len(seen))
+            yield found
 
 
 def sync_and_measure(directory: str) -> Usage:
     """`usage_of`, and everything on the file system of `directory` is durable."""
     usage = usage_of(directory)
+    sync_around(directory)
+    return usage
+
+
+def sync_around(directory: str) -> None:
+    """Everything on the file system of `directory` is durable when this returns."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync_filesystem(fd)
     finally:
         os.close(fd)
-    return usage
 
 
 def numbers_in(directory: str) -> set[int]:
     return {int(name) for name in os.listdir(directory) if name.isdecimal()}
-
-
-def _count(found: os.stat_result, seen: set[tuple[int, int]]) -> int:
-    identity = (found.st_dev, found.st_ino)
-    if identity in seen:
-        return 0
-    seen.add(identity)
-    return found.st_blocks * BLOCK_BYTES

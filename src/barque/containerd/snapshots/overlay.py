@@ -14,35 +14,44 @@ from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
-from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
+from barque.containerd.snapshots.quota import ProjectQuota
+from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
 
 INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
 
 
 class Overlay:
     name = "overlayfs"
+    slow = False
 
-    def __init__(self, paths: SnapshotPaths, trash: Trash) -> None:
+    def __init__(self, paths: SnapshotPaths) -> None:
         self._paths = paths
-        self._trash = trash
+        self._trash = Trash(paths.trash)
+        self._quota = ProjectQuota(paths.base)
         # With an index the same upper directory can not be mounted a second time.
         self._options = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
 
-    def make(self, number: int, parents: Sequence[int], kind: int) -> None:
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return (QUOTA,) if self._quota.available else ()
+
+    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
         directory = self._paths.directory(number)
         try:
             os.mkdir(directory, 0o700)
         except FileExistsError:
             self._trash.throw(directory)
             os.mkdir(directory, 0o700)
+        if size:
+            self._quota.bound(directory, number, size)
         if kind == VIEW and parents:
             return
         files = self._paths.files(number)
         os.mkdir(files, 0o755)
         if parents:
             os.mkdir(self._paths.work(number), 0o711)
-            _copy_root(self._paths.files(parents[0]), files)
+            copy_root(self._paths.files(parents[0]), files)
 
     def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
         access = "ro" if kind == VIEW else "rw"
@@ -57,20 +66,31 @@ class Overlay:
         options.append("lowerdir=" + ":".join(self._paths.files(parent) for parent in parents))
         return [Mount("overlay", "overlay", tuple(options))]
 
-    def seal(self, number: int) -> Usage:
+    def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
+        assert not rebased
         return sync_and_measure(self._paths.files(number))
 
-    def usage(self, number: int) -> Usage:
+    def sealed(self, number: int) -> None:
+        return
+
+    def usage(self, number: int, parents: Sequence[int]) -> Usage:
         return usage_of(self._paths.files(number))
 
     def remove(self, number: int) -> None:
+        self._quota.free(number)
         self._trash.throw(self._paths.directory(number))
 
     def numbers(self) -> set[int]:
         return numbers_in(self._paths.base)
 
+    def wait(self) -> None:
+        self._trash.wait()
 
-def _copy_root(source: str, target: str) -> None:
+    def close(self) -> None:
+        self._trash.close()
+
+
+def copy_root(source: str, target: str) -> None:
     """The root of an overlay looks like its upper directory: give it the parent's looks."""
     found = os.stat(source)
     if found.st_uid or found.st_gid:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -20,6 +21,7 @@ from barque.containerd.proto import types_pb2
 from barque.containerd.references import References
 from barque.containerd.snapshots.snapshotter import ACTIVE, VIEW, Mount
 from barque.containerd.snapshots.store import Snapshot, SnapshotStore
+from barque.containerd.snapshots.stores import SnapshotStores
 from barque.errors import InvalidArgument
 
 KIND_NAMES = {1: "view", 2: "active", 3: "committed"}
@@ -29,7 +31,7 @@ INFOS_PER_MESSAGE = 100
 class Snapshots:
     def __init__(
         self,
-        stores: Mapping[str, SnapshotStore],
+        stores: SnapshotStores,
         metadata: Metadata,
         references: References,
         events: Events,
@@ -61,12 +63,12 @@ class Snapshots:
     async def prepare(
         self, call: Call, request: api.PrepareSnapshotRequest
     ) -> api.PrepareSnapshotResponse:
-        return api.PrepareSnapshotResponse(mounts=self._make(call, request, ACTIVE))
+        return api.PrepareSnapshotResponse(mounts=await self._make(call, request, ACTIVE))
 
     async def view(self, call: Call, request: api.ViewSnapshotRequest) -> api.ViewSnapshotResponse:
-        return api.ViewSnapshotResponse(mounts=self._make(call, request, VIEW))
+        return api.ViewSnapshotResponse(mounts=await self._make(call, request, VIEW))
 
-    def _make(
+    async def _make(
         self,
         call: Call,
         request: api.PrepareSnapshotRequest | api.ViewSnapshotRequest,
@@ -76,9 +78,11 @@ class Snapshots:
         if not request.key:
             raise InvalidArgument("snapshot key must not be empty: invalid argument")
         labels = without_empty(check_labels(request.labels))
-        with self._metadata.transaction():
-            snapshot = store.make(namespace, request.key, request.parent, kind, labels)
-            hold(self._metadata, self._references, call, store.kind, request.key)
+        wanted = (namespace, request.key, request.parent, kind, labels)
+        async with store.ahead(*wanted) as made:
+            with self._metadata.transaction():
+                snapshot = store.make(*wanted, made)
+                hold(self._metadata, self._references, call, store.kind, request.key)
         self._events.publish(
             namespace,
             "/snapshot/prepare",
@@ -99,10 +103,12 @@ class Snapshots:
         if not request.name:
             raise InvalidArgument("snapshot name must not be empty: invalid argument")
         labels = without_empty(check_labels(request.labels))
-        _, usage = await store.seal(namespace, request.name, request.key)
+        wanted = (namespace, request.name, request.key)
+        _, usage = await store.seal(*wanted, request.parent)
         with self._metadata.transaction():
-            store.commit(namespace, request.name, request.key, labels, usage)
+            number = store.commit(*wanted, labels, usage, request.parent)
             hold(self._metadata, self._references, call, store.kind, request.name)
+        store.sealed(number)
         self._events.publish(
             namespace,
             "/snapshot/commit",
@@ -158,16 +164,14 @@ class Snapshots:
         return api.UsageResponse(size=usage.size, inodes=usage.inodes)
 
     async def cleanup(self, call: Call, request: api.CleanupRequest) -> Empty:
-        """Removal is asynchronous already: there is nothing to hurry."""
-        self._store(request.snapshotter)
+        """Returns when what was removed is freed."""
+        await asyncio.to_thread(self._store(request.snapshotter).wait)
         return Empty()
 
     def _store(self, name: str) -> SnapshotStore:
         if not name:
             raise InvalidArgument("snapshotter argument missing: invalid argument")
-        if name not in self._stores:
-            raise InvalidArgument(f"snapshotter not loaded: {name}: invalid argument")
-        return self._stores[name]
+        return self._stores.open(name)
 
 
 def _mount(mount: Mount) -> types_pb2.Mount:

@@ -7,6 +7,12 @@ from typing import NamedTuple, Protocol
 
 VIEW, ACTIVE, COMMITTED = 1, 2, 3
 
+# What a snapshotter can do beyond the contract, in containerd's plugin capabilities; ours are
+# named after us.
+QUOTA = "io.barque.quota"  # a label `SIZE_LABEL` bounds an active snapshot
+REBASE = "rebase"  # a commit may name the parent that a snapshot was made without
+SIZE_LABEL = "io.barque.snapshot.size"  # bytes, decimal
+
 
 class Mount(NamedTuple):
     """containerd.types.Mount: how to see a snapshot."""
@@ -27,22 +33,41 @@ class Snapshotter(Protocol):
 
     A number is given out once and never again. `parents` are the numbers below, nearest first; all
     of them were sealed. The store above calls `make` once a number, then `mounts` any number of
-    times, then maybe `seal` (once, for an active one), and in the end `remove`.
-    Every method blocks on the disk for as long as it takes; only `mounts` is immediate.
+    times, then maybe `seal` (for an active one; again when the commit failed after it) and, once
+    it is committed, `sealed`, and in the end `remove`.
+    Every method blocks on the disk for as long as it takes; only `mounts` is immediate, and `make`
+    of one that is not `slow`.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def make(self, number: int, parents: Sequence[int], kind: int) -> None:
-        """Make what `number` needs. A leftover of the same number, from a crash, is replaced."""
+    @property
+    def slow(self) -> bool:
+        """Whether `make` takes time with the size of what is below."""
+
+    @property
+    def capabilities(self) -> tuple[str, ...]: ...
+
+    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
+        """Make what `number` needs. A leftover of the same number, from a crash, is replaced.
+
+        With a `size` no more bytes than that can be in it. Raises Unsupported where that cannot be.
+        """
 
     def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
         """The mounts that show the snapshot: read-only for VIEW, writable for ACTIVE."""
 
-    def seal(self, number: int) -> Usage:
-        """Returns once the content would survive a power cut; nobody writes it any more."""
+    def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
+        """Returns once the content would survive a power cut; nobody writes it any more.
 
-    def usage(self, number: int) -> Usage:
+        `rebased`: it was made without parents, which are these from now on.
+        """
+
+    def sealed(self, number: int) -> None:
+        """It is committed: what only an active one needs can go."""
+
+    def usage(self, number: int, parents: Sequence[int]) -> Usage:
         """What the snapshot itself takes, without its parents."""
 
     def remove(self, number: int) -> None:
@@ -50,3 +75,9 @@ class Snapshotter(Protocol):
 
     def numbers(self) -> set[int]:
         """The numbers that something on disk exists for."""
+
+    def wait(self) -> None:
+        """Returns when all that was removed so far is freed."""
+
+    def close(self) -> None:
+        """The server ends; what is removed but not yet freed is freed at its next start."""

@@ -11,7 +11,10 @@ Source: containerd, core/snapshots. Rows are the truth: directories without one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels, now_ns
@@ -19,13 +22,17 @@ from barque.containerd.references import SNAPSHOTS, Node, References
 from barque.containerd.snapshots.snapshotter import (
     ACTIVE,
     COMMITTED,
+    REBASE,
+    SIZE_LABEL,
     VIEW,
     Mount,
     Snapshotter,
     Usage,
 )
-from barque.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
+from barque.containerd.threads import finished
+from barque.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, Unsupported
 
+SIZE_MAX = 1 << 62
 COLUMNS = "number, key, kind, parent, chain, labels, size, inodes, created, updated"
 
 
@@ -41,6 +48,13 @@ class Snapshot(NamedTuple):
     updated_ns: int
 
 
+class Made(NamedTuple):
+    """What a slow snapshotter has made for a snapshot that has no row yet."""
+
+    number: int
+    chain: tuple[int, ...]
+
+
 class SnapshotStore:
     """All snapshots of one snapshotter, in all namespaces."""
 
@@ -50,6 +64,7 @@ class SnapshotStore:
         self._metadata = metadata
         self._references = references
         self._snapshotter = snapshotter
+        self._above: Counter[int] = Counter()  # parents of what is being made
         self.name = snapshotter.name
         self.kind = SNAPSHOTS + snapshotter.name
 
@@ -74,21 +89,66 @@ class SnapshotStore:
         )
         return map(_snapshot, rows)
 
-    def make(
+    @property
+    def slow(self) -> bool:
+        return self._snapshotter.slow
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return self._snapshotter.capabilities
+
+    @asynccontextmanager
+    async def ahead(
         self, namespace: str, key: str, parent: str, kind: int, labels: Mapping[str, str]
+    ) -> AsyncIterator[Made | None]:
+        """What `make` needs that takes time: for a slow snapshotter all on disk, else nothing.
+
+        If the block fails it is removed again; its parent is not removed meanwhile.
+        """
+        if not self._snapshotter.slow:
+            yield None
+            return
+        chain = self._chain(namespace, parent)
+        self._refuse_taken(namespace, key)
+        with self._metadata.transaction():
+            number = self._next_number()
+        self._above.update(chain[:1])
+        try:
+            work = partial(self._snapshotter.make, number, chain, kind, size_of(labels))
+            await finished(None, work)
+            yield Made(number, chain)
+        except BaseException:
+            self._snapshotter.remove(number)
+            raise
+        finally:
+            self._above.subtract(chain[:1])
+
+    def make(
+        self,
+        namespace: str,
+        key: str,
+        parent: str,
+        kind: int,
+        labels: Mapping[str, str],
+        made: Made | None = None,
     ) -> Snapshot:
         """Prepare (ACTIVE) or view (VIEW). Within the caller's transaction.
 
-        Raises AlreadyExists, NotFound for the parent, InvalidArgument for one not committed.
+        Raises AlreadyExists, NotFound for the parent, InvalidArgument for one not committed,
+        Unsupported for a size that cannot be kept to.
         """
         assert kind in (ACTIVE, VIEW)
         chain = self._chain(namespace, parent)
         self._refuse_taken(namespace, key)
+        size = size_of(labels)
+        if made is not None and made.chain != chain:
+            raise NotFound(f"parent snapshot {parent} does not exist: not found")
         now = now_ns()
         self._metadata.ensure_namespace(namespace)
-        made = self._metadata.execute(
-            "INSERT INTO snapshots (snapshotter, namespace, key, kind, parent, chain, labels,"
-            " size, inodes, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
+        row = self._metadata.execute(
+            "INSERT INTO snapshots (number, snapshotter, namespace, key, kind, parent, chain,"
+            " labels, size, inodes, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
+            made.number if made else None,
             self.name,
             namespace,
             key,
@@ -99,11 +159,23 @@ class SnapshotStore:
             now,
             now,
         )
-        number = made.lastrowid
+        number = row.lastrowid
         assert number is not None
         self._refer(namespace, key, labels, parent)
-        self._snapshotter.make(number, chain, kind)
+        if made is None:
+            self._snapshotter.make(number, chain, kind, size)
         return Snapshot(number, key, kind, parent, chain, dict(labels), Usage(), now, now)
+
+    def _next_number(self) -> int:
+        """One that no row will get. Within the caller's transaction."""
+        changed = self._metadata.execute(
+            "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'snapshots'"
+        )
+        if changed.rowcount == 0:  # there was never a snapshot
+            self._metadata.execute("INSERT INTO sqlite_sequence VALUES ('snapshots', 1)")
+        row = self._metadata.one("SELECT seq FROM sqlite_sequence WHERE name = 'snapshots'")
+        assert row is not None
+        return int(row[0])
 
     def mounts(self, snapshot: Snapshot) -> list[Mount]:
         """Raises Conflict for a committed one: it is shown by a view of it."""
@@ -114,33 +186,76 @@ class SnapshotStore:
     async def usage(self, snapshot: Snapshot) -> Usage:
         if snapshot.kind == COMMITTED:
             return snapshot.usage
-        return await asyncio.to_thread(self._snapshotter.usage, snapshot.number)
+        chain = snapshot.chain
+        return await asyncio.to_thread(self._snapshotter.usage, snapshot.number, chain)
 
-    async def seal(self, namespace: str, name: str, key: str) -> tuple[Snapshot, Usage]:
-        """The first half of a commit: check, then make the content durable."""
+    async def seal(
+        self, namespace: str, name: str, key: str, parent: str = ""
+    ) -> tuple[Snapshot, Usage]:
+        """The first half of a commit: check, then make the content durable.
+
+        `parent` is for one that was made without (containerd's "rebase"). Raises Unsupported where
+        the snapshotter has not that.
+        """
         snapshot = self._committable(namespace, name, key)
-        return snapshot, await asyncio.to_thread(self._snapshotter.seal, snapshot.number)
+        chain = self._chain_at_commit(snapshot, namespace, parent)
+        work = partial(
+            self._snapshotter.seal, snapshot.number, chain, rebased=chain != snapshot.chain
+        )
+        self._above.update(chain[:1])
+        try:
+            return snapshot, await finished(None, work)
+        finally:
+            self._above.subtract(chain[:1])
+
+    def _chain_at_commit(self, snapshot: Snapshot, namespace: str, parent: str) -> tuple[int, ...]:
+        if not parent or parent == snapshot.parent:
+            return snapshot.chain
+        if snapshot.parent:
+            raise InvalidArgument(
+                f"snapshot {snapshot.key} has parent {snapshot.parent}, not {parent}"
+            )
+        if REBASE not in self._snapshotter.capabilities:
+            raise Unsupported(f"snapshotter {self.name} gives no parent to a snapshot at commit")
+        return self._chain(namespace, parent)
 
     def commit(
-        self, namespace: str, name: str, key: str, labels: Mapping[str, str], usage: Usage
-    ) -> None:
-        """The second half: the row. Within the caller's transaction; checks again."""
+        self,
+        namespace: str,
+        name: str,
+        key: str,
+        labels: Mapping[str, str],
+        usage: Usage,
+        parent: str = "",
+    ) -> int:
+        """The second half: the row. Within the caller's transaction; checks again.
+
+        Returns the number, for `sealed`.
+        """
         snapshot = self._committable(namespace, name, key)
+        chain = self._chain_at_commit(snapshot, namespace, parent)
         kept = {**snapshot.labels, **labels}
         self._references.drop(self._node(namespace, key))
         self._references.forget_leases(self._node(namespace, key))
         self._metadata.execute(
-            "UPDATE snapshots SET key = ?, kind = ?, labels = ?, size = ?, inodes = ?, updated = ?"
-            " WHERE number = ?",
+            "UPDATE snapshots SET key = ?, kind = ?, parent = ?, chain = ?, labels = ?, size = ?,"
+            " inodes = ?, updated = ? WHERE number = ?",
             name,
             COMMITTED,
+            parent or snapshot.parent,
+            "/".join(map(str, chain)),
             encode_labels(kept),
             usage.size,
             usage.inodes,
             now_ns(),
             snapshot.number,
         )
-        self._refer(namespace, name, kept, snapshot.parent)
+        self._refer(namespace, name, kept, parent or snapshot.parent)
+        return snapshot.number
+
+    def sealed(self, number: int) -> None:
+        """After the transaction of `commit`."""
+        self._snapshotter.sealed(number)
 
     def set_labels(self, namespace: str, key: str, labels: Mapping[str, str]) -> Snapshot:
         """Within the caller's transaction."""
@@ -157,7 +272,7 @@ class SnapshotStore:
     def remove(self, namespace: str, key: str) -> None:
         """Raises NotFound, and Conflict for one that is a parent. The row first, then the files."""
         snapshot = self.stat(namespace, key)
-        if self._metadata.one(
+        if self._above[snapshot.number] or self._metadata.one(
             "SELECT 1 FROM snapshots"
             " WHERE snapshotter = ? AND namespace = ? AND parent = ? LIMIT 1",
             self.name,
@@ -187,6 +302,12 @@ class SnapshotStore:
         for number in orphans:
             self._snapshotter.remove(number)
         return len(orphans)
+
+    def wait(self) -> None:
+        self._snapshotter.wait()
+
+    def close(self) -> None:
+        self._snapshotter.close()
 
     def _chain(self, namespace: str, parent: str) -> tuple[int, ...]:
         if not parent:
@@ -224,16 +345,14 @@ class SnapshotStore:
         return Node(namespace, self.kind, key)
 
 
-class AllSnapshots:
-    """For the collector: the stores of all snapshotters as one."""
-
-    def __init__(self, stores: Mapping[str, SnapshotStore]) -> None:
-        self._stores = stores
-
-    def discard(self, node: Node) -> None:
-        store = self._stores.get(node.kind.removeprefix(SNAPSHOTS))
-        if store is not None:
-            store.discard(node.namespace, node.key)
+def size_of(labels: Mapping[str, str]) -> int:
+    """The bytes that a snapshot is bounded to; 0 for none. Raises InvalidArgument."""
+    text = labels.get(SIZE_LABEL, "")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:20]) <= SIZE_MAX:
+        raise InvalidArgument(f"label {SIZE_LABEL} is not a number of bytes: {text[:40]!r}")
+    return int(text)
 
 
 def _snapshot(row: Any) -> Snapshot:

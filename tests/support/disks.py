@@ -1,0 +1,26 @@
+"""Disks for tests: a file system of its own in a file, mounted through a loop device."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BTRFS_BYTES = 512 << 20  # sparse; the least that btrfs takes without fuss
+
+
+@contextmanager
+def btrfs_disk(place: Path, size: int = BTRFS_BYTES) -> Iterator[Path]:
+    """An empty btrfs mounted at `place`, which is made; gone afterwards."""
+    image = place.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(size)
+    place.mkdir()
+    subprocess.run(["mkfs.btrfs", "--quiet", str(image)], check=True, capture_output=True)
+    command = ["mount", "-o", "loop", "-t", "btrfs", str(image), str(place)]
+    subprocess.run(command, check=True, capture_output=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True, capture_output=True)
