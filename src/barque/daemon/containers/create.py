@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import random
 import secrets
 from collections.abc import Mapping
@@ -10,11 +11,12 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import image_mounts, mounts, names, validate
+from barque.daemon.containers import image_mounts, mounts, names, others, validate
 from barque.daemon.containers.backend import Image
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Config, Health, HostConfig, parse
 from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.host import Host
 from barque.daemon.containers.layers import is_directory, layer_directories
 from barque.daemon.containers.record import MountPoint, Record
 from barque.daemon.containers.security import parse as parse_security
@@ -36,7 +38,8 @@ async def create(
     _check_platform(config.image, image, platform)
     merge_image(config, image.config)
     container_id = secrets.token_hex(32)
-    warnings = _settle(engine, container_id, config, host)
+    others.check(engine, host, endpoints)
+    warnings = [*_discarded(body), *_settle(engine, container_id, config, host)]
     record = Record(
         id=container_id,
         name=_choose_name(engine, name),
@@ -107,7 +110,7 @@ def merge_image(config: Config, image: Mapping[str, Any]) -> None:
     config.stop_signal = config.stop_signal or image.get("StopSignal") or ""
     given = {item.partition("=")[0] for item in config.env}
     from_image = [v for v in image.get("Env") or () if v.partition("=")[0] not in given]
-    config.env = [*from_image, *config.env]
+    config.env = [*config.env, *from_image]
     if not config.entrypoint:
         if not config.cmd:
             config.cmd = list(image.get("Cmd") or ()) or None
@@ -162,23 +165,52 @@ def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig)
         host.memory_swap = 2 * host.memory
     if host.memory_swappiness == -1:  # the client's word for nothing
         host.memory_swappiness = None
-    if host.pids_limit == 0:
+    if host.pids_limit is not None and host.pids_limit <= 0:
         host.pids_limit = None
-    unconfined = (
-        host.privileged or parse_security(host.security_opt or (), machine).unconfined_paths
-    )
+    if host.oom_kill_disable is None and machine.cgroup_version == 1:
+        host.oom_kill_disable = False
+    if config.working_dir:
+        config.working_dir = "/" + posixpath.normpath(config.working_dir).lstrip("/")
+    _settle_paths(host, machine)
+    if host.privileged or "host" in {host.ipc_mode, host.pid_mode}:
+        _without_label(host)
+    _settle_host_name(engine, container_id, config, host)
+    return warnings
+
+
+def _settle_paths(host: HostConfig, machine: Host) -> None:
+    """A privileged container has no such paths: null, as Docker tells it."""
+    if host.privileged:
+        return
+    unconfined = parse_security(host.security_opt or (), machine).unconfined_paths
     if host.masked_paths is None:
         host.masked_paths = [] if unconfined else list(MASKED_PATHS)
     if host.readonly_paths is None:
         host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
-    _settle_host_name(engine, container_id, config, host)
-    return warnings
+
+
+def _without_label(host: HostConfig) -> None:
+    """What shares the host's processes has no label of its own (SELinux), as Docker tells it."""
+    given = host.security_opt or []
+    if not any(option.startswith(("label=", "label:")) for option in given):
+        host.security_opt = [*given, "label=disable"]
+
+
+def _discarded(body: Mapping[str, Any]) -> list[str]:
+    """Limits that older versions of the API had, and kernels have no more."""
+    folded = {key.lower(): value for key, value in body.items()}
+    host = {key.lower(): value for key, value in (folded.get("hostconfig") or {}).items()}
+    return [
+        f"{name} is no longer supported by kernels. {name} discarded."
+        for name in ("KernelMemory", "KernelMemoryTCP")
+        if host.get(name.lower())
+    ]
 
 
 def _settle_host_name(engine: Engine, container_id: str, config: Config, host: HostConfig) -> None:
     mode = host.network_mode
     if mode.startswith("container:"):
-        other = engine.catalogue.find(mode.partition(":")[2])
+        other = others.find(engine, mode.partition(":")[2])
         for wrong, what in (
             (config.hostname, "hostname"),
             (host.port_bindings, "port publishing"),
@@ -193,8 +225,7 @@ def _settle_host_name(engine: Engine, container_id: str, config: Config, host: H
         host.network_mode = f"container:{other.id}"
         config.hostname, config.domainname = other.record.config.hostname, ""
     elif not config.hostname:
-        uses_host = mode == "host" or host.uts_mode == "host"
-        config.hostname = engine.machine.hostname if uses_host else container_id[:12]
+        config.hostname = engine.machine.hostname if mode == "host" else container_id[:12]
     if not host.cgroupns_mode:
         private = private_cgroup_namespace(host, engine.machine)
         plain = "private" if private else "host"
@@ -218,7 +249,8 @@ def _mounts(engine: Engine, config: Config, host: HostConfig) -> list[MountPoint
         host,
         new_volume=lambda: secrets.token_hex(32),
         exists=os.path.lexists,
-        mounts_of=lambda reference: engine.catalogue.find(reference).record.mounts,
+        mounts_of=lambda reference: others.find(engine, reference).record.mounts,
+        root=str(engine.paths.root),
     )
 
 

@@ -287,10 +287,19 @@ def _normal(kind: Any, value: Any) -> Any:
         inner = [argument for argument in arguments if argument is not type(None)]
         return value if value is None else _normal(inner[0], value)
     if origin is list and isinstance(value, list):
-        return [_normal(arguments[0], item) for item in value]
+        return [_element(arguments[0], item) for item in value]
     if origin is dict and isinstance(value, Mapping):
-        return {key: _normal(arguments[1], item) for key, item in value.items()}
+        return {key: _element(arguments[1], item) for key, item in value.items()}
     return value
+
+
+def _element(kind: Any, value: Any) -> Any:
+    """Of a list or a map, where Go takes null for the nothing of its kind."""
+    if value is not None:
+        return _normal(kind, value)
+    if kind in (str, int, bool, float):
+        return kind()
+    return {} if isinstance(kind, type) and issubclass(kind, Struct) else None
 
 
 def _normal_struct(kind: type[Struct], value: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Host:
     thermal_paths: tuple[str, ...]
     hostname: str
     apparmor: bool
+    block_weight: bool = True
+    block_weight_device: bool = True
 
     @classmethod
     def probe(cls) -> Host:
@@ -45,6 +47,8 @@ class Host:
             memory_nodes=parse_list(_read("/sys/devices/system/node/online").strip() or "0", 1024),
             thermal_paths=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu*/thermal_throttle"))),
             hostname=name.nodename,
+            block_weight=v2 or _has_block("weight"),
+            block_weight_device=v2 or _has_block("weight_device"),
             apparmor=_read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         )
 
@@ -55,6 +59,7 @@ class Runtime:
 
     type: str = "io.containerd.barque.v2"
     binary: str = ""
+    root: str = ""
     systemd_cgroup: bool = False
 
 
@@ -85,6 +90,12 @@ class Defaults:
         if self.init_path:
             return self.init_path if os.access(self.init_path, os.X_OK) else None
         return next((path for name in INIT_PROGRAMS if (path := shutil.which(name))), None)
+
+
+def _has_block(name: str) -> bool:
+    """Whether cgroup version 1 has this setting, of either scheduler that knows weights."""
+    base = "/sys/fs/cgroup/blkio"
+    return any(os.path.exists(f"{base}/blkio.{prefix}{name}") for prefix in ("", "bfq."))
 
 
 def parse_list(text: str, limit: int) -> frozenset[int]:

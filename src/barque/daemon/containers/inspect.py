@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Any
 
 from barque.daemon.containers import apparmor
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import document
 from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.record import MountPoint
+from barque.daemon.containers.record import MountPoint, Record
 from barque.daemon.containers.state import HealthState, Status
 
 
@@ -39,7 +40,7 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "ExecIDs": sorted(container.execs) or None,
         "HostConfig": host_config(container),
         "GraphDriver": {"Name": record.driver, "Data": graph_data(container)},
-        "Mounts": [mount_point(point, engine) for point in record.mounts],
+        "Mounts": mount_points(record, engine),
         "Config": config(container),
         "NetworkSettings": engine.networks.settings(
             container.id, record.host.network_mode, record.endpoints
@@ -106,10 +107,22 @@ def config(container: Container) -> dict[str, Any]:
 
 def host_config(container: Container) -> dict[str, Any]:
     plain = document(container.record.host)
-    for key in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init"):
+    for key in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts"):
         if not plain.get(key):
             plain.pop(key, None)
+    if plain.get("Init") is None:
+        plain.pop("Init", None)
     return plain
+
+
+def mount_points(record: Record, engine: Engine) -> list[dict[str, Any]]:
+    """Without those of `--tmpfs`: HostConfig tells of them."""
+    plain = {posixpath.normpath(destination) for destination in record.host.tmpfs or ()}
+    return [
+        mount_point(point, engine)
+        for point in record.mounts
+        if not (point.type == "tmpfs" and point.destination in plain)
+    ]
 
 
 def mount_point(point: MountPoint, engine: Engine | None = None) -> dict[str, Any]:

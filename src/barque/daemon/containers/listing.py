@@ -9,7 +9,7 @@ from typing import Any
 from barque import errors
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.inspect import mount_point
+from barque.daemon.containers.inspect import mount_points
 from barque.daemon.containers.state import Status
 from barque.daemon.moments import parse_rfc3339
 
@@ -228,7 +228,7 @@ def summary(engine: Engine, container: Container, now_ns: int) -> dict[str, Any]
         "Status": status(container, now_ns),
         "HostConfig": {"NetworkMode": record.host.network_mode},
         "NetworkSettings": {"Networks": settings.get("Networks") or {}},
-        "Mounts": [mount_point(point, engine) for point in record.mounts],
+        "Mounts": mount_points(record, engine),
     }
 
 

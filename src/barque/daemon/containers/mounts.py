@@ -60,17 +60,22 @@ def plan(
     new_volume: Callable[[], str],
     exists: PathExists,
     mounts_of: OtherMounts,
+    root: str = "",
 ) -> list[MountPoint]:
     """Every mount of the user's, by destination depth.
 
     `new_volume` names an anonymous volume, `exists` tells whether a host path does, `mounts_of`
-    gives another container's mounts (raises NotFound). Raises InvalidArgument with Docker's words.
+    gives another container's mounts. A bind that holds the daemon's `root` shows what is unmounted
+    there as unmounted, unless it says otherwise: no container holds the files of another.
+    Raises InvalidArgument with Docker's words.
     """
     found: dict[str, MountPoint] = {}
     for item in host.volumes_from or ():
         found.update((point.destination, point) for point in _volumes_from(item, mounts_of))
     asked: dict[str, MountPoint] = {}
     for point in _asked(host, new_volume, exists):
+        if point.type == "bind" and not point.propagation:
+            point.propagation = "rslave" if _holds(point.source, root) else "rprivate"
         if point.destination in asked or point.destination in _tmpfs_destinations(host):
             raise errors.InvalidArgument(f"Duplicate mount point: {point.destination}")
         asked[point.destination] = point
@@ -85,6 +90,10 @@ def plan(
     for point in found.values():
         _refuse_over_proc(point)
     return sorted(found.values(), key=lambda point: (_depth(point.destination), point.destination))
+
+
+def _holds(directory: str, root: str) -> bool:
+    return bool(root) and f"{root}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def _refuse_over_proc(point: MountPoint) -> None:
@@ -151,14 +160,16 @@ def parse_bind(text: str, driver: str, new_volume: Callable[[], str]) -> MountPo
         if kind == "bind":
             point.source = posixpath.normpath(source)
             point.create_source = True
-            point.propagation = next(iter(words & PROPAGATION), "rprivate")
+            point.propagation = next(iter(words & PROPAGATION), "")
             if "nocopy" in words:
                 raise errors.InvalidArgument(f"invalid mode: {mode}")
         elif source:
             point.name, point.driver = volume_name(source), driver or "local"
+            point.mode = mode or "z"
             point.copy_up = "nocopy" not in words
         else:
             point = _anonymous(clean, driver, new_volume())
+            point.mode = "z"
     except errors.InvalidArgument as error:
         raise errors.InvalidArgument(f"invalid volume specification: '{text}': {error}") from None
     return point
@@ -207,9 +218,7 @@ def _mount(
     if kind in {"npipe", "cluster"}:
         raise errors.Unsupported(f"mounts of type {kind!r} are not there yet: {mount.target}")
     if kind not in {"bind", "volume", "tmpfs", "image"}:
-        raise errors.InvalidArgument(
-            f'invalid mount config for type "{kind}": mount type unknown: "{kind}"'
-        )
+        raise errors.InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
     prefix = f'invalid mount config for type "{kind}": '
     for name, given, wanted in (
         ("BindOptions", mount.bind_options, "bind"),
@@ -253,7 +262,7 @@ def _bind_mount(mount: Mount, destination: str, exists: PathExists, prefix: str)
         destination=destination,
         source=source,
         rw=not mount.read_only,
-        propagation=propagation or "rprivate",
+        propagation=propagation,
         create_source=create,
         recursive=not (options and options.non_recursive),
         read_only_recursive=not (options and options.read_only_non_recursive),
@@ -270,6 +279,7 @@ def _volume_mount(
     point = MountPoint(
         type="volume",
         destination=destination,
+        mode="z",  # as Docker tells it of a volume that asks for nothing
         name=volume_name(mount.source) if mount.source else "",
         driver=driver or "local",
         rw=not mount.read_only,

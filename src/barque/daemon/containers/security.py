@@ -43,7 +43,8 @@ def parse(options: Iterable[str], machine: Host) -> Security:
             if value != "disable":
                 raise errors.Unsupported(f"SELinux is not enabled here: --security-opt {option}")
         else:
-            raise errors.InvalidArgument(f'invalid --security-opt 1: "{option}"')
+            number = 2 if separator else 1
+            raise errors.InvalidArgument(f'invalid --security-opt {number}: "{option}"')
     return result
 
 

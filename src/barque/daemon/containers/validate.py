@@ -64,6 +64,7 @@ LOG_OPTIONS = {
     "none": frozenset[str](),
     **drivers.OPTIONS,
 }
+MODE_OPTIONS = frozenset({"mode", "max-buffer-size"})
 _OTHERS = "awslogs splunk gcplogs etwlogs"
 MAX_PATTERN_CHARS = 256
 OTHER_LOG_DRIVERS = frozenset(_OTHERS.split())
@@ -160,7 +161,11 @@ def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]
 
 def check_resources(limits: Resources, machine: Host) -> list[str]:
     """Limits of create and of update; may lower what the kernel cannot do, with a warning."""
-    warnings = _check_memory(limits, machine)
+    warnings = [
+        *_check_memory(limits, machine),
+        *_check_oom(limits, machine),
+        *_check_block_weights(limits, machine),
+    ]
     _check_cpu(limits, machine)
     if limits.blkio_weight and not 10 <= limits.blkio_weight <= 1000:
         raise _invalid("range of blkio weight is from 10 to 1000")
@@ -171,6 +176,38 @@ def check_resources(limits: Resources, machine: Host) -> list[str]:
             raise errors.Unsupported(f"{name.replace('_', ' ')} is a setting of Windows only")
     for limit in limits.ulimits:
         _check_ulimit(limit.name, limit.soft, limit.hard)
+    return warnings
+
+
+def _check_oom(limits: Resources, machine: Host) -> list[str]:
+    if not limits.oom_kill_disable:
+        return []
+    if machine.cgroup_version == 2:
+        limits.oom_kill_disable = None
+        return ["Your kernel does not support OomKillDisable. OomKillDisable discarded."]
+    if limits.memory:
+        return []
+    return [
+        "OOM killer is disabled for the container, but no memory limit is set, this can result in "
+        "the system running out of resources."
+    ]
+
+
+def _check_block_weights(limits: Resources, machine: Host) -> list[str]:
+    """Only some of the kernel's schedulers of block devices know weights."""
+    warnings = []
+    if limits.blkio_weight and not machine.block_weight:
+        limits.blkio_weight = 0
+        warnings.append(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight "
+            "discarded."
+        )
+    if limits.blkio_weight_device and not machine.block_weight_device:
+        limits.blkio_weight_device = []
+        warnings.append(
+            "Your kernel does not support Block I/O weight_device or the cgroup is not mounted. "
+            "Weight-device discarded."
+        )
     return warnings
 
 
@@ -248,12 +285,26 @@ def _check_set(text: str, limit: int, there: frozenset[int], what: str, plural: 
     try:
         wanted = parse_list(text, limit)
     except ValueError:
-        raise _invalid(f"Invalid value {text[:100]} for {what}") from None
+        shown = text[:100]
+        raise _invalid(f"Invalid value {shown} for {what}: invalid format: {shown}") from None
     if not wanted <= there:
-        available = ",".join(str(number) for number in sorted(there))
+        available = _ranges(there)
         raise _invalid(
             f"Requested {plural} are not available - requested {text[:100]}, available: {available}"
         )
+
+
+def _ranges(numbers: frozenset[int]) -> str:
+    """`0-3,7`, as the kernel writes a set."""
+    ordered, parts = sorted(numbers), list[str]()
+    for number in ordered:
+        if number - 1 in numbers:
+            continue
+        last = number
+        while last + 1 in numbers:
+            last += 1
+        parts.append(str(number) if last == number else f"{number}-{last}")
+    return ",".join(parts)
 
 
 def check_restart_policy(policy: RestartPolicy) -> None:
@@ -277,15 +328,11 @@ def check_log(log: LogConfig, defaults: Defaults) -> None:
             f"log driver {driver!r} is not there yet: use {', '.join(sorted(LOG_OPTIONS))}"
         )
     if driver not in LOG_OPTIONS:
-        raise _invalid(f"logger: no log driver named '{driver}' is registered")
+        raise _invalid(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     if driver == "none" and not log.type:
         return
-    for name, value in log.config.items():
-        if name in {"mode", "max-buffer-size"} and driver not in drivers.OPTIONS:
-            if (name, value) == ("mode", "blocking"):
-                continue
-            raise errors.Unsupported(f"log option {name}={value} is not there yet")
-        if name not in LOG_OPTIONS[driver]:
+    for name in log.config:
+        if name not in LOG_OPTIONS[driver] and name not in MODE_OPTIONS:
             raise _invalid(f"unknown log opt '{name}' for {driver} log driver")
     _check_values(driver, log.config)
     if driver in drivers.OPTIONS:
@@ -303,8 +350,11 @@ def _check_values(driver: str, config: Mapping[str, str]) -> None:
     for name in ("max-size", "max-buffer-size", "cache-max-size"):
         if name in config:
             size_bytes(config[name])
-    if config.get("mode", "blocking") not in {"blocking", "non-blocking"}:
+    if config.get("mode", "") not in {"", "blocking", "non-blocking"}:
         raise _invalid(f"logger: logging mode not supported: {config['mode']}")
+    if config.get("max-buffer-size") and config.get("mode") != "non-blocking":
+        text = "max-buffer-size option is only supported with 'mode=non-blocking'"
+        raise _invalid(f"logger: {text}")
     for name in ("labels-regex", "env-regex"):
         try:
             re.compile(config.get(name, "")[:MAX_PATTERN_CHARS])
@@ -392,9 +442,9 @@ def _check_ports(host: HostConfig) -> None:
         for binding in bindings or ():
             text = binding.host_port
             if text and not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?", text, re.ASCII):
-                raise _invalid(f"invalid port specification: '{text}'")
+                raise _invalid(f'invalid port specification: "{text}"')
             if any(int(part) > 65535 for part in text.split("-") if part):
-                raise _invalid(f"invalid port specification: '{text}'")
+                raise _invalid(f'invalid port specification: "{text}"')
 
 
 def _check_sysctls(host: HostConfig) -> None:

@@ -81,7 +81,7 @@ def test_every_byte_of_a_fast_process_arrives(barque: Stack) -> None:
         (["--security-opt", "seccomp=/dev/null", "busybox", "true"], 125, "seccomp"),
         (["--runtime", "nope", "busybox", "true"], 125, "unknown or invalid runtime name: nope"),
         (["--network", "nope", "busybox", "true"], 125, "network nope not found"),
-        (["--log-driver", "nope", "busybox", "true"], 125, "no log driver named 'nope'"),
+        (["--log-driver", "nope", "busybox", "true"], 125, "error looking up logging plugin nope"),
         (["--gpus", "all", "busybox", "true"], 125, "could not select device driver"),
         (["--device", "/dev/nope", "busybox", "true"], 127, "/dev/nope"),
         (["-v", "vv:/proc", "busybox", "true"], 125, "/proc"),

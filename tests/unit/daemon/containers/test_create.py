@@ -57,7 +57,7 @@ def test_no_command_at_all() -> None:
 
 def test_the_rest() -> None:
     config = merged(Env=["A=mine", "C"], Labels={"x": "mine"}, Volumes={"/mine": {}}, User="me")
-    assert config.env == ["B=image", "A=mine", "C"]
+    assert config.env == ["A=mine", "C", "B=image"]
     assert config.labels == {"x": "mine", "y": "image"}
     assert set(config.volumes or ()) == {"/data", "/mine"}
     assert set(config.exposed_ports or ()) == {"80/tcp"}
