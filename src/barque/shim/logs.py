@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
+    from barque.shim.loop import Pending
+
 LOG_MODE: Final = 0o640
 STDOUT: Final = 1
 STDERR: Final = 2
@@ -122,6 +124,9 @@ class LogFile:
             elif number > 1 and os.path.lexists(paths.packed(newer)):
                 os.rename(paths.packed(newer), paths.packed(older))
 
+    def fileno(self) -> int:
+        return self._fd
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -135,27 +140,34 @@ class OutputLog:
         self._streams = {stream: make(stream) for stream in (STDOUT, STDERR)}
         self._notes = make(STDERR)
 
-    def write(self, stream: int, data: bytes) -> None:
-        """Output of the process, as it came."""
-        now = time.time_ns()
-        records = self._streams[stream].feed(data, now)
+    def write(self, stream: int, data: bytes, now_ns: int = 0) -> None:
+        """Output of the process, as it came; `now_ns`: when, if not now."""
+        records = self._streams[stream].feed(data, now_ns or time.time_ns())
         if records:
             if self._file.lost_lines:
-                self._note(now)
+                lost, self._file.lost_lines = self._file.lost_lines, 0
+                self.note(lost, "the disk was full")
+                if self._file.lost_lines:
+                    self._file.lost_lines = lost
             self._file.append(records)
 
-    def end(self, stream: int) -> None:
+    def end(self, stream: int, now_ns: int = 0) -> None:
         """Write the unfinished line, if there is one."""
-        rest = self._streams[stream].end(time.time_ns())
+        rest = self._streams[stream].end(now_ns or time.time_ns())
         if rest:
             self._file.append(rest)
 
-    def _note(self, now: int) -> None:
-        lost, self._file.lost_lines = self._file.lost_lines, 0
-        text = f"[barque: {lost} lines of this log are lost: the disk was full]\n"
-        self._file.append(self._notes.feed(text.encode(), now))
-        if self._file.lost_lines:
-            self._file.lost_lines = lost
+    def note(self, lost: int, why: str) -> None:
+        """Say in the log itself what is not in it."""
+        text = f"[barque: {lost} lines of this log are lost: {why}]\n"
+        self._file.append(self._notes.feed(text.encode(), time.time_ns()))
+
+    def settled(self) -> Pending | None:
+        """What to wait for until all that was taken so far is written; None for nothing."""
+        return None
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def close(self) -> None:
         self._file.close()

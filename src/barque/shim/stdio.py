@@ -17,6 +17,7 @@ from barque.shim import uri
 from barque.shim.attach import Attachments
 from barque.shim.logger import Logger
 from barque.shim.logs import STDERR, STDOUT, OutputLog, json_file, local
+from barque.shim.logwriter import BackgroundLog
 from barque.shim.loop import Loop, Pending
 from barque.shim.streams import FileWriter, Source, Writer
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 HOLD_BYTES: Final = 1 << 17
 WINDOW_MAX: Final = 0xFFFF
 TERMINAL_GRACE_S: Final = 0.2
+LOG_GRACE_S: Final = 30.0  # for a log that does not hold its container back, on a disk that blocks
 
 
 class Stdio:
@@ -58,7 +60,7 @@ class Stdio:
         self._warn = warn
         self._sources: dict[int, Source] = {}
         self._sinks: dict[int, list[Writer | FileWriter]] = {STDOUT: [], STDERR: []}
-        self._log: OutputLog | None = None
+        self._log: OutputLog | BackgroundLog | None = None
         self._attachments: Attachments | None = None
         self._input: Writer | None = None
         self._input_wanted = False
@@ -68,6 +70,7 @@ class Stdio:
         self._console = -1
         self._child: list[int] = []
         self._ends_input = False
+        self._is_drained = False
         try:
             self._open(uri.parse(stdin), uri.parse(stdout), uri.parse(stderr))
             self.child = self._pipes()
@@ -107,15 +110,22 @@ class Stdio:
     def _open_own(self, path: str, options: uri.BarqueOptions) -> None:
         self._input_wanted = options.stdin
         self._input_once = options.stdin_once and not self.terminal
-        size, files, packed = options.max_size, options.max_files, options.packed
-        if options.log == "json-file":
-            self._log = json_file(
-                options.log_path, size, files, options.attributes, self._warn, packed=packed
-            )
-        elif options.log == "local":
-            self._log = local(options.log_path, size, files, self._warn, packed=packed)
+        if options.log != "none":
+            self._log = self._open_log(options)
         stdin = self if options.stdin else None
         self._attachments = Attachments(self._loop, path, self.terminal, stdin, self._balance)
+
+    def _open_log(self, options: uri.BarqueOptions) -> OutputLog | BackgroundLog:
+        def make() -> OutputLog:
+            path, size, files = options.log_path, options.max_size, options.max_files
+            if options.log == "local":
+                return local(path, size, files, self._warn, packed=options.packed)
+            labels = options.attributes
+            return json_file(path, size, files, labels, self._warn, packed=options.packed)
+
+        if options.buffer:
+            return BackgroundLog(self._loop, make, options.buffer, self._warn)
+        return make()
 
     def _open_sink(self, stream: int, address: uri.Address) -> None:
         if address.kind == uri.FIFO:
@@ -294,15 +304,27 @@ class Stdio:
         return done
 
     def _drained(self, done: Pending) -> None:
-        if done.done:
+        if done.done or self._is_drained:
             return
+        self._is_drained = True
         for stream, source in tuple(self._sources.items()):
             source.drain()
             if self._log is not None and not source.ended.done:
                 self._log.end(stream)
         if self._attachments is not None:
             self._attachments.end()
-        done.set()
+        settled = self._log.settled() if self._log is not None else None
+        if settled is None:
+            done.set()
+            return
+
+        def finish() -> None:
+            deadline.cancel()
+            if not done.done:
+                done.set()
+
+        deadline = self._loop.after(LOG_GRACE_S, finish)
+        settled.then(lambda _: finish())
 
     def close(self) -> None:
         """Let go of everything. Clients and fifos still get what is queued for them."""

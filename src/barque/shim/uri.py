@@ -23,6 +23,8 @@ BINARY: Final = "binary"
 BARQUE: Final = "barque"
 SCHEMES: Final = (FIFO, FILE, BINARY, BARQUE)
 LOG_KINDS: Final = ("json-file", "local", "none")
+MODES: Final = ("blocking", "non-blocking")
+BUFFER_BYTES: Final = 1 << 20  # Docker's, where max-buffer-size is not given
 NUMBER_DIGITS_MAX: Final = 18
 
 
@@ -83,6 +85,7 @@ class BarqueOptions:
 
     __slots__ = (
         "attributes",
+        "buffer",
         "log",
         "log_path",
         "max_files",
@@ -107,6 +110,12 @@ class BarqueOptions:
         self.attributes = _attributes(rest.pop("labels", ""))
         if self.log == "local" and self.attributes:
             raise Unsupported("labels in a log of kind 'local' are not supported")
+        mode = rest.pop("mode", "blocking")
+        if mode not in MODES:
+            raise InvalidArgument(f"stdio option mode={mode!r} is not one of {', '.join(MODES)}")
+        self.buffer = _number(rest, "max-buffer-size", BUFFER_BYTES)
+        if mode == "blocking":
+            self.buffer = 0  # bytes that may wait for a log that does not hold its container back
         self.stdin = _flag(rest, "stdin")
         self.stdin_once = _flag(rest, "stdin-once")
         if rest:

@@ -140,3 +140,43 @@ def test_followed_across_rotations(barque: Stack) -> None:
     while any("~" in name for name in os.listdir(logs)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len([name for name in os.listdir(logs) if name.endswith(".gz")]) > 3
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_a_log_that_does_not_hold_back(server: Stack | Peer, driver: str) -> None:
+    """What the log keeps up with is all there, in order, when `wait` returns."""
+    name = f"free-{driver}"
+    flags = ["--log-driver", driver, "--log-opt", "mode=non-blocking"]
+    script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; printf rest; exit 5"
+    server.docker("rm", "-f", name, check=False)
+    server.docker(
+        "run", "-d", "--name", name, "--network", "none", *flags,
+        "--log-opt", "max-buffer-size=4m", "busybox", "sh", "-c", script,
+    )  # fmt: skip
+    assert server.docker("wait", name).stdout == b"5\n"
+    seen = server.docker("logs", name).stdout
+    assert seen == b"".join(b"line %d\n" % number for number in range(3000)) + b"rest"
+    server.docker("rm", "-f", name)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["mode=sometimes"], "logging mode not supported: sometimes"),
+        (["max-buffer-size=1m"], "max-buffer-size option is only supported with 'mode=non-block"),
+        (["mode=blocking", "max-buffer-size=1m"], "max-buffer-size option is only supported with"),
+        (["mode=non-blocking", "max-buffer-size=much"], "size: 'much'"),
+    ],
+)
+def test_refused_modes(server: Stack | Peer, options: list[str], words: str) -> None:
+    flags = [word for option in options for word in ("--log-opt", option)]
+    argv = ["run", "--rm", "--network", "none", *flags, "busybox", "true"]
+    done = server.docker(*argv, check=False)
+    assert done.returncode != 0
+    assert words in done.stderr.decode()
+
+
+def test_modes_that_are_taken(server: Stack | Peer) -> None:
+    for option in ("mode=blocking", "mode=non-blocking"):
+        argv = ["run", "--rm", "--network", "none", "--log-opt", option, "busybox", "echo", "on"]
+        assert server.docker(*argv).stdout == b"on\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -35,8 +36,9 @@ def readable(record: Record) -> bool:
 
 
 def shim_options(record: Record) -> dict[str, str]:
-    """`max-size`, `max-file`, `compress` and `labels` of docs/boundaries.md, section 3."""
+    """The log's options of docs/boundaries.md, section 3."""
     driver, config = record.host.log_config.type, dict(record.host.log_config.config)
+    result = _mode(config)
     if driver == "local":
         config = LOCAL_DEFAULTS | config
     elif driver == "json-file":
@@ -45,7 +47,6 @@ def shim_options(record: Record) -> dict[str, str]:
     else:
         kept = {name.removeprefix("cache-"): value for name, value in config.items()}
         config = SPOOL_DEFAULTS | {name: kept[name] for name in SPOOL_DEFAULTS if name in kept}
-    result = {}
     if "max-size" in config and (size := size_bytes(config["max-size"])) > 0:
         result["max-size"] = str(size)
     if "max-file" in config:
@@ -55,6 +56,13 @@ def shim_options(record: Record) -> dict[str, str]:
     if driver == "json-file" and (attributes := line_attributes(record)):
         result["labels"] = msgspec.json.encode(attributes).decode()
     return result
+
+
+def _mode(config: Mapping[str, str]) -> dict[str, str]:
+    if config.get("mode") != "non-blocking":
+        return {}
+    size = size_bytes(config.get("max-buffer-size", "1m"))
+    return {"mode": "non-blocking", "max-buffer-size": str(max(1, size))}
 
 
 def line_attributes(record: Record) -> dict[str, str]:

@@ -84,6 +84,8 @@ def check(machine: Host = MACHINE, **fields: Any) -> list[str]:
         ({"Sysctls": {"net/../../x": "1"}}, "invalid sysctl"),
         ({"Sysctls": {"net.x": "1"}, "NetworkMode": "host"}, "not allowed in host network"),
         ({"Sysctls": {"kernel.sem": "1"}, "IpcMode": "host"}, "not allowed in host IPC"),
+        ({"LogConfig": {"Config": {"mode": "sometimes"}}}, "logging mode not supported: sometimes"),
+        ({"LogConfig": {"Config": {"max-buffer-size": "1m"}}}, "only supported with 'mode=non-bl"),
     ],
 )  # fmt: skip
 def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
@@ -97,7 +99,6 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
     [
         {"StorageOpt": {"size": "1g"}},
         {"LogConfig": {"Type": "splunk"}},
-        {"LogConfig": {"Config": {"mode": "non-blocking"}}},
         {"CpuRealtimePeriod": 1},
         {"CpuCount": 1},
         {"SecurityOpt": ["label=type:x"]},
@@ -114,7 +115,7 @@ def test_what_is_fine() -> None:
         "Memory": GIB, "NanoCpus": 1_500_000_000, "CpusetCpus": "0-1,3", "ShmSize": 1,
         "PortBindings": {"80": None, "81-82/udp": [{"HostPort": "8000-8010"}]},
         "Sysctls": {"net.ipv4.ip_forward": "1", "kernel.shmmax": "1"},
-        "LogConfig": {"Config": {"max-size": "10m", "max-file": "3", "mode": "blocking"}},
+        "LogConfig": {"Config": {"max-size": "10m", "max-file": "3", "mode": "non-blocking"}},
         "SecurityOpt": ["no-new-privileges", "seccomp=unconfined", "label=disable"],
         "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
     }  # fmt: skip
