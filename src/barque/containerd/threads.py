@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+SMALL_BYTES = 32 << 10  # hashed sooner than handed over
+_hashers = ThreadPoolExecutor(4, "hash")
 
 
 async def in_thread(
@@ -45,3 +47,16 @@ async def finished(
                 continue
         running.exception()  # its own failure does not matter any more
         raise
+
+
+def hashing(digest: Any, data: bytes) -> Future[None]:
+    """`digest.update(data)` on another core, while the caller writes the same bytes.
+
+    The next update of that digest must wait for the result.
+    """
+    if len(data) > SMALL_BYTES:
+        return _hashers.submit(digest.update, data)
+    done: Future[None] = Future()
+    digest.update(data)
+    done.set_result(None)
+    return done

@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import Any
 
+from barque.containerd.threads import hashing
 from barque.errors import DataLoss
 from barque.linux.fs import sync_directory, write_all
 
@@ -71,12 +72,14 @@ class Ingest:
         """Append. A write that fails in part is undone, so `offset` stays true."""
         self.catch_up()
         os.lseek(self._fd, self.offset, os.SEEK_SET)
+        hashed = hashing(self._hash, data)
         try:
             write_all(self._fd, data)
         except OSError:
+            self._hash = None  # it has bytes that the file has not
             os.ftruncate(self._fd, self.offset)
             raise
-        self._hash.update(data)
+        hashed.result()
         self.offset += len(data)
 
     def restart(self) -> None:

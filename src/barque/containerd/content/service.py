@@ -23,7 +23,7 @@ from barque.containerd.threads import in_thread
 from barque.errors import InvalidArgument
 from barque.oci import digest as digests
 
-READ_BYTES = 1 << 20
+READ_BYTES = 256 << 10  # of each reader in flight: memory, more than messages
 SMALL_BYTES = 1 << 16
 INFOS_PER_MESSAGE = 100
 

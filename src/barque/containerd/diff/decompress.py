@@ -2,7 +2,8 @@
 
 Source: image-spec, layer.md: tar, gzip or zstd; told by the first bytes, as containerd does. A
 stream may be several compressed ones after each other. Growth is bounded: `RATIO_MAX` times what
-was read, once more than `FREE_BYTES` came out.
+was read, once more than `FREE_BYTES` came out. The digest is made beside: a piece is hashed in
+another thread while it is unpacked and the next one is decompressed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any, Protocol
 
+from barque.containerd.threads import hashing
 from barque.errors import DataLoss, ResourceExhausted, Unsupported
 
 READ_BYTES = 256 << 10
@@ -44,10 +47,12 @@ class Layer:
         self._fd = fd
         self._read = 0
         self._hash = hashlib.sha256(usedforsecurity=False)
+        self._hashed: Future[None] | None = None
         self.size = 0
 
     @property
     def digest(self) -> str:
+        self._wait()
         return f"sha256:{self._hash.hexdigest()}"
 
     def pieces(self) -> Iterator[bytes]:
@@ -59,8 +64,14 @@ class Layer:
                 raise ResourceExhausted(
                     f"layer grows to more than {RATIO_MAX} times its compressed size"
                 )
-            self._hash.update(piece)
+            self._wait()
+            self._hashed = hashing(self._hash, piece)
             yield piece
+
+    def _wait(self) -> None:
+        """For the piece before: there is one at a time, in order."""
+        if self._hashed is not None:
+            self._hashed.result()
 
     def _more(self) -> bytes:
         data = os.pread(self._fd, READ_BYTES, self._read)
