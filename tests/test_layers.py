@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "registryd": "oci linux registry",
     "network": "linux",
     "volume": "linux",
-    "containerd": "oci linux shim",
+    "containerd": "oci linux shim registry",
     "api": "oci",
     "client": "api",
     "daemon": "oci api containerd network volume registry linux",

@@ -43,7 +43,10 @@ from barque.containerd.paths import ContentPaths, Paths
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
 from barque.containerd.snapshots.service import Snapshots
 from barque.containerd.snapshots.stores import KINDS, SnapshotStores
+from barque.containerd.streaming import Streams
 from barque.containerd.supervision import supervision
+from barque.containerd.transfer.service import Transfer
+from barque.containerd.transfer.unpack import Unpacker
 from barque.containerd.version import (
     API_VERSION,
     REVISION,
@@ -145,16 +148,25 @@ async def running(
         )
         blobs = Blobs(content, metadata, references)
         containers = Containers(metadata, references, exchange, collector)
+        images = Images(metadata, references, exchange, collector)
+        snapshotting = Snapshots(snapshots, metadata, references, exchange, collector)
+        leases = Leases(metadata, references, collector)
+        diff = Diff(content, blobs)
+        streams = Streams()
         services: list[Service] = [
             Version().service(),
             Introspection(plugins(paths, snapshots), server_id(paths.uuid)).service(),
             Namespaces(metadata, exchange).service(),
             Content(content, metadata, references, exchange).service(),
-            Images(metadata, references, exchange, collector).service(),
-            Snapshots(snapshots, metadata, references, exchange, collector).service(),
+            images.service(),
+            snapshotting.service(),
             containers.service(),
-            Leases(metadata, references, collector).service(),
-            Diff(content, blobs).service(),
+            leases.service(),
+            diff.service(),
+            streams.service(),
+            Transfer(
+                streams, blobs, images, leases, Unpacker(snapshotting, diff), os.uname().machine
+            ).service(),
         ]
         debug = config.log_level in ("debug", "trace")
         async with AsyncExitStack() as serving:
@@ -239,9 +251,14 @@ def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
         Plugin("io.containerd.differ.v1", "walking"),
         Plugin("io.containerd.gc.v1", "scheduler"),
         Plugin("io.containerd.runtime.v2", "task"),
+        Plugin("io.containerd.streaming.v1", "manager"),
+        Plugin("io.containerd.transfer.v1", "local"),
         *(
             Plugin("io.containerd.grpc.v1", name)
-            for name in (*services, "namespaces", "snapshots", "tasks", "version")
+            for name in (
+                *(*services, "namespaces", "snapshots", "streaming", "tasks", "transfer"),
+                "version",
+            )
         ),
     ]
 

@@ -95,6 +95,14 @@ class Blobs:
         with open(fd, "rb") as file:
             return file.read(limit)
 
+    def size(self, namespace: str, digest: str) -> int:
+        """Raises NotFound."""
+        return self._content.info(namespace, digest).size
+
+    def open(self, namespace: str, digest: str) -> int:
+        """A descriptor to read it from; the caller closes it. Raises NotFound."""
+        return self._content.open(namespace, digest)
+
     def label(self, namespace: str, digest: str, labels: Mapping[str, str]) -> None:
         """Add labels to a blob that is there."""
         self._labelled(Call(namespace), digest, labels)
