@@ -78,7 +78,9 @@ class Config:
     host_gateway_ip: str = ""
     default_cgroupns_mode: str = ""
     default_ipc_mode: str = "private"
+    default_stop_timeout: int = 10  # seconds; -1 for ever
     experimental: bool = False
+    features: Mapping[str, Any] = field(default_factory=dict)
     log_format: str = "text"
     raw_logs: bool = False  # ours are never coloured
     metrics_addr: str = ""
@@ -281,8 +283,32 @@ def _checked(config: Config) -> Config:
             _refuse(f"{name} {value!r} is not one of {', '.join(filter(None, words))}")
     if not -1000 <= config.oom_score_adjust <= 1000:
         _refuse(f"oom-score-adjust {config.oom_score_adjust}: the range is [-1000, 1000]")
+    if config.default_stop_timeout < -1:
+        _refuse(f"default-stop-timeout {config.default_stop_timeout}: expected seconds, or -1")
+    _check_features(config.features)
     _check_unsupported(config)
     return config
+
+
+# What Barque does, whatever it is told; the others of dockerd are not there yet.
+FEATURES = ("cdi", "containerd-snapshotter")
+OTHER_FEATURES = frozenset(
+    {"buildkit", "containerd-migration", "embedded-containerd", "swarm-nftables", "time-namespaces"}
+)
+
+
+def _check_features(features: Mapping[str, Any]) -> None:
+    for name, value in features.items():
+        if value not in (True, False, "true", "false"):
+            _refuse(f"features: {name}: expected true or false, got {value!r}")
+        wanted = value in (True, "true")
+        if name in FEATURES:
+            if not wanted:
+                _refuse(f"features: {name}=false is not there: Barque always has it")
+        elif name not in OTHER_FEATURES:
+            _refuse(f"features: unknown feature {name!r}")
+        elif wanted:
+            _refuse(f"features: {name} is not there yet")
 
 
 def _check_unsupported(config: Config) -> None:

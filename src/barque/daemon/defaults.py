@@ -57,6 +57,7 @@ def container_defaults(config: Config) -> Defaults:
         seccomp_profile=_seccomp(config.seccomp_profile),
         no_new_privileges=config.no_new_privileges,
         cgroupns_mode=config.default_cgroupns_mode,
+        stop_timeout_s=config.default_stop_timeout,
         ipc_mode=config.default_ipc_mode,
         cdi_spec_dirs=config.cdi_spec_dirs,
     )

@@ -84,7 +84,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("host-gateway-ip", "text"),
     Option("default-cgroupns-mode", "text"),
     Option("default-ipc-mode", "text"),
+    Option("default-stop-timeout", "number"),
     Option("experimental", "flag"),
+    Option("feature", "map", key="features", attribute="features"),
     Option("log-format", "text"),
     Option("raw-logs", "flag"),
     Option("metrics-addr", "text"),
@@ -106,11 +108,15 @@ RELOADABLE = frozenset(
     {
         "authorization_plugins",
         "debug",
+        "default_cgroupns_mode",
+        "default_ipc_mode",
         "default_runtime",
+        "default_stop_timeout",
         "insecure_registries",
         "labels",
         "log_level",
         "max_concurrent_downloads",
+        "registry_mirrors",
         "runtimes",
     }
 )
@@ -118,7 +124,7 @@ RELOADABLE = frozenset(
 _NOT_YET = """
 allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark builder
 containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
-default-network-opt default-network-opts feature features firewall-backend fixed-cidr-v6
+default-network-opt default-network-opts firewall-backend fixed-cidr-v6
 host-gateway-ips ip6tables ipv6 max-download-attempts network-control-plane-mtu
 node-generic-resource node-generic-resources nri-opts rootless shutdown-timeout
 storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap

@@ -176,7 +176,8 @@ class System:
     def _engine(self) -> dict[str, Any]:
         config = self._config
         containerd, revision = self._containerd_version()
-        insecure = ["::1/128", "127.0.0.0/8"]
+        insecure = [name for name in config.insecure_registries if "/" in name]
+        mirrors = [f"{url.rstrip('/')}/" for url in config.registry_mirrors]
         return {
             "Driver": "overlay2",
             "DriverStatus": [
@@ -194,20 +195,21 @@ class System:
             "LoggingDriver": config.log_driver,
             "IndexServerAddress": INDEX_SERVER,
             "RegistryConfig": {
-                "InsecureRegistryCIDRs": insecure,
+                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *insecure],
                 "IndexConfigs": {
                     "docker.io": {
                         "Name": "docker.io",
-                        "Mirrors": [],
+                        "Mirrors": mirrors,
                         "Secure": True,
                         "Official": True,
                     },
                     **{
                         name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
                         for name in config.insecure_registries
+                        if name not in insecure
                     },
                 },
-                "Mirrors": [],
+                "Mirrors": mirrors,
             },
             "GenericResources": None,
             "DockerRootDir": config.data_root,
@@ -217,6 +219,7 @@ class System:
             "Runtimes": {
                 "barque": {"path": "barque-runc"},
                 "io.containerd.barque.v2": {"path": "containerd-shim-barque-v2"},
+                "runc": {"path": "barque-runc"},
                 **{name: dict(value) for name, value in config.runtimes.items()},
             },
             "DefaultRuntime": config.default_runtime,

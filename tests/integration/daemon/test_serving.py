@@ -181,6 +181,15 @@ def test_reload_takes_over_what_it_can_and_says_what_it_cannot() -> None:
         hang_up(barque, "reloaded: ")
         info = ask(barque.socket, "GET", "/info").json()
         assert (info["DefaultRuntime"], "crun" in info["Runtimes"]) == ("crun", True)
+        mirrors = {"registry-mirrors": ["http://127.0.0.1:9"], "default-stop-timeout": 1}
+        write_config(barque, **mirrors)
+        hang_up(barque, "reloaded: ")
+        info = ask(barque.socket, "GET", "/info").json()
+        assert info["RegistryConfig"]["Mirrors"] == ["http://127.0.0.1:9/"]
+        write_config(
+            barque, **{"runtimes": {"crun": {"path": "/usr/bin/crun"}}, "default-runtime": "crun"}
+        )
+        hang_up(barque, "reloaded: ")
         write_config(barque, nonsense=1)
         hang_up(barque, "the configuration was not reloaded")
         write_config(barque, **{"default-runtime": "nosuch"})

@@ -51,6 +51,21 @@ def test_what_is_known_and_not_there_is_refused_in_a_file_too(tmp_path: Path) ->
         load(["--config-file", str(path)])
 
 
+def test_features() -> None:
+    """What is there anyway may be asked for; nothing else may."""
+    given = ["--config-file", "/dev/null", "--feature"]
+    assert load([*given, "containerd-snapshotter=true"]).features
+    assert load([*given, "buildkit=false"]).features
+    for feature, text in (
+        ("containerd-snapshotter=false", "always has it"),
+        ("time-namespaces=true", "time-namespaces is not there yet"),
+        ("nosuch=true", "unknown feature 'nosuch'"),
+        ("cdi=perhaps", "expected true or false"),
+    ):
+        with pytest.raises(Usage, match=text):
+            load([*given, feature])
+
+
 def test_the_file_counts_where_no_flag_does(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"hosts": ["unix:///a"], "debug": True, "log-opts": {"a": "1"}}))

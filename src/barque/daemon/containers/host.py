@@ -82,6 +82,7 @@ class Defaults:
     no_new_privileges: bool = False
     snapshotter: str = "overlayfs"
     cgroupns_mode: str = ""
+    stop_timeout_s: int = 10
     ipc_mode: str = "private"
     cdi_spec_dirs: tuple[str, ...] = ()
 

@@ -70,10 +70,15 @@ class Containers:
             self.engine.forward(container)
 
     def reload(self, config: Config) -> None:
-        """Runtimes, as the configuration has them now; all else stays as at start."""
+        """What the configuration may change while we run; all else stays as at start."""
         wanted = container_defaults(config)
         self.engine.defaults = replace(
-            self.engine.defaults, runtime=wanted.runtime, runtimes=wanted.runtimes
+            self.engine.defaults,
+            runtime=wanted.runtime,
+            runtimes=wanted.runtimes,
+            cgroupns_mode=wanted.cgroupns_mode,
+            ipc_mode=wanted.ipc_mode,
+            stop_timeout_s=wanted.stop_timeout_s,
         )
 
     async def close(self) -> None:

@@ -13,7 +13,6 @@ from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.start import start
 from barque.daemon.containers.state import Move, Status
 
-DEFAULT_STOP_TIMEOUT_S = 10
 KILL_TIMEOUT_S = 30.0
 SIGKILL = 9
 
@@ -30,7 +29,9 @@ async def stop(
     config = container.record.config
     number = signals.parse(signal or config.stop_signal or "SIGTERM")
     if timeout_s is None:
-        timeout_s = DEFAULT_STOP_TIMEOUT_S if config.stop_timeout is None else config.stop_timeout
+        timeout_s = config.stop_timeout
+    if timeout_s is None:
+        timeout_s = engine.defaults.stop_timeout_s
     container.state.stopped_by_hand = True
     ended = container.next_exit()
     await send(engine, container, number, thaw=True, final=True)
