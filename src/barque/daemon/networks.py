@@ -527,6 +527,7 @@ class Networks:
 
     async def remove(self, reference: str) -> None:
         """Remove a network nobody is in. Raises NotFound, Forbidden with Docker's words."""
+        await self._settled()  # else what is being restored would be made again
         async with self._changing:
             record = self._registry.resolve(reference)
             if record.is_builtin:

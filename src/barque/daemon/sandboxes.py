@@ -85,6 +85,11 @@ class SandboxState:
     def host_links(self) -> list[str]:
         return [endpoint.host_link for endpoint in self.endpoints if endpoint.host_link]
 
+    @property
+    def own_links(self) -> list[str]:
+        """Interfaces that have no other end on the host."""
+        return [e.inner_link for e in self.endpoints if e.inner_link and not e.host_link]
+
 
 class Worker:
     """One thread for the kernel's part: what is submitted runs in order."""
@@ -340,6 +345,7 @@ class Sandboxes:
             plug = self._plug(endpoint, asked.network, first=not routed)
             await self._worker(self._host.connect, state.id, plug)
             self._mark(state, endpoint, whole=True)
+            self._weigh(state)
             await self._tell_names(state)
         except BaseException as error:
             await asyncio.shield(self.leave(state, endpoint))
@@ -382,12 +388,16 @@ class Sandboxes:
         await self._worker(
             self._host.disconnect, state.id, endpoint.host_link, endpoint.inner_link, published
         )
+        rest = [e for e in state.endpoints if e.id != endpoint.id]
+        anchor = None if rest else _anchor(state)
         with self._database.transaction(durable=False) as tx:
             for table in ("endpoints", "addresses"):
                 tx.execute(
                     f"DELETE FROM {table} WHERE container = ? AND network = ?",
                     (state.container, endpoint.network),
                 )
+            if anchor is not None:
+                _insert_endpoint(tx, anchor)
             tx.executemany(
                 "DELETE FROM ports WHERE proto = ? AND host_ip = ? AND host_port = ?",
                 [(p.protocol, str(p.host_ip), p.host_port) for p in published],
@@ -395,13 +405,21 @@ class Sandboxes:
         for port in published:
             self._ports.release(HostPort(port.protocol, port.host_ip, port.host_port))
         state.published = [port for port in state.published if port not in published]
-        state.endpoints = [e for e in state.endpoints if e.id != endpoint.id]
+        state.endpoints = rest if anchor is None else [anchor]
         if endpoint.ip and self._registry.get(endpoint.network) is not None:
             self._registry.space(endpoint.network).release(IPv4Address(endpoint.ip))
-        rest = next((e for e in state.endpoints if e.gateway), None)
-        if endpoint.gateway and rest is not None:
-            gateway = IPv4Address(rest.gateway)
-            await self._worker(self._host.set_gateway, state.id, rest.inner_link, gateway)
+        routed = next((e for e in state.endpoints if e.gateway), None)
+        if endpoint.gateway and routed is not None:
+            gateway = IPv4Address(routed.gateway)
+            await self._worker(self._host.set_gateway, state.id, routed.inner_link, gateway)
+
+    def _weigh(self, state: SandboxState) -> None:
+        """A sandbox that is in a network needs its anchor no more."""
+        with self._database.transaction(durable=False) as tx:
+            tx.execute(
+                "DELETE FROM endpoints WHERE container = ? AND network = ''", (state.container,)
+            )
+        state.endpoints = [e for e in state.endpoints if e.network]
 
     def _mark(self, state: SandboxState, endpoint: EndpointRecord, *, whole: bool) -> None:
         marked = replace(endpoint, whole=whole)
@@ -423,7 +441,11 @@ class Sandboxes:
             return
         await self._names.drop(state.id)
         await self._worker(
-            self._host.tear_down, state.path, state.host_links, list(state.published)
+            self._host.tear_down,
+            state.path,
+            state.host_links,
+            list(state.published),
+            state.own_links,
         )
         self._forget(state)
 
@@ -494,7 +516,7 @@ class Sandboxes:
     def settings(self, state: SandboxState) -> dict[str, Any]:
         """The API's NetworkSettings."""
         named: dict[str, EndpointRecord] = {}
-        for endpoint in state.endpoints:
+        for endpoint in [e for e in state.endpoints if e.network]:
             network = self._registry.get(endpoint.network)
             named[network.name if network else endpoint.network] = endpoint
         return sandbox_settings(
@@ -503,6 +525,22 @@ class Sandboxes:
             ports=ports_document(state.bindings, state.published),
             endpoints=named,
         )
+
+
+def _anchor(state: SandboxState) -> EndpointRecord:
+    """The row of a live sandbox that is in no network, so that the next daemon knows it too."""
+    return EndpointRecord(
+        id=secrets.token_hex(ID_BYTES),
+        network="",
+        sandbox=state.id,
+        container=state.container,
+        name=state.name,
+        hostname=state.hostname,
+        domainname=state.domainname,
+        mode=state.mode,
+        bindings=state.bindings,
+        servers=state.servers,
+    )
 
 
 def _insert_endpoint(tx: sqlite3.Connection, endpoint: EndpointRecord) -> None:

@@ -186,7 +186,7 @@ class Host:
         if segment is None:
             self.wiring.uplinks.ensure_parent(uplink)
             try:
-                self.wiring.uplinks.check_kind(uplink)
+                self._try(uplink)
             except BaseException:
                 self.wiring.uplinks.drop_parent(uplink)
                 raise
@@ -199,6 +199,22 @@ class Host:
             self.delete_network(segment.bridge)
             raise
         return index
+
+    def _try(self, uplink: Uplink) -> None:
+        """Raises Unsupported where this kernel has no links of the kind.
+
+        Tried in a namespace, which takes the link with it, also after a crash. A parent that is
+        busy now is told of when a container wants to be on it.
+        """
+        namespace = self.pool.make(wired=False)
+        try:
+            self.wiring.uplinks.plug(namespace, uplink, "eth0", b"", 0)
+            self.wiring.delete_inner(namespace, "eth0")
+        except errors.Unavailable:
+            return
+        finally:
+            namespace.close()
+            unbind(namespace.path)
 
     def restore_uplink(self, uplink: Uplink, bridge: str, mtu: int) -> int:
         """The same after a start of the daemon, or of the machine; rules are loaded elsewhere."""
@@ -271,11 +287,21 @@ class Host:
             namespace.close()
 
     def tear_down(
-        self, path: Path | None, host_links: Iterable[str], published: Sequence[Published]
+        self,
+        path: Path | None,
+        host_links: Iterable[str],
+        published: Sequence[Published],
+        own_links: Iterable[str] = (),
     ) -> None:
-        """Close the ports, cut the links, let the namespace go: all steps, safe to run twice."""
+        """Close the ports, cut the links, let the namespace go: all steps, safe to run twice.
+
+        `own_links` have no end on the host; a namespace dies some time later, and till then its
+        links would hold their addresses on the parent.
+        """
         steps: list[Callable[[], object]] = [partial(self.firewall.withdraw, published)]
         steps += [partial(self.wiring.unplug, link) for link in host_links]
+        if path is not None:
+            steps += [partial(self._delete_own, path, link) for link in own_links]
         if path is not None:
             steps.append(partial(unbind, path))
         failures: list[Exception] = []
@@ -287,6 +313,16 @@ class Host:
                 failures.append(error)
         if failures:
             raise ExceptionGroup("network teardown incomplete", failures)
+
+    def _delete_own(self, path: Path, link: str) -> None:
+        try:
+            namespace = self.pool.open(path.name)
+        except OSError:  # it is gone, and its links with it
+            return
+        try:
+            self.wiring.delete_inner(namespace, link)
+        finally:
+            namespace.close()
 
     def close(self, *, bridge: str = "", empty: bool = False) -> None:
         """Empty the pool; when no sandbox is left, take rules and default bridge away too."""

@@ -10,7 +10,6 @@ Every step may be done again: what is there already is taken as done, what is go
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -113,24 +112,6 @@ class Uplinks:
             if error.errno != errno.ENODEV:
                 raise
 
-    def check_kind(self, uplink: Uplink) -> None:
-        """Raises Unsupported where this kernel has no links of the kind. Leaves nothing."""
-        parent = route.get_link(self._host, uplink.parent)
-        namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        name = f"bqk{os.urandom(4).hex()}"
-        try:
-            assert parent is not None
-            self._host.request(_sublink(uplink, name, parent.index, namespace, b"", 0))
-        except OSError as error:
-            if error.errno in _NO_SUCH_KIND:
-                raise errors.Unsupported(
-                    f"this kernel has no {uplink.kind} interfaces (CONFIG_{uplink.kind.upper()})"
-                ) from error
-            # the parent may be of the other kind's, or passed through, already: told at a start
-        finally:
-            os.close(namespace)
-            self.delete(name)
-
     def plug(
         self, namespace: Namespace, uplink: Uplink, inner_link: str, mac: bytes, mtu: int
     ) -> int:
@@ -145,7 +126,9 @@ class Uplinks:
             self._host.request(_sublink(uplink, inner_link, parent.index, namespace.fd, mac, mtu))
         except OSError as error:
             if error.errno in _NO_SUCH_KIND:
-                raise errors.Unsupported(f"this kernel has no {uplink.kind} interfaces") from error
+                raise errors.Unsupported(
+                    f"this kernel has no {uplink.kind} interfaces (CONFIG_{uplink.kind.upper()})"
+                ) from error
             raise errors.Unavailable(
                 f"{uplink.kind} interface on {uplink.parent}: {(error.strerror or '').lower()}"
             ) from error

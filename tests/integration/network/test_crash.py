@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,11 @@ pytestmark = pytest.mark.root
 SEEDS = range(int(os.environ.get("BARQUE_CRASH_SEEDS", "6")))  # rounds of kill -9
 ROUNDS = 4
 CONTAINERS = 6
+
+
+Step = Callable[
+    [Networks, random.Random, set[str], Callable[[str], None]], Coroutine[Any, Any, None]
+]
 
 
 def published(name: str) -> dict[str, Any]:
@@ -61,7 +66,7 @@ async def one_step(
                 await made.connect("joined", name, {})
 
 
-def run_and_die(root: Path, seed: int, live: set[str], report: int) -> None:
+def run_and_die(root: Path, seed: int, live: set[str], report: int, step: Step = one_step) -> None:
     """In a child: work at random, tell what is attached, be killed in the middle of it."""
     choice = random.Random(seed)
 
@@ -79,7 +84,7 @@ def run_and_die(root: Path, seed: int, live: set[str], report: int) -> None:
         threading.Timer(choice.uniform(0.0, 0.25), die).start()
         while True:
             # a container that is being detached is dead already; one being attached not yet alive
-            await one_step(made, choice, attached, tell)
+            await step(made, choice, attached, tell)
 
     asyncio.run(scenario())
 
@@ -94,14 +99,14 @@ def survivors(before: set[str], report: str) -> set[str]:
     return alive
 
 
-def crash(root: Path, seed: int, live: set[str]) -> set[str]:
+def crash(root: Path, seed: int, live: set[str], step: Step = one_step) -> set[str]:
     """A daemon's life and death; returns the containers that ran at its end."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(read)
         try:
-            run_and_die(root, seed, live, write)
+            run_and_die(root, seed, live, write, step)
         except BaseException:
             os.write(2, traceback.format_exc().encode())
         finally:

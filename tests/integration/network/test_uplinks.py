@@ -339,3 +339,26 @@ def test_wrong_options_of_an_overlay_are_refused(
 
     with temporary_root() as root:
         asyncio.run(scenario(root))
+
+
+@isolated
+def test_a_container_in_no_network_is_known_to_the_next_daemon() -> None:
+    async def scenario(root: Path) -> None:
+        async with networks(root) as made:
+            sandbox = await made.attach("c1", "c1", "c1")
+            await made.disconnect("bridge", "c1")
+            assert made.settings("c1")["Networks"] == {}
+        async with networks(root, live=["c1"]) as made:
+            assert made.attached("c1")
+            await made.connect("bridge", "c1", {})
+            assert kinds(sandbox.netns).keys() == {"lo", "eth0"}
+            assert list(made.settings("c1")["Networks"]) == ["bridge"]
+        async with networks(root, live=["c1"]) as made:
+            await made.disconnect("bridge", "c1")
+            await made.detach("c1")
+            assert not made.attached("c1")
+        async with networks(root) as made:
+            assert not made.attached("c1")
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
