@@ -16,6 +16,7 @@ PROGRAMS = {
     "barque-netns": "barque.network.maker",  # inner: makes namespaces for barqued
     "barque-dns": "barque.network.dns.server",  # inner: names for containers, outlives barqued
     "barque-archive": "barque.daemon.archive.main",  # inner: copies into and out of a container
+    "barque-stdio": "barque.shim.relay",  # inner: streams below another shim, outlives barqued
     "barque-registry": "barque.registryd.main",  # what `barque registry` runs
     "barque-copyup": "barque.volume.copier",  # inner: copies an image's content into a volume
     "containerd-shim-barque-v2": "barque.shim.main",

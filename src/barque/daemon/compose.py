@@ -23,6 +23,7 @@ from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.containerd_supervisor import ContainerdSupervisor
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.host import Host
+from barque.daemon.containers.runtimes import write_scripts
 from barque.daemon.containers.service import Containers
 from barque.daemon.database import Database
 from barque.daemon.disk_usage import DiskUsage
@@ -115,6 +116,7 @@ async def composed(
             LocalVolumes(paths.volumes, copier),
             paths.subpaths,
         )
+        write_scripts(paths.runtimes, config.runtimes)
         containers = Containers(
             Engine(
                 catalogue=catalogue,

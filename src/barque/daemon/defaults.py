@@ -11,7 +11,10 @@ from barque import errors
 from barque.daemon import cgroups
 from barque.daemon.config import Config
 from barque.daemon.containers.host import Defaults, Runtime
+from barque.daemon.containers.runtimes import is_shim
+from barque.daemon.containers.runtimes import parse as parse_runtime
 from barque.daemon.forwarding import drivers
+from barque.daemon.paths import Paths
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy, Proxies
 from barque.registry.proxies import parse as parse_proxy
@@ -38,8 +41,10 @@ def container_defaults(config: Config) -> Defaults:
     cgroups.check_parent(driver, config.cgroup_parent)
     systemd = driver == cgroups.SYSTEMD
     runtimes = dict.fromkeys(("barque", "runc"), Runtime(systemd_cgroup=systemd))
-    runtimes |= {name: _runtime(name, value, systemd) for name, value in config.runtimes.items()}
-    if config.default_runtime not in runtimes:
+    scripts = Paths(Path(config.data_root), Path(config.exec_root)).runtimes
+    for name, value in config.runtimes.items():
+        runtimes[name] = parse_runtime(name, value, scripts, systemd_cgroup=systemd)
+    if config.default_runtime not in runtimes and not is_shim(config.default_runtime):
         raise errors.InvalidArgument(
             f"default-runtime: specified default runtime {config.default_runtime!r} does not exist"
         )
@@ -61,17 +66,6 @@ def container_defaults(config: Config) -> Defaults:
         ipc_mode=config.default_ipc_mode,
         cdi_spec_dirs=config.cdi_spec_dirs,
     )
-
-
-def _runtime(name: str, value: Any, systemd_cgroup: bool) -> Runtime:
-    if not isinstance(value, dict) or not isinstance(value.get("path"), str):
-        raise errors.InvalidArgument(f"runtimes: {name}: expected an object with a path")
-    extra = set(value) - {"path"}
-    if extra:
-        raise errors.InvalidArgument(
-            f"runtimes: {name}: {', '.join(sorted(extra))}: not there yet, only path is"
-        )
-    return Runtime(binary=value["path"], systemd_cgroup=systemd_cgroup)
 
 
 def _ulimit(name: str, value: Any) -> tuple[int, int]:

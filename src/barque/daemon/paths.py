@@ -13,10 +13,12 @@
     containerd/                 the managed barque-containerd's --state
     containerd/containerd.sock
     io/<id>.sock                stdio sockets of containers and execs
+    io/<id>.fifos/              their fifos, below a shim that is not ours
     netns/<id>                  bound network namespaces
     dns.sock, dns.log           the name server of containers: daemon/names.py
     subpaths/<id>/<hash>        parts of volumes, mounted while container <id> runs
     shm/<id>                    mount points of containers' /dev/shm
+    runtimes/                   scripts that call a runtime with arguments
     copying/                    empty: where a copying program mounts, in its own namespace
 """
 
@@ -84,6 +86,10 @@ class Paths:
         return self.run / "io"
 
     @property
+    def runtimes(self) -> Path:
+        return self.run / "runtimes"
+
+    @property
     def copying(self) -> Path:
         return self.run / "copying"
 
@@ -117,6 +123,7 @@ class Paths:
             (self.netns, 0o711),
             (self.subpaths, 0o700),
             (self.run / "shm", 0o700),
+            (self.runtimes, 0o700),
             (self.copying, 0o700),
         ):
             directory.mkdir(mode=mode, parents=True, exist_ok=True)

@@ -92,7 +92,7 @@ class Writer:
         self._fd = fd
         self._queue = bytearray()
         self._closing = False
-        self._caught_up = caught_up
+        self.caught_up = caught_up
         os.set_blocking(fd, False)
 
     @property
@@ -136,8 +136,8 @@ class Writer:
             self._loop.unwatch(self._fd)
         if self._closing:
             self._close()
-        if self._caught_up is not None:
-            self._caught_up()
+        if self.caught_up is not None:
+            self.caught_up()
 
     def close(self) -> None:
         """Close once the queue is written."""

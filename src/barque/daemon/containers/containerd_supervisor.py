@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -15,12 +16,12 @@ from barque.containerd.client import events as containerd_events
 from barque.containerd.client.containers import Container
 from barque.containerd.client.mounts import Mount
 from barque.containerd.client.tasks import Exit, RuntimeOptions, Stdio
+from barque.daemon.containers import streams
 from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.supervise import Ended, RootfsMount, Task, TaskEvent
 from barque.daemon.containers.supervise import Stdio as StdioRequest
 from barque.daemon.moments import rfc3339
 
-OUR_SHIM = "io.containerd.barque.v2"
 ROOT_LABEL = "containerd.io/gc.root"
 OWNER_LABEL = "barque.container"
 SIGKILL = 9
@@ -66,10 +67,6 @@ class ContainerdSupervisor:
         rootfs: Sequence[RootfsMount],
         stdio: StdioRequest,
     ) -> int:
-        if runtime.type != OUR_SHIM:
-            raise errors.Unsupported(
-                f"runtime {runtime.type}: streams of a shim other than {OUR_SHIM} are not there yet"
-            )
         record = Container(
             id=container_id,
             spec=msgspec.json.encode(spec),
@@ -85,12 +82,9 @@ class ContainerdSupervisor:
             await self.delete(container_id)
             await self._containerd.containers.create(record)
         mounts = [Mount(item.type, item.source, item.options) for item in rootfs]
-        options = None
-        if runtime.binary or runtime.systemd_cgroup:
-            options = RuntimeOptions(
-                binary_name=runtime.binary, systemd_cgroup=runtime.systemd_cgroup
-            )
-        return await self._containerd.tasks.create(container_id, mounts, _stdio(stdio), options)
+        streams = await _streams(stdio)
+        options = _runtime_options(runtime)
+        return await self._containerd.tasks.create(container_id, mounts, streams, options)
 
     async def start(self, container_id: str) -> int:
         return await self._containerd.tasks.start(container_id)
@@ -98,10 +92,14 @@ class ContainerdSupervisor:
     async def exec(
         self, container_id: str, exec_id: str, process: Mapping[str, Any], stdio: StdioRequest
     ) -> None:
-        await self._containerd.tasks.exec(container_id, exec_id, process, _stdio(stdio))
+        await self._containerd.tasks.exec(container_id, exec_id, process, await _streams(stdio))
 
     async def start_exec(self, container_id: str, exec_id: str) -> int:
         return await self._containerd.tasks.start(container_id, exec_id)
+
+    async def release_input(self, container_id: str, exec_id: str = "") -> None:
+        with suppress(errors.BarqueError):
+            await self._containerd.tasks.close_io(container_id, exec_id)
 
     async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
         await self._containerd.tasks.kill(container_id, signal, exec_id)
@@ -190,9 +188,25 @@ def _ended(found: Exit) -> Ended:
     return Ended(found.code, rfc3339(found.exited_at_ns))
 
 
-def _stdio(request: StdioRequest) -> Stdio:
-    """docs/boundaries.md, section 3: the shim's own stdio."""
-    uri = f"barque://{quote(request.socket)}"
+async def _streams(request: StdioRequest) -> Stdio:
+    """docs/boundaries.md, section 3: the shim's own stdio, or fifos below a relay of the same."""
+    address = f"barque://{quote(request.socket)}"
     if request.options:
-        uri += f"?{urlencode(request.options, quote_via=quote)}"
-    return Stdio(stdout=uri, terminal=request.terminal)
+        address += f"?{urlencode(request.options, quote_via=quote)}"
+    if not request.relayed:
+        return Stdio(stdout=address, terminal=request.terminal)
+    takes_input = request.options.get("stdin") == "1"
+    return await streams.start(
+        address, Path(request.socket), stdin=takes_input, terminal=request.terminal
+    )
+
+
+def _runtime_options(runtime: Runtime) -> RuntimeOptions | None:
+    options = RuntimeOptions(
+        binary_name=runtime.binary,
+        root=runtime.root,
+        systemd_cgroup=runtime.systemd_cgroup,
+        no_pivot_root=runtime.no_pivot_root,
+        no_new_keyring=runtime.no_new_keyring,
+    )
+    return options if options != RuntimeOptions() else None

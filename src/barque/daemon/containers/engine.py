@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from barque import errors
+from barque.daemon.containers import runtimes
 from barque.daemon.containers.apparmor import Profiles
 from barque.daemon.containers.backend import Images, Networks, Volumes
 from barque.daemon.containers.catalogue import Catalogue
-from barque.daemon.containers.host import Defaults, Host
+from barque.daemon.containers.host import Defaults, Host, Runtime
 from barque.daemon.containers.log_watch import LogWatch
 from barque.daemon.events import Events
 from barque.daemon.moments import rfc3339
@@ -64,6 +65,10 @@ class Engine:
     stop_forwarding: Callable[[Container], Awaitable[None]] = nothing
     check_forwarding: Callable[[Container], Awaitable[None]] = nothing
     """Whether there is somebody to send to. Raises BarqueError."""
+
+    def runtime_of(self, container: Container) -> Runtime:
+        """Raises InvalidArgument when the configuration has it no more."""
+        return runtimes.find(self.defaults.runtimes, container.record.host.runtime)
 
     def now(self) -> str:
         return rfc3339(self.clock_ns())

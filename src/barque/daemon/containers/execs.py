@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from barque import errors
-from barque.daemon.containers import apparmor, capabilities, security
+from barque.daemon.containers import apparmor, capabilities, security, streams
 from barque.daemon.containers.attach import relay
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.detach import parse_keys
@@ -140,16 +140,19 @@ async def _launch(
     socket = str(engine.paths.stdio_socket(process.id))
     takes_input = process.config.attach_stdin and wanted is not None
     options = {"stdin": "1", "stdin-once": "1"} if takes_input else {}
+    relayed = engine.runtime_of(container).foreign
     await engine.supervisor.exec(
         container.id,
         process.id,
         document,
-        StdioRequest(socket, process.config.tty, options),
+        StdioRequest(socket, process.config.tty, options, relayed),
     )
     stdio = await Stdio.connect(socket, wanted) if wanted else None
     try:
         process.running = True
         process.pid = await engine.supervisor.start_exec(container.id, process.id)
+        if relayed and not process.config.tty:
+            engine.spawn(engine.supervisor.release_input(container.id, process.id), lasting=True)
     except BaseException:
         if stdio is not None:
             stdio.close()
@@ -225,6 +228,9 @@ async def exited(engine: Engine, exec_id: str, code: int) -> None:
     process = engine.execs.get(exec_id)
     if process is None or process.ended.done():
         return
+    await streams.drained(engine.paths.stdio_socket(exec_id))
+    if process.ended.done():
+        return
     process.finish(code)
     engine.publish(process.container, "exec_die", execID=exec_id, exitCode=str(code))
     await _forget_process(engine, process)
@@ -235,8 +241,7 @@ async def _forget_process(engine: Engine, process: Exec) -> None:
     """containerd's and our part of an exec that has ended; its result stays known for a while."""
     with suppress(errors.BarqueError):
         await engine.supervisor.delete_exec(process.container.id, process.id)
-    with suppress(FileNotFoundError):
-        engine.paths.stdio_socket(process.id).unlink()
+    streams.remove(engine.paths.stdio_socket(process.id))
 
 
 def _forget(engine: Engine, process: Exec) -> None:
@@ -252,8 +257,7 @@ async def forget_all(engine: Engine, container: Container) -> None:
             continue
         if process.running:
             process.finish(137)
-        with suppress(FileNotFoundError):
-            engine.paths.stdio_socket(exec_id).unlink()
+        streams.remove(engine.paths.stdio_socket(exec_id))
         _forget(engine, process)
 
 

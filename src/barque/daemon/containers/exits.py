@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from barque import errors
-from barque.daemon.containers import execs, health
+from barque.daemon.containers import execs, health, streams
 from barque.daemon.containers.attach import abandon_pending
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
@@ -28,6 +27,7 @@ log = logging.getLogger(__name__)
 
 async def exited(engine: Engine, container: Container, pid: int, ended: Ended | None) -> None:
     """The process `pid` of the container is no more. Runs once for each process."""
+    await streams.drained(engine.paths.stdio_socket(container.id))
     async with container.lock:
         if not container.state.running or container.state.pid != pid:
             return
@@ -87,8 +87,7 @@ async def clean_up(engine: Engine, container: Container) -> None:
         elif isinstance(result, BaseException):
             log.error("cleaning up after container %s", container.id, exc_info=result)
     container.has_task = isinstance(results[0], BaseException)
-    with suppress(FileNotFoundError):
-        engine.paths.stdio_socket(container.id).unlink()
+    streams.remove(engine.paths.stdio_socket(container.id))
 
 
 def should_restart(container: Container, code: int) -> bool:

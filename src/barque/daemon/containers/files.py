@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 
+from barque.daemon.containers import streams
 from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.shm import unmount_shm
@@ -49,7 +50,7 @@ def _replace_content(path: str, text: str) -> None:
 
 def remove_files(paths: Paths, container_id: str) -> None:
     """Directory, stdio socket, shared memory. Idempotent; nothing is mounted below."""
-    paths.stdio_socket(container_id).unlink(missing_ok=True)
+    streams.remove(paths.stdio_socket(container_id))
     unmount_shm(paths, container_id)
     shutil.rmtree(paths.container(container_id), ignore_errors=False, onerror=_unless_gone)
 

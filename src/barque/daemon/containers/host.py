@@ -53,14 +53,24 @@ class Host:
         )
 
 
+OUR_SHIM = "io.containerd.barque.v2"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """A runtime by the name that `--runtime` takes."""
+    """A runtime by the name that `--runtime` takes. The options are runc's, empty where unsaid."""
 
-    type: str = "io.containerd.barque.v2"
+    type: str = OUR_SHIM
     binary: str = ""
     root: str = ""
     systemd_cgroup: bool = False
+    no_pivot_root: bool = False
+    no_new_keyring: bool = False
+
+    @property
+    def foreign(self) -> bool:
+        """Whether its shim is not ours."""
+        return self.type != OUR_SHIM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

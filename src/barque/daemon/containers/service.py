@@ -19,6 +19,7 @@ from barque.daemon.containers import (
     logs,
     recover,
     remove,
+    runtimes,
     signal_process,
     start,
     update,
@@ -72,6 +73,7 @@ class Containers:
     def reload(self, config: Config) -> None:
         """What the configuration may change while we run; all else stays as at start."""
         wanted = container_defaults(config)
+        runtimes.write_scripts(self.engine.paths.runtimes, config.runtimes)
         self.engine.defaults = replace(
             self.engine.defaults,
             runtime=wanted.runtime,

@@ -27,6 +27,7 @@ from barque.daemon.containers import (
     image_mounts,
     log_options,
     ports,
+    streams,
 )
 from barque.daemon.containers.attach import abandon_pending, connect_pending
 from barque.daemon.containers.backend import Sandbox
@@ -108,6 +109,9 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     requests = container.record.host.device_requests or ()
     cdi.apply(spec, cdi.resolve(requests, engine.defaults.cdi_spec_dirs))
     socket = engine.paths.stdio_socket(container.id)
+    runtime = engine.runtime_of(container)
+    if runtime.foreign:
+        undo.callback(streams.remove, socket)
     undo.push_async_callback(engine.undo, "task", engine.supervisor.delete, container.id)
     container.pristine = False  # from here on it is written into
     container.has_task = True
@@ -115,11 +119,18 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         await engine.supervisor.create(
             container.id,
             spec,
-            engine.defaults.runtimes[container.record.host.runtime],
+            runtime,
             container.record.config.image,
             mounts,
-            Stdio(str(socket), container.record.config.tty, _stdio_options(engine, container)),
+            Stdio(
+                str(socket),
+                container.record.config.tty,
+                _stdio_options(engine, container),
+                relayed=runtime.foreign,
+            ),
         )
+        if runtime.foreign and not container.record.config.tty:
+            engine.spawn(engine.supervisor.release_input(container.id), lasting=True)
         await connect_pending(container, str(socket))
         pid = await engine.supervisor.start(container.id)
     except errors.BarqueError as error:

@@ -47,11 +47,15 @@ class TaskEvent(NamedTuple):
 
 
 class Stdio(NamedTuple):
-    """Where a process's streams go: the path of the stdio socket that its shim shall listen on."""
+    """Where a process's streams go: the path of the stdio socket that its shim shall listen on.
+
+    `relayed`: the shim is not ours, and a relay listens in its place.
+    """
 
     socket: str
     terminal: bool
     options: Mapping[str, str]
+    relayed: bool = False
 
 
 class Supervisor(Protocol):
@@ -86,6 +90,11 @@ class Supervisor(Protocol):
         """Record and task; the first process is there and waits. Returns its pid."""
 
     async def start(self, container_id: str) -> int: ...
+
+    async def release_input(self, container_id: str, exec_id: str = "") -> None:
+        """Let a foreign shim close its own end of the process's input, which it keeps open so that
+        a client may come and go: the relay's is the only one then, and its end is the end. May
+        last as long as the process."""
 
     async def exec(
         self, container_id: str, exec_id: str, process: Mapping[str, Any], stdio: Stdio

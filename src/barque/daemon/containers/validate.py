@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from barque import errors
 from barque.daemon import cgroups
-from barque.daemon.containers import capabilities, security, signals
+from barque.daemon.containers import capabilities, runtimes, security, signals
 from barque.daemon.containers.documents import (
     Config,
     Health,
@@ -135,8 +135,8 @@ def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]
         )
     if host.shm_size < 0:
         raise _invalid("SHM size can not be less than 0")
-    if host.runtime and host.runtime not in defaults.runtimes:
-        raise _invalid(f"unknown or invalid runtime name: {host.runtime}")
+    if host.runtime:
+        runtimes.find(defaults.runtimes, host.runtime)
     for rule in host.device_cgroup_rules or ():
         parse_device_rule(rule)
     _check_mounts(host, machine)
