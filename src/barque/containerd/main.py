@@ -41,6 +41,7 @@ from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.namespaces import Namespaces
 from barque.containerd.paths import ContentPaths, Paths
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
+from barque.containerd.sandboxes import Sandboxes
 from barque.containerd.snapshots.service import Snapshots
 from barque.containerd.snapshots.stores import KINDS, SnapshotStores
 from barque.containerd.streaming import Streams
@@ -60,6 +61,10 @@ from barque.errors import BarqueError, Conflict
 SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger("barque.containerd")
 
+SERVICES = (
+    *("containers", "content", "diff", "events", "images", "introspection", "leases"),
+    *("namespaces", "sandboxes", "snapshots", "streaming", "tasks", "transfer", "version"),
+)
 LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50, "panic": 50}
 USAGE = """usage: barque-containerd [--config FILE] [--root DIR] [--state DIR] [--address SOCKET]
                          [--log-level LEVEL] [config default | config dump]
@@ -153,6 +158,7 @@ async def running(
         leases = Leases(metadata, references, collector)
         diff = Diff(content, blobs)
         streams = Streams()
+        sandboxes = Sandboxes(metadata)
         services: list[Service] = [
             Version().service(),
             Introspection(plugins(paths, snapshots), server_id(paths.uuid)).service(),
@@ -163,6 +169,7 @@ async def running(
             containers.service(),
             leases.service(),
             diff.service(),
+            sandboxes.service(),
             streams.service(),
             Transfer(
                 streams, blobs, images, leases, Unpacker(snapshotting, diff), os.uname().machine
@@ -177,6 +184,7 @@ async def running(
                     exchange,
                     containers,
                     Checkpoints(paths.checkpoints, content, blobs),
+                    sandboxes,
                     debug=debug,
                     descriptors=descriptors,
                 )
@@ -234,7 +242,6 @@ def sweep_files(content: ContentStore, snapshots: SnapshotStores) -> None:
 
 def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
     """This server's parts in containerd's words: clients look for snapshotters among them."""
-    services = ("containers", "content", "diff", "events", "images", "introspection", "leases")
     return [
         Plugin("io.containerd.content.v1", "content", {"root": str(paths.content)}),
         *(
@@ -251,15 +258,11 @@ def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
         Plugin("io.containerd.differ.v1", "walking"),
         Plugin("io.containerd.gc.v1", "scheduler"),
         Plugin("io.containerd.runtime.v2", "task"),
+        Plugin("io.containerd.sandbox.controller.v1", "podsandbox"),
+        Plugin("io.containerd.sandbox.store.v1", "local"),
         Plugin("io.containerd.streaming.v1", "manager"),
         Plugin("io.containerd.transfer.v1", "local"),
-        *(
-            Plugin("io.containerd.grpc.v1", name)
-            for name in (
-                *(*services, "namespaces", "snapshots", "streaming", "tasks", "transfer"),
-                "version",
-            )
-        ),
+        *(Plugin("io.containerd.grpc.v1", name) for name in SERVICES),
     ]
 
 

@@ -8,6 +8,7 @@
     snapshots(number | snapshotter, namespace, key, kind, parent, chain, labels, size, inodes,
               created, updated)      chain: numbers of all ancestors, nearest first, "12/7/3"
     leases(namespace, id | labels, created)
+    sandboxes(namespace, id | record)                          record: the encoded Sandbox
     refs(namespace, source_kind, source, target_kind, target)     who holds what: see references.py
 
 Labels are JSON objects, times nanoseconds since 1970. Kinds of snapshot are numbered as in
@@ -78,6 +79,12 @@ CREATE TABLE refs (
 ) WITHOUT ROWID;
 CREATE INDEX refs_by_target ON refs (namespace, target_kind, target);
 """
+# Came later: older programs do not look at it.
+SANDBOXES = """
+CREATE TABLE IF NOT EXISTS sandboxes (
+    namespace TEXT NOT NULL, id TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY (namespace, id)
+);
+"""
 
 
 class Metadata:
@@ -103,6 +110,7 @@ class Metadata:
             self._db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
         elif found != VERSION:
             raise Conflict(f"{self._path} has schema version {found}, this program knows {VERSION}")
+        self._db.execute(SANDBOXES)
 
     def close(self) -> None:
         self._db.close()

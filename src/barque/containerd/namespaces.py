@@ -18,6 +18,7 @@ CONTENTS = {
     "images": "SELECT 1 FROM images WHERE namespace = ? LIMIT 1",
     "blobs": "SELECT 1 FROM content WHERE namespace = ? LIMIT 1",
     "containers": "SELECT 1 FROM containers WHERE namespace = ? LIMIT 1",
+    "sandboxes": "SELECT 1 FROM sandboxes WHERE namespace = ? LIMIT 1",
     "snapshots": "SELECT 1 FROM snapshots WHERE namespace = ? LIMIT 1",
 }
 

@@ -16,6 +16,8 @@ from barque.containerd.event_service import EventService
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Service
 from barque.containerd.paths import Paths
+from barque.containerd.sandbox_controller import Controller
+from barque.containerd.sandboxes import Sandboxes
 from barque.containerd.shims.launch import Launcher
 from barque.containerd.shims.supervisor import Shims
 from barque.containerd.shims.zygote import Zygote
@@ -38,11 +40,12 @@ async def supervision(
     exchange: Exchange,
     containers: Containers,
     checkpoints: Checkpoints,
+    sandboxes: Sandboxes,
     *,
     debug: bool,
     descriptors: tuple[int, int] | None = None,
 ) -> AsyncIterator[Supervised]:
-    """The Tasks and Events services of the server at `address`.
+    """The Tasks, Events and sandbox Controller services of the server at `address`.
 
     Zygote and the shims of an earlier run are looked after in the background: calls about tasks
     wait for them, others do not. Leaving disturbs no shim.
@@ -62,7 +65,8 @@ async def supervision(
         background = asyncio.create_task(_prepare(zygote, shims, checkpoints))
         stack.push_async_callback(_end, background)
         tasks = Tasks(shims, containers, checkpoints)
-        yield Supervised([tasks.service(), events.service()], tasks)
+        controller = Controller(shims, sandboxes, exchange, os.uname().machine)
+        yield Supervised([tasks.service(), events.service(), controller.service()], tasks)
 
 
 async def _prepare(zygote: Zygote, shims: Shims, checkpoints: Checkpoints) -> None:

@@ -27,9 +27,11 @@ from barque.containerd.proto.runc_options_pb2 import CheckpointOptions
 from barque.containerd.proto.runc_options_pb2 import Options as RuntimeOptions
 from barque.containerd.proto.task_types_pb2 import Process, Status
 from barque.containerd.proto.types_pb2 import Metric
+from barque.containerd.sandbox_controller import in_group
 from barque.containerd.shims.shim import Shim, Stdio
 from barque.containerd.shims.supervisor import Shims
 from barque.errors import BarqueError, InvalidArgument, NotFound, Timeout, Unsupported
+from barque.oci import document
 
 SIGNAL_MAX = 64
 STATES_AT_ONCE = 32
@@ -103,7 +105,7 @@ class Tasks:
         runtime = request.runtime_path or container.runtime.name
         try:
             shim = await self._shims.create(
-                call.namespace, runtime, container.spec.value, runtime_options, wanted
+                call.namespace, runtime, _spec(container), runtime_options, wanted
             )
         except BaseException:
             if unpacked:
@@ -291,6 +293,19 @@ def _decoded(kind: type[Options], options: AnyMessage | None) -> Options:
         return kind.FromString(options.value)
     except DecodeError as error:
         raise InvalidArgument(f"malformed {kind.DESCRIPTOR.full_name}") from error
+
+
+def _spec(container: Container) -> bytes:
+    """The container's runtime spec; that of one in a sandbox says so, for its shim."""
+    if not container.sandbox:
+        return container.spec.value
+    try:
+        spec = document.parse(container.spec.value)
+    except ValueError as error:
+        raise InvalidArgument(f"container {container.id}: its spec is no JSON") from error
+    if not isinstance(spec, dict):
+        raise InvalidArgument(f"container {container.id}: its spec is not a JSON object")
+    return in_group(spec, container.sandbox)
 
 
 def _deleted(id: str, ended: task.DeleteResponse) -> api.DeleteResponse:
