@@ -2,7 +2,7 @@
 
 Source: Container Device Interface specification 0.8; `--device vendor.com/class=name`, and
 `--gpus`, which means the devices of a class `gpu`. The files are the administrator's and trusted;
-they are read at each start that asks for a device. Only JSON is read: a YAML file is told of.
+they are read, JSON and YAML, at each start that asks for a device.
 """
 
 from __future__ import annotations
@@ -32,33 +32,28 @@ class Device(NamedTuple):
 
 class Registry(NamedTuple):
     devices: Mapping[str, Device]
-    unread: Sequence[str]  # files in another notation
 
     @classmethod
     def read(cls, directories: Iterable[str]) -> Registry:
         """A file in a later directory counts more. Damaged files are left out."""
         devices: dict[str, Device] = {}
-        unread: list[str] = []
         for directory in directories:
             try:
                 paths = sorted(Path(directory).iterdir())
             except OSError:
                 continue
             for path in paths:
-                if path.suffix == ".json":
+                if path.suffix in {".json", ".yaml"}:
                     devices.update((device.name, device) for device in _devices(path))
-                elif path.suffix in {".yaml", ".yml"}:
-                    unread.append(str(path))
-        return cls(devices, unread)
+        return cls(devices)
 
     def find(self, names: Iterable[str]) -> list[Device]:
         """Raises InvalidArgument for those that are not there."""
         wanted = list(names)
         missing = [name for name in wanted if name not in self.devices]
         if missing:
-            hint = f" ({', '.join(self.unread)}: only JSON is read)" if self.unread else ""
             raise errors.InvalidArgument(
-                f"CDI device injection failed: unresolvable CDI devices {', '.join(missing)}{hint}"
+                f"CDI device injection failed: unresolvable CDI devices {', '.join(missing)}"
             )
         return [self.devices[name] for name in wanted]
 
@@ -66,7 +61,7 @@ class Registry(NamedTuple):
 def _devices(path: Path) -> list[Device]:
     try:
         with path.open("rb") as file:
-            spec = json.loads(file.read(SPEC_BYTES_MAX))
+            spec = _parsed(path, file.read(SPEC_BYTES_MAX))
         kind, common = str(spec["kind"]), spec.get("containerEdits") or {}
         return [
             Device(f"{kind}={item['name']}", (common, item.get("containerEdits") or {}))
@@ -74,6 +69,18 @@ def _devices(path: Path) -> list[Device]:
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _parsed(path: Path, text: bytes) -> Any:
+    """Raises ValueError."""
+    if path.suffix == ".json":
+        return json.loads(text)
+    import yaml  # here: few machines have such a file, and each start of the daemon would pay
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path} is no YAML") from error
 
 
 def resolve(requests: Sequence[DeviceRequest], directories: Iterable[str]) -> list[Device]:

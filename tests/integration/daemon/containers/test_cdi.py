@@ -53,6 +53,38 @@ def test_a_device_by_its_name(tmp_path: Path) -> None:
         assert barque.docker("ps", "-aq").stdout == b""
 
 
+SPEC = """\
+---
+cdiVersion: "0.5.0"
+kind: vendor.com/gpu
+devices:
+    - name: "0"
+      containerEdits:
+        deviceNodes:
+            - path: /dev/vendor0
+              hostPath: /dev/full
+    - name: all
+      containerEdits: {env: [DEVICE=all]}
+containerEdits:
+    env:
+        - KIND=void
+    mounts: []
+"""
+
+
+def test_a_device_that_yaml_describes(tmp_path: Path) -> None:
+    """As the tools of vendors write it."""
+    (tmp_path / "vendor.yaml").write_text(SPEC)
+    (tmp_path / "broken.yaml").write_text("a: [")
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    (tmp_path / "other.yaml").write_text("- 1")
+    with stack("--cdi-spec-dir", str(tmp_path)) as barque:
+        run = ("run", "--rm", "--network", "none", "--gpus=all", "busybox", "sh", "-c")
+        assert barque.docker(*run, "echo $KIND $DEVICE").stdout == b"void all\n"
+        device = ("--device=vendor.com/gpu=0", "busybox", "test", "-c", "/dev/vendor0")
+        barque.docker("run", "--rm", *device)
+
+
 def test_no_device_at_all(tmp_path: Path) -> None:
     with stack("--cdi-spec-dir", str(tmp_path)) as barque:
         done = barque.docker("run", "--rm", "--gpus=all", "busybox", "true", check=False)
