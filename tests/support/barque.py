@@ -20,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -265,10 +265,15 @@ def _remove(root: Path) -> None:
 
 
 @contextmanager
-def stack(*flags: str, busybox: bool = True, data_size: str = "") -> Iterator[Stack]:
+def stack(
+    *flags: str,
+    busybox: bool = True,
+    data_size: str = "",
+    disk: Callable[[Path], AbstractContextManager[Path]] | None = None,
+) -> Iterator[Stack]:
     """A running stack, with the image `busybox` unless not wanted.
 
-    `data_size` puts its data root on a tmpfs of that size.
+    `data_size` puts its data root on a tmpfs of that size, `disk` on a file system of its own.
     """
     assert sys.executable
     word = secrets.token_hex(4)
@@ -281,7 +286,10 @@ def stack(*flags: str, busybox: bool = True, data_size: str = "") -> Iterator[St
             ["mount", "-t", "tmpfs", "-o", f"size={data_size}", "tmpfs", str(root / "d")],
             check=True,
         )
+    own_disk = contextlib.ExitStack()
     try:
+        if disk is not None:
+            own_disk.enter_context(disk(root / "d"))
         made.start()
         if busybox:
             made.add_busybox()
@@ -295,5 +303,6 @@ def stack(*flags: str, busybox: bool = True, data_size: str = "") -> Iterator[St
         for pid in made.pids(str(root)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        own_disk.close()
         _remove(root)
         made.release()

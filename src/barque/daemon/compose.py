@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from barque import __version__, program
 from barque.containerd.client import Containerd
-from barque.daemon import defaults
+from barque.daemon import defaults, storage
 from barque.daemon import metrics as metric_routes
 from barque.daemon.authorization import Authorization
 from barque.daemon.config import Config
@@ -47,13 +47,12 @@ from barque.daemon.routes import images as image_routes
 from barque.daemon.routes import networks as network_routes
 from barque.daemon.routes import system as system_routes
 from barque.daemon.routes import volumes as volume_routes
+from barque.daemon.storage import DEFAULT, SNAPSHOTTERS
 from barque.daemon.supervisor import Supervisor
 from barque.daemon.system import System, engine_id
 from barque.daemon.volume_copies import VolumeCopies
 from barque.daemon.volumes import Volumes
 from barque.volume.local import LocalVolumes
-
-SNAPSHOTTER = "overlayfs"
 
 
 class Composed(NamedTuple):
@@ -85,7 +84,7 @@ async def composed(
             names=Names(paths.run, program.command("barque-dns", str(paths.run))),
             options=defaults.network_options(config),
         )
-        catalogue = Catalogue(database)
+        catalogue = Catalogue(database, SNAPSHOTTERS[config.storage_driver])
         address = config.containerd or str(paths.containerd_socket)
         starting = asyncio.create_task(networks.start())  # needs no containerd
         stack.push_async_callback(networks.close)
@@ -95,12 +94,15 @@ async def composed(
         containerd = await Containerd.connect(address, config.containerd_namespace)
         stack.callback(containerd.close)
         known = await containerd.version()
+        snapshotter = SNAPSHOTTERS[config.storage_driver]
+        if snapshotter != DEFAULT:  # which every containerd has
+            await storage.check(containerd, snapshotter)
 
         def users(image_id: str) -> list[User]:
             return [User(c.id, c.state.running) for c in catalogue.using_image(image_id)]
 
         images = Images(
-            ContainerdStore(containerd, SNAPSHOTTER),
+            ContainerdStore(containerd, snapshotter),
             events,
             users,
             policy=defaults.registry_policy(config),
@@ -120,7 +122,7 @@ async def composed(
         containers = Containers(
             Engine(
                 catalogue=catalogue,
-                supervisor=ContainerdSupervisor(containerd, SNAPSHOTTER),
+                supervisor=ContainerdSupervisor(containerd, snapshotter),
                 images=images,
                 networks=networks,
                 volumes=volumes,
@@ -176,7 +178,8 @@ async def composed(
             authorization.reload,
             log_level_taker,
         ]
-        metrics = metric_routes.routes(containers.counts, events, identity)
+        driver = storage.driver_of(snapshotter)
+        metrics = metric_routes.routes(containers.counts, events, identity, driver)
         yield Composed(router, idle, reloader, metrics, authorization)
 
 

@@ -18,6 +18,7 @@ from barque import __version__, errors
 from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
 from barque.daemon import cgroups
 from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option
+from barque.daemon.storage import SNAPSHOTTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,8 +259,9 @@ def load(arguments: Sequence[str]) -> Config:
 
 
 def _checked(config: Config) -> Config:
-    if config.storage_driver not in {"overlay2", "overlayfs"}:
-        _refuse(f"storage driver {config.storage_driver!r} is not there yet: use overlay2")
+    if config.storage_driver not in SNAPSHOTTERS:
+        known = ", ".join(SNAPSHOTTERS)
+        _refuse(f"storage driver {config.storage_driver!r} is not one of {known}")
     if not config.live_restore:
         _refuse("live-restore=false is not there: containers always outlive the daemon")
     if config.log_level not in {"debug", "info", "warn", "error", "fatal"}:

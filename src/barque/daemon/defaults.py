@@ -15,6 +15,7 @@ from barque.daemon.containers.runtimes import is_shim
 from barque.daemon.containers.runtimes import parse as parse_runtime
 from barque.daemon.forwarding import drivers
 from barque.daemon.paths import Paths
+from barque.daemon.storage import SNAPSHOTTERS
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy, Proxies
 from barque.registry.proxies import parse as parse_proxy
@@ -61,6 +62,7 @@ def container_defaults(config: Config) -> Defaults:
         ulimits={name: _ulimit(name, value) for name, value in config.default_ulimits.items()},
         seccomp_profile=_seccomp(config.seccomp_profile),
         no_new_privileges=config.no_new_privileges,
+        snapshotter=SNAPSHOTTERS[config.storage_driver],
         cgroupns_mode=config.default_cgroupns_mode,
         stop_timeout_s=config.default_stop_timeout,
         ipc_mode=config.default_ipc_mode,

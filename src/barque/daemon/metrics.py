@@ -17,15 +17,15 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Counts = Callable[[], Mapping[str, int]]
 
 
-def routes(counts: Counts, events: Events, identity: str) -> list[Route]:
+def routes(counts: Counts, events: Events, identity: str, driver: str) -> list[Route]:
     async def metrics(request: Request) -> Response:
-        text = "".join(_lines(counts(), events, identity))
+        text = "".join(_lines(counts(), events, identity, driver))
         return Response(200, text.encode(), CONTENT_TYPE)
 
     return [Route("GET", "/metrics", metrics)]
 
 
-def _lines(counts: Mapping[str, int], events: Events, identity: str) -> Iterator[str]:
+def _lines(counts: Mapping[str, int], events: Events, identity: str, driver: str) -> Iterator[str]:
     name = "engine_daemon_container_states_containers"
     yield _head(name, "gauge", "The count of containers in various states")
     for state in ("paused", "running", "stopped"):
@@ -36,7 +36,7 @@ def _lines(counts: Mapping[str, int], events: Events, identity: str) -> Iterator
         architecture=architecture(),
         commit="",
         daemon_id=identity,
-        graphdriver="overlay2",
+        graphdriver=driver,
         kernel=os.uname().release,
         os=operating_system(),
         os_type="linux",

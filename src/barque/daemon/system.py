@@ -17,6 +17,7 @@ from barque.daemon.database import Database
 from barque.daemon.defaults import LOG_DRIVERS
 from barque.daemon.moments import rfc3339_now
 from barque.daemon.paths import Paths
+from barque.daemon.storage import SNAPSHOTTERS, driver_of
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 INDEX_SERVER = "https://index.docker.io/v1/"
@@ -179,10 +180,10 @@ class System:
         insecure = [name for name in config.insecure_registries if "/" in name]
         mirrors = [f"{url.rstrip('/')}/" for url in config.registry_mirrors]
         return {
-            "Driver": "overlay2",
+            "Driver": driver_of(SNAPSHOTTERS[config.storage_driver]),
             "DriverStatus": [
                 ["Backing Filesystem", _filesystem(self._paths.root)],
-                ["Snapshotter", "overlayfs"],
+                ["Snapshotter", SNAPSHOTTERS[config.storage_driver]],
             ],
             "Plugins": {
                 "Volume": ["local"],

@@ -82,7 +82,7 @@ def test_the_file_counts_where_no_flag_does(tmp_path: Path) -> None:
         ({"hosts": [1]}, "hosts: expected a list"),
         ([], "not a JSON object"),
         ({"data-root": "/x"}, "both as a flag and in the configuration file: data-root"),
-        ({"storage-driver": "zfs"}, "storage driver 'zfs'"),
+        ({"storage-driver": "floppy"}, "storage driver 'floppy'"),
     ],
 )
 def test_a_bad_file_is_refused_by_key(tmp_path: Path, document: object, said: str) -> None:

@@ -19,6 +19,7 @@ from barque.containerd.client.content import Content
 from barque.containerd.client.diff import Diff
 from barque.containerd.client.events import Events
 from barque.containerd.client.images import Images
+from barque.containerd.client.introspection import SnapshotterFacts, snapshotter
 from barque.containerd.client.leases import Leases
 from barque.containerd.client.snapshots import Snapshots
 from barque.containerd.client.tasks import Tasks
@@ -69,6 +70,10 @@ class Containerd:
 
     def close(self) -> None:
         self._channel.close()
+
+    async def snapshotter(self, name: str) -> SnapshotterFacts:
+        """Whether it is there, and what it can do beyond the contract."""
+        return await snapshotter(self._channel, name)
 
     async def version(self) -> Version:
         answer = await self._channel.unary(

@@ -76,10 +76,20 @@ class Snapshots:
         answer = await self._channel.unary(SERVICE, "Mounts", request, api.MountsResponse)
         return [mounts.from_message(mount) for mount in answer.mounts]
 
-    async def commit(self, name: str, key: str, labels: Mapping[str, str] | None = None) -> None:
-        """The active `key` becomes the committed `name`. Raises AlreadyExists, NotFound."""
+    async def commit(
+        self,
+        name: str,
+        key: str,
+        labels: Mapping[str, str] | None = None,
+        *,
+        parent: str = "",
+    ) -> None:
+        """The active `key` becomes the committed `name`. Raises AlreadyExists, NotFound.
+
+        `parent` is given to one that was made without; only where the snapshotter can "rebase".
+        """
         request = api.CommitSnapshotRequest(
-            snapshotter=self.snapshotter, name=name, key=key, labels=labels
+            snapshotter=self.snapshotter, name=name, key=key, labels=labels, parent=parent
         )
         await self._channel.unary(SERVICE, "Commit", request, Empty)
 
@@ -110,6 +120,11 @@ class Snapshots:
         async for page in pages:
             for info in page.info:
                 yield _snapshot(info)
+
+    async def cleanup(self) -> None:
+        """Returns when what was removed is freed."""
+        request = api.CleanupRequest(snapshotter=self.snapshotter)
+        await self._channel.unary(SERVICE, "Cleanup", request, Empty)
 
     async def usage(self, key: str) -> Usage:
         request = api.UsageRequest(snapshotter=self.snapshotter, key=key)

@@ -24,8 +24,11 @@ _state = msgspec.json.Decoder(State)
 
 
 class Catalogue:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, driver: str = "overlayfs") -> None:
+        """`driver`: the snapshotter in use; containers of another are kept, and not shown."""
         self._database = database
+        self.driver = driver
+        self.hidden: dict[str, Container] = {}
         self._by_id: dict[str, Container] = {}
         self._names: dict[str, str] = {}
         self._ids: list[str] = []
@@ -39,7 +42,18 @@ class Catalogue:
                 container = Container(_record.decode(record), _state.decode(state))
             except msgspec.MsgspecError as error:
                 raise errors.DataLoss(f"record of container {container_id}: {error}") from error
-            self._add(container)
+            if container.record.driver == self.driver:
+                self._add(container)
+            else:
+                self.hidden[container.id] = container
+                self._names.setdefault(container.name, container.id)
+
+    def adopt(self, container: Container) -> None:
+        """A hidden one is of the driver in use from now on, and shown."""
+        container.record.driver = self.driver
+        self.save_record(container)
+        del self.hidden[container.id]
+        self._add(container)
 
     def __iter__(self) -> Iterator[Container]:
         return iter(tuple(self._by_id.values()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -51,10 +52,101 @@ async def changes(engine: Engine, container: Container) -> list[dict[str, Any]]:
     mounts = await writable_rootfs(engine, container)
     layers = layer_directories(mounts)
     if len(layers) < 2:
-        raise errors.Unsupported(f"changes of a container on {container.record.driver}")
-    found = await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:])))
+        found = await _changes_of_copy(engine, container, layers[0])
+    else:
+        found = await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:])))
     found.sort()
     return [{"Path": path, "Kind": kind} for path, kind in found]
+
+
+async def _changes_of_copy(
+    engine: Engine, container: Container, root: str
+) -> list[tuple[str, int]]:
+    """Of a container whose snapshot is a whole tree: beside its image's."""
+    parent = container.record.chain_id
+    if not parent:
+        return await asyncio.to_thread(lambda: list(compare_trees(root, "")))
+    key = f"{container.id}-changes-{secrets.token_hex(4)}"
+    await engine.supervisor.view(key, container.id, parent)
+    try:
+        (below,) = layer_directories(await engine.supervisor.mounts(key))
+        return await asyncio.to_thread(lambda: list(compare_trees(root, below)))
+    finally:
+        await asyncio.shield(engine.supervisor.remove_snapshot(key))
+
+
+def compare_trees(root: str, before: str) -> Iterator[tuple[str, int]]:
+    """The changes that make the tree `root` from the tree `before` ("" for an empty one)."""
+    with ExitStack() as stack:
+        new = os.open(root, _DIRECTORY)
+        stack.callback(os.close, new)
+        old = os.open(before, _DIRECTORY) if before else -1
+        if before:
+            stack.callback(os.close, old)
+        yield from _two_directories(new, old, "", 0)
+
+
+def _two_directories(new: int, old: int, path: str, depth: int) -> Iterator[tuple[str, int]]:
+    if depth > MAX_DEPTH:
+        raise errors.ResourceExhausted(f"deeper than {MAX_DEPTH} directories: {path[:100]}")
+    names = os.listdir(new)
+    for name in names:
+        try:
+            yield from _two_entries(new, old, name, f"{path}/{name}", depth)
+        except FileNotFoundError:
+            continue  # gone since it was listed
+    if old >= 0:
+        for name in set(os.listdir(old)) - set(names):
+            yield f"{path}/{name}", DELETED
+
+
+def _two_entries(
+    new: int, old: int, name: str, path: str, depth: int
+) -> Iterator[tuple[str, int]]:
+    now, before = os.lstat(name, dir_fd=new), _facts_of(old, name)
+    is_directory = stat.S_ISDIR(now.st_mode)
+    if path in MADE_TO_MOUNT_ON and not is_directory:
+        return
+    inner: list[tuple[str, int]] = []
+    if is_directory:
+        fd = os.open(name, _DIRECTORY, dir_fd=new)
+        below = -1
+        try:
+            if before is not None and stat.S_ISDIR(before.st_mode):
+                below = os.open(name, _DIRECTORY, dir_fd=old)
+            inner = list(_two_directories(fd, below, path, depth + 1))
+        finally:
+            os.close(fd)
+            if below >= 0:
+                os.close(below)
+    if before is None:
+        if path not in MADE_TO_MOUNT_ON or inner:
+            yield path, ADDED
+    elif is_directory and stat.S_ISDIR(before.st_mode):
+        if _changed(now, before, path, inner):
+            yield path, MODIFIED
+    elif _facts_differ(now, before):
+        yield path, MODIFIED
+    yield from inner
+
+
+def _facts_of(directory: int, name: str) -> os.stat_result | None:
+    if directory < 0:
+        return None
+    try:
+        return os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+
+
+def _facts_differ(now: os.stat_result, before: os.stat_result) -> bool:
+    """By what a copy keeps: a file of the same size and time is the same file."""
+    return (
+        (now.st_mode, now.st_uid, now.st_gid, now.st_rdev)
+        != (before.st_mode, before.st_uid, before.st_gid, before.st_rdev)
+        or now.st_size != before.st_size
+        or now.st_mtime_ns != before.st_mtime_ns
+    )
 
 
 def compare(upper: str, lowers: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -11,6 +11,9 @@ from barque.daemon.containers.documents import document
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.record import MountPoint, Record
 from barque.daemon.containers.state import HealthState, Status
+from barque.daemon.storage import driver_of
+
+OVERLAYS = frozenset({"overlayfs", "erofs"})
 
 
 def inspect(engine: Engine, container: Container) -> dict[str, Any]:
@@ -32,14 +35,14 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "LogPath": log_path,
         "Name": f"/{record.name}",
         "RestartCount": container.state.restart_count,
-        "Driver": record.driver,
+        "Driver": driver_of(record.driver),
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": apparmor.profile_of(record, engine.machine),
         "ExecIDs": sorted(container.execs) or None,
         "HostConfig": host_config(container),
-        "GraphDriver": {"Name": record.driver, "Data": graph_data(container)},
+        "GraphDriver": {"Name": driver_of(record.driver), "Data": graph_data(container)},
         "Mounts": mount_points(record, engine),
         "Config": config(container),
         "NetworkSettings": engine.networks.settings(
@@ -48,8 +51,10 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
     }
 
 
-def graph_data(container: Container) -> dict[str, str]:
-    """The directories of an overlay, where its snapshot was asked for already."""
+def graph_data(container: Container) -> dict[str, str] | None:
+    """The directories of an overlay, where its snapshot was asked for already; else nothing."""
+    if container.record.driver not in OVERLAYS:
+        return None
     names = {"upperdir": "UpperDir", "lowerdir": "LowerDir", "workdir": "WorkDir"}
     options = [
         option.partition("=") for mount in container.rootfs or () for option in mount.options

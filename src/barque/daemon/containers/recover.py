@@ -8,6 +8,7 @@ their codes, half-made starts and half-done removals are finished, then restart 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from barque import errors
 from barque.daemon.containers import health, image_mounts
@@ -18,6 +19,7 @@ from barque.daemon.containers.remove import erase, remove_locked
 from barque.daemon.containers.start import start_locked
 from barque.daemon.containers.state import Status
 from barque.daemon.containers.supervise import Ended, Task
+from barque.daemon.storage import driver_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ async def recover(engine: Engine) -> list[str]:
     To be called once, before the API is served and after the catalogue was loaded.
     """
     tasks = {task.id: task for task in await engine.supervisor.tasks()}
+    _refuse_hidden(engine, tasks)
     for container in tuple(engine.catalogue):
         try:
             await _settle(engine, container, tasks.pop(container.id, None))
@@ -36,6 +39,18 @@ async def recover(engine: Engine) -> list[str]:
     for stray in tasks:
         await end_stray(engine, stray)
     return [container.id for container in engine.catalogue if container.state.running]
+
+
+def _refuse_hidden(engine: Engine, tasks: Mapping[str, Task]) -> None:
+    """What runs must be seen. Raises Conflict."""
+    for container_id, hidden in engine.catalogue.hidden.items():
+        if container_id in tasks and tasks[container_id].status in {"running", "paused"}:
+            driver = driver_of(hidden.record.driver)
+            raise errors.Conflict(
+                f"container {hidden.name} of storage driver {driver} is running: "
+                f"stop it before the storage driver is changed to "
+                f"{driver_of(engine.catalogue.driver)}"
+            )
 
 
 async def _settle(engine: Engine, container: Container, task: Task | None) -> None:

@@ -63,7 +63,8 @@ class Containers:
         """Follow containerd's events, which begins with a look at everything; restart policies."""
         known = list(self.engine.catalogue)
         running = [item.id for item in known if item.state.running]
-        await self.engine.volumes.restore([item.id for item in known], running)
+        kept = [*(item.id for item in known), *self.engine.catalogue.hidden]
+        await self.engine.volumes.restore(kept, running)
         self.engine.ready.set()
         self._watch = self.engine.spawn(watch.watch(self.engine), lasting=True)
         await recover.apply_restart_policies(self.engine)

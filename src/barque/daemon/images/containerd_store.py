@@ -16,7 +16,9 @@ from barque.containerd.client.descriptors import Descriptor as Target
 from barque.containerd.client.events import ImageChanged, Subscribed
 from barque.containerd.client.images import Image
 from barque.containerd.client.leases import CONTENT, Resource
+from barque.daemon.images import names
 from barque.daemon.images.store import UNCOMPRESSED_LABEL, Blob, Record
+from barque.daemon.storage import REBASE
 from barque.oci.image import OCI_LAYER, Descriptor
 
 DEFAULT_SNAPSHOTTER = "overlayfs"
@@ -27,34 +29,90 @@ ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 DIFFERENCE = OCI_LAYER + "+gzip"
 WRITE_BYTES = 1 << 20
 LEASE_LIFETIME_S = 24 * 3600.0
+DRIVERS_LABEL = "io.barque.image.drivers"  # snapshotters that a name is shown with; absent: any
 
 
 class ContainerdStore:
+    """A name belongs to the snapshotters it was made with, and is shown with these only."""
+
     def __init__(self, containerd: Containerd, snapshotter: str = DEFAULT_SNAPSHOTTER) -> None:
         self._containerd = containerd
         self._snapshots = containerd.snapshots.of(snapshotter)
         self._snapshotter = snapshotter
+        # Until asked; the default one is known not to be of that kind.
+        self._independent = False if snapshotter == DEFAULT_SNAPSHOTTER else None
 
     @property
     def snapshotter(self) -> str:
         return self._snapshotter
 
     async def get_image(self, name: str) -> Record | None:
-        try:
-            return _record(await self._containerd.images.get(name))
-        except errors.NotFound:
-            return None
+        image = await self._image(name)
+        return _record(image) if image is not None and self._shows(image) else None
 
     async def list_images(self) -> list[Record]:
-        return [_record(image) for image in await self._containerd.images.list()]
+        found = await self._containerd.images.list()
+        return [_record(image) for image in found if self._shows(image)]
+
+    async def list_hidden(self) -> list[Record]:
+        found = await self._containerd.images.list()
+        return [_record(image) for image in found if not self._shows(image)]
 
     async def put_image(self, record: Record) -> None:
         target = Target(record.target.media_type, record.target.digest, record.target.size)
-        await self._containerd.images.put(Image(record.name, target, record.labels))
+        before = await self._image(record.name)
+        drivers = {self._snapshotter}
+        if before is not None:
+            if before.target.digest == target.digest:
+                drivers |= _drivers(before)
+            else:
+                await self._keep_for_others(before)
+        await self._put(Image(record.name, target, record.labels), drivers)
 
     async def delete_image(self, name: str, *, collect: bool) -> None:
+        image = await self._image(name)
+        others = _drivers(image) - {self._snapshotter} if image is not None else set()
+        if image is not None and others:
+            await self._put(image, others)
+            await self._let_go(image)
+            return
         with suppress(errors.NotFound):
             await self._containerd.images.delete(name, sync=collect)
+
+    async def _image(self, name: str) -> Image | None:
+        try:
+            return await self._containerd.images.get(name)
+        except errors.NotFound:
+            return None
+
+    def _shows(self, image: Image) -> bool:
+        drivers = _drivers(image)
+        return not drivers or self._snapshotter in drivers
+
+    async def _put(self, image: Image, drivers: set[str]) -> None:
+        labels = {**image.labels, DRIVERS_LABEL: ",".join(sorted(drivers))}
+        await self._containerd.images.put(Image(image.name, image.target, labels))
+
+    async def _keep_for_others(self, image: Image) -> None:
+        """Other snapshotters lose a name to one of ours: its image is a dangling one there."""
+        others = _drivers(image) - {self._snapshotter}
+        if not others:
+            return
+        name = names.dangling_name(image.target.digest)
+        there = await self._image(name)
+        known = _drivers(there) if there is not None else set()
+        await self._put(Image(name, image.target, image.labels), others | known)
+
+    async def _let_go(self, image: Image) -> None:
+        """The last of our names of an image is gone: others keep it, but not our snapshots."""
+        config = image.labels.get(names.ID_LABEL, "")
+        for other in await self._containerd.images.list():
+            if other.labels.get(names.ID_LABEL, "") == config and self._shows(other):
+                return
+        if config:
+            with suppress(errors.NotFound):
+                label = f"containerd.io/gc.ref.snapshot.{self._snapshotter}"
+                await self._containerd.content.set_labels(config, {label: ""})
 
     async def get_blob(self, digest: str, lease: str = "") -> Blob | None:
         if lease:
@@ -133,10 +191,16 @@ class ContainerdStore:
         target = Target(layer.media_type, layer.digest, layer.size)
         return (await held.diff.apply(target, mounts)).digest
 
-    async def commit_snapshot(self, name: str, key: str, lease: str) -> None:
+    async def independent_layers(self) -> bool:
+        if self._independent is None:
+            facts = await self._containerd.snapshotter(self._snapshotter)
+            self._independent = REBASE in facts.capabilities
+        return self._independent
+
+    async def commit_snapshot(self, name: str, key: str, lease: str, parent: str = "") -> None:
         try:
             held = self._containerd.with_lease(lease).snapshots.of(self._snapshotter)
-            await held.commit(name, key)
+            await held.commit(name, key, parent=parent)
         except errors.AlreadyExists:
             await self.has_snapshot(name, lease)
             await self.remove_snapshot(key)
@@ -226,11 +290,15 @@ async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(pending)
 
 
+def _drivers(image: Image) -> set[str]:
+    return set(filter(None, image.labels.get(DRIVERS_LABEL, "").split(",")))
+
+
 def _record(image: Image) -> Record:
     target = image.target
     return Record(
         image.name,
         Descriptor(target.media_type, target.digest, target.size),
-        image.labels,
+        {key: value for key, value in image.labels.items() if key != DRIVERS_LABEL},
         image.updated_ns / 1e9,
     )

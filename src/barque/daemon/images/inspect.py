@@ -7,6 +7,7 @@ from typing import Any
 from barque.daemon import moments
 from barque.daemon.images.image import Image
 from barque.daemon.images.names import Names
+from barque.daemon.storage import driver_of
 
 # Members that clients before 1.50 expect to find even when empty.
 _OLD_CONFIG: dict[str, Any] = {
@@ -59,7 +60,7 @@ def inspect(
         "Architecture": architecture,
         "Os": system,
         "Size": image.size,
-        "GraphDriver": {"Data": None, "Name": snapshotter},
+        "GraphDriver": {"Data": None, "Name": driver_of(snapshotter)},
         "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
         "Metadata": {"LastTagTime": tagged},
     }

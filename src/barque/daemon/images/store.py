@@ -46,6 +46,9 @@ class Store(Protocol):
 
     async def list_images(self) -> list[Record]: ...
 
+    async def list_hidden(self) -> list[Record]:
+        """Names that belong to other snapshotters than ours."""
+
     async def put_image(self, record: Record) -> None:
         """Creates the name, or points it elsewhere, labels and all."""
 
@@ -86,8 +89,14 @@ class Store(Protocol):
         into it; returns the diff id, the digest of the uncompressed archive.
         """
 
-    async def commit_snapshot(self, name: str, key: str, lease: str) -> None:
-        """Freezes `key` under `name`; when that is there already, `key` is dropped instead."""
+    async def independent_layers(self) -> bool:
+        """Whether a layer can be unpacked before the one below it is (capability "rebase")."""
+
+    async def commit_snapshot(self, name: str, key: str, lease: str, parent: str = "") -> None:
+        """Freezes `key` under `name`; when that is there already, `key` is dropped instead.
+
+        `parent`: it was made without one, which it can be with independent layers.
+        """
 
     async def difference(self, key: str, parent: str, lease: str) -> tuple[Descriptor, str]:
         """Stores, as a layer, what makes the snapshot `key` from the committed `parent` ("" for

@@ -1,0 +1,43 @@
+"""Storage drivers by Docker's names, which are containerd's snapshotters to us."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from barque import errors
+
+if TYPE_CHECKING:  # the configuration is read before anything of containerd is needed
+    from barque.containerd.client import Containerd
+
+SNAPSHOTTERS: Mapping[str, str] = {
+    "overlay2": "overlayfs",
+    "overlayfs": "overlayfs",
+    "vfs": "native",
+    "native": "native",
+    "btrfs": "btrfs",
+    "erofs": "erofs",
+    "devicemapper": "devmapper",
+    "zfs": "zfs",
+    "fuse-overlayfs": "fuse-overlayfs",
+}
+DEFAULT = "overlayfs"
+QUOTA = "io.barque.quota"
+REBASE = "rebase"
+_SHOWN = {"overlayfs": "overlay2", "native": "vfs", "devmapper": "devicemapper"}
+
+
+def driver_of(snapshotter: str) -> str:
+    """What Docker calls it."""
+    return _SHOWN.get(snapshotter, snapshotter)
+
+
+async def check(containerd: Containerd, snapshotter: str) -> frozenset[str]:
+    """The capabilities of this containerd's snapshotter. Raises Unsupported: it is not there."""
+    facts = await containerd.snapshotter(snapshotter)
+    if facts.missing:
+        raise errors.Unsupported(
+            f"error initializing graphdriver: driver not supported: {driver_of(snapshotter)}: "
+            f"{facts.missing}"
+        )
+    return facts.capabilities

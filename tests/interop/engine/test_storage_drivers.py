@@ -1,0 +1,187 @@
+"""Storage drivers by name: everything works on each, and what one holds another does not show."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from barque import program
+from tests.support.barque import Stack, stack
+from tests.support.disks import btrfs_disk
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+DRIVERS = ("overlay2", "vfs", "btrfs", "erofs")
+
+
+@contextmanager
+def stack_on(driver: str) -> Iterator[Stack]:
+    """A stack with that driver, whose snapshots are on a btrfs of their own where it needs one."""
+    flags = ("--storage-driver", driver)
+    with stack(*flags, disk=btrfs_disk if driver == "btrfs" else None) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=DRIVERS)
+def barque(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    with stack_on(request.param) as made:
+        yield made
+
+
+def driver_of(barque: Stack) -> str:
+    return barque.flags[1]
+
+
+def text(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stdout.decode().strip()
+
+
+def names_in(archive: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return opened.getnames()
+
+
+def inspected(barque: Stack, name: str) -> dict[str, object]:
+    (found,) = json.loads(barque.docker("inspect", name).stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_info_and_inspect_tell_the_driver(barque: Stack) -> None:
+    driver = driver_of(barque)
+    assert text(barque.docker("info", "--format", "{{.Driver}}")) == driver
+    barque.docker("create", "--name", "told", "busybox", "true")
+    try:
+        found = inspected(barque, "told")
+        graph = found["GraphDriver"]
+        assert isinstance(graph, dict)
+        assert (found["Driver"], graph["Name"]) == (driver, driver)
+        if driver in ("overlay2", "erofs"):
+            assert Path(graph["Data"]["UpperDir"]).is_dir()
+            assert all(Path(path).is_dir() for path in graph["Data"]["LowerDir"].split(":"))
+        else:
+            assert graph["Data"] is None
+        (image,) = json.loads(barque.docker("image", "inspect", "busybox").stdout)
+        assert image["GraphDriver"]["Name"] == driver
+    finally:
+        barque.docker("rm", "told")
+
+
+def test_a_container_keeps_what_it_wrote(barque: Stack) -> None:
+    command = "echo one >/f; rm /etc/group; mkdir /d; echo two >/d/g; cat /f"
+    assert text(barque.docker("run", "--name", "writer", "busybox", "sh", "-c", command)) == "one"
+    try:
+        assert text(barque.docker("start", "-a", "writer")) == "one"
+        changed = set(text(barque.docker("diff", "writer")).splitlines())
+        assert {"A /f", "A /d", "A /d/g", "C /etc", "D /etc/group"} <= changed
+        assert not any(line.endswith(("/bin", "/bin/busybox")) for line in changed)
+        copied = barque.docker("cp", "writer:/d/g", "-").stdout
+        assert names_in(copied) == ["g"]
+        assert text(barque.docker("run", "--rm", "busybox", "cat", "/etc/group")).startswith("root")
+    finally:
+        barque.docker("rm", "writer")
+
+
+def test_copying_into_a_container(barque: Stack, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("from outside")
+    barque.docker("create", "--name", "copied", "busybox", "cat", "/in")
+    try:
+        barque.docker("cp", str(tmp_path / "in"), "copied:/in")
+        assert text(barque.docker("start", "-a", "copied")) == "from outside"
+        exported = barque.docker("export", "copied").stdout
+        assert "in" in names_in(exported)
+    finally:
+        barque.docker("rm", "copied")
+
+
+def test_a_commit_is_a_layer_of_what_changed(barque: Stack) -> None:
+    command = "echo one >/f; rm /etc/group; ln /f /g"
+    barque.docker("run", "--name", "writer", "busybox", "sh", "-c", command)
+    try:
+        barque.docker("commit", "writer", "changed")
+        try:
+            script = "cat /f /g; test ! -e /etc/group && echo gone"
+            ran = barque.docker("run", "--rm", "changed", "sh", "-c", script)
+            assert text(ran).split() == ["one", "one", "gone"]
+            sizes = barque.docker("history", "--human=false", "--format", "{{.Size}}", "changed")
+            assert int(text(sizes).splitlines()[0]) < 500_000 or driver_of(barque) == "vfs"
+        finally:
+            barque.docker("rmi", "changed")
+    finally:
+        barque.docker("rm", "writer")
+
+
+def test_an_image_makes_the_round_trip(barque: Stack) -> None:
+    saved = barque.docker("save", "busybox").stdout
+    before = text(barque.docker("images", "-q", "--no-trunc", "busybox"))
+    barque.docker("rmi", "busybox")
+    barque.docker("load", stdin=saved)
+    assert text(barque.docker("images", "-q", "--no-trunc", "busybox")) == before
+    assert text(barque.docker("run", "--rm", "busybox", "echo", "there")) == "there"
+
+
+def test_users_come_from_the_image(barque: Stack) -> None:
+    ran = barque.docker("run", "--rm", "--user", "daemon", "busybox", "id", "-u", check=False)
+    shown = barque.docker("run", "--rm", "busybox", "cat", "/etc/passwd").stdout.decode()
+    assert (ran.returncode == 0) == ("daemon:" in shown)
+    assert text(barque.docker("run", "--rm", "--user", "root", "busybox", "id", "-u")) == "0"
+
+
+def test_a_volume_is_filled_from_the_image(barque: Stack) -> None:
+    try:
+        ran = barque.docker("run", "--rm", "-v", "filled:/etc", "busybox", "ls", "/etc/passwd")
+        assert text(ran) == "/etc/passwd"
+    finally:
+        barque.docker("volume", "rm", "filled")
+
+
+def test_df_counts(barque: Stack) -> None:
+    script = "dd if=/dev/urandom of=/f bs=1M count=2 2>/dev/null"
+    barque.docker("run", "--name", "writer", "busybox", "sh", "-c", script)
+    try:
+        usage = barque.docker("ps", "-as", "--filter", "name=writer", "--format", "{{.Size}}")
+        assert "MB" in text(usage)
+        assert "Images" in barque.docker("system", "df").stdout.decode()
+    finally:
+        barque.docker("rm", "writer")
+
+
+def test_a_restart_of_the_daemon_finds_all(barque: Stack) -> None:
+    barque.docker("run", "-d", "--name", "on", "busybox", "sleep", "1000")
+    barque.docker("create", "--name", "off", "busybox", "echo", "still there")
+    try:
+        barque.kill("barqued")
+        barque.kill("barque-containerd")
+        barque.start()
+        assert text(barque.docker("exec", "on", "echo", "running")) == "running"
+        assert text(barque.docker("start", "-a", "off")) == "still there"
+    finally:
+        barque.docker("rm", "-f", "on", "off")
+
+
+@pytest.mark.parametrize(
+    ("driver", "reason"),
+    [
+        ("devicemapper", "device-mapper"),
+        ("zfs", "zfs"),
+        ("fuse-overlayfs", "fuse"),
+        ("btrfs", "is not on btrfs"),
+        ("floppy", "not one of overlay2"),
+    ],
+)
+def test_a_driver_that_is_not_there_is_told(driver: str, reason: str, tmp_path: Path) -> None:
+    roots = ("--data-root", str(tmp_path / "d"), "--exec-root", f"/tmp/bq-{tmp_path.name[-12:]}")
+    argv = program.command("barqued", *roots, "--storage-driver", driver)
+    done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
+    subprocess.run(["rm", "-rf", f"/tmp/bq-{tmp_path.name[-12:]}"], check=True)
+    assert done.returncode != 0
+    last = done.stderr.decode().strip().splitlines()[-1]
+    assert reason in last
+    assert "Traceback" not in done.stderr.decode()
