@@ -1,13 +1,15 @@
 """`barque-runc` as a process of its own: from the first instruction to `barque.runc.main`.
 
-The interpreter that a container's process is forked from must be a sealed copy (invariant 2), so
-commands that make such processes execute the program again from one, before anything else is
-loaded: what that costs is an interpreter's bare start.
+The executable of a process that containers' processes are forked from must be a sealed one
+(invariant 2). Root lets go of the interpreter's file; who may not, or where the kernel does not
+know how, executes the program again from a sealed copy, before anything else is loaded.
 """
 
 from __future__ import annotations
 
-from barque.linux.memfd import forget_library_path, reexec_sealed
+import os
+
+from barque.linux.memfd import forget_library_path, is_sealed, reexec_sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +20,21 @@ FORKING = ("create", "run", "exec", "restore")
 
 def main(argv: Sequence[str]) -> int:
     if any(word in FORKING for word in argv):
-        reexec_sealed()
-        forget_library_path()
+        run_from_sealed_file()
     import barque.runc.main
 
     return barque.runc.main.main(argv)
+
+
+def run_from_sealed_file() -> None:
+    if not is_sealed() and not put_away():
+        reexec_sealed()
+    forget_library_path()
+
+
+def put_away() -> bool:
+    if os.geteuid():
+        return False
+    from barque.linux import executable
+
+    return executable.put_away()

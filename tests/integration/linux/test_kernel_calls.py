@@ -214,6 +214,47 @@ def test_the_program_again_from_a_sealed_copy() -> None:
     assert done.stdout == f"True ['one', 'two words'] b False {sys.executable}\n"
 
 
+# with its library beside it, and (Debian's) within
+INTERPRETERS = [path for path in (sys.executable, "/usr/bin/python3.11") if os.path.exists(path)]
+
+
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
+def test_the_executable_put_away(interpreter: str) -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n"
+        "import os\nfrom barque.linux import executable, memfd\n"
+        "before = os.readlink('/proc/self/exe')\n"
+        "assert executable.mappings(before.encode()) and not memfd.is_sealed()\n"
+        "print(executable.put_away(), memfd.is_sealed(), os.stat('/proc/self/exe').st_size)\n"
+        "assert before not in open('/proc/self/maps').read()\n"
+        "assert open('/proc/self/cmdline').read().split('\\0')[-2] == 'last'\n"
+        "import json, re\n"  # what runs from pages that were moved goes on
+        "print(json.loads('[1.5]'), re.match('(a+)+b', 'aab').group(), flush=True)\n"
+        "child = os.fork()\n"
+        "if child == 0: os.execv('/bin/sh', ['sh', '-c', 'readlink /proc/$$/exe | grep -c memfd'])\n"
+        "os.waitpid(child, 0)\n"
+        "try: os.execv('/proc/self/exe', ['x'])\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    argv = [interpreter, "-I", "-S", "-c", script, "last"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "True True 0\n[1.5] aab\n0\n8\n"
+
+
+def test_an_ordinary_user_keeps_the_executable() -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r})\n"
+        "import os, ctypes, json\nfrom barque.linux import executable, memfd\n"
+        "before = os.readlink('/proc/self/exe')\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "from barque.linux.process import set_dumpable\nset_dumpable(True)\n"
+        "print(executable.put_away(), json.loads('[1.5]'), os.readlink('/proc/self/exe') == before)"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "False [1.5] True\n"
+
+
 def test_capability_sets() -> None:
     effective, permitted, _ = capabilities.capget()
     assert effective & ~permitted == 0
