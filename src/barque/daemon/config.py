@@ -80,6 +80,7 @@ class Config:
     default_cgroupns_mode: str = ""
     default_ipc_mode: str = "private"
     default_stop_timeout: int = 10  # seconds; -1 for ever
+    shutdown_timeout: int = 15  # seconds that the containers' end may take at least; -1 for ever
     experimental: bool = False
     features: Mapping[str, Any] = field(default_factory=dict)
     log_format: str = "text"
@@ -262,8 +263,6 @@ def _checked(config: Config) -> Config:
     if config.storage_driver not in SNAPSHOTTERS:
         known = ", ".join(SNAPSHOTTERS)
         _refuse(f"storage driver {config.storage_driver!r} is not one of {known}")
-    if not config.live_restore:
-        _refuse("live-restore=false is not there: containers always outlive the daemon")
     if config.log_level not in {"debug", "info", "warn", "error", "fatal"}:
         _refuse(f"invalid logging level: {config.log_level}")
     for root in (config.data_root, config.exec_root):
@@ -285,8 +284,12 @@ def _checked(config: Config) -> Config:
             _refuse(f"{name} {value!r} is not one of {', '.join(filter(None, words))}")
     if not -1000 <= config.oom_score_adjust <= 1000:
         _refuse(f"oom-score-adjust {config.oom_score_adjust}: the range is [-1000, 1000]")
-    if config.default_stop_timeout < -1:
-        _refuse(f"default-stop-timeout {config.default_stop_timeout}: expected seconds, or -1")
+    for name, seconds in (
+        ("default-stop-timeout", config.default_stop_timeout),
+        ("shutdown-timeout", config.shutdown_timeout),
+    ):
+        if seconds < -1:
+            _refuse(f"{name} {seconds}: expected seconds, or -1")
     _check_features(config.features)
     _check_unsupported(config)
     return config

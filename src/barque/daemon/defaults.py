@@ -65,6 +65,8 @@ def container_defaults(config: Config) -> Defaults:
         snapshotter=SNAPSHOTTERS[config.storage_driver],
         cgroupns_mode=config.default_cgroupns_mode,
         stop_timeout_s=config.default_stop_timeout,
+        live_restore=config.live_restore,
+        shutdown_timeout_s=config.shutdown_timeout,
         ipc_mode=config.default_ipc_mode,
         cdi_spec_dirs=config.cdi_spec_dirs,
     )

@@ -85,6 +85,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("default-cgroupns-mode", "text"),
     Option("default-ipc-mode", "text"),
     Option("default-stop-timeout", "number"),
+    Option("shutdown-timeout", "number"),
     Option("experimental", "flag"),
     Option("feature", "map", key="features", attribute="features"),
     Option("log-format", "text"),
@@ -112,6 +113,8 @@ RELOADABLE = frozenset(
         "default_ipc_mode",
         "default_runtime",
         "default_stop_timeout",
+        "live_restore",
+        "shutdown_timeout",
         "insecure_registries",
         "labels",
         "log_level",
@@ -126,7 +129,7 @@ allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark build
 containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
 default-network-opt default-network-opts firewall-backend fixed-cidr-v6
 host-gateway-ips ip6tables ipv6 max-download-attempts network-control-plane-mtu
-node-generic-resource node-generic-resources nri-opts rootless shutdown-timeout
+node-generic-resource node-generic-resources nri-opts rootless
 storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap
 """
 NOT_YET = frozenset(_NOT_YET.split())

@@ -232,7 +232,7 @@ class System:
                 "Error": "",
                 "RemoteManagers": None,
             },
-            "LiveRestoreEnabled": True,
+            "LiveRestoreEnabled": config.live_restore,
             "Isolation": "",
             "InitBinary": config.init_path or "docker-init",
             "ContainerdCommit": {"ID": revision or containerd},

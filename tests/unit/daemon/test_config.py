@@ -101,7 +101,7 @@ def test_a_bad_file_is_refused_by_key(tmp_path: Path, document: object, said: st
         (["--mtu", "x"], "expected a number"),
         (["--debug=maybe"], "expected true or false"),
         (["extra"], "accepts no arguments"),
-        (["--live-restore=false"], "live-restore"),
+        (["--shutdown-timeout", "-2"], "shutdown-timeout -2: expected seconds, or -1"),
         (["--data-root", "relative"], "not an absolute path"),
         (["-H", "ssh://a"], "invalid bind address"),
         (["--userns-remap", "default"], "--userns-remap is not there yet"),

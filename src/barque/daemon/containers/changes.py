@@ -100,9 +100,7 @@ def _two_directories(new: int, old: int, path: str, depth: int) -> Iterator[tupl
             yield f"{path}/{name}", DELETED
 
 
-def _two_entries(
-    new: int, old: int, name: str, path: str, depth: int
-) -> Iterator[tuple[str, int]]:
+def _two_entries(new: int, old: int, name: str, path: str, depth: int) -> Iterator[tuple[str, int]]:
     now, before = os.lstat(name, dir_fd=new), _facts_of(old, name)
     is_directory = stat.S_ISDIR(now.st_mode)
     if path in MADE_TO_MOUNT_ON and not is_directory:

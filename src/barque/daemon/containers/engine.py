@@ -52,6 +52,8 @@ class Engine:
     """Ids of containers whose creation or removal is under way."""
     unerased: set[str] = field(default_factory=set)
     """Ids of removed containers of which something is there still."""
+    ending_all: bool = False
+    """All containers are being ended with the daemon, or because of its end: none restarts."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once networks and all else that a start needs are there."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -33,7 +33,7 @@ async def exited(engine: Engine, container: Container, pid: int, ended: Ended | 
             return
         if ended is None:  # nobody saw it: its task is gone
             ended = Ended(255, engine.now())
-        restart = should_restart(container, ended.code)
+        restart = not engine.ending_all and should_restart(container, ended.code)
         remove = container.record.host.auto_remove and not (restart or container.kept)
         _settle(engine, container, ended, restart=restart, keep=not remove)
         if remove:

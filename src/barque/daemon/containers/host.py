@@ -93,6 +93,9 @@ class Defaults:
     snapshotter: str = "overlayfs"
     cgroupns_mode: str = ""
     stop_timeout_s: int = 10
+    live_restore: bool = True
+    """Containers go on when the daemon ends."""
+    shutdown_timeout_s: int = 15
     ipc_mode: str = "private"
     cdi_spec_dirs: tuple[str, ...] = ()
 

@@ -121,6 +121,7 @@ async def apply_restart_policies(engine: Engine) -> None:
             state.status is Status.RESTARTING
             or policy == "always"
             or (policy == "unless-stopped" and not state.stopped_by_hand)
+            or (policy == "on-failure" and state.exit_code and not state.stopped_by_hand)
         )
         if wanted:
             engine.spawn(_start_again(engine, container))

@@ -67,6 +67,8 @@ class Containers:
         await self.engine.volumes.restore(kept, running)
         self.engine.ready.set()
         self._watch = self.engine.spawn(watch.watch(self.engine), lasting=True)
+        if running and not self.engine.defaults.live_restore:
+            await signal_process.stop_all(self.engine)
         await recover.apply_restart_policies(self.engine)
         for container in known:
             self.engine.forward(container)
@@ -82,10 +84,14 @@ class Containers:
             cgroupns_mode=wanted.cgroupns_mode,
             ipc_mode=wanted.ipc_mode,
             stop_timeout_s=wanted.stop_timeout_s,
+            live_restore=wanted.live_restore,
+            shutdown_timeout_s=wanted.shutdown_timeout_s,
         )
 
     async def close(self) -> None:
-        """Stop following. Containers go on."""
+        """Stop following. Containers go on, but without live-restore they are ended first."""
+        if not self.engine.defaults.live_restore:
+            await signal_process.stop_all(self.engine)
         await self.engine.close(CLOSE_LIMIT_S)
 
     def find(self, reference: str) -> Container:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from contextlib import suppress
 
@@ -14,13 +15,23 @@ from barque.daemon.containers.start import start
 from barque.daemon.containers.state import Move, Status
 
 KILL_TIMEOUT_S = 30.0
+GRACE_S = 5  # beside a container's own stop timeout, when all are ended
 SIGKILL = 9
+log = logging.getLogger(__name__)
 
 
 async def stop(
-    engine: Engine, container: Container, signal: str = "", timeout_s: int | None = None
+    engine: Engine,
+    container: Container,
+    signal: str = "",
+    timeout_s: int | None = None,
+    *,
+    by_hand: bool = True,
 ) -> None:
-    """Ask it to end, then end it. Raises NotModified when it does not run. -1: wait for ever."""
+    """Ask it to end, then end it. Raises NotModified when it does not run. -1: wait for ever.
+
+    Only what is stopped `by_hand` stays so when the daemon starts again.
+    """
     if container.state.status is Status.RESTARTING:
         await _stop_restarting(engine, container)
         return
@@ -29,16 +40,53 @@ async def stop(
     config = container.record.config
     number = signals.parse(signal or config.stop_signal or "SIGTERM")
     if timeout_s is None:
-        timeout_s = config.stop_timeout
-    if timeout_s is None:
-        timeout_s = engine.defaults.stop_timeout_s
-    container.state.stopped_by_hand = True
+        timeout_s = patience_s(engine, container)
+    container.state.stopped_by_hand = by_hand
     ended = container.next_exit()
     await send(engine, container, number, thaw=True, final=True)
     if not await _ends(ended, None if timeout_s < 0 else float(timeout_s)):
         await end_by_force(engine, container, ended)
     async with container.lock:  # until its clean-up is done
         engine.publish(container, "stop")
+
+
+def patience_s(engine: Engine, container: Container) -> int:
+    """How long its process may take to end when it is asked to; -1: for ever."""
+    own = container.record.config.stop_timeout
+    return engine.defaults.stop_timeout_s if own is None else own
+
+
+async def stop_all(engine: Engine) -> None:
+    """End what runs, as Docker does at the daemon's end without live-restore.
+
+    Each has its own stop timeout; all together have the shutdown timeout, or five seconds more than
+    the longest of theirs. What runs after that goes on, and is ended at the next start.
+    """
+    engine.ending_all = True
+    try:
+        running = [container for container in engine.catalogue if container.state.running]
+        if not running:
+            return
+        limits = [
+            engine.defaults.shutdown_timeout_s,
+            *(
+                patience if (patience := patience_s(engine, c)) < 0 else patience + GRACE_S
+                for c in running
+            ),
+        ]
+        ends = [asyncio.ensure_future(_end(engine, container)) for container in running]
+        await asyncio.wait(ends, timeout=None if min(limits) < 0 else max(limits))
+    finally:
+        engine.ending_all = False
+
+
+async def _end(engine: Engine, container: Container) -> None:
+    try:
+        await stop(engine, container, by_hand=False)
+    except errors.NotModified:
+        pass
+    except errors.BarqueError as error:
+        log.error("ending container %s: %s", container.id, error)
 
 
 async def _stop_restarting(engine: Engine, container: Container) -> None:
