@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -16,6 +16,7 @@ from barque.daemon import network_kinds
 from barque.daemon.network_records import BRIDGE_OPTION, BUILTIN_NAMES, MTU_OPTION, NetworkRecord
 from barque.linux.netlink_route import check_name
 from barque.network.ipam import parse_address, parse_network
+from barque.volume import plugins
 
 DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
 NOT_YET_DRIVERS = frozenset({"none", "remote"})
@@ -34,6 +35,8 @@ class Ipam:
     gateway: str = ""
     ip_range: str = ""
     auxiliary: Mapping[str, str] = field(default_factory=dict)
+    driver: str = ""  # the plugin that keeps the addresses; the gateway is then its to choose
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def _fold(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     name = check_network_name(_typed(request, "Name", str, ""))
     driver = _check_kind(name, request)
     ipam = parse_ipam(_typed(request, "IPAM", dict, ""))
+    builtin = driver in DRIVERS
     options = _strings(request, "Options")
     return NetworkRecord(
         id=network_id,
@@ -92,6 +96,10 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
         attachable=_typed(request, "Attachable", bool, ""),
         labels=_strings(request, "Labels"),
         options=options,
+        is_remote=not builtin,
+        is_made=builtin,
+        ipam_driver=ipam.driver,
+        ipam_options=ipam.options,
         **_of_driver(driver, network_id, options, internal=_typed(request, "Internal", bool, "")),
     )
 
@@ -100,6 +108,8 @@ def _of_driver(
     driver: str, network_id: str, options: Mapping[str, str], *, internal: bool
 ) -> dict[str, Any]:
     """The fields of a record that its driver's options decide."""
+    if driver not in DRIVERS:  # the plugin's to understand
+        return {"internal": internal}
     if driver != "bridge":
         return network_kinds.parse(driver, network_id, options, internal=internal)
     bridge = check_name(options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}")
@@ -113,7 +123,7 @@ def _check_kind(name: str, request: Mapping[str, Any]) -> str:
         raise errors.Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver in NOT_YET_DRIVERS:
         raise errors.Unsupported(f"network {name}: driver {driver} is not supported yet")
-    if driver not in DRIVERS:
+    if driver not in DRIVERS and not plugins.known(driver):
         raise errors.NotFound(f"could not find plugin {driver} in v1 plugin registry")
     for key in _NOT_YET:
         if _typed(request, key, bool, ""):
@@ -131,15 +141,19 @@ def parse_ipam(document: Mapping[str, Any]) -> Ipam:
     """The IPAM of a request: at most one IPv4 subnet."""
     ipam = _fold(document)
     driver = _typed(ipam, "Driver", str, "IPAM.") or "default"
-    if driver != "default":
-        raise errors.Unsupported(f"IPAM driver {driver} is not supported yet")
+    if driver != "default" and not plugins.known(driver):
+        raise errors.NotFound(f"could not find plugin {driver} in v1 plugin registry")
     options = _strings(ipam, "Options", "IPAM.")
-    if options:
+    if options and driver == "default":
         raise errors.Unsupported(f"IPAM option {min(options)} is not supported yet")
     configs: Sequence[Any] = _typed(ipam, "Config", list, "IPAM.")
     if len(configs) > 1:
         raise errors.Unsupported("a network with more than one subnet is not supported yet")
-    return _ipam_config(_fold(configs[0])) if configs else Ipam()
+    found = _ipam_config(_fold(configs[0])) if configs else Ipam()
+    if driver == "default":
+        return found
+    gateway = _typed(_fold(configs[0]), "Gateway", str, "IPAM.Config.") if configs else ""
+    return replace(found, driver=driver, options=options, gateway=gateway)
 
 
 def _ipam_config(config: Mapping[str, Any]) -> Ipam:

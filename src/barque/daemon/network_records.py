@@ -42,6 +42,11 @@ class NetworkRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     uplink: Mapping[str, Any] = field(default_factory=dict)  # of an Uplink; {} for a plain bridge
+    is_remote: bool = False  # its driver is a plugin
+    is_made: bool = True  # False while a plugin is being asked to make it
+    ipam_driver: str = ""  # the plugin that keeps its addresses; "" when we do
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+    ipam_pool: str = ""  # the plugin's own name of the pool
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -92,8 +97,13 @@ class NetworkRecord:
         """Whether its containers' default route needs no gateway: ipvlan's modes l3 and l3s."""
         return self.uplink.get("kind") == "ipvlan" and self.uplink["mode"] != "l2"
 
+    @property
+    def leads_out(self) -> bool:
+        """Whether the default route of a container may go through it."""
+        return bool(self.subnet) and (self.is_routed or self.gateway_of_containers() is not None)
+
     def gateway_of_containers(self) -> IPv4Address | None:
-        if self.internal or self.driver == "overlay" or self.is_routed:
+        if self.internal or self.driver == "overlay" or self.is_routed or self.is_remote:
             return None
         return IPv4Address(self.default_gateway or self.gateway)
 
@@ -114,7 +124,11 @@ class NetworkRecord:
             config["Gateway"] = self.gateway
         if self.auxiliary:
             config["AuxiliaryAddresses"] = dict(self.auxiliary)
-        return {"Driver": "default", "Options": None, "Config": [config] if config else []}
+        return {
+            "Driver": self.ipam_driver or "default",
+            "Options": dict(self.ipam_options) or None,
+            "Config": [config] if config else [],
+        }
 
     def document(self, containers: Mapping[str, Any]) -> dict[str, Any]:
         """The API's Network."""
@@ -164,6 +178,7 @@ class EndpointRecord:
     driver_options: Mapping[str, str] = field(default_factory=dict)
     servers: Sequence[tuple[str, bool]] = ()  # of the sandbox: see daemon/names.py
     named: bool = False  # in a network with names: a user-defined one
+    source: str = ""  # what a plugin's link is called on the host
     whole: bool = True  # False while a running container joins or leaves: a crash ends the place
 
     def dump(self) -> str:
@@ -200,7 +215,7 @@ class EndpointRecord:
     @property
     def number(self) -> int:
         """Of its interface in the sandbox: eth0, eth1, ..."""
-        return int(self.inner_link.removeprefix("eth") or -1)
+        return int(self.inner_link[len(self.inner_link.rstrip("0123456789")) :] or -1)
 
     @property
     def ip(self) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from barque import errors
-from barque.daemon import network_filters
+from barque.daemon import network_filters, network_plugins
 from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.moments import rfc3339_now
@@ -475,8 +475,11 @@ class Networks:
             try:
                 index = await self._make(record)
             except BaseException:
+                await asyncio.shield(self._give_up_pool(record))
                 self._registry.delete(record)
                 raise
+            if record.is_remote:
+                self._registry.put(replace(record, is_made=True))
             self._sandboxes.set_bridge(record.id, index)
         self._events.publish(
             "network", "create", record.id, {"name": record.name, "type": record.driver}
@@ -489,6 +492,9 @@ class Networks:
 
     async def _make(self, record: NetworkRecord) -> int:
         """Its part of the machine. The index of its bridge, 0 for none."""
+        if record.is_remote:
+            await network_plugins.create_network(record)
+            return 0
         if record.leads is None:
             return await self._worker(
                 self._host.add_network, record.segment, record.interface, record.mtu
@@ -514,7 +520,36 @@ class Networks:
             )
         return replace(record, uplink=replace(uplink, parent_made=True).document())
 
+    async def _with_pool(self, record: NetworkRecord) -> NetworkRecord:
+        """The subnet and the gateway that a plugin gives."""
+        pool = await network_plugins.request_pool(
+            record.ipam_driver,
+            record.ipam_options,
+            subnet=record.subnet,
+            ip_range=record.ip_range,
+            gateway=record.gateway,
+        )
+        made = replace(record, subnet=pool.subnet, gateway=pool.gateway, ipam_pool=pool.id)
+        taken = self._registry.subnets()
+        if any(IPv4Network(pool.subnet).overlaps(other) for other in taken):
+            await self._give_up_pool(made)
+            raise errors.Forbidden(
+                "invalid pool request: Pool overlaps with other one on this address space"
+            )
+        return made
+
+    async def _give_up_pool(self, record: NetworkRecord) -> None:
+        if record.ipam_driver:
+            try:
+                await network_plugins.release_pool(
+                    record.ipam_driver, record.ipam_pool, record.gateway
+                )
+            except errors.BarqueError as error:
+                log.warning("the pool of network %s is not released: %s", record.name, error)
+
     async def _with_subnet(self, record: NetworkRecord) -> NetworkRecord:
+        if record.ipam_driver:
+            return await self._with_pool(record)
         taken = self._registry.subnets()
         if not record.subnet:
             subnet = await self._worker(self._host.choose_subnet, taken)
@@ -541,15 +576,27 @@ class Networks:
                     f"error while removing network: network {record.name} has active endpoints "
                     f"({who})"
                 )
-            if record.leads is not None:
+            if record.is_remote:
+                await self._delete_remote(record)
+            elif record.leads is not None:
                 await self._worker(self._host.delete_on_uplink, record.leads, record.bridge)
             else:
                 await self._worker(self._host.delete_network, record.bridge)
+            await self._give_up_pool(record)
             self._registry.delete(record)
             self._sandboxes.forget_bridge(record.id)
         self._events.publish(
             "network", "destroy", record.id, {"name": record.name, "type": record.driver}
         )
+
+    async def _delete_remote(self, record: NetworkRecord) -> None:
+        """What its driver may not know, since a crash broke its creation off, is no failure."""
+        try:
+            await network_plugins.delete_network(record)
+        except errors.BarqueError as error:
+            if record.is_made:
+                raise
+            log.warning("network %s was never whole: %s", record.name, error)
 
     async def prune(
         self, filters: Mapping[str, Sequence[str]], *, before: str | None = None

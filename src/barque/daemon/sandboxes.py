@@ -21,6 +21,8 @@ from typing import Any, ParamSpec, TypeVar
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.names import Names
+from barque.daemon.network_places import Places
+from barque.daemon.network_plugins import Joined
 from barque.daemon.network_records import (
     EndpointRecord,
     NetworkRecord,
@@ -53,11 +55,12 @@ class Asked:
     aliases: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     driver_options: Mapping[str, str] = field(default_factory=dict)
+    leased: str = ""  # the address that the plugin that keeps them gave
 
     @property
     def order(self) -> tuple[bool, int, str]:
         """The first in this order gets eth0, the default route and the published ports."""
-        return self.network.internal, -self.gw_priority, self.network.name
+        return not self.network.leads_out, -self.gw_priority, self.network.name
 
 
 @dataclass
@@ -75,6 +78,7 @@ class SandboxState:
     path: Path | None = None  # None in the host's namespace
     endpoints: list[EndpointRecord] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
+    leases: dict[str, str] = field(default_factory=dict)  # network -> address of a plugin's
 
     @property
     def has_names(self) -> bool:
@@ -88,7 +92,13 @@ class SandboxState:
     @property
     def own_links(self) -> list[str]:
         """Interfaces that have no other end on the host."""
-        return [e.inner_link for e in self.endpoints if e.inner_link and not e.host_link]
+        named = [e for e in self.endpoints if e.inner_link and not e.host_link]
+        return [e.inner_link for e in named if not e.source]
+
+    @property
+    def moved_links(self) -> list[tuple[str, str]]:
+        """Interfaces that plugins made, and what they are called on the host."""
+        return [(e.inner_link, e.source) for e in self.endpoints if e.source]
 
 
 class Worker:
@@ -121,6 +131,7 @@ class Sandboxes:
         self._worker = worker
         self._ports = ports
         self._names = names
+        self._places = Places(registry)
         self._states: dict[str, SandboxState] = {}
         self._bridges: dict[str, int] = {}  # interface index of each network's bridge
 
@@ -182,7 +193,9 @@ class Sandboxes:
     async def _assemble(
         self, state: SandboxState, asked: Sequence[Asked], requests: Sequence[PortRequest]
     ) -> None:
-        ordered = sorted(asked, key=lambda one: one.order)
+        ordered = [
+            await self._lease(state, one) for one in sorted(asked, key=lambda one: one.order)
+        ]
         if state.mode == "host":
             state.endpoints = [self._plain_endpoint(state, one) for one in ordered]
             self._write(state)
@@ -194,7 +207,8 @@ class Sandboxes:
                 state.endpoints.append(self._endpoint(state, one, number))
             self._reserve(state, requests)
             self._write(state)
-            plugs = self._plugs(state, asked)
+            joined = await self._join(state, state.endpoints)
+            plugs = self._plugs(state, asked, joined)
         except BaseException:
             namespace.close()
             raise
@@ -207,6 +221,24 @@ class Sandboxes:
                 raise errors.Unavailable(words) from failure
             if failure is not None:
                 raise failure
+
+    async def _lease(self, state: SandboxState, asked: Asked) -> Asked:
+        leased = await self._places.lease(asked.network, asked.address)
+        if leased:
+            state.leases[asked.network.id] = leased
+        return replace(asked, leased=leased)
+
+    async def _join(
+        self, state: SandboxState, endpoints: Sequence[EndpointRecord]
+    ) -> dict[str, Joined]:
+        """What plugins made for their `endpoints`, whose rows are there already; by endpoint."""
+        found = {}
+        for endpoint in [e for e in endpoints if self._places.is_remote(e)]:
+            made, found[endpoint.id] = await self._places.join(
+                endpoint, str(state.path), state.bindings
+            )
+            self._replace(state, made)
+        return found
 
     def names_of(self, state: SandboxState) -> dict[str, Any]:
         """What the resolver must know of a sandbox."""
@@ -254,7 +286,8 @@ class Sandboxes:
         if not network.subnet:
             return plain
         space = self._registry.space(network.id)
-        address = space.pick(parse_address(asked.address) if asked.address else None)
+        wanted = asked.leased or asked.address
+        address = space.pick(parse_address(wanted) if wanted else None)
         mac = parse_mac(asked.mac) if asked.mac else mac_of(address)
         gateway = network.gateway_of_containers()
         space.take(address)
@@ -308,16 +341,28 @@ class Sandboxes:
                 ],
             )
 
-    def _plugs(self, state: SandboxState, asked: Sequence[Asked]) -> list[Plug]:
+    def _plugs(
+        self, state: SandboxState, asked: Sequence[Asked], joined: Mapping[str, Joined]
+    ) -> list[Plug]:
         networks = {one.network.id: one.network for one in asked}
         plugs: list[Plug] = []
+        routed = False
         for endpoint in state.endpoints:
             network = networks[endpoint.network]
             if network.subnet:
-                plugs.append(self._plug(endpoint, network, first=not plugs))
+                made = joined.get(endpoint.id)
+                plugs.append(self._plug(endpoint, network, first=not routed, joined=made))
+                routed = routed or bool(endpoint.gateway) or network.is_routed
         return plugs
 
-    def _plug(self, endpoint: EndpointRecord, network: NetworkRecord, *, first: bool) -> Plug:
+    def _plug(
+        self,
+        endpoint: EndpointRecord,
+        network: NetworkRecord,
+        *,
+        first: bool,
+        joined: Joined | None = None,
+    ) -> Plug:
         bridge = self._bridges.get(network.id, 0) if network.bridge else 0
         if network.bridge and not bridge:
             raise errors.Unavailable(f"network {network.name} could not be made on this host")
@@ -325,24 +370,35 @@ class Sandboxes:
             bridge=bridge,
             host_link=endpoint.host_link,
             inner_link=endpoint.inner_link,
-            mac=parse_mac(endpoint.mac),
+            mac=parse_mac(endpoint.mac) if endpoint.mac else b"",
             address=IPv4Interface(endpoint.address),
             gateway=IPv4Address(endpoint.gateway) if endpoint.gateway and first else None,
             mtu=network.mtu,
             isolated=not network.icc,
             uplink=None if network.bridge else network.leads,
             device_route=network.is_routed and first,
+            source=joined.source if joined else "",
+            routes=joined.routes if joined else (),
         )
 
     async def connect(self, state: SandboxState, asked: Asked) -> None:
         """One more place for a live sandbox. It gets the default route when there is none yet."""
         number = 1 + max((e.number for e in state.endpoints), default=-1)
-        endpoint = replace(self._endpoint(state, asked, number), whole=False)
+        asked = await self._lease(state, asked)
+        try:
+            endpoint = replace(self._endpoint(state, asked, number), whole=False)
+        except BaseException:
+            await asyncio.shield(self._give_back(state, asked.network.id))
+            raise
         routed = any(e.gateway for e in state.endpoints)
         state.endpoints.append(endpoint)
         try:
             self._write_endpoint(endpoint)
-            plug = self._plug(endpoint, asked.network, first=not routed)
+            joined = await self._join(state, [endpoint])
+            endpoint = next(e for e in state.endpoints if e.id == endpoint.id)
+            plug = self._plug(
+                endpoint, asked.network, first=not routed, joined=joined.get(endpoint.id)
+            )
             await self._worker(self._host.connect, state.id, plug)
             self._mark(state, endpoint, whole=True)
             self._weigh(state)
@@ -386,8 +442,15 @@ class Sandboxes:
         """
         published = [port for port in state.published if str(port.container_ip) == endpoint.ip]
         await self._worker(
-            self._host.disconnect, state.id, endpoint.host_link, endpoint.inner_link, published
+            self._host.disconnect,
+            state.id,
+            endpoint.host_link,
+            endpoint.inner_link,
+            published,
+            endpoint.source,
         )
+        await self._places.leave(endpoint)
+        await self._give_back(state, endpoint.network)
         rest = [e for e in state.endpoints if e.id != endpoint.id]
         anchor = None if rest else _anchor(state)
         with self._database.transaction(durable=False) as tx:
@@ -421,12 +484,17 @@ class Sandboxes:
             )
         state.endpoints = [e for e in state.endpoints if e.network]
 
+    async def _give_back(self, state: SandboxState, network: str) -> None:
+        await self._places.give_back(network, state.leases.pop(network, ""))
+
     def _mark(self, state: SandboxState, endpoint: EndpointRecord, *, whole: bool) -> None:
-        marked = replace(endpoint, whole=whole)
+        self._replace(state, replace(endpoint, whole=whole))
+
+    def _replace(self, state: SandboxState, marked: EndpointRecord) -> None:
         with self._database.transaction(durable=False) as tx:
             tx.execute(
                 "UPDATE endpoints SET record = ? WHERE container = ? AND network = ?",
-                (marked.dump(), endpoint.container, endpoint.network),
+                (marked.dump(), marked.container, marked.network),
             )
         state.endpoints = [marked if e.id == marked.id else e for e in state.endpoints]
 
@@ -446,7 +514,12 @@ class Sandboxes:
             state.host_links,
             list(state.published),
             state.own_links,
+            state.moved_links,
         )
+        for endpoint in state.endpoints:
+            await self._places.leave(endpoint)
+        for network in list(state.leases):
+            await self._give_back(state, network)
         self._forget(state)
 
     def _forget(self, state: SandboxState) -> None:
@@ -489,6 +562,7 @@ class Sandboxes:
         for endpoint in endpoints:
             if endpoint.ip and self._registry.get(endpoint.network) is not None:
                 self._registry.space(endpoint.network).take(IPv4Address(endpoint.ip))
+                state.leases[endpoint.network] = endpoint.ip
         for protocol, host_ip, host_port, target in rows:
             held = HostPort(protocol, IPv4Address(host_ip), host_port)
             ip, _, port = target.partition(":")

@@ -187,7 +187,7 @@ class System:
             ],
             "Plugins": {
                 "Volume": ["local"],
-                "Network": ["bridge", "host", "null"],
+                "Network": ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"],
                 "Authorization": list(config.authorization_plugins) or None,
                 "Log": sorted(LOG_DRIVERS),
             },

@@ -28,6 +28,7 @@ from barque.linux.netlink_route import (
     IFLA_NET_NS_FD,
     RT_SCOPE_LINK,
     RT_TABLE_MAIN,
+    RTA_DST,
     RTA_OIF,
     RTM_NEWLINK,
     RTM_NEWROUTE,
@@ -106,11 +107,11 @@ def add_dummy(name: str) -> Message:
     return _add(name, "dummy", b"", b"", up=True)
 
 
-def add_device_route(index: int) -> Message:
-    """The default IPv4 route out of link `index`, whoever is behind it."""
+def add_device_route(index: int, destination: bytes = b"", prefix: int = 0) -> Message:
+    """An IPv4 route out of link `index`, whoever is behind it; by default the default one."""
     body = _RTMSG.pack(
         int(_socket.AF_INET),
-        0,
+        prefix,
         0,
         0,
         RT_TABLE_MAIN,
@@ -119,7 +120,7 @@ def add_device_route(index: int) -> Message:
         RTN_UNICAST,
         0,
     )
-    body += u32(RTA_OIF, index)
+    body += (attribute(RTA_DST, destination) if destination else b"") + u32(RTA_OIF, index)
     flags = NLM_F_CREATE | NLM_F_REPLACE
     return Message(RTM_NEWROUTE, flags, body, f"add default route of link {index}")
 

@@ -259,7 +259,12 @@ class Host:
             namespace.close()
 
     def disconnect(
-        self, sandbox: str, host_link: str, inner_link: str, published: Sequence[Published]
+        self,
+        sandbox: str,
+        host_link: str,
+        inner_link: str,
+        published: Sequence[Published],
+        source: str = "",
     ) -> None:
         """Take one place away from a sandbox that goes on. Safe to run twice."""
         self.firewall.withdraw(published)
@@ -270,7 +275,7 @@ class Host:
         try:
             self.wiring.strip(namespace, inner_link)
             if not host_link:
-                self.wiring.delete_inner(namespace, inner_link)
+                self.wiring.delete_inner(namespace, inner_link, source)
         finally:
             namespace.close()
         if host_link:
@@ -292,16 +297,19 @@ class Host:
         host_links: Iterable[str],
         published: Sequence[Published],
         own_links: Iterable[str] = (),
+        moved_links: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Close the ports, cut the links, let the namespace go: all steps, safe to run twice.
 
         `own_links` have no end on the host; a namespace dies some time later, and till then its
-        links would hold their addresses on the parent.
+        links would hold their addresses on the parent. `moved_links` (name inside, on the host)
+        are another program's and go back.
         """
         steps: list[Callable[[], object]] = [partial(self.firewall.withdraw, published)]
         steps += [partial(self.wiring.unplug, link) for link in host_links]
         if path is not None:
             steps += [partial(self._delete_own, path, link) for link in own_links]
+            steps += [partial(self._delete_own, path, *names) for names in moved_links]
         if path is not None:
             steps.append(partial(unbind, path))
         failures: list[Exception] = []
@@ -314,13 +322,13 @@ class Host:
         if failures:
             raise ExceptionGroup("network teardown incomplete", failures)
 
-    def _delete_own(self, path: Path, link: str) -> None:
+    def _delete_own(self, path: Path, link: str, source: str = "") -> None:
         try:
             namespace = self.pool.open(path.name)
         except OSError:  # it is gone, and its links with it
             return
         try:
-            self.wiring.delete_inner(namespace, link)
+            self.wiring.delete_inner(namespace, link, source)
         finally:
             namespace.close()
 

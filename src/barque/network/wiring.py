@@ -9,12 +9,13 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+from typing import Protocol
 
 from barque import errors
 from barque.linux import netlink_route as route
@@ -28,6 +29,16 @@ log = logging.getLogger(__name__)
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 ALIAS_PREFIX = "barque:"
 FREE_NAMES = 100
+
+
+class Hop(Protocol):
+    """A route: to `destination` by way of `gateway`, or (None) straight out of the interface."""
+
+    @property
+    def destination(self) -> IPv4Network: ...
+
+    @property
+    def gateway(self) -> IPv4Address | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,8 @@ class Plug:
     isolated: bool = False  # may not reach other ports of the bridge
     uplink: Uplink | None = None  # what it is a link on top of, when it is on no bridge
     device_route: bool = False  # the default route needs no gateway
+    source: str = ""  # a link that another program made on the host, to be moved in
+    routes: Sequence[Hop] = ()
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -243,6 +256,9 @@ class Wiring:
 
     def plug(self, namespace: Namespace, plug: Plug) -> None:
         """Give the sandbox its place: the prepared pair of `namespace`, or a new one."""
+        if plug.source:
+            self._settle(namespace, plug, self._move_in(namespace, plug), plug.mac)
+            return
         if plug.uplink is not None:
             inner = self.uplinks.plug(namespace, plug.uplink, plug.inner_link, plug.mac, plug.mtu)
             self._settle(namespace, plug, inner, b"")
@@ -269,7 +285,26 @@ class Wiring:
             steps.append(route.add_route(inner, plug.gateway.packed))
         elif plug.device_route:
             steps.append(add_device_route(inner))
+        for hop in plug.routes:
+            where = hop.destination.network_address.packed, hop.destination.prefixlen
+            if hop.gateway is None:
+                steps.append(add_device_route(inner, *where))
+            else:
+                steps.append(route.add_route(inner, hop.gateway.packed, *where))
         namespace.netlink.request(*steps)
+
+    def _move_in(self, namespace: Namespace, plug: Plug) -> int:
+        link = self.link(plug.source)
+        if link is None:
+            raise errors.Unavailable(f"interface {plug.source} is not there")
+        if self.owns(link) or link.name == "lo":
+            raise errors.Forbidden(f"interface {plug.source} is not its driver's to give")
+        self._host.request(route.set_link(link.index, up=False))
+        self._host.request(route.move_link(link.index, namespace.fd, plug.inner_link))
+        inner = route.get_link(namespace.netlink, plug.inner_link)
+        if inner is None:
+            raise errors.Unavailable(f"interface {plug.source} is gone")
+        return inner.index
 
     def strip(self, namespace: Namespace, inner_link: str) -> None:
         """Take the addresses, and with them the routes, off a sandbox's link."""
@@ -302,10 +337,20 @@ class Wiring:
             if error.errno != errno.ENODEV:
                 raise
 
-    def delete_inner(self, namespace: Namespace, inner_link: str) -> None:
-        """Remove a sandbox's link that has no other end on the host. Safe to run twice."""
+    def delete_inner(self, namespace: Namespace, inner_link: str, source: str = "") -> None:
+        """Remove a sandbox's link that has no other end on the host. Safe to run twice.
+
+        One that came from the host goes back, as `source`.
+        """
         link = route.get_link(namespace.netlink, inner_link)
-        if link is not None:
+        if link is not None and source:
+            host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                namespace.netlink.request(route.set_link(link.index, up=False))
+                namespace.netlink.request(route.move_link(link.index, host, source))
+            finally:
+                os.close(host)
+        elif link is not None:
             namespace.netlink.request(route.delete_link(link.index))
 
     def delete_pair(self, host_link: str) -> None:

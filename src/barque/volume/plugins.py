@@ -106,18 +106,33 @@ class Plugin:
         return "global" if str(found.get("Scope", "")).lower() == "global" else "local"
 
 
-def find(name: str, sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> Plugin:
-    """The plugin `name`, asked whether it keeps volumes. Raises NotFound with Docker's words."""
+def find(
+    name: str,
+    sockets: Path = SOCKETS,
+    specs: Sequence[Path] = SPECS,
+    *,
+    implements: str = IMPLEMENTS,
+    what: str = "volume",
+) -> Plugin:
+    """The plugin `name`, asked whether it keeps volumes. Raises NotFound with Docker's words.
+
+    `implements` is another protocol that it may be asked for, `what` is what that is about.
+    """
     address = _address(name, sockets, specs) if NAME.match(name) else ""
     if address:
         plugin = Plugin(name, address)
-        if IMPLEMENTS in (plugin.call("Plugin.Activate").get("Implements") or ()):
+        if implements in (plugin.call("Plugin.Activate").get("Implements") or ()):
             return plugin
     raise errors.NotFound(
-        f'error looking up volume plugin {name}: plugin "{name}" not found'
+        f'error looking up {what} plugin {name}: plugin "{name}" not found'
         if not address
-        else f"plugin {name} does not implement {IMPLEMENTS}"
+        else f"plugin {name} does not implement {implements}"
     )
+
+
+def known(name: str, sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> bool:
+    """Whether there is a plugin of that name, whatever it is for; it is not asked."""
+    return bool(NAME.match(name) and _address(name, sockets, specs))
 
 
 def _address(name: str, sockets: Path, specs: Sequence[Path]) -> str:

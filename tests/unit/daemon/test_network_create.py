@@ -88,7 +88,6 @@ def test_predefined_names_are_forbidden(name: str) -> None:
         {"Ingress": True},
         {"Scope": "swarm"},
         {"EnableIPv4": False},
-        {"IPAM": {"Driver": "other"}},
         {"IPAM": {"Options": {"a": "b"}}},
         {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}, {"Subnet": "10.2.0.0/24"}]}},
         {"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}},

@@ -1,0 +1,101 @@
+"""Places of containers in networks that plugins keep: leased, joined, left, given back.
+
+What a plugin refuses or leaves unanswered while a place goes is logged: the container goes all the
+same, as with Docker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from barque import errors
+from barque.daemon import network_plugins as plugins
+from barque.daemon.network_records import EndpointRecord, NetworkRecord
+from barque.daemon.network_registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+class Places:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def is_remote(self, endpoint: EndpointRecord) -> bool:
+        network = self._registry.get(endpoint.network)
+        return network is not None and network.is_remote
+
+    async def lease(self, network: NetworkRecord, address: str) -> str:
+        """An address of the network's pool where a plugin keeps it; "" where we do."""
+        if not network.ipam_driver:
+            return ""
+        return await plugins.request_address(network.ipam_driver, network.ipam_pool, address)
+
+    async def give_back(self, network_id: str, address: str) -> None:
+        """Undo `lease`."""
+        network = self._registry.get(network_id)
+        if network is not None and network.ipam_driver and address:
+            await _logged(
+                plugins.release_address(network.ipam_driver, network.ipam_pool, address),
+                f"address {address} of network {network.name} is not released",
+            )
+
+    async def join(
+        self, endpoint: EndpointRecord, sandbox: str, ports: Mapping[str, Any]
+    ) -> tuple[EndpointRecord, plugins.Joined]:
+        """The place as its driver made it, and what is to be moved into the sandbox."""
+        network = self._registry.get(endpoint.network)
+        assert network is not None
+        joined = await plugins.join(
+            network,
+            endpoint.id,
+            address=endpoint.address,
+            mac=endpoint.asked_mac,
+            sandbox=sandbox,
+            ports=_port_map(ports),
+            options=endpoint.driver_options,
+        )
+        inner = f"{joined.prefix}{endpoint.number}"
+        made = replace(
+            endpoint,
+            mac=joined.mac,
+            gateway=joined.gateway,
+            inner_link=inner,
+            source=joined.source,
+        )
+        return made, joined
+
+    async def leave(self, endpoint: EndpointRecord) -> None:
+        """Undo `join`, also half of it; nothing for a network of ours."""
+        network = self._registry.get(endpoint.network)
+        if network is not None and network.is_remote:
+            what = f"network {network.name} is not told that {endpoint.name} left"
+            await _logged(plugins.leave(network, endpoint.id), what)
+
+
+async def _logged(work: Awaitable[None], what: str) -> None:
+    try:
+        await work
+    except errors.BarqueError as error:
+        log.warning("%s: %s", what, error)
+
+
+def _port_map(bindings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is published, as drivers are told of it. libnetwork: types.PortBinding."""
+    numbers = {"tcp": 6, "udp": 17, "sctp": 132}
+    found = []
+    for key, wanted in bindings.items():
+        port, _, protocol = key.partition("/")
+        for binding in wanted or ():
+            host = str(binding.get("HostPort") or "0").partition("-")[0]
+            found.append(
+                {
+                    "Proto": numbers.get(protocol or "tcp", 6),
+                    "Port": int(port),
+                    "HostIP": binding.get("HostIp") or "",
+                    "HostPort": int(host) if host.isdecimal() else 0,
+                }
+            )
+    return found

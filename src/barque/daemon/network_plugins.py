@@ -1,0 +1,213 @@
+"""Networks and addresses that other programs keep: the protocols NetworkDriver and IpamDriver.
+
+Found and asked as volume plugins are. Source: libnetwork, "Remote Drivers" and "IPAM Driver". Each
+call is a request that may wait for the plugin: never in the thread of the kernel's part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Any
+
+from barque import errors
+from barque.daemon.network_records import NetworkRecord
+from barque.linux.netlink_route import check_name
+from barque.network.wiring import parse_mac
+from barque.volume import plugins
+
+NETWORK, IPAM = "NetworkDriver", "IpamDriver"
+GENERIC = "com.docker.network.generic"
+INTERNAL = "com.docker.network.internal"
+PORTS = "com.docker.network.portmap"
+MAC_OPTION = "com.docker.network.endpoint.macaddress"
+GATEWAY_OPTION = {"RequestAddressType": "com.docker.network.gateway"}
+MAX_PREFIX_BYTES = 10
+MAX_ROUTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """To `destination` by way of `gateway`, or straight out of the interface."""
+
+    destination: IPv4Network
+    gateway: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a driver made for a place: the link to be moved in, and how the place leads out."""
+
+    source: str
+    prefix: str
+    mac: str = ""
+    gateway: str = ""
+    routes: tuple[Route, ...] = ()
+
+
+async def call(name: str, protocol: str, method: str, **request: Any) -> dict[str, Any]:
+    """Raises NotFound, Unavailable, BarqueError with the plugin's own words."""
+
+    def ask() -> dict[str, Any]:
+        kind = "network" if protocol == NETWORK else "ipam"
+        plugin = plugins.find(name, implements=protocol, what=kind)
+        return plugin.call(f"{protocol}.{method}", **request)
+
+    return await asyncio.to_thread(ask)
+
+
+# -- networks
+
+
+async def create_network(record: NetworkRecord) -> None:
+    options: dict[str, Any] = {GENERIC: dict(record.options)}
+    if record.internal:
+        options[INTERNAL] = True
+    pool = {"AddressSpace": "LocalDefault", "Pool": record.subnet, "AuxAddresses": None}
+    pool["Gateway"] = _with_prefix(record, record.gateway)
+    await call(
+        record.driver,
+        NETWORK,
+        "CreateNetwork",
+        NetworkID=record.id,
+        Options=options,
+        IPv4Data=[pool],
+        IPv6Data=[],
+    )
+
+
+def _with_prefix(record: NetworkRecord, address: str) -> str:
+    return f"{address}/{IPv4Network(record.subnet).prefixlen}" if address else ""
+
+
+async def delete_network(record: NetworkRecord) -> None:
+    await call(record.driver, NETWORK, "DeleteNetwork", NetworkID=record.id)
+
+
+async def join(
+    record: NetworkRecord,
+    endpoint: str,
+    *,
+    address: str,
+    mac: str,
+    sandbox: str,
+    ports: Sequence[Mapping[str, Any]],
+    options: Mapping[str, str],
+) -> Joined:
+    """A place made and joined; `leave` undoes it, also half of it."""
+    interface = {"Address": address, "AddressIPv6": "", "MacAddress": mac}
+    more = {GENERIC: dict(options), PORTS: list(ports)}
+    place = {"NetworkID": record.id, "EndpointID": endpoint}
+    made = await call(
+        record.driver, NETWORK, "CreateEndpoint", **place, Interface=interface, Options=more
+    )
+    given = (made.get("Interface") or {}).get("MacAddress") or mac
+    joined = await call(record.driver, NETWORK, "Join", **place, SandboxKey=sandbox, Options=more)
+    return parse_join(record.driver, joined, given)
+
+
+def parse_join(driver: str, answer: Mapping[str, Any], mac: str) -> Joined:
+    """A driver's answer, which is not to be trusted with what reaches the kernel."""
+    try:
+        name = answer.get("InterfaceName") or {}
+        source, prefix = str(name.get("SrcName") or ""), str(name.get("DstPrefix") or "eth")
+        check_name(source)
+        check_name(prefix)
+        gateway = str(answer.get("Gateway") or "")
+        listed = answer.get("StaticRoutes") or []
+        if len(prefix) > MAX_PREFIX_BYTES or prefix[-1].isdigit() or len(listed) > MAX_ROUTES:
+            raise errors.InvalidArgument(f"interface prefix {prefix!r} or too many routes")
+        if mac:
+            parse_mac(mac)
+        return Joined(
+            source,
+            prefix,
+            mac,
+            str(IPv4Interface(gateway).ip) if gateway else "",
+            tuple(_route(item) for item in listed),
+        )
+    except (errors.InvalidArgument, ValueError, AttributeError, TypeError) as error:
+        raise errors.BarqueError(f"plugin {driver}: {NETWORK}.Join: {error}") from error
+
+
+def _route(item: Mapping[str, Any]) -> Route:
+    hop = str(item.get("NextHop") or "")
+    destination = IPv4Network(str(item.get("Destination")), strict=False)
+    return Route(destination, IPv4Address(hop) if hop else None)
+
+
+async def leave(record: NetworkRecord, endpoint: str) -> None:
+    """Undo `join`. Both calls are made whatever the first says. Safe to run twice."""
+    place = {"NetworkID": record.id, "EndpointID": endpoint}
+    try:
+        await call(record.driver, NETWORK, "Leave", **place)
+    finally:
+        await call(record.driver, NETWORK, "DeleteEndpoint", **place)
+
+
+# -- addresses
+
+
+@dataclass(frozen=True, slots=True)
+class PoolGiven:
+    """A pool of a plugin's: what it calls it, its subnet, the gateway's address."""
+
+    id: str
+    subnet: str
+    gateway: str
+
+
+async def request_pool(
+    driver: str, options: Mapping[str, str], *, subnet: str, ip_range: str, gateway: str
+) -> PoolGiven:
+    """`gateway` is asked for too; "" is the plugin's to choose. Undone by `release_pool`."""
+    spaces = await call(driver, IPAM, "GetDefaultAddressSpaces")
+    found = await call(
+        driver,
+        IPAM,
+        "RequestPool",
+        AddressSpace=str(spaces.get("LocalDefaultAddressSpace") or ""),
+        Pool=subnet,
+        SubPool=ip_range,
+        Options=dict(options),
+        V6=False,
+    )
+    pool = str(found.get("PoolID") or "")
+    try:
+        given = IPv4Network(str(found.get("Pool")), strict=False)
+        if given.prefixlen > 30:
+            raise ValueError(f"pool {given} has no room for containers")
+        chosen = await request_address(driver, pool, gateway, GATEWAY_OPTION)
+        return PoolGiven(pool, str(given), chosen)
+    except ValueError as error:
+        await call(driver, IPAM, "ReleasePool", PoolID=pool)
+        raise errors.BarqueError(f"plugin {driver}: {IPAM}.RequestPool: {error}") from error
+    except BaseException:
+        await call(driver, IPAM, "ReleasePool", PoolID=pool)
+        raise
+
+
+async def release_pool(driver: str, pool: str, gateway: str) -> None:
+    try:
+        await release_address(driver, pool, gateway)
+    finally:
+        await call(driver, IPAM, "ReleasePool", PoolID=pool)
+
+
+async def request_address(
+    driver: str, pool: str, address: str, options: Mapping[str, str] | None = None
+) -> str:
+    """An address of the pool, without prefix; `address` or one that the plugin chooses."""
+    found = await call(
+        driver, IPAM, "RequestAddress", PoolID=pool, Address=address, Options=dict(options or {})
+    )
+    try:
+        return str(IPv4Interface(str(found.get("Address"))).ip)
+    except ValueError as error:
+        raise errors.BarqueError(f"plugin {driver}: {IPAM}.RequestAddress: {error}") from error
+
+
+async def release_address(driver: str, pool: str, address: str) -> None:
+    await call(driver, IPAM, "ReleaseAddress", PoolID=pool, Address=address)

@@ -1,0 +1,221 @@
+"""Networks and addresses that a plugin keeps, by libnetwork's remote protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from barque import errors
+from barque.daemon.network_plugins import parse_join
+from barque.linux.mount import mount
+from tests.support.netns_host import ask, isolated, run, server, temporary_root
+from tests.support.network_plugin import Plugin, serving
+from tests.support.networks import networks
+
+pytestmark = pytest.mark.root
+SUBNET = {"Config": [{"Subnet": "10.66.0.0/24"}]}
+PLUGGED: dict[str, Any] = {"Driver": "bqplug", "IPAM": SUBNET, "Options": {"colour": "red"}}
+
+
+@contextmanager
+def plugged() -> Iterator[Plugin]:
+    """A plugin `bqplug`, and a directory of plugins that is this test's alone."""
+    mount("tmpfs", "/run", "tmpfs")
+    directory = Path("/run/docker/plugins")
+    directory.mkdir(parents=True)
+    run("ip", "link", "add", "pbr0", "type", "bridge")
+    run("ip", "link", "set", "pbr0", "up")
+    with serving(directory / "bqplug.sock", Plugin("pbr0")) as plugin:
+        yield plugin
+
+
+def with_plugin(scenario: Callable[[Path, Plugin], Awaitable[None]]) -> None:
+    with temporary_root() as root, ExitStack() as stack:
+        plugin = stack.enter_context(plugged())
+        asyncio.run(_run(scenario(root, plugin)))
+        assert not plugin.networks
+        assert not plugin.endpoints
+        assert not plugin.pools
+        assert not plugin.addresses
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work
+
+
+def shown(netns: str | None, *argv: str) -> Any:
+    assert netns is not None
+    return json.loads(run("ip", "-j", *argv, netns=netns))
+
+
+@isolated
+def test_places_in_a_network_of_a_plugin() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        plugin.join = {
+            "Gateway": "10.66.0.1",
+            "StaticRoutes": [
+                {"Destination": "10.70.0.0/16", "RouteType": 0, "NextHop": "10.66.0.9"},
+                {"Destination": "10.71.0.0/16", "RouteType": 1},
+            ],
+        }
+        async with networks(root) as made:
+            network = await made.create({"Name": "far", **PLUGGED})
+            created = dict(plugin.calls)["NetworkDriver.CreateNetwork"]
+            assert created["NetworkID"] == network
+            assert created["Options"]["com.docker.network.generic"] == {"colour": "red"}
+            assert created["IPv4Data"][0]["Pool"] == "10.66.0.0/24"
+            assert created["IPv4Data"][0]["Gateway"] == "10.66.0.1/24"
+            first = await made.attach("c1", "c1", "c1", "far")
+            second = await made.attach("c2", "c2", "c2", "far")
+            places = [made.settings(name)["Networks"]["far"] for name in ("c1", "c2")]
+            assert places[0]["Gateway"] == "10.66.0.1"
+            assert places[0]["MacAddress"].startswith("02:aa:")
+            link = shown(first.netns, "link", "show", "eth0")[0]
+            assert link["address"] == places[0]["MacAddress"]
+            routes = {item["dst"]: item for item in shown(first.netns, "route")}
+            assert routes["default"]["gateway"] == "10.66.0.1"
+            assert routes["10.70.0.0/16"]["gateway"] == "10.66.0.9"
+            assert "gateway" not in routes["10.71.0.0/16"]
+            joined = dict(plugin.calls)["NetworkDriver.Join"]
+            assert joined["SandboxKey"] == second.netns
+            with server("c1", 80, netns=first.netns):
+                said = await asyncio.to_thread(ask, places[0]["IPAddress"], 80, netns=second.netns)
+            assert said == f"c1 {places[1]['IPAddress']}"
+            with pytest.raises(errors.Forbidden, match="active endpoints"):
+                await made.remove("far")
+            await made.detach("c1")
+            await made.detach("c2")
+            await made.remove("far")
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_joining_and_leaving_while_running_and_a_daemon_that_comes_back() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            await made.create({"Name": "far", **PLUGGED})
+            sandbox = await made.attach("c1", "c1", "c1")
+            await made.connect("far", "c1", {"IPAMConfig": {"IPv4Address": "10.66.0.77"}})
+            assert shown(sandbox.netns, "addr", "show", "eth1")[0]["addr_info"][0]["local"] == (
+                "10.66.0.77"
+            )
+            await made.disconnect("far", "c1")
+            assert len(shown(sandbox.netns, "link")) == 2
+            told = [name for name in plugin.methods() if name != "Plugin.Activate"]
+            assert told[-2:] == ["NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint"]
+            await made.connect("far", "c1", {})
+        async with networks(root, live=["c1"]) as made:
+            assert list(made.settings("c1")["Networks"]) == ["bridge", "far"]
+            await made.detach("c1")
+            await made.remove("far")
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_a_plugin_that_refuses_leaves_nothing_behind() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            plugin.refuse = "NetworkDriver.CreateNetwork"
+            with pytest.raises(errors.BarqueError, match="CreateNetwork is refused"):
+                await made.create({"Name": "far", **PLUGGED})
+            assert not made.summaries({"name": ["far"]})
+            plugin.refuse = ""
+            await made.create({"Name": "far", **PLUGGED})
+            for refused in ("CreateEndpoint", "Join"):
+                plugin.refuse = f"NetworkDriver.{refused}"
+                with pytest.raises(errors.BarqueError, match=f"{refused} is refused"):
+                    await made.attach("c1", "c1", "c1", "far")
+                assert not made.attached("c1")
+                assert not made.inspect("far")["Containers"]
+            plugin.refuse = "NetworkDriver.Leave"  # the container goes all the same
+            await made.attach("c1", "c1", "c1", "far")
+            await made.detach("c1")
+            assert not plugin.endpoints
+            plugin.refuse = "NetworkDriver.DeleteNetwork"
+            with pytest.raises(errors.BarqueError, match="DeleteNetwork is refused"):
+                await made.remove("far")
+            plugin.refuse = ""
+            await made.remove("far")
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_addresses_of_a_plugin() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            body = {"Name": "kept", "IPAM": {"Driver": "bqplug", "Options": {"a": "b"}}}
+            await made.create(body)
+            document = made.inspect("kept")
+            assert document["IPAM"]["Driver"] == "bqplug"
+            assert document["IPAM"]["Options"] == {"a": "b"}
+            assert document["IPAM"]["Config"] == [
+                {"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.254"}
+            ]
+            sandbox = await made.attach("c1", "c1", "c1", "kept")
+            assert sandbox.settings["Networks"]["kept"]["IPAddress"] == "10.77.0.253"
+            await made.attach("c2", "c2", "c2", "bridge")
+            await made.connect("kept", "c2", {})
+            assert len(plugin.addresses) == 3
+            await made.disconnect("kept", "c2")
+            await made.detach("c2")
+            assert len(plugin.addresses) == 2
+            plugin.refuse = "IpamDriver.RequestAddress"
+            with pytest.raises(errors.BarqueError, match="RequestAddress is refused"):
+                await made.attach("c3", "c3", "c3", "kept")
+            plugin.refuse = ""
+        async with networks(root, live=["c1"]) as made:
+            await made.detach("c1")
+            await made.remove("kept")
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_pools_that_do_not_fit_are_given_back() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            body = {"Name": "kept", "IPAM": {"Driver": "bqplug"}}
+            await made.create(body)
+            with pytest.raises(errors.Forbidden, match="overlaps"):
+                await made.create({**body, "Name": "again"})
+            plugin.refuse = "IpamDriver.RequestAddress"
+            other = {"Driver": "bqplug", "Config": [{"Subnet": "10.78.0.0/24"}]}
+            with pytest.raises(errors.BarqueError, match="is refused"):
+                await made.create({"Name": "again", "IPAM": other})
+            plugin.refuse = ""
+            assert len(plugin.pools) == 1
+            await made.remove("kept")
+            with pytest.raises(errors.NotFound, match="could not find plugin nobody"):
+                await made.create({"Name": "x", "Driver": "nobody"})
+            with pytest.raises(errors.NotFound, match="could not find plugin nobody"):
+                await made.create({"Name": "x", "IPAM": {"Driver": "nobody"}})
+
+    with_plugin(scenario)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"InterfaceName": "eth0"},
+        {"InterfaceName": {"SrcName": "../x", "DstPrefix": "eth"}},
+        {"InterfaceName": {"SrcName": "a", "DstPrefix": "eth0"}},
+        {"InterfaceName": {"SrcName": "a", "DstPrefix": "a/b"}},
+        {"InterfaceName": {"SrcName": "a"}, "Gateway": "here"},
+        {"InterfaceName": {"SrcName": "a"}, "StaticRoutes": [{"Destination": "x"}]},
+        {"InterfaceName": {"SrcName": "a"}, "StaticRoutes": 5},
+        {"InterfaceName": {"SrcName": "a"}, "StaticRoutes": [{"Destination": "10.0.0.0/8"}] * 999},
+    ],
+)
+def test_answers_that_are_not_believed(answer: dict[str, Any]) -> None:
+    with pytest.raises(errors.BarqueError, match="plugin p: NetworkDriver"):
+        parse_join("p", answer, "")
