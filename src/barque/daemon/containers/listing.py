@@ -33,6 +33,7 @@ KNOWN_FILTERS = frozenset(
         "volume",
     }
 )
+HEALTH_WORDS = frozenset({"none", "starting", "healthy", "unhealthy"})
 STATUS_WORDS = frozenset({*Status, "dead"})
 _EVERY_STATE = frozenset({"status", "exited"})
 MAX_PATTERN_CHARS = 256
@@ -121,10 +122,24 @@ def _plain_test(engine: Engine, name: str, values: Sequence[str]) -> Test:
         wanted = [_port_range(value) for value in values]
         return lambda container: _has_port(engine, container, name, wanted)
     if name == "health":
+        _check_health(values)
         return lambda container: _health(container) in values
     if name == "is-task":
-        return lambda container: all(value.lower() in {"false", "0"} for value in values)
+        no_task = [_is_false(value) for value in values]
+        return lambda container: all(no_task)
     return lambda container: set(values) <= {"", "default"}
+
+
+def _check_health(values: Sequence[str]) -> None:
+    for value in values:
+        if value not in HEALTH_WORDS:
+            raise errors.InvalidArgument(f"unrecognized filter value for health: {value}")
+
+
+def _is_false(value: str) -> bool:
+    if value.lower() not in {"true", "1", "false", "0"}:
+        raise errors.InvalidArgument(f"invalid filter 'is-task=[{value}]'")
+    return value.lower() in {"false", "0"}
 
 
 def _check_statuses(values: Sequence[str]) -> None:

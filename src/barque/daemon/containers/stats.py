@@ -17,6 +17,40 @@ from barque.daemon.containers.state import NEVER
 INTERVAL_S = 1.0
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 Document = dict[str, Any]
+# The kernel's names of what version 1 counts (memory.stat), and containerd's where they differ.
+_RENAMED = {
+    "pgpgin": "pg_pg_in",
+    "pgpgout": "pg_pg_out",
+    "pgfault": "pg_fault",
+    "pgmajfault": "pg_maj_fault",
+}
+_OF_A_GROUP = (
+    *("cache", "rss", "rss_huge", "mapped_file", "dirty", "writeback", *_RENAMED),
+    *("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable"),
+)
+MEMORY_V1 = {
+    **{name: _RENAMED.get(name, name) for name in _OF_A_GROUP},
+    "hierarchical_memory_limit": "hierarchical_memory_limit",
+    "hierarchical_memsw_limit": "hierarchical_swap_limit",
+    **{f"total_{name}": f"total_{_RENAMED.get(name, name)}" for name in _OF_A_GROUP},
+}
+_OF_VERSION_2 = """
+anon file kernel_stack slab sock shmem file_mapped file_dirty file_writeback anon_thp inactive_anon
+active_anon inactive_file active_file unevictable slab_reclaimable slab_unreclaimable pgfault
+pgmajfault workingset_refault workingset_activate workingset_nodereclaim pgrefill pgscan pgsteal
+pgactivate pgdeactivate pglazyfree pglazyfreed thp_fault_alloc thp_collapse_alloc
+"""
+MEMORY_V2 = tuple(_OF_VERSION_2.split())
+BLOCKS_V1 = {  # the API's names, and containerd's
+    "io_service_bytes_recursive": "io_service_bytes_recursive",
+    "io_serviced_recursive": "io_serviced_recursive",
+    "io_queue_recursive": "io_queued_recursive",
+    "io_service_time_recursive": "io_service_time_recursive",
+    "io_wait_time_recursive": "io_wait_time_recursive",
+    "io_merged_recursive": "io_merged_recursive",
+    "io_time_recursive": "io_time_recursive",
+    "sectors_recursive": "sectors_recursive",
+}
 
 
 async def once(engine: Engine, container: Container, *, one_shot: bool) -> Document:
@@ -56,7 +90,7 @@ async def sample(engine: Engine, container: Container) -> Document:
         "cpu_stats": _cpu(0, 0, 0, {}),
         "precpu_stats": _cpu(0, 0, 0, {}),
         "memory_stats": {},
-        "blkio_stats": {"io_service_bytes_recursive": None, "io_serviced_recursive": None},
+        "blkio_stats": dict.fromkeys(BLOCKS_V1),
         "storage_stats": {},
         "networks": {},
     }
@@ -115,30 +149,25 @@ def _v1(values: Mapping[str, Any]) -> Document:
     }
     usage = ("cpu", "usage")
     memory = values.get("memory") or {}
-    stats = {
-        key: int(value)
-        for key, value in memory.items()
-        if not isinstance(value, Mapping) and str(value).isdigit()
-    }
+    cpu = _cpu(
+        _number(values, *usage, "total"),
+        _number(values, *usage, "user"),
+        _number(values, *usage, "kernel"),
+        throttling,
+    )
+    if each := ((values.get("cpu") or {}).get("usage") or {}).get("per_cpu"):
+        cpu["cpu_usage"]["percpu_usage"] = [int(value) for value in each]
     return {
-        "cpu_stats": _cpu(
-            _number(values, *usage, "total"),
-            _number(values, *usage, "user"),
-            _number(values, *usage, "kernel"),
-            throttling,
-        ),
+        "cpu_stats": cpu,
         "pids_stats": _pids(values),
         "memory_stats": {
             "usage": _number(memory, "usage", "usage"),
             "max_usage": _number(memory, "usage", "max"),
             "failcnt": _number(memory, "usage", "failcnt"),
             "limit": _limit(_number(memory, "usage", "limit")),
-            "stats": stats,
+            "stats": {name: _number(memory, theirs) for name, theirs in MEMORY_V1.items()},
         },
-        "blkio_stats": {
-            "io_service_bytes_recursive": _block(values, "io_service_bytes_recursive"),
-            "io_serviced_recursive": _block(values, "io_serviced_recursive"),
-        },
+        "blkio_stats": {name: _block(values, theirs) for name, theirs in BLOCKS_V1.items()},
     }
 
 
@@ -149,8 +178,8 @@ def _v2(values: Mapping[str, Any]) -> Document:
         "throttled_time": _number(values, "cpu", "throttled_usec") * 1000,
     }
     memory = values.get("memory") or {}
-    counted = {key: int(value) for key, value in memory.items() if not isinstance(value, Mapping)}
-    usage, limit = counted.pop("usage", 0), counted.pop("usage_limit", 0)
+    usage, limit = _number(memory, "usage"), _number(memory, "usage_limit")
+    counted = {name: _number(memory, name) for name in MEMORY_V2}
     return {
         "cpu_stats": _cpu(
             _number(values, "cpu", "usage_usec") * 1000,
@@ -160,7 +189,7 @@ def _v2(values: Mapping[str, Any]) -> Document:
         ),
         "pids_stats": _pids(values),
         "memory_stats": {"usage": usage, "limit": _limit(limit), "stats": counted},
-        "blkio_stats": {"io_service_bytes_recursive": _io(values), "io_serviced_recursive": None},
+        "blkio_stats": dict.fromkeys(BLOCKS_V1) | {"io_service_bytes_recursive": _io(values)},
     }
 
 

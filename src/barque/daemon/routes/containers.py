@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 PATH_STAT = "X-Docker-Container-Path-Stat"
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED_SINCE = (1, 42)
+OWN_ALIASES_SINCE = (1, 45)  # before, a container's id was one of its aliases
 WAIT_BODY_AT_ONCE_SINCE = (1, 30)
 
 
@@ -78,6 +80,14 @@ def _not_there(name: str) -> Callable[[Request], Awaitable[Response | None]]:
     return refuse
 
 
+def _alias_by_id(found: dict[str, Any]) -> None:
+    """Older clients look for a container's id among the aliases of its place in a network."""
+    for endpoint in found["NetworkSettings"]["Networks"].values():
+        names = endpoint.get("DNSNames") or ()
+        if found["Id"][:12] in names:
+            endpoint["Aliases"] = [*(endpoint["Aliases"] or ()), found["Id"][:12]]
+
+
 class _Handlers:
     def __init__(self, containers: Containers) -> None:
         self._containers = containers
@@ -104,7 +114,10 @@ class _Handlers:
 
     async def inspect(self, request: Request) -> Response:
         size = request.query.flag("size")
-        return json_response(await self._containers.inspect(request.params["id"], size=size))
+        found = await self._containers.inspect(request.params["id"], size=size)
+        if request.version < OWN_ALIASES_SINCE:
+            _alias_by_id(found)
+        return json_response(found)
 
     async def start(self, request: Request) -> Response:
         if request.query.get("checkpoint"):

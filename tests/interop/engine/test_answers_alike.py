@@ -1,0 +1,103 @@
+"""What two daemons answer to the same requests after the same life: ours and the real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.barque import Stack, stack
+from tests.support.docker_peer import Peer, docker_peer
+from tests.support.engine_api import Answer, ask
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+VERSION = "/v1.41"
+Both = tuple[Stack, Peer]
+
+# method, target, and a document where one is sent: refused alike, in the same words.
+REFUSED = """
+GET /containers/nosuch/json
+GET /containers/nosuch/stats?stream=0
+GET /networks/nosuch
+GET /volumes/nosuch
+GET /exec/nosuch/json
+GET /nosuch
+GET /containers/long/logs
+GET /containers/long/archive?path=/nosuch
+GET /swarm
+GET /nodes
+GET /services
+GET /secrets
+POST /containers/nosuch/start
+POST /containers/long/kill?signal=zz
+POST /containers/long/rename
+DELETE /containers/nosuch
+DELETE /networks/bridge
+DELETE /images/nosuch
+POST /containers/create {"Image": "nosuch"}
+POST /containers/create?name=!! {"Image": "busybox"}
+POST /containers/long/exec {}
+POST /containers/long/exec {"Cmd": []}
+POST /exec/nosuch/start {}
+POST /networks/create {"Name": "net", "CheckDuplicate": true}
+POST /networks/net/connect {"Container": "nosuch"}
+POST /networks/nosuch/connect {"Container": "long"}
+POST /volumes/create {"Name": "!!"}
+POST /containers/long/update {"Memory": 1}
+POST /commit?container=nosuch {}
+POST /images/nosuch/tag?repo=x
+PUT /containers/long/archive?path=/nosuch
+""".strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Both]:
+    with stack() as barque, docker_peer() as peer:
+        for daemon in (barque, peer):
+            daemon.docker("network", "create", "net")
+            run = ("run", "-d", "--name", "long", "--network", "net", "busybox")
+            daemon.docker(*run, "sh", "-c", "cat /bin/busybox >/copy; exec sleep 1000")
+        yield barque, peer
+
+
+def answers(both: Both, method: str, target: str, document: Any = None) -> list[Answer]:
+    return [ask(d.socket, method, f"{VERSION}{target}", document=document) for d in both]
+
+
+@pytest.mark.parametrize("request_line", REFUSED)
+def test_a_request_is_refused_alike(both: Both, request_line: str) -> None:
+    method, target, *rest = request_line.split(" ", 2)
+    document = json.loads(rest[0]) if rest else None
+    ours, theirs = answers(both, method, target, document)
+    assert ours.status == theirs.status >= 400
+    assert ours.json() == theirs.json()
+
+
+def test_stats_count_the_same(both: Both) -> None:
+    """By name: the figures differ."""
+    ours, theirs = (a.json() for a in answers(both, "GET", "/containers/long/stats?stream=0"))
+    for part in ("memory_stats", "blkio_stats"):
+        assert set(theirs[part]) - set(ours[part]) == set()
+    wanted = set(theirs["memory_stats"]["stats"])
+    assert wanted
+    assert wanted - set(ours["memory_stats"]["stats"]) == set()
+    assert ours["memory_stats"]["stats"]["pgfault"] > 0
+
+
+@pytest.mark.parametrize("filter", ["health", "is-task"])
+def test_a_filter_of_no_such_value(both: Both, filter: str) -> None:
+    target = f'/containers/json?filters={{"{filter}":["zz"]}}'
+    assert [a.status for a in answers(both, "GET", target)] == [400, 400]
+
+
+def test_the_id_among_the_aliases(both: Both) -> None:
+    """For clients of the time when it was there: docker-compose 1 looks for it."""
+    for answer in answers(both, "GET", "/containers/long/json"):
+        found = answer.json()
+        assert found["NetworkSettings"]["Networks"]["net"]["Aliases"] == [found["Id"][:12]]
+    newest = ask(both[0].socket, "GET", "/containers/long/json").json()
+    endpoint = newest["NetworkSettings"]["Networks"]["net"]
+    assert endpoint["Aliases"] is None
+    assert endpoint["DNSNames"] == ["long", newest["Id"][:12]]
