@@ -1,0 +1,119 @@
+"""The command, and beside it the real docker CLI, on a service of podman."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.cli.conftest import Commands
+from tests.support.docker_peer import busybox_tar, real_docker_cli
+
+pytestmark = [pytest.mark.peer, pytest.mark.root]
+WAIT_S = 60
+IMAGE = "localhost/busybox"
+# podman asks for limits that a machine's root may not be able to raise, where nothing is asked for
+RUN = ("--network", "none", "--ulimit", "nofile=100:200", "--ulimit", "nproc=1000:1000")
+
+
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Commands]:
+    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    roots = ("--root", f"{root}/root", "--runroot", f"{root}/run", "--tmpdir", f"{root}/tmp")
+    kinds = ("--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs")
+    podman = ("podman", *roots, *kinds, "--events-backend", "file")
+    socket = root / "p.sock"
+    with (root / "log").open("wb") as log:
+        service = subprocess.Popen(
+            [*podman, "system", "service", "--time=0", f"unix://{socket}"], stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while not socket.exists():
+            assert time.monotonic() < deadline, (root / "log").read_text()
+            time.sleep(0.02)
+        commands = Commands(f"unix://{socket}", root / "config", real_docker_cli())
+        code, _, error = commands.ours("import", "-", IMAGE, stdin=busybox_tar())
+        assert code == 0, error
+        yield commands
+    finally:
+        subprocess.run([*podman, "rm", "--all", "--force", "--time", "0"], capture_output=True)
+        service.terminate()
+        service.wait(WAIT_S)
+        _remove(root)
+
+
+def _remove(root: Path) -> None:
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if line.split()[4].startswith(f"{root}/"):
+            subprocess.run(["umount", line.split()[4]], check=True)
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def name(podman: Commands) -> Iterator[str]:
+    made = f"t{secrets.token_hex(4)}"
+    code, _, error = podman.ours("run", "-d", "--name", made, *RUN, IMAGE, "sleep", "1000")
+    assert code == 0, error
+    yield made
+    podman.ours("rm", "-f", made)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "version --format {{.Server.Version}}",
+        "info --format {{.Driver}}",
+        "images",
+        "image inspect localhost/busybox",
+        "history localhost/busybox --format {{.CreatedBy}}",
+        "ps -a",
+        "network ls",
+        "network inspect bridge",
+        "volume ls",
+        "system df",
+        "inspect nosuch",
+        "rm nosuch",
+        "logs nosuch",
+    ],
+)
+def test_both_say_the_same(podman: Commands, line: str) -> None:
+    podman.same(*line.split())
+
+
+def test_output_input_and_exit_code(podman: Commands) -> None:
+    code, out, _ = podman.same("run", *RUN, IMAGE, "sh", "-c", "echo out; exit 3")
+    assert (code, out) == (3, b"out\n")
+    code, out, _ = podman.same("run", "--rm", "-i", *RUN, IMAGE, "cat", stdin=b"in")
+    assert (code, out) == (0, b"in")
+    podman.same("container", "prune", "-f", "--filter", "label=nosuch")
+
+
+def test_a_life(podman: Commands, name: str, tmp_path: Path) -> None:
+    assert podman.same("exec", name, "sh", "-c", "echo inside; exit 4")[:2] == (4, b"inside\n")
+    assert podman.same("exec", "-i", name, "cat", stdin=b"abc")[1] == b"abc"
+    template = "{{.State.Status}} {{.Config.Cmd}}"
+    assert podman.same("inspect", "-f", template, name)[1] == b"running [sleep 1000]\n"
+    assert b"sleep 1000" in podman.same("top", name)[1]
+    (tmp_path / "file").write_text("copied")
+    assert podman.ours("cp", str(tmp_path / "file"), f"{name}:/tmp/x")[0] == 0
+    assert podman.ours("cp", f"{name}:/tmp/x", str(tmp_path / "back"))[0] == 0
+    assert (tmp_path / "back").read_text() == "copied"
+    assert b"A /tmp/x\n" in podman.same("diff", name)[1]
+    for command in ("pause", "unpause", "kill"):
+        assert podman.ours(command, name)[:2] == (0, f"{name}\n".encode())
+    assert podman.same("wait", name)[1] == b"137\n"
+    assert podman.ours("rm", name)[0] == 0
+
+
+def test_volumes(podman: Commands) -> None:
+    made = f"v{secrets.token_hex(4)}"
+    assert podman.ours("volume", "create", made)[1] == f"{made}\n".encode()
+    podman.same("volume", "inspect", made)
+    assert podman.ours("volume", "rm", made)[0] == 0
