@@ -70,7 +70,7 @@ COMMANDS = {
     "image remove": "rmi",
     "image inspect": "inspect_image",
     **{f"image {name}": name for name in _words("history import load pull push save tag")},
-    "image prune": "image_prune",
+    **{f"image {name}": f"image_{name}" for name in _words("diff prune show verify")},
     "registry gc": "registry_gc",
     "registry serve": "registry_serve",
     "system info": "info",

@@ -26,9 +26,14 @@ class Images:
         return f"/images/{quote(image, safe=b'/:@')}{rest}"
 
     def list(
-        self, *, all: bool = False, digests: bool = False, filters: Filters | None = None
+        self,
+        *,
+        all: bool = False,
+        digests: bool = False,
+        manifests: bool = False,
+        filters: Filters | None = None,
     ) -> Any:
-        query = flags(all=all, digests=digests) + filters_query(filters)
+        query = flags(all=all, digests=digests, manifests=manifests) + filters_query(filters)
         return self._client.request("GET", "/images/json", query).json()
 
     def inspect(self, image: str) -> Any:
@@ -81,6 +86,24 @@ class Images:
     def history(self, image: str, *, platform: str = "") -> Any:
         query = [("platform", _platform(platform))] if platform else []
         return self._client.request("GET", self._path(image, "/history"), query).json()
+
+    def show(self, image: str, *, entries: bool = False) -> Any:
+        """What each layer adds, changes, removes and wastes. Docker has it not."""
+        return self._client.request(
+            "GET", self._path(image, "/layers"), flags(entries=entries)
+        ).json()
+
+    def diff(self, image: str, other: str) -> Any:
+        """What makes the image `other` from this one. Docker has it not."""
+        return self._client.request("GET", self._path(image, "/diff"), [("to", other)]).json()
+
+    def verify(
+        self, image: str, *, repair: bool = False, auth: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Progress documents; the last one's "aux" says what is damaged. Docker has it not."""
+        headers = [("X-Registry-Auth", auth)] if auth else []
+        path, query = self._path(image, "/verify"), flags(repair=repair)
+        return self._client.request("POST", path, query, headers=headers).documents()
 
     def search(
         self, term: str, *, limit: int = 0, filters: Filters | None = None, auth: str = ""

@@ -202,6 +202,9 @@ class AsyncImages(_Group):
     push = _iterated(Images.push)
     save = _iterated(Images.save)
     history = _awaited(Images.history)
+    show = _awaited(Images.show)
+    diff = _awaited(Images.diff)
+    verify = _iterated(Images.verify)
     search = _awaited(Images.search)
     prune = _awaited(Images.prune)
 

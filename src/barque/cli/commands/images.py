@@ -24,7 +24,7 @@ OPTIONS: tuple[Row, ...] = (
     ("format", "", "string", "Print with this template, as a 'table' of one, or as 'json'"),
     ("no-trunc", "", "bool", "Print everything in full"),
     ("quiet", "q", "bool", "Print only the ids"),
-    ("tree", "", "bool", ""),
+    ("tree", "", "bool", "Show the platforms of each image too"),
 )
 ARGUMENTS = (0, 1)
 
@@ -38,8 +38,9 @@ _RAW = (
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    if options.flag("tree"):
-        raise errors.Unsupported("images --tree is not there yet")
+    tree = options.flag("tree")
+    if tree:
+        _check_alone(options)
     filters: dict[str, list[str]] = {}
     if "filter" in options:
         from barque.cli.filters import parse
@@ -47,8 +48,13 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         filters = parse(options)
     if arguments:
         filters.setdefault("reference", []).append(arguments[0])
-    found = session.client.images.list(all=options.flag("all"), filters=filters)
+    found = session.client.images.list(all=options.flag("all"), filters=filters, manifests=tree)
     full, digests = options.flag("no-trunc"), options.flag("digests")
+    if tree:
+        from barque.cli import image_tree
+
+        image_tree.show(found, full)
+        return 0
     format = options.text("format") or str(session.settings.get("imagesFormat") or "")
     items = list(rows(found, digests or ".Digest" in format))
     if options.flag("quiet") and format in ("", "table"):
@@ -60,6 +66,12 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         format = _RAW % ("digest: {{.Digest}}\n" if digests else "")
     tables.show(items, fields(full), columns, format, kind="formatter.imageContext")
     return 0
+
+
+def _check_alone(options: Options) -> None:
+    for name in ("quiet", "format", "digests"):
+        if name in options:
+            raise errors.InvalidArgument(f"--tree cannot be used with --{name}")
 
 
 def rows(found: list[dict[str, Any]], digests: bool) -> Iterator[dict[str, Any]]:

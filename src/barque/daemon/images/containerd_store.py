@@ -141,7 +141,8 @@ class ContainerdStore:
         hasher = None if digest else hashlib.sha256()
         try:
             async with content.writer(ref, size=size, digest=digest) as writer:
-                await _write(writer, chunks, hasher)
+                if not writer.offset:  # else another namespace has it, whole: the ref is new
+                    await _write(writer, chunks, hasher)
                 digest = digest or f"sha256:{hasher.hexdigest() if hasher else ''}"
                 await writer.commit(digest=digest, size=size, labels=labels)
             return Blob(digest, writer.offset, labels or {})
@@ -168,6 +169,13 @@ class ContainerdStore:
                 await asyncio.sleep(pause)
             else:
                 return
+
+    async def drop_blob(self, digest: str) -> None:
+        with suppress(errors.NotFound):
+            await self._containerd.content.delete(digest)
+        # containerd's own keeps the bytes, and would take them for the new ones, until it collects
+        lease = await self._containerd.leases.create()
+        await self._containerd.leases.delete(lease.id, sync=True)
 
     async def label_blob(self, digest: str, labels: Mapping[str, str]) -> None:
         await self._containerd.content.set_labels(digest, labels)

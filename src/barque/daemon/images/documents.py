@@ -15,6 +15,7 @@ from barque.oci.image import Descriptor, Index, Manifest, Platform
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 8 << 20
 MAX_INDEX_DEPTH = 4  # an index in an index is legal, and a chain of them an attack
+MAX_MANIFESTS = 1000  # of one image, however its indexes are nested
 
 
 async def read_blob(store: Store, digest: str, limit: int) -> bytes:
@@ -38,6 +39,36 @@ def choose(index: Index, wanted: Platform) -> Descriptor | None:
     return next(fitting, None)
 
 
+async def leaves(store: Store, target: Descriptor) -> list[Descriptor]:
+    """Every manifest below `target`, here or not, in the order of the indexes.
+
+    An index that is not here counts as one; one that is met again is passed over. Raises
+    InvalidArgument for indexes nested too deeply, ResourceExhausted for too many of them.
+    """
+    found: list[Descriptor] = []
+    await _descend(store, target, 0, found, set())
+    return found
+
+
+async def _descend(
+    store: Store, entry: Descriptor, depth: int, found: list[Descriptor], seen: set[str]
+) -> None:
+    if max(len(found), len(seen)) >= MAX_MANIFESTS:
+        raise errors.ResourceExhausted(f"image has more than {MAX_MANIFESTS} manifests")
+    if entry.media_type not in oci.INDEXES or await store.get_blob(entry.digest) is None:
+        found.append(entry)
+        return
+    if depth == MAX_INDEX_DEPTH:
+        raise errors.InvalidArgument(f"index {entry.digest} is nested too deeply")
+    if entry.digest in seen:
+        return
+    seen.add(entry.digest)
+    index = oci.parse(await read_blob(store, entry.digest, MAX_MANIFEST_BYTES), entry.media_type)
+    assert isinstance(index, Index)
+    for one in index.manifests:
+        await _descend(store, one, depth + 1, found, seen)
+
+
 class Documents:
     """Reads documents for one host's platform."""
 
@@ -58,9 +89,19 @@ class Documents:
         if wanted is None and (entry is None or await self._store.get_blob(entry.digest) is None):
             entry = await self._present(parsed) or entry
         if entry is None:
+            entry = await self._nested(target, wanted)
+        return await self.manifest(entry, wanted, depth + 1)
+
+    async def _nested(self, target: Descriptor, wanted: Platform | None) -> Descriptor:
+        """As `manifest`, among what the indexes in an index have. Raises NotFound."""
+        below = Index(b"", target.media_type, tuple(await leaves(self._store, target)))
+        entry = choose(below, wanted or self._host)
+        if wanted is None and (entry is None or await self._store.get_blob(entry.digest) is None):
+            entry = await self._present(below) or entry
+        if entry is None:
             platform = wanted or self._host
             raise errors.NotFound(f"no matching manifest for {platform} in {target.digest}")
-        return await self.manifest(entry, wanted, depth + 1)
+        return entry
 
     def choose_present(self, index: Index, is_present: Callable[[str], bool]) -> Descriptor:
         """The manifest for the host if it is present, else any that is. Raises NotFound."""

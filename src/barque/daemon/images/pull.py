@@ -17,11 +17,11 @@ from weakref import WeakValueDictionary
 from barque import errors
 from barque.daemon.images import names
 from barque.daemon.images.assemble import Assembler
-from barque.daemon.images.documents import MAX_CONFIG_BYTES, choose
+from barque.daemon.images.documents import MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, choose
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import LayerProgress, Progress
 from barque.daemon.images.store import Store
-from barque.daemon.images.unpack import Unpacker, check_layers
+from barque.daemon.images.unpack import Ready, Unpacker, check_layers
 from barque.oci import image as oci
 from barque.oci.image import Config, Descriptor, Index, Manifest, Platform
 from barque.oci.reference import DEFAULT_DOMAIN, Reference
@@ -35,6 +35,7 @@ from barque.registry import (
 )
 
 MAX_CONCURRENT_DOWNLOADS = 3
+MAX_INDEXES = 16  # of one image: each is a question to the registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Found:
     """What a reference led to at the registry."""
 
     target: Descriptor
-    index: Index | None
+    indexes: tuple[Index, ...]  # that led to it, outermost first
     digest: str  # of the manifest
     manifest: Manifest
 
@@ -118,20 +119,15 @@ class Puller:
         parsed = _parse(fetched)
         target = Descriptor(parsed.media_type, fetched.digest, len(fetched.raw))
         if isinstance(parsed, Manifest):
-            return Found(target, None, fetched.digest, parsed)
-        wanted = platform or self._host
-        entry = choose(parsed, wanted)
-        if entry is None:
+            return Found(target, (), fetched.digest, parsed)
+        wanted, asked = platform or self._host, [fetched.digest]
+        found = await _below(repository, (parsed,), wanted, asked)
+        if found is None:
             raise errors.NotFound(
                 f"no matching manifest for {wanted} in the manifest list entries of {ref.familiar}"
             )
-        inner = await repository.manifest(entry.digest)
-        if len(inner.raw) != entry.size:
-            raise errors.DataLoss(f"manifest {entry.digest} has not the size its index says")
-        manifest = _parse(inner, entry.media_type)
-        if not isinstance(manifest, Manifest):
-            raise errors.Unsupported(f"index {fetched.digest} leads to another index")
-        return Found(target, parsed, entry.digest, manifest)
+        indexes, entry, manifest = found
+        return Found(target, indexes, entry.digest, manifest)
 
     async def _fetch(
         self,
@@ -155,17 +151,24 @@ class Puller:
         for line in lines:
             line.word("Pulling fs layer")
         async with asyncio.TaskGroup() as group:
+            ready: Ready = {}
+
+            async def arrive(number: int, layer: Descriptor) -> None:
+                await self._download(repository, ref, layer, lease, lines[number - 1])
+                await self._unpacker.ahead(layer, config.diff_ids[:number], lease, ready)
+
             arrivals = [
-                group.create_task(self._download(repository, ref, layer, lease, line))
-                for layer, line in zip(manifest.layers, lines, strict=True)
+                group.create_task(arrive(number, layer))
+                for number, layer in enumerate(manifest.layers, start=1)
             ]
             for number, layer in enumerate(manifest.layers, start=1):
                 await arrivals[number - 1]
-                await self._extract(layer, config.diff_ids[:number], lease, lines[number - 1])
+                diff_ids, line = config.diff_ids[:number], lines[number - 1]
+                await self._extract(layer, diff_ids, lease, line, ready)
         await self._assembler.config(config, lease)
         await self._assembler.manifest(manifest, lease)
-        if found.index is not None:
-            await self._assembler.index(found.index, lease)
+        for index in reversed(found.indexes):
+            await self._assembler.index(index, lease)
         return await self._assembler.labels(found.digest, manifest, config)
 
     async def _config(self, repository: Source, described: Descriptor) -> Config:
@@ -210,15 +213,49 @@ class Puller:
             line.word("Download complete")
 
     async def _extract(
-        self, layer: Descriptor, diff_ids: tuple[str, ...], lease: str, line: LayerProgress
+        self,
+        layer: Descriptor,
+        diff_ids: tuple[str, ...],
+        lease: str,
+        line: LayerProgress,
+        ready: Ready,
     ) -> None:
         if await self._unpacker.has(diff_ids, lease):
             line.word("Already exists")
             return
         line.amount("Extracting", 0, layer.size)
-        await self._unpacker.layer(layer, diff_ids, lease)
+        await self._unpacker.layer(layer, diff_ids, lease, ready)
         line.amount("Extracting", layer.size, layer.size)
         line.word("Pull complete")
+
+
+async def _below(
+    repository: Source, indexes: tuple[Index, ...], wanted: Platform, asked: list[str]
+) -> tuple[tuple[Index, ...], Descriptor, Manifest] | None:
+    """The manifest for `wanted` below the last of `indexes`, with the indexes on the way.
+
+    What the index itself has for the platform comes before what an index in it may have. `asked`:
+    the digests of all indexes so far, each of which is read once.
+    """
+    own = choose(indexes[-1], wanted)
+    nested = (one for one in indexes[-1].manifests if one.media_type in oci.INDEXES)
+    for entry in [own] if own is not None else nested:
+        if entry.digest in asked:
+            continue
+        inner = await repository.manifest(entry.digest)
+        if len(inner.raw) != entry.size:
+            raise errors.DataLoss(f"manifest {entry.digest} has not the size its index says")
+        parsed = _parse(inner, entry.media_type)
+        if isinstance(parsed, Manifest):
+            return indexes, entry, parsed
+        if len(indexes) == MAX_INDEX_DEPTH:
+            raise errors.InvalidArgument(f"index {entry.digest} is nested too deeply")
+        asked.append(entry.digest)
+        if len(asked) > MAX_INDEXES:
+            raise errors.ResourceExhausted(f"image has more than {MAX_INDEXES} nested indexes")
+        if found := await _below(repository, (*indexes, parsed), wanted, asked):
+            return found
+    return None
 
 
 def _parse(fetched: Fetched, media_type: str = "") -> Manifest | Index:

@@ -14,7 +14,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.events import Events
-from barque.daemon.images import disk_usage, distribution, listing, names, search
+from barque.daemon.images import disk_usage, distribution, listing, manifests, names, search
 from barque.daemon.images import inspect as inspecting
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
@@ -23,6 +23,7 @@ from barque.daemon.images.commit import Committed, Committer
 from barque.daemon.images.documents import Documents
 from barque.daemon.images.image import Image
 from barque.daemon.images.importing import Importer, download
+from barque.daemon.images.layers import Layers
 from barque.daemon.images.listing import Listing
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import Progress
@@ -31,12 +32,13 @@ from barque.daemon.images.push import MAX_CONCURRENT_UPLOADS, Pusher
 from barque.daemon.images.remove import Remover, Users
 from barque.daemon.images.store import Store
 from barque.daemon.images.unpack import Unpacker
+from barque.daemon.images.verify import Verifier
 from barque.oci import digest as digests
 from barque.oci import image as oci
 from barque.oci import reference
-from barque.oci.image import Platform
+from barque.oci.image import Descriptor, Platform
 from barque.oci.reference import Reference
-from barque.registry import Credentials, Policy, Transport, addresses
+from barque.registry import Credentials, Policy, Source, Transport, addresses
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,9 @@ class Images:
         self._unpacker = Unpacker(store)
         self._listing = Listing(self._naming, self._documents)
         self._remover = Remover(self._naming, self._listing, users)
-        assembler = Assembler(store, self._unpacker)
+        assembler = self._assembler = Assembler(store, self._unpacker)
+        self._verifier = Verifier(store, self._naming, assembler)
+        self._layers = Layers(store, self._documents)
         self._committer = Committer(store, assembler, self._naming, host)
         self._importer = Importer(store, self._unpacker, assembler, self._naming, host)
         self._loader = Loader(store, assembler, self._naming, self._documents)
@@ -131,6 +135,24 @@ class Images:
                 return
             _, manifest = await self._documents.manifest(image.target)
             await self._unpacker.image(manifest, oci.parse_config(image.raw_config), lease)
+
+    async def hidden(self) -> list[str]:
+        """The names in the store that belong to other storage drivers."""
+        return [record.name for record in await self._store.list_hidden()]
+
+    async def carry_over(self, name: str) -> None:
+        """A hidden name is of our storage driver too; its image is unpacked. Raises NotFound."""
+        found = [record for record in await self._store.list_hidden() if record.name == name]
+        if not found:
+            raise errors.NotFound(f"No such image: {name}")
+        (record,) = found
+        image = await self._documents.image(record, names.display(name))
+        _, manifest = await self._documents.manifest(image.target)
+        config = oci.parse_config(image.raw_config)
+        async with self._store.lease() as lease:
+            await self._unpacker.image(manifest, config, lease)
+            await self._assembler.config(config, lease)
+            await self._naming.point(name, record.target, record.labels)
 
     async def pull(
         self,
@@ -279,13 +301,55 @@ class Images:
         """Every image with its sizes, and the size of all layers together."""
         return await disk_usage.disk_usage(self._listing, self._naming, self._store, self._users)
 
+    async def show(self, text: str, *, entries: bool) -> dict[str, Any]:
+        """What each layer adds, changes, removes and wastes."""
+        return await self._layers.show(await self._naming.resolve(text), entries=entries)
+
+    async def diff(self, text: str, other: str) -> dict[str, Any]:
+        """What makes the image `other` from this one."""
+        one, two = await self._naming.resolve(text), await self._naming.resolve(other)
+        return await self._layers.diff(one, two)
+
+    async def verify(
+        self, text: str, progress: Progress, *, repair: bool, credentials: Credentials
+    ) -> None:
+        """Reads every byte against its digest; the last line has the report."""
+
+        def open_source(ref: Reference) -> Source:
+            return self._puller.repository(ref, credentials)
+
+        await self._verifier.run(text, progress, open_source if repair else None)
+
+    async def manifests(self, text: str) -> list[dict[str, Any]]:
+        """What the name leads to: an ImageManifestSummary for each manifest."""
+        return await self._manifests((await self._naming.resolve(text)).target)
+
+    async def _manifests(self, target: Descriptor) -> list[dict[str, Any]]:
+        def users(image_id: str) -> list[str]:
+            return [user.container_id for user in self._users(image_id)]
+
+        return await manifests.summaries(self._store, target, users)
+
     async def list(
-        self, filters: Mapping[str, Sequence[str]], *, count_containers: bool = False
+        self,
+        filters: Mapping[str, Sequence[str]],
+        *,
+        count_containers: bool = False,
+        manifests: bool = False,
+        shared_size: bool = False,
     ) -> list[dict[str, Any]]:
-        return [
-            listing.document(summary, len(self._users(summary.id)) if count_containers else -1)
-            for summary in await self._listing.filtered(filters)
-        ]
+        shared: dict[str, int] = {}
+        if shared_size:
+            usage, _ = await self.disk_usage()
+            shared = {one["Id"]: one["SharedSize"] for one in usage}
+        found = []
+        for summary in await self._listing.filtered(filters):
+            count = len(self._users(summary.id)) if count_containers else -1
+            one = listing.document(summary, count, shared.get(summary.id, -1))
+            if manifests:
+                one["Manifests"] = await self._manifests(summary.records[0].target)
+            found.append(one)
+        return found
 
 
 def reference_of(repository: str, tag: str) -> Reference:

@@ -75,6 +75,9 @@ class Store(Protocol):
         `chunks` leaves nothing. A blob that is there already is fine; labels are added to it.
         """
 
+    async def drop_blob(self, digest: str) -> None:
+        """Removes a blob that is damaged, whatever leads to it; an absent one is fine."""
+
     async def label_blob(self, digest: str, labels: Mapping[str, str]) -> None:
         """Sets these labels and keeps others."""
 

@@ -28,6 +28,9 @@ def routes(images: Images) -> list[Route]:
         Route("GET", "/images/search", handlers.search),
         Route("GET", "/images/{name:path}/json", handlers.inspect),
         Route("GET", "/images/{name:path}/history", handlers.history),
+        Route("GET", "/images/{name:path}/layers", handlers.layers),
+        Route("GET", "/images/{name:path}/diff", handlers.diff),
+        Route("POST", "/images/{name:path}/verify", handlers.verify),
         Route("GET", "/images/{name:path}/get", handlers.save),
         Route("POST", "/images/{name:path}/push", handlers.push),
         Route("POST", "/images/{name:path}/tag", handlers.tag),
@@ -81,13 +84,16 @@ class _Handlers:
 
     async def list(self, request: Request) -> Response:
         query = request.query
-        for flag in ("shared-size", "manifests", "identity"):
-            if query.flag(flag):
-                raise errors.Unsupported(f"{flag} of images is not there yet")
+        if query.flag("identity"):
+            raise errors.Unsupported("identity of images is not there yet")
         filters = query.filters()
         if query.get("filter"):  # before 1.25: one reference
             filters["reference"] = [query.get("filter")]
-        found = await self._images.list(filters)
+        found = await self._images.list(
+            filters,
+            manifests=query.flag("manifests") and request.version >= (1, 47),
+            shared_size=query.flag("shared-size"),
+        )
         if request.version < (1, 44):
             for entry in found:
                 entry["VirtualSize"] = entry["Size"]
@@ -97,10 +103,37 @@ class _Handlers:
         return json_response(found)
 
     async def inspect(self, request: Request) -> Response:
-        _refuse(request, "manifests")
         platform = _platform_document(request.query.get("platform"))
         name, version = request.params["name"], _version(request)
-        return json_response(await self._images.inspect(name, version, platform))
+        wants_manifests = request.query.flag("manifests") and version >= (1, 48)
+        if wants_manifests and platform is not None:
+            raise errors.InvalidArgument("conflicting options: manifests and platform")
+        found = await self._images.inspect(name, version, platform)
+        if wants_manifests:
+            found["Manifests"] = await self._images.manifests(name)
+        return json_response(found)
+
+    async def layers(self, request: Request) -> Response:
+        """Ours: what each layer does."""
+        entries = request.query.flag("entries")
+        return json_response(await self._images.show(request.params["name"], entries=entries))
+
+    async def diff(self, request: Request) -> Response:
+        """Ours: what makes the image `to` from this one."""
+        other = request.query.get("to")
+        if not other:
+            raise errors.InvalidArgument("no image named to compare with")
+        return json_response(await self._images.diff(request.params["name"], other))
+
+    async def verify(self, request: Request) -> Response:
+        """Ours: every byte against its digest; with `repair`, what is damaged is fetched again."""
+        name, repair = request.params["name"], request.query.flag("repair")
+        credentials = from_header(request.headers.get("x-registry-auth", ""))
+        return await _progress(
+            lambda progress: self._images.verify(
+                name, progress, repair=repair, credentials=credentials
+            )
+        )
 
     async def history(self, request: Request) -> Response:
         platform = _platform_document(request.query.get("platform"))
