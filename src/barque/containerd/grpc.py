@@ -22,7 +22,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -69,7 +69,13 @@ class OutOfRange(errors.InvalidArgument):
     """An offset beyond the end; containerd's clients tell it from other bad arguments."""
 
 
-Unary = Callable[[Call, Any], Awaitable[Message]]
+class Reply(Protocol):
+    """A message, or what has its bytes."""
+
+    def SerializeToString(self) -> bytes: ...
+
+
+Unary = Callable[[Call, Any], Awaitable[Reply]]
 Streaming = Callable[[Call, Any], AsyncIterator[Message]]
 Handler = Unary | Streaming
 Watch = Callable[[MethodDescriptor, Answer], Answer]
@@ -171,7 +177,7 @@ def _answer(method: MethodDescriptor, handler: Handler) -> tuple[Answer, bool]:
 
 
 async def _serve_unary(handler: Any, call: Call, stream: ServerStream, kind: type[Message]) -> None:
-    reply: Message = await handler(call, await _only_request(stream, kind))
+    reply: Reply = await handler(call, await _only_request(stream, kind))
     message = reply.SerializeToString()
     if stream.fits(message):
         stream.answer(message)

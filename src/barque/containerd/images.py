@@ -17,6 +17,7 @@ from barque.containerd.collector import Collector
 from barque.containerd.events import Events
 from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import check_labels, namespace_of
+from barque.containerd.image_encoding import EncodedList
 from barque.containerd.messages import (
     check_mask,
     lookup,
@@ -70,8 +71,12 @@ class Images:
     async def get(self, call: Call, request: api.GetImageRequest) -> api.GetImageResponse:
         return api.GetImageResponse(image=self._image(namespace_of(call), request.name))
 
-    async def list_all(self, call: Call, request: api.ListImagesRequest) -> api.ListImagesResponse:
+    async def list_all(
+        self, call: Call, request: api.ListImagesRequest
+    ) -> api.ListImagesResponse | EncodedList:
         wanted = filters.parse_all(request.filters)
+        if not wanted:
+            return EncodedList(self._rows(namespace_of(call), wanted))
         accepts = filters.any_of(wanted)
         images = map(_message, self._rows(namespace_of(call), wanted))
         return api.ListImagesResponse(images=[image for image in images if accepts(_view(image))])

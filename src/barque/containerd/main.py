@@ -144,7 +144,9 @@ async def running(
     try:
         exchange = Exchange()
         content = ContentStore(metadata, references, ContentPaths(paths.content))
-        sweep_files(content, snapshots)
+        content.forget_stale(now_ns())
+        if removed := snapshots.sweep_files():
+            log.info("removed %d snapshots of an earlier run", removed)
         collector = Collector(
             metadata,
             references,
@@ -201,8 +203,8 @@ async def running(
             serving.push_async_callback(server.stop)
             await server.start(config.socket, config.uid, config.gid)
             serving.callback(remove_socket, config.socket)
-            sweeping = asyncio.create_task(collector.keep_sweeping())
-            serving.callback(sweeping.cancel)
+            for work in (collector.keep_sweeping(), sweep_files(content)):
+                serving.push_async_callback(ended, asyncio.create_task(work))
             yield
     finally:
         metadata.checkpoint()
@@ -232,12 +234,20 @@ def remove_socket(path: str) -> None:
         os.unlink(path)
 
 
-def sweep_files(content: ContentStore, snapshots: SnapshotStores) -> None:
-    """What a crash left on disk and no row knows, and what was begun and given up long ago."""
-    content.forget_stale(now_ns())
-    removed = content.sweep_files() + snapshots.sweep_files()
+async def sweep_files(content: ContentStore) -> None:
+    """What a crash left of content and no row knows, while we serve already."""
+    try:
+        removed = await content.sweep_files()
+    except OSError as error:
+        log.error("files without rows cannot be swept: %s", error)
+        return
     if removed:
-        log.info("removed %d leftovers of an earlier run", removed)
+        log.info("removed %d files of an earlier run", removed)
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:

@@ -8,8 +8,9 @@ blob when it wrote it, or named its digest when another had it ("shared" policy 
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from barque.errors import AlreadyExists, NotFound, Unavailable
 from barque.oci import digest as digests
 
 INGEST_LIFETIME_NS = 24 * 3600 * 10**9
+SLICE_FILES = 64  # looked at in one turn of the event loop
 COLUMNS = "digest, size, labels, created, updated"
 
 
@@ -237,23 +239,40 @@ class ContentStore:
             if ingest.updated_ns < now - INGEST_LIFETIME_NS:
                 self._forget(ingest)
 
-    def sweep_files(self) -> int:
-        """Remove files that no row knows; at start only. Returns how many."""
+    async def sweep_files(self) -> int:
+        """Remove files that no row knows, in slices of the event loop. Returns how many."""
         removed = 0
         for algorithm in os.listdir(self._paths.blobs):
-            for digits in os.listdir(self._paths.blobs / algorithm):
-                digest = f"{algorithm}:{digits}"
-                if not digests.is_valid(digest) or not self._exists(digest):
-                    _unlink(f"{self._paths.blobs}/{algorithm}/{digits}")
-                    removed += 1
-        for name in os.listdir(self._paths.ingests):
-            known = name.isdecimal() and self._metadata.one(
-                "SELECT 1 FROM ingests WHERE number = ?", int(name)
-            )
-            if not known:
-                _unlink(f"{self._paths.ingests}/{name}")
-                removed += 1
+            directory = f"{self._paths.blobs}/{algorithm}"
+            async for names in _slices(directory):
+                removed += sum(self._sweep_blob(directory, algorithm, name) for name in names)
+        async for names in _slices(str(self._paths.ingests)):
+            removed += sum(map(self._sweep_ingest, names))
         return removed
+
+    def _sweep_blob(self, directory: str, algorithm: str, name: str) -> bool:
+        digest = f"{algorithm}:{name}"
+        if digest in self._landing or (digests.is_valid(digest) and self._exists(digest)):
+            return False
+        _unlink(f"{directory}/{name}")
+        return True
+
+    def _sweep_ingest(self, name: str) -> bool:
+        """The row comes before the file."""
+        if name.isdecimal() and self._metadata.one(
+            "SELECT 1 FROM ingests WHERE number = ?", int(name)
+        ):
+            return False
+        _unlink(f"{self._paths.ingests}/{name}")
+        return True
+
+
+async def _slices(directory: str) -> AsyncIterator[list[str]]:
+    """The names in a directory, some at a time; the event loop has turns in between."""
+    names = await asyncio.to_thread(os.listdir, directory)
+    for at in range(0, len(names), SLICE_FILES):
+        yield names[at : at + SLICE_FILES]
+        await asyncio.sleep(0)
 
 
 def _info(row: Any) -> Info:

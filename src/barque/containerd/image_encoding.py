@@ -1,0 +1,88 @@
+"""A list of images as protobuf's bytes, made from rows without a message for each.
+
+Ten thousand messages cost more than all else in a list of ten thousand images. The bytes are those
+of containerd.services.images.v1.ListImagesResponse; a test holds them against protobuf's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from barque.containerd.messages import SECOND_NS
+from barque.containerd.metadata import decode_labels
+
+# Field numbers, as tags of length-delimited fields (number << 3 | 2) or varints (number << 3).
+IMAGES = b"\x0a"
+NAME, LABELS, TARGET, CREATED, UPDATED = b"\x0a", b"\x12", b"\x1a", b"\x3a", b"\x42"
+MEDIA_TYPE, DIGEST, SIZE, ANNOTATIONS = b"\x0a", b"\x12", b"\x18", b"\x2a"
+KEY, VALUE = b"\x0a", b"\x12"
+SECONDS, NANOS = b"\x08", b"\x10"
+
+
+class EncodedList:
+    """Stands for a ListImagesResponse where one is sent."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        """`rows`: name, media type, digest, size, annotations, labels, created, updated."""
+        self._parts = [_sized(IMAGES, encoded(row)) for row in rows]
+
+    def SerializeToString(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def encoded(row: Any) -> bytes:
+    """One image."""
+    name, media_type, digest, size, annotations, labels, created, updated = row
+    target = _text(MEDIA_TYPE, media_type) + _text(DIGEST, digest)
+    if size:
+        target += SIZE + _varint(size)
+    if annotations != "{}":
+        target += _entries(ANNOTATIONS, decode_labels(annotations))
+    found = _text(NAME, name)
+    if labels != "{}":
+        found += _entries(LABELS, decode_labels(labels))
+    return b"".join(
+        (
+            found,
+            _sized(TARGET, target),
+            _sized(CREATED, _timestamp(created)),
+            _sized(UPDATED, _timestamp(updated)),
+        )
+    )
+
+
+def _entries(tag: bytes, values: Mapping[str, str]) -> bytes:
+    return b"".join(
+        _sized(tag, _text(KEY, key, always=True) + _text(VALUE, value, always=True))
+        for key, value in values.items()
+    )
+
+
+def _text(tag: bytes, text: str, *, always: bool = False) -> bytes:
+    return _sized(tag, text.encode()) if text or always else b""
+
+
+def _sized(tag: bytes, data: bytes) -> bytes:
+    size = len(data)
+    return tag + (SHORT[size] if size < 128 else _varint(size)) + data
+
+
+def _timestamp(time_ns: int) -> bytes:
+    seconds, nanos = divmod(time_ns, SECOND_NS)
+    found = SECONDS + _seconds(seconds) if seconds else b""
+    return found + NANOS + _varint(nanos) if nanos else found
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number >= 128:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+_seconds = lru_cache(1024)(_varint)
+SHORT = [bytes((number,)) for number in range(128)]
