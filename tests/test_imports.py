@@ -18,6 +18,11 @@ def report():
     fd = int(posix.environ[b"REPORT_FD"])
     posix.write(fd, "\\n".join(sorted(sys.modules)).encode())
 atexit.register(report)
+leave = posix._exit
+def report_and_leave(code):
+    report()
+    leave(code)
+posix._exit = report_and_leave
 sys.argv[:] = {argv!r}
 sys.path.insert(0, {source!r})
 from barque.__main__ import main
