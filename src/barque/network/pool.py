@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 DEFAULT_SIZE = 4
 REFILL_DELAY_S = 0.02
 RETRY_DELAY_S = 5.0
+DESCRIPTORS = 2  # with each answer: the namespace, a netlink socket
 ANSWER_BYTES = 4096
 MAKER_TIMEOUT_S = 30.0
 ID_BYTES = 32
@@ -129,6 +131,12 @@ class Maker:
         if answer != b"ok":
             number, _, words = answer.decode(errors="replace").partition(" ")
             raise OSError(int(number), f"network namespace {path}: {words}")
+        if len(fds) != DESCRIPTORS:  # the kernel gives what there is room for
+            for fd in fds:
+                os.close(fd)
+            if verb == "make":
+                unbind(path)
+            raise OSError(errno.EMFILE, f"network namespace {path}: {os.strerror(errno.EMFILE)}")
         return fds[0], Netlink(NETLINK_ROUTE, fileno=fds[1])
 
     def _exchange(self, request: bytes) -> tuple[bytes, list[int]]:

@@ -195,15 +195,28 @@ class Wiring:
 
         IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host
         sends from 127.0.0.1 to a published port out; the table's raw chain shuts the way in.
+        What it made is gone again when it fails.
         """
-        link = self.link(name)
+        link, made = self.link(name), False
         if link is None:
             with suppress(FileExistsError):
                 mac = mac_of(address.ip) if address else b"\x02\x42" + os.urandom(4)
                 self._host.request(route.add_bridge(name, mac, mtu))
+                made = True
             link, ours = self.link(name), True
             if link is None:
                 raise errors.Unavailable(f"bridge {name} is gone")
+        try:
+            self._set_up(link, address, ours)
+        except BaseException:
+            if made:
+                with suppress(OSError):
+                    self._host.request(route.delete_link(link.index))
+            raise
+        return link.index
+
+    def _set_up(self, link: route.Link, address: IPv4Interface | None, ours: bool) -> None:
+        name = link.name
         if ours and not self.owns(link):
             self._host.request(route.set_link(link.index, alias=self.alias))
         if link.kind != "bridge":
@@ -214,7 +227,6 @@ class Wiring:
         if address is not None:
             self._set_address(link.index, address)
         self._host.request(route.set_link(link.index, up=True))
-        return link.index
 
     def _set_address(self, index: int, address: IPv4Interface) -> None:
         present = [a for a in route.addresses(self._host, index) if len(a[0]) == 4]
