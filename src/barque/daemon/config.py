@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from barque import __version__, errors
 from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
 from barque.daemon import cgroups
-from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option
+from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option, refusal
 from barque.daemon.storage import SNAPSHOTTERS
 
 
@@ -135,7 +135,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
         if argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             if name in NOT_YET:
-                _refuse(f"--{name} is not there yet")
+                _refuse(f"--{name} {refusal(name)}")
             option = by_flag.get(name) or _refuse(f"unknown flag: --{name}")
         elif argument.startswith("-") and len(argument) > 1:
             name, text = argument[1], argument[2:].removeprefix("=")
@@ -206,7 +206,7 @@ def parse_file(path: Path, raw: bytes) -> dict[str, Any]:
     by_key = {option.json_key: option for option in OPTIONS}
     later = sorted(NOT_YET & document.keys())
     if later:
-        _refuse(f"{path}: {', '.join(later)}: not there yet")
+        _refuse(f"{path}: {'; '.join(f'{name} {refusal(name)}' for name in later)}")
     unknown = [key for key in document if key not in by_key]
     if unknown:
         _refuse(

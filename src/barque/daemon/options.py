@@ -133,6 +133,21 @@ node-generic-resource node-generic-resources nri-opts rootless
 storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap
 """
 NOT_YET = frozenset(_NOT_YET.split())
+_NOT_THERE = "is not there yet"
+_WHY = {
+    "allow-nondistributable-artifacts": "was taken out of Docker: all layers are pushed alike",
+    "cri-containerd": "is not there: containerd serves no CRI",
+    "rootless": "is not there yet: the daemon needs root",
+    "userland-proxy-path": "is not there: published ports need no proxy",
+    "userns-remap": "is not there yet: containers have no user namespace of their own",
+}
+
+
+def refusal(name: str) -> str:
+    """Why an option of dockerd is not taken, to be read behind its name."""
+    return _WHY.get(name, _NOT_THERE)
+
+
 FLAG_ONLY = (
     Option("http-proxy", "text"),
     Option("https-proxy", "text"),

@@ -47,7 +47,7 @@ def test_networks_by_flag_and_by_file(tmp_path: Path) -> None:
 def test_what_is_known_and_not_there_is_refused_in_a_file_too(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"userns-remap": "default", "debug": True}))
-    with pytest.raises(Usage, match="userns-remap: not there yet"):
+    with pytest.raises(Usage, match="userns-remap is not there yet"):
         load(["--config-file", str(path)])
 
 
