@@ -77,6 +77,7 @@ COMMANDS = {
     "system events": "events",
     "system dial-stdio": "dial_stdio",
     "system df": "system_df",
+    "system migrate": "system_migrate",
     "system prune": "system_prune",
     **{f"network {name}": f"network_{name}" for name in _words("create inspect ls prune rm")},
     "network list": "network_ls",

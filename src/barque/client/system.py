@@ -34,6 +34,13 @@ class System:
         """Ask a registry whether it takes an AuthConfig. Returns {"Status", "IdentityToken"}."""
         return self._client.request("POST", "/auth", body=document).json()
 
+    def migrate(self) -> Any:
+        """Carry over what other storage drivers hold: {"Driver", "Images", "Containers", "Failed"}.
+
+        Ours, no endpoint of Docker's.
+        """
+        return self._client.request("POST", "/system/migrate").json()
+
     def events(self, *, since: str = "", until: str = "", filters: Filters | None = None) -> Reply:
         query = filters_query(filters)
         query += [("since", since)] if since else []

@@ -123,8 +123,10 @@ class SnapshotPaths:
     def work(self, number: int) -> str:
         return f"{self.base}/{number}/work"
 
-    def empty(self, number: int) -> str:
-        return f"{self.base}/{number}/empty"
+    @property
+    def empty(self) -> str:
+        """Of erofs: what is below a snapshot that has nothing below."""
+        return f"{self.base}/empty"
 
     def image(self, number: int) -> str:
         """The one file of a committed layer."""

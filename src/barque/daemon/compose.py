@@ -33,6 +33,7 @@ from barque.daemon.http.router import Router
 from barque.daemon.images.containerd_store import ContainerdStore
 from barque.daemon.images.remove import User
 from barque.daemon.images.service import Images
+from barque.daemon.migration import Migration
 from barque.daemon.names import Names
 from barque.daemon.network_membership import Membership
 from barque.daemon.networks import Networks
@@ -153,7 +154,12 @@ async def composed(
                 *distribution_routes.routes(images),
                 *network_routes.routes(networks, Membership(networks, catalogue)),
                 *volume_routes.routes(volumes, copies),
-                *system_routes.routes(system, events, DiskUsage(containers, images, volumes)),
+                *system_routes.routes(
+                    system,
+                    events,
+                    DiskUsage(containers, images, volumes),
+                    Migration(containers.engine, images),
+                ),
             ]
         )
         await starting

@@ -24,6 +24,7 @@ SNAPSHOTTERS: Mapping[str, str] = {
 DEFAULT = "overlayfs"
 QUOTA = "io.barque.quota"
 REBASE = "rebase"
+SIZE_LABEL = "io.barque.snapshot.size"
 _SHOWN = {"overlayfs": "overlay2", "native": "vfs", "devmapper": "devicemapper"}
 
 

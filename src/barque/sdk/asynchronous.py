@@ -236,4 +236,5 @@ class AsyncSystem(_Group):
     version = _awaited(System.version)
     info = _awaited(System.info)
     auth = _awaited(System.auth)
+    migrate = _awaited(System.migrate)
     watch = _iterated(System.watch)

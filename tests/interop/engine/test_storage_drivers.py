@@ -166,6 +166,93 @@ def test_a_restart_of_the_daemon_finds_all(barque: Stack) -> None:
         barque.docker("rm", "-f", "on", "off")
 
 
+def test_a_size_is_kept_to_or_refused(barque: Stack) -> None:
+    script = "dd if=/dev/urandom of=/f bs=64k count=1024 conv=fsync"
+    size = ("--storage-opt", "size=40m")
+    ran = barque.docker("run", "--rm", *size, "busybox", "sh", "-c", script, check=False)
+    said = ran.stderr.decode()
+    if driver_of(barque) == "btrfs":
+        assert "quota exceeded" in said.lower()
+        assert ran.returncode == 1
+    else:
+        assert f"storage driver {driver_of(barque)} has no quotas here" in said
+        assert ran.returncode == 125
+    assert text(barque.docker("ps", "-aq")) == ""
+
+
+@pytest.mark.parametrize("option", ["size=", "size=1x", "size=0", "colour=red"])
+def test_storage_options_that_are_none(barque: Stack, option: str) -> None:
+    done = barque.docker("create", "--storage-opt", option, "busybox", "true", check=False)
+    assert done.returncode == 1
+    assert b"storage option" in done.stderr
+
+
+def with_driver(barque: Stack, driver: str) -> None:
+    barque.stop()
+    barque.flags = ("--storage-driver", driver)
+    barque.start()
+
+
+def names_of(barque: Stack) -> tuple[set[str], set[str]]:
+    """The images and the containers that are shown."""
+    images = text(barque.docker("images", "--format", "{{.Repository}}")).split()
+    containers = text(barque.docker("ps", "-a", "--format", "{{.Names}}")).split()
+    return set(images), set(containers)
+
+
+def test_another_driver_shows_its_own_and_migrate_carries_over() -> None:
+    with stack("--storage-driver", "overlay2") as barque:
+        script = "echo kept >/f; rm /etc/group; test -e /etc/group || cat /f"
+        barque.docker("run", "--name", "first", "busybox", "sh", "-c", script)
+        barque.docker("tag", "busybox", "alias")
+        barque.docker("run", "-d", "--name", "runs", "busybox", "sleep", "1000")
+        before = names_of(barque)
+        assert before == ({"busybox", "alias"}, {"first", "runs"})
+
+        barque.stop()
+        barque.flags = ("--storage-driver", "erofs")
+        refused = subprocess.run(barque.argv(), capture_output=True, timeout=60, check=False)
+        last = refused.stderr.decode().strip().splitlines()[-1]
+        assert "container runs of storage driver overlay2 is running" in last
+        barque.flags = ("--storage-driver", "overlay2")
+        barque.start()
+        assert text(barque.docker("exec", "runs", "echo", "still")) == "still"
+        barque.docker("rm", "-f", "runs")
+
+        with_driver(barque, "erofs")
+        assert names_of(barque) == (set(), set())
+        barque.add_busybox()  # the name is now this driver's; what it named is kept for the other
+        barque.docker("create", "--name", "second", "busybox", "true")
+        taken = barque.docker("create", "--name", "first", "busybox", "true", check=False)
+        assert b"already in use" in taken.stderr
+        assert names_of(barque) == ({"busybox"}, {"second"})
+
+        with_driver(barque, "overlay2")
+        images, containers = names_of(barque)
+        assert "alias" in images
+        assert containers == {"first"}
+        assert text(barque.docker("start", "-a", "first")) == "kept"
+
+        with_driver(barque, "erofs")
+        moved = barque.cli("system", "migrate")
+        assert "container first" in moved.stdout.decode()
+        images, containers = names_of(barque)
+        assert {"busybox", "alias"} <= images
+        assert containers == {"first", "second"}
+        assert text(barque.docker("start", "-a", "first")) == "kept"
+        assert "erofs" in text(barque.docker("inspect", "-f", "{{.Driver}}", "first"))
+        again = barque.cli("system", "migrate")
+        assert "container" not in again.stdout.decode()
+        barque.docker("rm", "first", "second")
+        barque.docker("rmi", "alias", "busybox")
+
+        with_driver(barque, "overlay2")
+        images, containers = names_of(barque)
+        assert "alias" in images
+        assert containers == set()
+        assert text(barque.docker("run", "--rm", "alias", "echo", "whole")) == "whole"
+
+
 @pytest.mark.parametrize(
     ("driver", "reason"),
     [

@@ -4,7 +4,7 @@
                            committed one the place where its image is mounted
     <number>/work          overlay's work directory, for an active one
     <number>/layer.erofs   the image of a committed one
-    <number>/empty         below an active one that has nothing below
+    empty                  below what has nothing below
 
 Images are mounted when a snapshot above them is first shown, from the file where the kernel can
 (6.12), else by a loop device, and taken away at the end of the server: what runs holds them itself.
@@ -53,6 +53,8 @@ class Erofs:
         self._quota = ProjectQuota(paths.base)
         self._options = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
+        os.makedirs(paths.empty, mode=0o755, exist_ok=True)
+        unknown_parents.mark(paths.empty)
         self._lock = threading.Lock()
         self._shown: set[int] = set()  # whose image is mounted
         for number in mounted_below(paths.base):  # a server that was killed left them
@@ -71,9 +73,6 @@ class Erofs:
             os.mkdir(directory, 0o700)
         if size:
             self._quota.bound(directory, number, size)
-        if not parents:
-            os.mkdir(self._paths.empty(number), 0o755)
-            unknown_parents.mark(self._paths.empty(number))
         if kind == VIEW:
             return
         os.mkdir(self._paths.files(number), 0o755)
@@ -85,7 +84,7 @@ class Erofs:
     def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
         for parent in parents:
             self._show(parent)
-        lowers = [self._paths.files(parent) for parent in parents] or [self._paths.empty(number)]
+        lowers = [self._paths.files(parent) for parent in parents] or [self._paths.empty]
         if kind == VIEW and len(lowers) == 1:
             return [Mount("bind", lowers[0], ("ro", "rbind"))]
         options = list(self._options)
@@ -111,7 +110,6 @@ class Erofs:
         """Its files are in the image now."""
         for path in (self._paths.files(number), self._paths.work(number)):
             self._trash.throw(path)
-        self._trash.throw(self._paths.empty(number))
 
     def usage(self, number: int, parents: Sequence[int]) -> Usage:
         return usage_of(self._paths.files(number))

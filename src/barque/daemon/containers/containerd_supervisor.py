@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.supervise import Ended, RootfsMount, Task, TaskEvent
 from barque.daemon.containers.supervise import Stdio as StdioRequest
 from barque.daemon.moments import rfc3339
+from barque.daemon.storage import QUOTA, SIZE_LABEL, driver_of
+from barque.oci.image import OCI_LAYER
 
 ROOT_LABEL = "containerd.io/gc.root"
 OWNER_LABEL = "barque.container"
@@ -35,13 +38,52 @@ class ContainerdSupervisor:
         self._snapshotter = snapshotter
         self._snapshots = containerd.snapshots.of(snapshotter)
 
-    async def prepare(self, container_id: str, parent: str) -> list[RootfsMount]:
+    async def prepare(self, container_id: str, parent: str, size: int = 0) -> list[RootfsMount]:
         labels = {ROOT_LABEL: "barque", OWNER_LABEL: container_id}
+        if size:
+            await self._check_quota()
+            labels[SIZE_LABEL] = str(size)
         return _mounts(await self._snapshots.prepare(container_id, parent, labels))
 
     async def view(self, key: str, container_id: str, parent: str) -> None:
         labels = {ROOT_LABEL: "barque", OWNER_LABEL: container_id}
         await self._snapshots.view(key, parent, labels)
+
+    async def _check_quota(self) -> None:
+        facts = await self._containerd.snapshotter(self._snapshotter)
+        if QUOTA not in facts.capabilities:
+            raise errors.Unsupported(
+                f"storage option size: storage driver {driver_of(self._snapshotter)} has no quotas "
+                "here: that takes btrfs, or overlay2 or erofs on ext4 or xfs with project quotas "
+                "(mounted with prjquota)"
+            )
+
+    async def carry_over(self, container_id: str, parent: str, driver: str, size: int) -> None:
+        await self.remove_snapshot(container_id)  # an earlier try may have ended half way
+        source = self._containerd.snapshots.of(driver)
+        async with self._containerd.leased() as held:
+            view = f"{container_id}-carried"
+            with suppress(errors.NotFound):
+                await source.remove(view)
+            lower = await held.snapshots.of(driver).view(view, parent)
+            try:
+                upper = await source.mounts(container_id)
+                layer = await held.diff.make(
+                    lower, upper, media_type=OCI_LAYER, ref=f"carried-{container_id}"
+                )
+                await self.prepare(container_id, parent, size)
+                try:
+                    mounts = await self._snapshots.mounts(container_id)
+                    await held.diff.apply(layer, mounts)
+                except BaseException:
+                    await asyncio.shield(self.remove_snapshot(container_id))
+                    raise
+            finally:
+                await asyncio.shield(source.remove(view))
+
+    async def remove_left(self, container_id: str, driver: str) -> None:
+        with suppress(errors.NotFound):
+            await self._containerd.snapshots.of(driver).remove(container_id)
 
     async def mounts(self, container_id: str) -> list[RootfsMount]:
         return _mounts(await self._snapshots.mounts(container_id))

@@ -23,8 +23,10 @@ from barque.daemon.containers.security import parse as parse_security
 from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
 from barque.daemon.containers.state import State
 from barque.daemon.containers.supervise import RootfsMount
+from barque.daemon.defaults import size_bytes
 
 NAME_TRIES = 6
+STORAGE_MAX = 1 << 62
 
 
 async def create(
@@ -64,7 +66,8 @@ async def create(
         await _make_volumes(engine, record)
         remove_snapshot = engine.supervisor.remove_snapshot
         undo.push_async_callback(engine.undo, "snapshot", remove_snapshot, container_id)
-        container.rootfs = await _snapshot(engine, container_id, image)
+        size = storage_size(host.storage_opt or {})
+        container.rootfs = await _snapshot(engine, container_id, image, size)
         container.pristine, container.has_task = True, False
         undo.push_async_callback(engine.undo, "images", image_mounts.drop_views, engine, record)
         await image_mounts.make_views(engine, record)
@@ -254,13 +257,28 @@ def _mounts(engine: Engine, config: Config, host: HostConfig) -> list[MountPoint
     )
 
 
-async def _snapshot(engine: Engine, container_id: str, image: Image) -> list[RootfsMount]:
+async def _snapshot(
+    engine: Engine, container_id: str, image: Image, size: int
+) -> list[RootfsMount]:
     """An image that others put into containerd may lack its snapshots: made when missed."""
     try:
-        return await engine.supervisor.prepare(container_id, image.chain_id)
+        return await engine.supervisor.prepare(container_id, image.chain_id, size)
     except errors.NotFound:
         await engine.images.ensure_unpacked(image)
-        return await engine.supervisor.prepare(container_id, image.chain_id)
+        return await engine.supervisor.prepare(container_id, image.chain_id, size)
+
+
+def storage_size(options: Mapping[str, str]) -> int:
+    """The bytes that `--storage-opt size=...` allows; 0 for no limit. Raises InvalidArgument."""
+    for name in options:
+        if name != "size":
+            raise errors.InvalidArgument(f"unknown storage option {name}: size is known")
+    if "size" not in options:
+        return 0
+    size = size_bytes(options["size"], "storage option size")
+    if not 0 < size <= STORAGE_MAX:
+        raise errors.InvalidArgument(f"storage option size: {options['size']!r} is out of range")
+    return size
 
 
 async def _make_volumes(engine: Engine, record: Record) -> None:

@@ -59,8 +59,18 @@ class Stdio(NamedTuple):
 
 
 class Supervisor(Protocol):
-    async def prepare(self, container_id: str, parent: str) -> list[RootfsMount]:
-        """Make the writable snapshot on top of the image's `parent`."""
+    async def prepare(self, container_id: str, parent: str, size: int = 0) -> list[RootfsMount]:
+        """Make the writable snapshot on top of the image's `parent`, of at most `size` bytes.
+
+        Raises Unsupported for a size where the snapshotter knows no quotas."""
+
+    async def carry_over(self, container_id: str, parent: str, driver: str, size: int) -> None:
+        """Make the container's snapshot as the snapshotter `driver` has it, and keep that one.
+
+        Raises NotFound when either has not what it takes."""
+
+    async def remove_left(self, container_id: str, driver: str) -> None:
+        """The snapshot that was carried over goes. Idempotent."""
 
     async def mounts(self, container_id: str) -> list[RootfsMount]: ...
 

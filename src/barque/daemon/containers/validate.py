@@ -402,10 +402,7 @@ def size_bytes(text: str) -> int:
 
 def _check_unsupported(host: HostConfig) -> None:
     """Known to the API, not there yet: refused by name."""
-    for name, given in (
-        ("storage options", host.storage_opt),
-        ("the legacy cgroup mode", host.cgroup),
-    ):
+    for name, given in (("the legacy cgroup mode", host.cgroup),):
         if given:
             raise errors.Unsupported(f"{name} of a container are not there yet")
     if host.isolation not in {"", "default"}:

@@ -17,6 +17,9 @@ from barque.daemon.images.store import UNCOMPRESSED_LABEL, Store
 from barque.oci import digest as digests
 from barque.oci.image import FOREIGN_PREFIXES, LAYERS, Config, Descriptor, Manifest
 
+Ready = dict[str, str]
+"""Of one operation: chain id -> key of an active snapshot that has its last layer."""
+
 
 def check_layers(manifest: Manifest, config: Config) -> None:
     """Raises InvalidArgument or Unsupported where the layers cannot make the image."""
@@ -42,7 +45,25 @@ class Unpacker:
     async def has(self, diff_ids: Sequence[str], lease: str) -> bool:
         return await self._store.has_snapshot(digests.chain_id(list(diff_ids)), lease)
 
-    async def layer(self, layer: Descriptor, diff_ids: Sequence[str], lease: str) -> None:
+    async def ahead(
+        self, layer: Descriptor, diff_ids: Sequence[str], lease: str, ready: Ready
+    ) -> None:
+        """Unpacks `layer` before those below it are there, where the snapshotter can; for `layer`.
+
+        Raises DataLoss when the layer is not what it must be.
+        """
+        if not await self._store.independent_layers() or await self.has(diff_ids, lease):
+            return
+        chain = digests.chain_id(list(diff_ids))
+        ready[chain] = await self._apply(layer, diff_ids, "", lease)
+
+    async def layer(
+        self,
+        layer: Descriptor,
+        diff_ids: Sequence[str],
+        lease: str,
+        ready: Ready | None = None,
+    ) -> None:
         """Makes the snapshot of the chain `diff_ids`, whose last is that of `layer`.
 
         The snapshot below must be there. Raises DataLoss when the layer is not what it must be.
@@ -50,28 +71,50 @@ class Unpacker:
         chain = digests.chain_id(list(diff_ids))
         lock = self._locks.setdefault(chain, asyncio.Lock())
         async with lock:
+            key = ready.pop(chain, "") if ready else ""
             if await self._store.has_snapshot(chain, lease):
+                if key:  # someone else was faster
+                    await self._undo(key)
                 return
             parent = digests.chain_id(list(diff_ids[:-1])) if len(diff_ids) > 1 else ""
-            key = f"extract-{secrets.token_hex(8)} {chain}"
+            late = parent if key else ""
+            key = key or await self._apply(layer, diff_ids, parent, lease)
             try:
-                diff_id = await self._store.apply(layer, key, parent, lease)
-                if diff_id != diff_ids[-1]:
-                    raise errors.DataLoss(
-                        f"layer {layer.digest} unpacks to {diff_id}, "
-                        f"the image's config says {diff_ids[-1]}"
-                    )
-                await self._store.commit_snapshot(chain, key, lease)
+                await self._store.commit_snapshot(chain, key, lease, late)
             except BaseException:
                 await self._undo(key)
                 raise
-            await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_id})
+            await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_ids[-1]})
+
+    async def _apply(
+        self, layer: Descriptor, diff_ids: Sequence[str], parent: str, lease: str
+    ) -> str:
+        """The key of an active snapshot with the layer in it. Raises DataLoss."""
+        key = f"extract-{secrets.token_hex(8)} {digests.chain_id(list(diff_ids))}"
+        try:
+            diff_id = await self._store.apply(layer, key, parent, lease)
+            if diff_id != diff_ids[-1]:
+                raise errors.DataLoss(
+                    f"layer {layer.digest} unpacks to {diff_id}, "
+                    f"the image's config says {diff_ids[-1]}"
+                )
+        except BaseException:
+            await self._undo(key)
+            raise
+        return key
 
     async def image(self, manifest: Manifest, config: Config, lease: str) -> None:
         """All layers, base first; what is there already costs one question each."""
         check_layers(manifest, config)
-        for number, layer in enumerate(manifest.layers, start=1):
-            await self.layer(layer, config.diff_ids[:number], lease)
+        ready: Ready = {}
+        layers = [(each, config.diff_ids[:n]) for n, each in enumerate(manifest.layers, start=1)]
+        if await self._store.independent_layers():
+            begun = [self.ahead(layer, diff_ids, lease, ready) for layer, diff_ids in layers]
+            for result in await asyncio.gather(*begun, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+        for layer, diff_ids in layers:
+            await self.layer(layer, diff_ids, lease, ready)
 
     async def base(self, layer: Descriptor, lease: str) -> str:
         """Makes the snapshot of a first layer whose diff id is not known yet; returns that."""

@@ -14,6 +14,7 @@ from barque.daemon import moments
 from barque.daemon.disk_usage import DiskUsage
 from barque.daemon.events import Events
 from barque.daemon.http.messages import Request, Response, Route, json_response
+from barque.daemon.migration import Migration
 from barque.daemon.system import System
 
 NOT_A_MANAGER = (
@@ -25,7 +26,7 @@ _EVENT_TYPES = ("builder", "config", "node", "plugin", "secret", "service")
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 
 
-def routes(system: System, events: Events, disk: DiskUsage) -> list[Route]:
+def routes(system: System, events: Events, disk: DiskUsage, migration: Migration) -> list[Route]:
     async def version(request: Request) -> Response:
         return json_response(system.version())
 
@@ -41,6 +42,9 @@ def routes(system: System, events: Events, disk: DiskUsage) -> list[Route]:
 
     async def usage(request: Request) -> Response:
         return json_response(await disk.usage(request.query.all("type"), request.version))
+
+    async def migrate(request: Request) -> Response:
+        return json_response(await migration.run())
 
     async def prune_builds(request: Request) -> Response:
         """There is no build cache yet, so nothing of it is left to prune."""
@@ -70,6 +74,7 @@ def routes(system: System, events: Events, disk: DiskUsage) -> list[Route]:
         Route("GET", "/info", info),
         Route("GET", "/events", stream_events),
         Route("GET", "/system/df", usage),
+        Route("POST", "/system/migrate", migrate),
         Route("POST", "/build/prune", prune_builds),
         Route("POST", "/swarm/init", no_swarm_mode),
         Route("POST", "/swarm/join", no_swarm_mode),

@@ -97,7 +97,6 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"StorageOpt": {"size": "1g"}},
         {"LogConfig": {"Type": "splunk"}},
         {"CpuRealtimePeriod": 1},
         {"CpuCount": 1},
