@@ -130,6 +130,13 @@ class Neighbour:
     def run(self, *argv: str) -> str:
         return run(*argv, netns=self.netns)
 
+    def add_ipv6(self, subnet: str) -> tuple[str, str]:
+        """Addresses of its own wire for both, `subnet` like 2001:db8:1: (neighbour's, ours)."""
+        theirs, ours = f"{subnet}::2", f"{subnet}::1"
+        run("ip", "addr", "add", f"{ours}/64", "dev", self._link, "nodad")
+        self.run("ip", "addr", "add", f"{theirs}/64", "dev", "up0", "nodad")
+        return theirs, ours
+
     def close(self) -> None:
         attempt("ip", "link", "del", self._link)  # else the kernel does, some time later
         self._holder.kill()
@@ -139,7 +146,8 @@ class Neighbour:
 ECHO = """
 import socket, sys
 kind = socket.SOCK_STREAM if sys.argv[1] == "tcp" else socket.SOCK_DGRAM
-server = socket.socket(socket.AF_INET, kind)
+family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
+server = socket.socket(family, kind)
 server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 server.bind((sys.argv[2], int(sys.argv[3])))
 if kind == socket.SOCK_STREAM:
@@ -158,7 +166,8 @@ while True:
 ASK = """
 import socket, sys
 kind = socket.SOCK_STREAM if sys.argv[1] == "tcp" else socket.SOCK_DGRAM
-client = socket.socket(socket.AF_INET, kind)
+family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
+client = socket.socket(family, kind)
 client.settimeout(float(sys.argv[4]))
 try:
     client.connect((sys.argv[2], int(sys.argv[3])))

@@ -75,6 +75,10 @@ class Config:
     ip_forward_no_drop: bool = False
     iptables: bool = True
     default_gateway: str = ""
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
+    bip6: str = ""
+    default_gateway_v6: str = ""
     default_address_pools: tuple[tuple[str, int], ...] = ()
     host_gateway_ip: str = ""
     default_cgroupns_mode: str = ""

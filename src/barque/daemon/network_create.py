@@ -8,23 +8,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from barque import errors
 from barque.daemon import network_kinds
 from barque.daemon.network_records import BRIDGE_OPTION, BUILTIN_NAMES, MTU_OPTION, NetworkRecord
 from barque.linux.netlink_route import check_name
-from barque.network.ipam import parse_address, parse_network
+from barque.network.ipam import (
+    AddressSpace6,
+    parse_address,
+    parse_address6,
+    parse_network,
+    parse_network6,
+)
 from barque.volume import plugins
 
 DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
 NOT_YET_DRIVERS = frozenset({"none", "remote"})
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 MAX_NAME_BYTES = 255
+GATEWAY_MODES = {BRIDGE_OPTION + f"gateway_mode_ipv{family}" for family in (4, 6)}
 HOST_BINDING = BRIDGE_OPTION + "host_binding_ipv4"
 
-_NOT_YET = ("EnableIPv6", "ConfigOnly", "Ingress")
+_NOT_YET = ("ConfigOnly", "Ingress")
+IPV6_DRIVERS = frozenset({"bridge", "macvlan"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,10 @@ class Ipam:
     auxiliary: Mapping[str, str] = field(default_factory=dict)
     driver: str = ""  # the plugin that keeps the addresses; the gateway is then its to choose
     options: Mapping[str, str] = field(default_factory=dict)
+    subnet6: str = ""
+    gateway6: str = ""
+    ip_range6: str = ""
+    auxiliary6: Mapping[str, str] = field(default_factory=dict)
 
 
 def _fold(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +94,8 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     driver = _check_kind(name, request)
     ipam = parse_ipam(_typed(request, "IPAM", dict, ""))
     builtin = driver in DRIVERS
+    ipv6 = _typed(request, "EnableIPv6", bool, "")
+    _check_ipv6(name, driver, ipam, wanted=ipv6)
     options = _strings(request, "Options")
     return NetworkRecord(
         id=network_id,
@@ -93,6 +107,11 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
         ip_range=ipam.ip_range,
         auxiliary=ipam.auxiliary,
         subnet_chosen=not ipam.subnet,
+        subnet6=ipam.subnet6,
+        gateway6=ipam.gateway6,
+        ip_range6=ipam.ip_range6,
+        auxiliary6=ipam.auxiliary6,
+        subnet6_chosen=ipv6 and not ipam.subnet6,
         attachable=_typed(request, "Attachable", bool, ""),
         labels=_strings(request, "Labels"),
         options=options,
@@ -102,6 +121,19 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
         ipam_options=ipam.options,
         **_of_driver(driver, network_id, options, internal=_typed(request, "Internal", bool, "")),
     )
+
+
+def _check_ipv6(name: str, driver: str, ipam: Ipam, *, wanted: bool) -> None:
+    if ipam.subnet6 and not wanted:
+        raise errors.InvalidArgument(
+            f"invalid network config: subnet {ipam.subnet6} needs IPv6 to be enabled"
+        )
+    if wanted and driver not in IPV6_DRIVERS:
+        raise errors.Unsupported(f"network {name}: IPv6 of driver {driver} is not supported yet")
+    if wanted and ipam.driver:
+        raise errors.Unsupported(
+            f"network {name}: IPv6 addresses of IPAM driver {ipam.driver} are not supported yet"
+        )
 
 
 def _of_driver(
@@ -138,7 +170,7 @@ def _check_kind(name: str, request: Mapping[str, Any]) -> str:
 
 
 def parse_ipam(document: Mapping[str, Any]) -> Ipam:
-    """The IPAM of a request: at most one IPv4 subnet."""
+    """The IPAM of a request: at most one subnet of each family."""
     ipam = _fold(document)
     driver = _typed(ipam, "Driver", str, "IPAM.") or "default"
     if driver != "default" and not plugins.known(driver):
@@ -147,23 +179,56 @@ def parse_ipam(document: Mapping[str, Any]) -> Ipam:
     if options and driver == "default":
         raise errors.Unsupported(f"IPAM option {min(options)} is not supported yet")
     configs: Sequence[Any] = _typed(ipam, "Config", list, "IPAM.")
-    if len(configs) > 1:
-        raise errors.Unsupported("a network with more than one subnet is not supported yet")
-    found = _ipam_config(_fold(configs[0])) if configs else Ipam()
+    found = Ipam()
+    for config in map(_fold, configs):
+        sixth = ":" in _typed(config, "Subnet", str, "IPAM.Config.")
+        if found.subnet6 if sixth else found.subnet:
+            raise errors.Unsupported("a network with more than one subnet is not supported yet")
+        found = replace(found, **(_ipam_config6(config) if sixth else _ipam_config(config)))
     if driver == "default":
         return found
+    if found.subnet6:
+        raise errors.Unsupported(f"IPv6 addresses of IPAM driver {driver} are not supported yet")
     gateway = _typed(_fold(configs[0]), "Gateway", str, "IPAM.Config.") if configs else ""
     return replace(found, driver=driver, options=options, gateway=gateway)
 
 
-def _ipam_config(config: Mapping[str, Any]) -> Ipam:
+def _ipam_config6(config: Mapping[str, Any]) -> dict[str, Any]:
+    network = parse_network6(config["subnet"])
+    gateway = _typed(config, "Gateway", str, "IPAM.Config.")
+    ip_range = _typed(config, "IPRange", str, "IPAM.Config.")
+    auxiliary = _strings(config, "AuxiliaryAddresses", "IPAM.Config.")
+    within = parse_network6(ip_range) if ip_range else network
+    if not within.subnet_of(network):
+        raise errors.InvalidArgument(
+            f"invalid network config: iprange {ip_range} is not inside subnet {network}"
+        )
+    for text in (*([gateway] if gateway else []), *auxiliary.values()):
+        address = parse_address6(text)
+        if address not in network or address == network.network_address:
+            raise errors.InvalidArgument(
+                f"invalid network config: address {address} is not usable in subnet {network}"
+            )
+    AddressSpace6(network)  # refuses one without room
+    return {
+        "subnet6": str(network),
+        "gateway6": str(parse_address6(gateway)) if gateway else str(first_address6(within)),
+        "ip_range6": str(within) if ip_range else "",
+        "auxiliary6": {name: str(parse_address6(text)) for name, text in auxiliary.items()},
+    }
+
+
+def first_address6(network: IPv6Network) -> IPv6Address:
+    """The gateway of a network whose creator names none: ::1 of it."""
+    return network.network_address + 1
+
+
+def _ipam_config(config: Mapping[str, Any]) -> dict[str, Any]:
     subnet = _typed(config, "Subnet", str, "IPAM.Config.")
     if not subnet:
         if any(config.values()):
             raise errors.InvalidArgument("invalid network config: IPAM config without a subnet")
-        return Ipam()
-    if ":" in subnet:
-        raise errors.Unsupported(f"IPv6 subnet {subnet} is not supported yet")
+        return {}
     network = parse_network(subnet)
     if network.prefixlen > 30:
         raise errors.InvalidArgument(f"invalid network config: subnet {network} is too small")
@@ -176,12 +241,12 @@ def _ipam_config(config: Mapping[str, Any]) -> Ipam:
         raise errors.InvalidArgument(
             f"invalid network config: iprange {ip_range} is not inside subnet {network}"
         )
-    return Ipam(
-        str(network),
-        gateway or str(first_address(network, ip_range)),
-        str(parse_network(ip_range)) if ip_range else "",
-        auxiliary,
-    )
+    return {
+        "subnet": str(network),
+        "gateway": gateway or str(first_address(network, ip_range)),
+        "ip_range": str(parse_network(ip_range)) if ip_range else "",
+        "auxiliary": auxiliary,
+    }
 
 
 def first_address(network: IPv4Network, ip_range: str = "") -> IPv4Address:
@@ -212,7 +277,7 @@ def parse_options(options: Mapping[str, str]) -> dict[str, Any]:
             fields["host_ip"] = str(parse_address(value))
         elif key == MTU_OPTION:
             fields["mtu"] = network_kinds.parse_mtu(value)
-        elif key == BRIDGE_OPTION + "gateway_mode_ipv4" and value == "nat":
+        elif key in GATEWAY_MODES and value == "nat":
             continue
         else:
             raise errors.Unsupported(f"network option {key}={value} is not supported yet")

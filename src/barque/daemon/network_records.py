@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
 from typing import Any
 
-from barque.network.ipam import AddressSpace
+from barque.network.ipam import AddressSpace, AddressSpace6
 from barque.network.rules import Published, Segment
 from barque.network.uplinks import Uplink
 
@@ -41,6 +49,12 @@ class NetworkRecord:
     host_ip: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    subnet6: str = ""  # empty: a network without IPv6
+    gateway6: str = ""
+    ip_range6: str = ""
+    auxiliary6: Mapping[str, str] = field(default_factory=dict)
+    default_gateway6: str = ""
+    subnet6_chosen: bool = False
     uplink: Mapping[str, Any] = field(default_factory=dict)  # of an Uplink; {} for a plain bridge
     is_remote: bool = False  # its driver is a plugin
     is_made: bool = True  # False while a plugin is being asked to make it
@@ -85,12 +99,19 @@ class NetworkRecord:
             masquerade=self.masquerade and self.publishes,
             icc=self.icc,
             internal=self.internal or not self.publishes,
+            subnet6=IPv6Network(self.subnet6) if self.subnet6 else None,
         )
 
     @property
     def interface(self) -> IPv4Interface:
         """The bridge's own address."""
         return IPv4Interface(f"{self.gateway}/{IPv4Network(self.subnet).prefixlen}")
+
+    @property
+    def interface6(self) -> IPv6Interface | None:
+        if not self.subnet6:
+            return None
+        return IPv6Interface(f"{self.gateway6}/{IPv6Network(self.subnet6).prefixlen}")
 
     @property
     def is_routed(self) -> bool:
@@ -107,6 +128,21 @@ class NetworkRecord:
             return None
         return IPv4Address(self.default_gateway or self.gateway)
 
+    def gateway6_of_containers(self) -> IPv6Address | None:
+        if self.internal or not self.subnet6:
+            return None
+        return IPv6Address(self.default_gateway6 or self.gateway6)
+
+    def space6(self) -> AddressSpace6 | None:
+        if not self.subnet6:
+            return None
+        reserved = [self.gateway6, self.default_gateway6, *self.auxiliary6.values()]
+        return AddressSpace6(
+            IPv6Network(self.subnet6),
+            within=IPv6Network(self.ip_range6) if self.ip_range6 else None,
+            reserved=[IPv6Address(address) for address in reserved if address],
+        )
+
     def space(self) -> AddressSpace:
         reserved = [self.gateway, self.default_gateway, *self.auxiliary.values()]
         return AddressSpace(
@@ -116,18 +152,14 @@ class NetworkRecord:
         )
 
     def ipam(self) -> dict[str, Any]:
-        config: dict[str, Any] = {}
-        if self.subnet:
-            config["Subnet"] = self.subnet
-            if self.ip_range:
-                config["IPRange"] = self.ip_range
-            config["Gateway"] = self.gateway
-        if self.auxiliary:
-            config["AuxiliaryAddresses"] = dict(self.auxiliary)
+        configs = [
+            _ipam_config(self.subnet, self.ip_range, self.gateway, self.auxiliary),
+            _ipam_config(self.subnet6, self.ip_range6, self.gateway6, self.auxiliary6),
+        ]
         return {
             "Driver": self.ipam_driver or "default",
             "Options": dict(self.ipam_options) or None,
-            "Config": [config] if config else [],
+            "Config": [config for config in configs if config],
         }
 
     def document(self, containers: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +171,7 @@ class NetworkRecord:
             "Scope": "local",
             "Driver": self.driver,
             "EnableIPv4": True,
-            "EnableIPv6": False,
+            "EnableIPv6": bool(self.subnet6),
             "IPAM": self.ipam(),
             "Internal": self.internal,
             "Attachable": self.attachable,
@@ -150,6 +182,20 @@ class NetworkRecord:
             "Options": dict(self.options),
             "Labels": dict(self.labels),
         }
+
+
+def _ipam_config(
+    subnet: str, ip_range: str, gateway: str, auxiliary: Mapping[str, str]
+) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if subnet:
+        config["Subnet"] = subnet
+        if ip_range:
+            config["IPRange"] = ip_range
+        config["Gateway"] = gateway
+    if auxiliary:
+        config["AuxiliaryAddresses"] = dict(auxiliary)
+    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +216,9 @@ class EndpointRecord:
     mac: str = ""
     host_link: str = ""
     inner_link: str = ""
+    address6: str = ""  # with prefix
+    gateway6: str = ""
+    asked_address6: str = ""
     asked_address: str = ""
     asked_mac: str = ""
     gw_priority: int = 0
@@ -204,6 +253,7 @@ class EndpointRecord:
             container=container,
             name="",
             asked_address=ipam.get("IPv4Address") or "",
+            asked_address6=ipam.get("IPv6Address") or "",
             asked_mac=settings.get("MacAddress") or "",
             mac=settings.get("MacAddress") or "",
             gw_priority=settings.get("GwPriority") or 0,
@@ -220,6 +270,19 @@ class EndpointRecord:
     @property
     def ip(self) -> str:
         return self.address.partition("/")[0]
+
+    @property
+    def ip6(self) -> str:
+        return self.address6.partition("/")[0]
+
+    @property
+    def prefix6(self) -> int:
+        return int(self.address6.partition("/")[2] or 0)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Without prefix, of both families."""
+        return [address for address in (self.ip, self.ip6) if address]
 
     @property
     def prefix(self) -> int:
@@ -241,7 +304,7 @@ class EndpointRecord:
             "network": self.network,
             "network_name": network_name,
             "names": self.dns_names,
-            "addresses": [IPv4Address(self.ip).packed.hex()],
+            "addresses": [ip_address(address).packed.hex() for address in self.addresses],
             "links": links,
             "ports": list(self.bindings),
         }
@@ -253,15 +316,19 @@ class EndpointRecord:
             "EndpointID": self.id,
             "MacAddress": self.mac,
             "IPv4Address": self.address,
-            "IPv6Address": "",
+            "IPv6Address": self.address6,
         }
 
     def settings(self) -> dict[str, Any]:
         """An entry of a container's NetworkSettings.Networks (EndpointSettings)."""
-        asked = {"IPv4Address": self.asked_address} if self.asked_address else None
+        asked = {}
+        if self.asked_address:
+            asked["IPv4Address"] = self.asked_address
+        if self.asked_address6:
+            asked["IPv6Address"] = self.asked_address6
         names = self.dns_names if self.named else None
         return {
-            "IPAMConfig": asked,
+            "IPAMConfig": asked or None,
             "Links": list(self.links) or None,
             "Aliases": list(self.aliases) or None,
             "MacAddress": self.mac,
@@ -272,9 +339,9 @@ class EndpointRecord:
             "Gateway": self.gateway,
             "IPAddress": self.ip,
             "IPPrefixLen": self.prefix,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
+            "IPv6Gateway": self.gateway6,
+            "GlobalIPv6Address": self.ip6,
+            "GlobalIPv6PrefixLen": self.prefix6,
             "DNSNames": names,
         }
 
@@ -313,11 +380,11 @@ def sandbox_settings(
         "SecondaryIPv6Addresses": None,
         "EndpointID": default.id if default else "",
         "Gateway": default.gateway if default else "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "GlobalIPv6Address": default.ip6 if default else "",
+        "GlobalIPv6PrefixLen": default.prefix6 if default else 0,
         "IPAddress": default.ip if default else "",
         "IPPrefixLen": default.prefix if default else 0,
-        "IPv6Gateway": "",
+        "IPv6Gateway": default.gateway6 if default else "",
         "MacAddress": default.mac if default else "",
         "Networks": {name: endpoint.settings() for name, endpoint in endpoints.items()},
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.network_records import NetworkRecord
-from barque.network.ipam import AddressSpace
+from barque.network.ipam import AddressSpace, AddressSpace6
 
 
 class Registry:
@@ -18,6 +18,7 @@ class Registry:
         self._database = database
         self._records: dict[str, NetworkRecord] = {}
         self._spaces: dict[str, AddressSpace] = {}
+        self._spaces6: dict[str, AddressSpace6] = {}
         for (text,) in database.query("SELECT record FROM networks"):
             self._remember(NetworkRecord.load(text))
 
@@ -25,6 +26,11 @@ class Registry:
         self._records[record.id] = record
         if record.subnet:
             self._spaces[record.id] = record.space()
+        space6 = record.space6()
+        if space6 is not None:
+            self._spaces6[record.id] = space6
+        else:
+            self._spaces6.pop(record.id, None)
 
     def __iter__(self) -> Iterator[NetworkRecord]:
         return iter(sorted(self._records.values(), key=lambda record: record.created))
@@ -56,6 +62,26 @@ class Registry:
     def space(self, network_id: str) -> AddressSpace:
         return self._spaces[network_id]
 
+    def space6(self, network_id: str) -> AddressSpace6 | None:
+        """None of a network without IPv6."""
+        return self._spaces6.get(network_id)
+
+    def take(self, network_id: str, addresses: Iterable[str]) -> None:
+        """Mark `addresses`, which records of places in this network name."""
+        for address in filter(None, addresses):
+            if ":" not in address and network_id in self._spaces:
+                self._spaces[network_id].take(IPv4Address(address))
+            elif ":" in address and network_id in self._spaces6:
+                self._spaces6[network_id].take(IPv6Address(address))
+
+    def release(self, network_id: str, addresses: Iterable[str]) -> None:
+        """Undo `take`. Safe to run twice."""
+        for address in addresses:
+            if ":" not in address and network_id in self._spaces:
+                self._spaces[network_id].release(IPv4Address(address))
+            elif ":" in address and network_id in self._spaces6:
+                self._spaces6[network_id].release(IPv6Address(address))
+
     def put(self, record: NetworkRecord) -> None:
         """Add or replace a record. Raises AlreadyExists when its name is another's."""
         other = self.named(record.name)
@@ -74,10 +100,18 @@ class Registry:
             tx.execute("DELETE FROM networks WHERE id = ?", (record.id,))
         self._records.pop(record.id, None)
         self._spaces.pop(record.id, None)
+        self._spaces6.pop(record.id, None)
 
     def subnets(self, besides: Sequence[str] = ()) -> list[IPv4Network]:
         return [
             IPv4Network(record.subnet)
             for record in self._records.values()
             if record.subnet and record.id not in besides
+        ]
+
+    def subnets6(self, besides: Sequence[str] = ()) -> list[IPv6Network]:
+        return [
+            IPv6Network(record.subnet6)
+            for record in self._records.values()
+            if record.subnet6 and record.id not in besides
         ]

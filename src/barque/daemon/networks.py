@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.moments import rfc3339_now
 from barque.daemon.names import Names
-from barque.daemon.network_create import first_address, parse_create
+from barque.daemon.network_create import first_address, first_address6, parse_create
 from barque.daemon.network_records import (
     BRIDGE_OPTION,
     MTU_OPTION,
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 CONTAINER_MODE = "container:"
 ID_BYTES = 32
+OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
 HOST_RESOLV_CONF = Path("/etc/resolv.conf")
 SYSTEMD_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 HOST_HOSTS = Path("/etc/hosts")
@@ -114,14 +115,16 @@ class Networks:
             if known is not None:
                 self._registry.delete(known)
             return None
-        before = DefaultBridge(known.bridge, known.interface) if known else None
-        taken = self._registry.subnets(besides=[known.id] if known else [])
-        return await self._worker(self._host.default_bridge, before, taken, settled=settled)
+        before = DefaultBridge(known.bridge, known.interface, known.interface6) if known else None
+        besides = [known.id] if known else []
+        taken, taken6 = self._registry.subnets(besides), self._registry.subnets6(besides)
+        return await self._worker(self._host.default_bridge, before, taken, taken6, settled=settled)
 
     def _put_default(self, default: DefaultBridge) -> NetworkRecord:
         """The record of the default network as the options and the machine make it today."""
         options, known = self._options, self._registry.named("bridge")
         subnet, mtu = default.interface.network, options.mtu
+        sixth = default.interface6
         record = NetworkRecord(
             id=known.id if known else secrets.token_hex(ID_BYTES),
             name="bridge",
@@ -133,6 +136,10 @@ class Networks:
             ip_range=str(parse_network(options.fixed_cidr)) if options.fixed_cidr else "",
             default_gateway=options.default_gateway,
             subnet_chosen=True,
+            subnet6=str(sixth.network) if sixth else "",
+            gateway6=str(sixth.ip) if sixth else "",
+            default_gateway6=options.default_gateway_v6 if sixth else "",
+            subnet6_chosen=sixth is not None,
             icc=options.icc,
             masquerade=options.ip_masq,
             mtu=mtu,
@@ -146,7 +153,7 @@ class Networks:
                 MTU_OPTION: str(mtu),
             },
         )
-        record.space()  # refuses what does not fit before it is stored
+        record.space(), record.space6()  # refuses what does not fit before it is stored
         if record != known:
             self._registry.put(record)
         return record
@@ -175,11 +182,11 @@ class Networks:
                 await self._restore_uplink(record, record.leads)
             elif record.bridge and record.name != "bridge":
                 index = await self._worker(
-                    self._host.wiring.ensure_bridge,
+                    self._host.ensure_bridge,
                     record.bridge,
                     record.interface,
                     record.mtu,
-                    ours=True,
+                    record.interface6,
                 )
                 self._sandboxes.set_bridge(record.id, index)
         for state in states:
@@ -370,7 +377,7 @@ class Networks:
         self, state: SandboxState, dns: DnsOptions, extra: Sequence[tuple[str, str]]
     ) -> Sandbox:
         own = files.own_names(state.hostname, state.domainname)
-        names = [(endpoint.ip, own) for endpoint in state.endpoints if endpoint.ip]
+        names = [(address, own) for e in state.endpoints for address in e.addresses]
         host = _read(HOST_RESOLV_CONF)
         if state.mode == "host":
             hosts = files.hosts(names, extra, head=_read(HOST_HOSTS))
@@ -497,7 +504,11 @@ class Networks:
             return 0
         if record.leads is None:
             return await self._worker(
-                self._host.add_network, record.segment, record.interface, record.mtu
+                self._host.add_network,
+                record.segment,
+                record.interface,
+                record.mtu,
+                record.interface6,
             )
         segment = record.segment if record.bridge else None
         return await self._worker(self._host.add_on_uplink, record.leads, segment, None, record.mtu)
@@ -553,11 +564,15 @@ class Networks:
         taken = self._registry.subnets()
         if not record.subnet:
             subnet = await self._worker(self._host.choose_subnet, taken)
-            return replace(record, subnet=str(subnet), gateway=str(first_address(subnet)))
-        if any(IPv4Network(record.subnet).overlaps(other) for other in taken):
-            raise errors.Forbidden(
-                "invalid pool request: Pool overlaps with other one on this address space"
-            )
+            record = replace(record, subnet=str(subnet), gateway=str(first_address(subnet)))
+        elif any(IPv4Network(record.subnet).overlaps(other) for other in taken):
+            raise errors.Forbidden(OVERLAP)
+        taken6 = self._registry.subnets6()
+        if record.subnet6_chosen:
+            subnet6 = await self._worker(self._host.choose_subnet6, taken6)
+            return replace(record, subnet6=str(subnet6), gateway6=str(first_address6(subnet6)))
+        if record.subnet6 and any(IPv6Network(record.subnet6).overlaps(o) for o in taken6):
+            raise errors.Forbidden(OVERLAP)
         return record
 
     async def remove(self, reference: str) -> None:
@@ -708,11 +723,10 @@ def _asked(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
         )
     ipam = settings.get("IPAMConfig") or {}
     address = str(ipam.get("IPv4Address") or "")
-    if ipam.get("IPv6Address") or ipam.get("LinkLocalIPs"):
-        raise errors.Unsupported(
-            f"IPv6 and link-local addresses in {network.name} are not there yet"
-        )
-    if address and network.subnet_chosen:
+    address6 = str(ipam.get("IPv6Address") or "")
+    if ipam.get("LinkLocalIPs"):
+        raise errors.Unsupported(f"link-local addresses in {network.name} are not there yet")
+    if (address and network.subnet_chosen) or (address6 and network.subnet6_chosen):
         raise errors.InvalidArgument(
             "user specified IP address is supported "
             + (
@@ -723,4 +737,4 @@ def _asked(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
         )
     mac = str(settings.get("MacAddress") or "")
     priority = int(settings.get("GwPriority") or 0)
-    return Asked(network, address, mac, priority, aliases, links)
+    return Asked(network, address, address6, mac, priority, aliases, links)

@@ -47,6 +47,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("bip", "text"),
     Option("bridge", "text", short="b"),
     Option("fixed-cidr", "text"),
+    Option("ipv6", "flag"),
+    Option("fixed-cidr-v6", "text"),
+    Option("bip6", "text"),
+    Option("default-gateway-v6", "text"),
     Option("mtu", "number"),
     Option("dns", "list"),
     Option("dns-opt", "list", key="dns-opts", attribute="dns_opts"),
@@ -126,9 +130,9 @@ RELOADABLE = frozenset(
 # dockerd's other options: refused by their names until they are there.
 _NOT_YET = """
 allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark builder
-containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd default-gateway-v6
-default-network-opt default-network-opts firewall-backend fixed-cidr-v6
-host-gateway-ips ip6tables ipv6 max-download-attempts network-control-plane-mtu
+containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd
+default-network-opt default-network-opts firewall-backend
+host-gateway-ips ip6tables max-download-attempts network-control-plane-mtu
 node-generic-resource node-generic-resources nri-opts rootless
 storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap
 """

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -31,7 +31,7 @@ from barque.daemon.network_records import (
 )
 from barque.daemon.network_registry import Registry
 from barque.network.host import Host
-from barque.network.ipam import parse_address
+from barque.network.ipam import parse_address, parse_address6
 from barque.network.pool import Namespace, host_link_name
 from barque.network.ports import HostPort, HostPorts, PortRequest
 from barque.network.rules import Published
@@ -50,6 +50,7 @@ class Asked:
 
     network: NetworkRecord
     address: str = ""
+    address6: str = ""
     mac: str = ""
     gw_priority: int = 0
     aliases: tuple[str, ...] = ()
@@ -290,7 +291,8 @@ class Sandboxes:
         address = space.pick(parse_address(wanted) if wanted else None)
         mac = parse_mac(asked.mac) if asked.mac else mac_of(address)
         gateway = network.gateway_of_containers()
-        space.take(address)
+        address6, gateway6 = self._address6(asked)
+        self._registry.take(network.id, [str(address), address6.partition("/")[0]])
         return replace(
             plain,
             address=f"{address}/{space.subnet.prefixlen}",
@@ -298,10 +300,27 @@ class Sandboxes:
             mac=format_mac(mac),
             host_link=host_link_name(state.id, number) if network.bridge else "",
             inner_link=f"eth{number}",
+            address6=address6,
+            gateway6=gateway6,
+            asked_address6=asked.address6,
             asked_address=asked.address,
             asked_mac=asked.mac,
             gw_priority=asked.gw_priority,
         )
+
+    def _address6(self, asked: Asked) -> tuple[str, str]:
+        """The IPv6 address of a place, with its prefix, not yet marked, and its gateway."""
+        space = self._registry.space6(asked.network.id)
+        if space is None:
+            if asked.address6:
+                raise errors.InvalidArgument(
+                    f"network {asked.network.name} has no IPv6: address {asked.address6} is not "
+                    "possible in it"
+                )
+            return "", ""
+        address = space.pick(parse_address6(asked.address6) if asked.address6 else None)
+        gateway = asked.network.gateway6_of_containers()
+        return f"{address}/{space.subnet.prefixlen}", str(gateway) if gateway else ""
 
     def _reserve(self, state: SandboxState, requests: Sequence[PortRequest]) -> None:
         """Hold the host's ports. Raises BarqueError with Docker's words."""
@@ -310,14 +329,17 @@ class Sandboxes:
             return
         endpoint = exposed[0]
         for request in requests:
+            _check_family(request, endpoint)
             try:
-                held = self._ports.reserve(request)
+                held = self._ports.reserve(request, sixth=bool(endpoint.ip6))
             except errors.BarqueError as error:
                 raise errors.BarqueError(
                     "driver failed programming external connectivity on endpoint "
                     f"{state.name} ({endpoint.id}): {error}"
                 ) from error
-            state.published.append(_published(held, endpoint.ip, request.container_port))
+            for port in held:
+                target = endpoint.ip if port.host_ip.version == 4 else endpoint.ip6
+                state.published.append(_published(port, target, request.container_port))
 
     def _publishes(self, endpoint: EndpointRecord) -> bool:
         network = self._registry.get(endpoint.network)
@@ -335,7 +357,7 @@ class Sandboxes:
                         str(p.host_ip),
                         p.host_port,
                         state.container,
-                        f"{p.container_ip}:{p.container_port}",
+                        f"{p.container_ip}:{p.container_port}",  # the last colon parts them
                     )
                     for p in state.published
                 ],
@@ -346,23 +368,27 @@ class Sandboxes:
     ) -> list[Plug]:
         networks = {one.network.id: one.network for one in asked}
         plugs: list[Plug] = []
-        routed = False
+        routed = routed6 = False
         for endpoint in state.endpoints:
             network = networks[endpoint.network]
             if network.subnet:
                 made = joined.get(endpoint.id)
-                plugs.append(self._plug(endpoint, network, first=not routed, joined=made))
+                first = (not routed, not routed6)
+                plugs.append(self._plug(endpoint, network, first, joined=made))
                 routed = routed or bool(endpoint.gateway) or network.is_routed
+                routed6 = routed6 or bool(endpoint.gateway6)
         return plugs
 
     def _plug(
         self,
         endpoint: EndpointRecord,
         network: NetworkRecord,
+        leads: tuple[bool, bool],
         *,
-        first: bool,
         joined: Joined | None = None,
     ) -> Plug:
+        """`leads`: whether the default route, and that of IPv6, goes through here if it can."""
+        first, first6 = leads
         bridge = self._bridges.get(network.id, 0) if network.bridge else 0
         if network.bridge and not bridge:
             raise errors.Unavailable(f"network {network.name} could not be made on this host")
@@ -379,6 +405,8 @@ class Sandboxes:
             device_route=network.is_routed and first,
             source=joined.source if joined else "",
             routes=joined.routes if joined else (),
+            address6=IPv6Interface(endpoint.address6) if endpoint.address6 else None,
+            gateway6=IPv6Address(endpoint.gateway6) if endpoint.gateway6 and first6 else None,
         )
 
     async def connect(self, state: SandboxState, asked: Asked) -> None:
@@ -390,15 +418,16 @@ class Sandboxes:
         except BaseException:
             await asyncio.shield(self._give_back(state, asked.network.id))
             raise
-        routed = any(e.gateway for e in state.endpoints)
+        first = (
+            not any(e.gateway for e in state.endpoints),
+            not any(e.gateway6 for e in state.endpoints),
+        )
         state.endpoints.append(endpoint)
         try:
             self._write_endpoint(endpoint)
             joined = await self._join(state, [endpoint])
             endpoint = next(e for e in state.endpoints if e.id == endpoint.id)
-            plug = self._plug(
-                endpoint, asked.network, first=not routed, joined=joined.get(endpoint.id)
-            )
+            plug = self._plug(endpoint, asked.network, first, joined=joined.get(endpoint.id))
             await self._worker(self._host.connect, state.id, plug)
             self._mark(state, endpoint, whole=True)
             self._weigh(state)
@@ -440,7 +469,8 @@ class Sandboxes:
 
         The default route goes through the first place left that has a way out.
         """
-        published = [port for port in state.published if str(port.container_ip) == endpoint.ip]
+        through = set(endpoint.addresses)
+        published = [port for port in state.published if str(port.container_ip) in through]
         await self._worker(
             self._host.disconnect,
             state.id,
@@ -469,12 +499,16 @@ class Sandboxes:
             self._ports.release(HostPort(port.protocol, port.host_ip, port.host_port))
         state.published = [port for port in state.published if port not in published]
         state.endpoints = rest if anchor is None else [anchor]
-        if endpoint.ip and self._registry.get(endpoint.network) is not None:
-            self._registry.space(endpoint.network).release(IPv4Address(endpoint.ip))
-        routed = next((e for e in state.endpoints if e.gateway), None)
-        if endpoint.gateway and routed is not None:
-            gateway = IPv4Address(routed.gateway)
-            await self._worker(self._host.set_gateway, state.id, routed.inner_link, gateway)
+        self._registry.release(endpoint.network, endpoint.addresses)
+        await self._lead_out(state, endpoint)
+
+    async def _lead_out(self, state: SandboxState, gone: EndpointRecord) -> None:
+        """Another place has the default route of each family that `gone` had."""
+        for attribute in ("gateway", "gateway6"):
+            routed = next((e for e in state.endpoints if getattr(e, attribute)), None)
+            if routed is not None and getattr(gone, attribute):
+                gateway = ip_address(getattr(routed, attribute))
+                await self._worker(self._host.set_gateway, state.id, routed.inner_link, gateway)
 
     def _weigh(self, state: SandboxState) -> None:
         """A sandbox that is in a network needs its anchor no more."""
@@ -529,8 +563,7 @@ class Sandboxes:
         for port in state.published:
             self._ports.release(HostPort(port.protocol, port.host_ip, port.host_port))
         for endpoint in state.endpoints:
-            if endpoint.ip and self._registry.get(endpoint.network) is not None:
-                self._registry.space(endpoint.network).release(IPv4Address(endpoint.ip))
+            self._registry.release(endpoint.network, endpoint.addresses)
         self._states.pop(state.container, None)
 
     def take_over(self) -> list[SandboxState]:
@@ -560,12 +593,12 @@ class Sandboxes:
             endpoints=sorted(endpoints, key=lambda e: e.inner_link),
         )
         for endpoint in endpoints:
+            self._registry.take(endpoint.network, endpoint.addresses)
             if endpoint.ip and self._registry.get(endpoint.network) is not None:
-                self._registry.space(endpoint.network).take(IPv4Address(endpoint.ip))
                 state.leases[endpoint.network] = endpoint.ip
         for protocol, host_ip, host_port, target in rows:
-            held = HostPort(protocol, IPv4Address(host_ip), host_port)
-            ip, _, port = target.partition(":")
+            held = HostPort(protocol, ip_address(host_ip), host_port)
+            ip, _, port = target.rpartition(":")
             state.published.append(_published(held, ip, int(port)))
         return state
 
@@ -620,10 +653,18 @@ def _anchor(state: SandboxState) -> EndpointRecord:
 def _insert_endpoint(tx: sqlite3.Connection, endpoint: EndpointRecord) -> None:
     key = (endpoint.container, endpoint.network)
     tx.execute("INSERT INTO endpoints VALUES (?, ?, ?)", (*key, endpoint.dump()))
-    if endpoint.ip:
-        address = (endpoint.network, endpoint.ip, endpoint.container)
-        tx.execute("INSERT INTO addresses VALUES (?, ?, ?)", address)
+    for address in endpoint.addresses:
+        row = (endpoint.network, address, endpoint.container)
+        tx.execute("INSERT INTO addresses VALUES (?, ?, ?)", row)
 
 
 def _published(held: HostPort, ip: str, container_port: int) -> Published:
-    return Published(held.protocol, held.host_ip, held.port, IPv4Address(ip), container_port)
+    return Published(held.protocol, held.host_ip, held.port, ip_address(ip), container_port)
+
+
+def _check_family(request: PortRequest, endpoint: EndpointRecord) -> None:
+    if request.host_ip.version == 6 and not endpoint.ip6:
+        raise errors.Unsupported(
+            f"port {request.container_port}/{request.protocol} on the IPv6 address "
+            f"{request.host_ip}: the container is in no IPv6 network"
+        )

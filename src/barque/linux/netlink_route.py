@@ -58,6 +58,7 @@ RTEXT_FILTER_SKIP_STATS: Final = 8
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_BROADCAST: Final = 4
+IFA_F_NODAD: Final = 2
 RTA_DST: Final = 1
 RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
@@ -267,7 +268,8 @@ def _prefix(address: bytes, prefix: int) -> int:
 
 
 def _address(kind: int, flags: int, index: int, address: bytes, prefix: int, what: str) -> Message:
-    body = _IFADDR.pack(_family(address), _prefix(address, prefix), 0, RT_SCOPE_UNIVERSE, index)
+    given = IFA_F_NODAD if len(address) == 16 else 0  # ours alone by design: usable at once
+    body = _IFADDR.pack(_family(address), _prefix(address, prefix), given, RT_SCOPE_UNIVERSE, index)
     body += attribute(IFA_LOCAL, address) + attribute(IFA_ADDRESS, address)
     if len(address) == 4 and prefix < 31:
         number = int.from_bytes(address, "big") | (0xFFFFFFFF >> prefix)
@@ -325,7 +327,16 @@ def delete_default_route(index: int) -> Message:
 
 def routes(netlink: Netlink) -> list[tuple[bytes, int, int]]:
     """The IPv4 routes of the main table: destination (b"" for the default), prefix, interface."""
-    body = _RTMSG.pack(int(_socket.AF_INET), 0, 0, 0, 0, 0, 0, 0, 0)
+    return _routes(netlink, int(_socket.AF_INET))
+
+
+def routes6(netlink: Netlink) -> list[tuple[bytes, int, int]]:
+    """The same of IPv6."""
+    return _routes(netlink, int(_socket.AF_INET6))
+
+
+def _routes(netlink: Netlink, family: int) -> list[tuple[bytes, int, int]]:
+    body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     found: list[tuple[bytes, int, int]] = []
     for reply in netlink.dump(Message(RTM_GETROUTE, 0, body, "list routes")):
         fields = _RTMSG.unpack_from(reply.body)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 NFPROTO_IPV4: Final = 2
+NFPROTO_IPV6: Final = 10
 NLM_F_APPEND: Final = 0x800
 
 NFT_MSG_NEWTABLE: Final = 0
@@ -191,13 +192,24 @@ def interface(name: str) -> bytes:
     return name.encode().ljust(IFNAME_BYTES, b"\0")
 
 
-def ipv4_from(address: bytes, prefix: int) -> Iterable[bytes]:
-    """Go on only for packets of table family inet whose IPv4 source is in this subnet."""
-    bits = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
+def source_in(address: bytes, prefix: int) -> Iterable[bytes]:
+    """Go on only for packets of table family inet whose source is in this subnet."""
+    bits = 8 * len(address)
+    family, offset = (NFPROTO_IPV4, 12) if bits == 32 else (NFPROTO_IPV6, 8)
+    whole = (1 << bits) - 1
+    netmask = (whole << (bits - prefix) & whole).to_bytes(len(address), "big")
+    if prefix % 8 == 0 and prefix:  # as nft does: whole bytes are compared without a mask
+        size = prefix // 8
+        return (
+            meta(META_NFPROTO),
+            compare(bytes((family,))),
+            payload(NETWORK_HEADER, offset, size),
+            compare(address[:size]),
+        )
     return (
         meta(META_NFPROTO),
-        compare(bytes((NFPROTO_IPV4,))),
-        payload(NETWORK_HEADER, 12, 4),
-        mask(bits.to_bytes(4, "big")),
+        compare(bytes((family,))),
+        payload(NETWORK_HEADER, offset, len(address)),
+        mask(netmask),
         compare(address),
     )

@@ -148,7 +148,8 @@ class Firewall:
         if ports and not self._delete(ports):
             for port in ports:
                 self._delete([port])
-        self._forget_flows({p.container_ip.packed for p in ports if p.protocol == "udp"})
+        ended = [p.container_ip for p in ports if p.protocol == "udp"]
+        self._forget_flows({address.packed for address in ended if address.version == 4})
 
     def _forget_flows(self, containers: Iterable[bytes]) -> None:
         """Of udp the kernel would go on redirecting to a container that is gone."""

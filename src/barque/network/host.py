@@ -11,21 +11,34 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import Path
 
 from barque import errors
 from barque.linux import netlink_route as route
 from barque.network import iptables, rules
 from barque.network.firewall import Firewall, run_nft
-from barque.network.ipam import choose_subnet
+from barque.network.ipam import (
+    choose_subnet,
+    choose_subnet6,
+    parse_interface6,
+    parse_network6,
+    unique_local_pool,
+)
 from barque.network.options import DEFAULT_BRIDGE, NetworkOptions
 from barque.network.pool import Maker, Namespace, Pool, bound_name, sweep, unbind
 from barque.network.rules import Published, Segment
 from barque.network.uplinks import Uplink
-from barque.network.wiring import Plug, Wiring, enable_forwarding
+from barque.network.wiring import Plug, Wiring, enable_forwarding, enable_forwarding6
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +52,7 @@ class DefaultBridge:
 
     name: str
     interface: IPv4Interface
+    interface6: IPv6Interface | None = None
 
 
 class Host:
@@ -49,6 +63,7 @@ class Host:
     ) -> None:
         self._options = options
         self._netns = netns
+        self._pool6 = unique_local_pool(owner)
         self._lock: int | None = None
         self.warnings: list[str] = []  # what keeps packets from passing and is not ours to change
         self.wiring = Wiring(owner)
@@ -61,6 +76,36 @@ class Host:
         return self._netns / bound_name(sandbox)
 
     def default_bridge(
+        self,
+        before: DefaultBridge | None,
+        taken: Iterable[IPv4Network],
+        taken6: Iterable[IPv6Network],
+        *,
+        settled: bool,
+    ) -> DefaultBridge:
+        """As `_default_bridge`, with its IPv6 address when the options want one."""
+        found = self._default_bridge(before, taken, settled=settled)
+        if found is before and settled:
+            return found
+        interface6 = self._default_interface6(before.interface6 if before else None, taken6)
+        return replace(found, interface6=interface6)
+
+    def _default_interface6(
+        self, before: IPv6Interface | None, taken: Iterable[IPv6Network]
+    ) -> IPv6Interface | None:
+        if not self._options.ipv6:
+            return None
+        if self._options.bip6:
+            return parse_interface6(self._options.bip6)
+        if self._options.fixed_cidr_v6:
+            subnet = parse_network6(self._options.fixed_cidr_v6)
+        elif before is not None and not any(before.network.overlaps(other) for other in taken):
+            return before
+        else:
+            subnet = self.choose_subnet6(taken)
+        return IPv6Interface((int(subnet.network_address) + 1, subnet.prefixlen))
+
+    def _default_bridge(
         self, before: DefaultBridge | None, taken: Iterable[IPv4Network], *, settled: bool
     ) -> DefaultBridge:
         """Which bridge and address the default network gets.
@@ -111,7 +156,9 @@ class Host:
         if swept:
             log.info("removed %d stale network namespaces", swept)
         if default is not None:
-            index = self.wiring.ensure_bridge(default.name, default.interface, self._options.mtu)
+            index = self.wiring.ensure_bridge(
+                default.name, default.interface, self._options.mtu, address6=default.interface6
+            )
             self.pool.bridge = index
         self.pool.mtu = self._options.mtu
         self.pool.start()
@@ -140,8 +187,10 @@ class Host:
         if not segments:
             return
         self.firewall.load(segments, published)
-        if self._options.ip_forward and enable_forwarding() and self._options.firewall:
-            self._guard()
+        if self._options.ip_forward and enable_forwarding():
+            self._guard(rules.ROUTER_GUARD_TABLE)
+        if any(segment.subnet6 is not None for segment in segments):
+            self._forward6()
         self._let_through()
 
     def repair(self) -> bool:
@@ -158,18 +207,46 @@ class Host:
                 log.warning("%s", warning)
             self.warnings = warnings
 
-    def _guard(self) -> None:
-        if not self._options.ip_forward_no_drop:
-            run_nft(rules.router_guard())
+    def _guard(self, table: str) -> None:
+        """It is we who have made a router of the host: let it be none of the outside's."""
+        if self._options.firewall and not self._options.ip_forward_no_drop:
+            run_nft(rules.router_guard(table))
 
-    def add_network(self, segment: Segment, interface: IPv4Interface | None, mtu: int) -> int:
+    def choose_subnet6(self, taken: Iterable[IPv6Network]) -> IPv6Network:
+        """A free IPv6 subnet for a new network: of the pools, or of this owner's own addresses."""
+        pools = [*self._options.pools6, (str(self._pool6), 64)]
+        return choose_subnet6(pools, [*taken, *self.wiring.occupied6()])
+
+    def ensure_bridge(
+        self,
+        name: str,
+        interface: IPv4Interface | None,
+        mtu: int,
+        interface6: IPv6Interface | None = None,
+    ) -> int:
+        """The bridge of a user's network. Returns its index."""
+        return self.wiring.ensure_bridge(name, interface, mtu, ours=True, address6=interface6)
+
+    def _forward6(self) -> None:
+        if self._options.ip_forward and enable_forwarding6():
+            self._guard(rules.ROUTER_GUARD6_TABLE)
+
+    def add_network(
+        self,
+        segment: Segment,
+        interface: IPv4Interface | None,
+        mtu: int,
+        interface6: IPv6Interface | None = None,
+    ) -> int:
         """Make a network's bridge and rules. Undone whole when it fails."""
-        index = self.wiring.ensure_bridge(segment.bridge, interface, mtu, ours=True)
+        index = self.ensure_bridge(segment.bridge, interface, mtu, interface6)
         try:
             if not self.firewall.loaded:
                 self.load([segment], [])
             else:
                 self.firewall.add_segment(segment)
+                if segment.subnet6 is not None:
+                    self._forward6()
                 self._let_through()
         except BaseException:
             self.wiring.delete_bridge(segment.bridge)
@@ -245,16 +322,22 @@ class Host:
         """Give a sandbox its places and open its ports, then let go of the namespace's handles."""
         try:
             for plug in plugs:
-                self.wiring.plug(namespace, plug)
+                self.wiring.plug(namespace, plug, partial(self._enable_ipv6, namespace.path))
             self.firewall.publish(published)
         finally:
             namespace.close()
+
+    def _enable_ipv6(self, path: Path, inner_link: str) -> None:
+        setting = f"net.ipv6.conf.{inner_link}.disable_ipv6=0"
+        fd, netlink = self._maker.request(f"sysctl {setting}", path)
+        os.close(fd)
+        netlink.close()
 
     def connect(self, sandbox: str, plug: Plug) -> None:
         """One more place for a sandbox that is in use."""
         namespace = self.pool.open(sandbox)
         try:
-            self.wiring.plug(namespace, plug)
+            self.wiring.plug(namespace, plug, partial(self._enable_ipv6, namespace.path))
         finally:
             namespace.close()
 
@@ -281,8 +364,10 @@ class Host:
         if host_link:
             self.wiring.delete_pair(host_link)
 
-    def set_gateway(self, sandbox: str, inner_link: str, gateway: IPv4Address) -> None:
-        """Give a sandbox in use its default route."""
+    def set_gateway(
+        self, sandbox: str, inner_link: str, gateway: IPv4Address | IPv6Address
+    ) -> None:
+        """Give a sandbox in use its default route, of the gateway's family."""
         namespace = self.pool.open(sandbox)
         try:
             link = route.get_link(namespace.netlink, inner_link)

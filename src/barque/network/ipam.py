@@ -5,8 +5,17 @@ Pure bookkeeping; the owner writes the same facts to its database in the same st
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    NetmaskValueError,
+)
 
 from barque import errors
 
@@ -95,6 +104,106 @@ class AddressSpace:
             self._taken &= ~(1 << (int(address) - self._base))
         else:
             self._outside.discard(address)
+
+
+class AddressSpace6:
+    """The addresses of an IPv6 `subnet`, given out from `within`, the lowest free one first."""
+
+    def __init__(
+        self,
+        subnet: IPv6Network,
+        *,
+        within: IPv6Network | None = None,
+        reserved: Iterable[IPv6Address] = (),
+    ) -> None:
+        """Raises InvalidArgument for a range outside the subnet."""
+        self.subnet = subnet
+        self.within = within or subnet
+        if not self.within.subnet_of(subnet):
+            raise errors.InvalidArgument(f"range {within} is not inside subnet {subnet}")
+        if subnet.prefixlen > 126:
+            raise errors.InvalidArgument(f"subnet {subnet} has no room for containers")
+        self._reserved = {subnet.network_address, *reserved}  # the first is all routers' (RFC 4291)
+        self._taken = set(self._reserved)
+        self._lowest = self.within.network_address  # none below it is free
+
+    def is_free(self, address: IPv6Address) -> bool:
+        return address not in self._taken
+
+    def pick(self, wanted: IPv6Address | None = None) -> IPv6Address:
+        """As `AddressSpace.pick`."""
+        if wanted is not None:
+            if wanted not in self.subnet:
+                raise errors.InvalidArgument(
+                    f"invalid address {wanted}: It does not belong to any of this network's subnets"
+                )
+            if wanted in self._taken:
+                raise errors.Forbidden("Address already in use")
+            return wanted
+        while self._lowest in self._taken:
+            self._lowest += 1
+        if self._lowest not in self.within:
+            raise errors.ResourceExhausted(
+                f"no available IPv6 addresses on this network's address pools: {self.within}"
+            )
+        return self._lowest
+
+    def take(self, address: IPv6Address) -> None:
+        self._taken.add(address)
+
+    def release(self, address: IPv6Address) -> None:
+        """Free `address`. One that is free or reserved stays as it is."""
+        if address not in self._reserved:
+            self._taken.discard(address)
+            if address in self.within:
+                self._lowest = min(self._lowest, address)
+
+
+def unique_local_pool(owner: str) -> IPv6Network:
+    """The /48 of unique local addresses that is this owner's (RFC 4193): always the same one."""
+    digest = hashlib.sha256(owner.encode()).digest()
+    return IPv6Network((b"\xfd" + digest[:5] + bytes(10), 48))
+
+
+def choose_subnet6(
+    pools: Iterable[tuple[str, int]], occupied: Iterable[IPv6Network]
+) -> IPv6Network:
+    """As `choose_subnet`; a pool has any number of networks, so the free one is looked for."""
+    taken = list(occupied)
+    for base, prefix in pools:
+        pool = parse_network6(base)
+        size = 1 << (128 - max(prefix, pool.prefixlen))
+        start, end = int(pool.network_address), int(pool.network_address) + pool.num_addresses
+        while start < end:
+            candidate = IPv6Network((start, max(prefix, pool.prefixlen)))
+            other = next((o for o in taken if candidate.overlaps(o)), None)
+            if other is None:
+                return candidate
+            past = int(other.network_address) + other.num_addresses
+            start = max(start + size, -(-past // size) * size)
+    raise errors.ResourceExhausted("all predefined address pools have been fully subnetted")
+
+
+def parse_network6(text: str) -> IPv6Network:
+    try:
+        return IPv6Network(text, strict=False)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid CIDR address: {text}") from None
+
+
+def parse_interface6(text: str) -> IPv6Interface:
+    """An IPv6 address with its prefix. Raises InvalidArgument."""
+    try:
+        return IPv6Interface(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid CIDR address: {text}") from None
+
+
+def parse_address6(text: str) -> IPv6Address:
+    try:
+        return IPv6Address(text)
+    except ValueError:
+        raise errors.InvalidArgument(f"invalid IPv6 address: {text}") from None
 
 
 def choose_subnet(pools: Iterable[tuple[str, int]], occupied: Iterable[IPv4Network]) -> IPv4Network:

@@ -9,6 +9,8 @@ it leaves when its socket's other end does.
                                  <-       "ok", fds: the namespace, a netlink socket opened inside
     "open /run/barque/netns/ID"  ->       setns
                                  <-       "ok", the same two fds
+    "sysctl net.KEY=VALUE PATH"  ->       setns, write
+                                 <-       "ok", the same two fds
                                  <-       "ERRNO text" for a request that failed
 
 One request at a time over SOCK_SEQPACKET, standard input.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import _socket
 import array
+import errno
 import os
 
 from barque.linux.mount import MS_BIND, mount
@@ -53,7 +56,7 @@ def main(arguments: list[str]) -> int:
 def _answer(requests: _socket.socket, request: str) -> None:
     verb, _, path = request.partition(" ")
     try:
-        netlink = make(path) if verb == "make" else enter(path)
+        netlink = VERBS[verb](path)
     except OSError as error:
         requests.send(f"{error.errno or 5} {error}".encode())
         return
@@ -90,6 +93,25 @@ def enter(path: str) -> Netlink:
     finally:
         os.close(namespace)
     return Netlink(NETLINK_ROUTE)
+
+
+def sysctl(request: str) -> Netlink:
+    """Set `net.KEY=VALUE` in the namespace bound at the path that follows."""
+    setting, _, path = request.partition(" ")
+    key, _, value = setting.partition("=")
+    parts = key.replace("/", "\0").replace(".", "/").replace("\0", ".").split("/")
+    if parts[0] != "net" or ".." in parts or "" in parts:
+        raise OSError(errno.EINVAL, f"no setting of a network namespace: {key}")
+    netlink = enter(path)
+    fd = os.open("/proc/sys/" + "/".join(parts), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+    return netlink
+
+
+VERBS = {"make": make, "open": enter, "sysctl": sysctl}
 
 
 def _write(path: str, value: bytes) -> None:

@@ -31,6 +31,11 @@ class NetworkOptions:
     firewall: bool = True  # --iptables: rules at all
     default_host_ip: str = "0.0.0.0"  # --ip: where ports are published that name no address
     pools: tuple[tuple[str, int], ...] = DEFAULT_POOLS  # --default-address-pool
+    pools6: tuple[tuple[str, int], ...] = ()  # of it those of IPv6; then addresses of our own
+    ipv6: bool = False  # --ipv6: of the default network
+    fixed_cidr_v6: str = ""  # --fixed-cidr-v6: its IPv6 subnet
+    bip6: str = ""  # --bip6: its bridge's own IPv6 address
+    default_gateway_v6: str = ""  # --default-gateway-v6 of containers on it
     dns: tuple[str, ...] = ()  # --dns
     dns_search: tuple[str, ...] = ()  # --dns-search
     dns_options: tuple[str, ...] = ()  # --dns-opt

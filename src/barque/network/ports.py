@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -16,7 +17,12 @@ from barque import errors
 FALLBACK_RANGE = (49153, 65535)
 LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 MAX_PORT = 65535
-SOCKET_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+SOCKET_KINDS = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
+IPAddress = IPv4Address | IPv6Address
 
 _PORT = re.compile(r"[0-9]{1,5}\Z")
 
@@ -27,18 +33,21 @@ class PortRequest:
 
     protocol: str
     container_port: int
-    host_ip: IPv4Address
+    host_ip: IPAddress
     first: int
     last: int
+    anywhere: bool = False  # no address was named: of IPv6 too, where the container has one
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
     protocol: str
-    host_ip: IPv4Address
+    host_ip: IPAddress
     port: int
 
     def __str__(self) -> str:
+        if self.host_ip.version == 6:
+            return f"[{self.host_ip}]:{self.port}"
         return f"{self.host_ip}:{self.port}"
 
 
@@ -53,8 +62,6 @@ def parse_container_port(text: str) -> tuple[int, str]:
     """A key of PortBindings and ExposedPorts: "80/tcp", "53/udp", "80"."""
     number, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
-    if protocol == "sctp":
-        raise errors.Unsupported(f"publishing port {text}: sctp is not supported yet")
     if protocol not in SOCKET_KINDS:
         raise errors.InvalidArgument(f"invalid port specification: {text!r}")
     return parse_port(number), protocol
@@ -72,20 +79,17 @@ def _host_range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _host_ip(text: str, default: IPv4Address) -> IPv4Address:
+def _host_ip(text: str, default: IPAddress) -> IPAddress:
     if not text:
         return default
     try:
-        address = ip_address(text)
+        return ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise errors.InvalidArgument(f"invalid IP address: {text}") from None
-    if isinstance(address, IPv6Address):
-        raise errors.Unsupported(f"publishing on the IPv6 address {text} is not supported yet")
-    return address
 
 
 def parse_bindings(
-    bindings: Mapping[str, Sequence[Mapping[str, str]] | None], default_ip: IPv4Address
+    bindings: Mapping[str, Sequence[Mapping[str, str]] | None], default_ip: IPAddress
 ) -> list[PortRequest]:
     """HostConfig.PortBindings as requests. Raises InvalidArgument, Unsupported."""
     found: list[PortRequest] = []
@@ -94,7 +98,8 @@ def parse_bindings(
         for entry in entries or ():
             first, last = _host_range(entry.get("HostPort") or "")
             host_ip = _host_ip(entry.get("HostIp") or "", default_ip)
-            found.append(PortRequest(protocol, port, host_ip, first, last))
+            anywhere = not entry.get("HostIp") and not int(host_ip)
+            found.append(PortRequest(protocol, port, host_ip, first, last, anywhere))
     return found
 
 
@@ -111,30 +116,46 @@ class HostPorts:
     """The host ports that are ours. Each is held by a socket, so that no other program takes it."""
 
     def __init__(self, dynamic_range: tuple[int, int]) -> None:
-        self._held: dict[tuple[str, int], dict[IPv4Address, socket.socket | None]] = {}
+        self._held: dict[tuple[str, int], dict[IPAddress, socket.socket | None]] = {}
         self._range = dynamic_range
         self._next = dynamic_range[0]
 
-    def reserve(self, request: PortRequest) -> HostPort:
-        """A port of the request's range, held from now on.
+    def reserve(self, request: PortRequest, *, sixth: bool = False) -> list[HostPort]:
+        """A port of the request's range, held from now on: the same number on each address.
+
+        With `sixth`, a request that names no address holds it of IPv6 too.
 
         Raises BarqueError with Docker's words when it is taken, by a container of ours or by
         another program.
         """
+        addresses: list[IPAddress] = [request.host_ip]
+        if sixth and request.anywhere:
+            addresses.append(IPv6Address(0))
         failure: errors.BarqueError | None = None
         for number in self._candidates(request):
-            port = HostPort(request.protocol, request.host_ip, number)
+            ports = [HostPort(request.protocol, address, number) for address in addresses]
             try:
-                self.hold(port)
+                self._hold_all(ports)
             except errors.BarqueError as error:
                 failure = failure or error
                 continue
             if not request.first:
                 self._next = number + 1
-            return port
+            return ports
         if request.first and request.first == request.last and failure is not None:
             raise failure
         raise errors.BarqueError("all ports are allocated")
+
+    def _hold_all(self, ports: Sequence[HostPort]) -> None:
+        held: list[HostPort] = []
+        try:
+            for port in ports:
+                self.hold(port)
+                held.append(port)
+        except BaseException:
+            for port in held:
+                self.release(port)
+            raise
 
     def _candidates(self, request: PortRequest) -> Iterator[int]:
         if request.first:
@@ -147,9 +168,10 @@ class HostPorts:
 
     def hold(self, port: HostPort) -> None:
         """Hold exactly this port. Raises as `reserve`."""
-        holders = self._held.get((port.protocol, port.port), {})
+        held = self._held.get((port.protocol, port.port), {})
+        holders = [address for address in held if address.version == port.host_ip.version]
         anywhere = not int(port.host_ip)
-        if holders and (anywhere or port.host_ip in holders or IPv4Address(0) in holders):
+        if holders and (anywhere or port.host_ip in holders or not all(map(int, holders))):
             raise errors.BarqueError(f"Bind for {port} failed: port is already allocated")
         opened = _bind(port)
         self._held.setdefault((port.protocol, port.port), {})[port.host_ip] = opened
@@ -180,18 +202,32 @@ class HostPorts:
         self._held.clear()
 
 
-def _bind(port: HostPort) -> socket.socket:
-    """A socket that holds `port`. Of tcp it listens: else another listener could share the port."""
-    kind = SOCKET_KINDS[port.protocol]
-    opened = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+def _bind(port: HostPort) -> socket.socket | None:
+    """A socket that holds `port`; None of a protocol that this kernel has no sockets of.
+
+    Of tcp it listens, or else another listener could share the port; not so of IPv6, whose loopback
+    is not redirected: there a caller is refused instead of left waiting.
+    """
+    kind, protocol = SOCKET_KINDS[port.protocol]
+    sixth = port.host_ip.version == 6
+    family = socket.AF_INET6 if sixth else socket.AF_INET
     try:
-        if port.protocol == "tcp":
+        opened = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        if error.errno in {errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT}:
+            return None
+        raise
+    try:
+        if sixth:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        elif port.protocol != "udp":
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((str(port.host_ip), port.port))
-        if port.protocol == "tcp":
+        if port.protocol != "udp" and not sixth:
             opened.listen(0)
     except OSError as error:
         opened.close()
         words = os.strerror(error.errno or 0).lower()
-        raise errors.BarqueError(f"listen {port.protocol}4 {port}: bind: {words}") from None
+        family_name = f"{port.protocol}{port.host_ip.version}"
+        raise errors.BarqueError(f"listen {family_name} {port}: bind: {words}") from None
     return opened

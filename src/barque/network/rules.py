@@ -9,8 +9,10 @@
     postrouting (nat) leaving a network: masquerade; redirected back into its own (hairpin): too,
                       or the answer would go straight to the sender, from an address unknown to it
 
-`ports` (one host address) and `ports_any` (all of them) hold the published ports and are filled by
-netlink. Only our own table is ever touched. To accept here does not overrule another table's drop.
+`ports` (one host address) and `ports_any` (all of them) hold the published ports, those of IPv6
+with a 6, and are filled by netlink. From ::1 nothing is redirected: what comes from there cannot
+leave the host. Only our own table is ever touched. To accept here does not overrule another
+table's drop.
 """
 
 from __future__ import annotations
@@ -18,12 +20,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-PORTS = "ports"
-PORTS_ANY = "ports_any"
 ROUTER_GUARD_TABLE = "barque_router_guard"
-PROTOCOLS = {"tcp": 6, "udp": 17}
+ROUTER_GUARD6_TABLE = "barque_router_guard6"  # of IPv6
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Segment:
     masquerade: bool = True
     icc: bool = True  # containers of the network may reach each other
     internal: bool = False  # no way in or out but for the host
+    subnet6: IPv6Network | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,15 @@ class Published:
     """A host port that leads to a container's port."""
 
     protocol: str
-    host_ip: IPv4Address
+    host_ip: IPv4Address | IPv6Address
     host_port: int
-    container_ip: IPv4Address
+    container_ip: IPv4Address | IPv6Address  # of the same family
     container_port: int
 
     @property
     def map_name(self) -> str:
-        return PORTS if int(self.host_ip) else PORTS_ANY
+        family = "6" if self.container_ip.version == 6 else ""
+        return f"ports{family}" if int(self.host_ip) else f"ports{family}_any"
 
     @property
     def key(self) -> bytes:
@@ -118,7 +121,11 @@ def add_segment(table: str, segment: Segment) -> str:
         f"add chain inet {table} back_{chain}",
         *(f"add rule inet {table} to_{chain} {rule}" for rule in (*into, "drop")),
         *(f"add rule inet {table} nat_{chain} {rule}" for rule in out),
-        f"add rule inet {table} back_{chain} ip saddr {segment.subnet} ct status dnat masquerade",
+        *(
+            f"add rule inet {table} back_{chain} {family} saddr {subnet} ct status dnat masquerade"
+            for family, subnet in (("ip", segment.subnet), ("ip6", segment.subnet6))
+            if subnet is not None
+        ),
         f"add element inet {table} bridges {{ {name} }}",
         f"add element inet {table} to_bridge {{ {name} : jump to_{chain} }}",
         f"add element inet {table} leaving {{ {name} : jump nat_{chain} }}",
@@ -130,20 +137,22 @@ def add_segment(table: str, segment: Segment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def router_guard() -> str:
-    """Keeps the host from becoming a router when it is we who switch forwarding on.
+def router_guard(table: str) -> str:
+    """`table` is one of the two names of a guard; each guards its family.
+
+    Keeps the host from becoming a router when it is we who switch forwarding on.
 
     Drops what would go from one hardware interface to another: those have no link kind, so the two
     accepting rules do not match. Virtual interfaces (bridges, veth, tunnels) pass.
     """
-    table = ROUTER_GUARD_TABLE
+    family = "ipv6" if table == ROUTER_GUARD6_TABLE else "ipv4"
     return f"""
 add table inet {table}
 delete table inet {table}
 table inet {table} {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
-        meta nfproto != ipv4 accept
+        meta nfproto != {family} accept
         meta iifkind != "none" accept
         meta oifkind != "none" accept
         drop
@@ -158,6 +167,12 @@ _SKELETON = """
     }
     map ports_any {
         type inet_proto . inet_service : ipv4_addr . inet_service
+    }
+    map ports6 {
+        type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+    }
+    map ports6_any {
+        type inet_proto . inet_service : ipv6_addr . inet_service
     }
     set bridges {
         type ifname
@@ -181,14 +196,18 @@ _SKELETON = """
     chain prerouting {
         type nat hook prerouting priority dstnat; policy accept;
         ip daddr != 127.0.0.0/8 fib daddr type local jump publish
+        ip6 daddr != ::1 fib daddr type local jump publish
     }
     chain output {
         type nat hook output priority -100; policy accept;
-        fib daddr type local jump publish
+        meta nfproto ipv4 fib daddr type local jump publish
+        ip6 daddr != ::1 fib daddr type local jump publish
     }
     chain publish {
         dnat ip to ip daddr . meta l4proto . th dport map @ports
         dnat ip to meta l4proto . th dport map @ports_any
+        dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6
+        dnat ip6 to meta l4proto . th dport map @ports6_any
     }
     chain forward {
         type filter hook forward priority filter; policy accept;

@@ -45,9 +45,10 @@ def add(table: str, segment: Segment) -> list[Message]:
         if segment.masquerade:
             rule("nat", *_to(name, equal=False), nf.masquerade())
     rule("to", nf.decide(nf.DROP))
-    subnet = segment.subnet
-    source = nf.ipv4_from(subnet.network_address.packed, subnet.prefixlen)
-    rule("back", *source, *_redirected(), nf.masquerade())
+    for subnet in (segment.subnet, segment.subnet6):
+        if subnet is not None:
+            source = nf.source_in(subnet.network_address.packed, subnet.prefixlen)
+            rule("back", *source, *_redirected(), nf.masquerade())
     messages.append(nfnetlink.add_elements(table, "bridges", [(name, b"")]))
     for map_name, prefix in _maps(segment):
         verdict = nf.verdict(nf.JUMP, f"{prefix}_{chain}")

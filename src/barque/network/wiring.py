@@ -9,11 +9,18 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +34,7 @@ from barque.network.uplinks import Uplink, Uplinks
 log = logging.getLogger(__name__)
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+CONF6 = Path("/proc/sys/net/ipv6/conf")
 ALIAS_PREFIX = "barque:"
 FREE_NAMES = 100
 
@@ -57,6 +65,8 @@ class Plug:
     device_route: bool = False  # the default route needs no gateway
     source: str = ""  # a link that another program made on the host, to be moved in
     routes: Sequence[Hop] = ()
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Address | None = None
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -186,15 +196,21 @@ class Wiring:
         return None
 
     def ensure_bridge(
-        self, name: str, address: IPv4Interface | None, mtu: int, *, ours: bool = False
+        self,
+        name: str,
+        address: IPv4Interface | None,
+        mtu: int,
+        *,
+        ours: bool = False,
+        address6: IPv6Interface | None = None,
     ) -> int:
         """Make bridge `name` or take the one that is there; give it `address`. Returns its index.
 
         With no address the host is not on it: its own link address is then of no use to anybody.
         `ours`: whoever made it, it was one of us, who may have died before it was marked.
 
-        IPv4 only: no IPv6 address, no router advertisements. route_localnet lets what the host
-        sends from 127.0.0.1 to a published port out; the table's raw chain shuts the way in.
+        No IPv6 without `address6`, and no router advertisements taken. route_localnet lets what the
+        host sends from 127.0.0.1 to a published port out; the table's raw chain shuts the way in.
         What it made is gone again when it fails.
         """
         link, made = self.link(name), False
@@ -207,7 +223,7 @@ class Wiring:
             if link is None:
                 raise errors.Unavailable(f"bridge {name} is gone")
         try:
-            self._set_up(link, address, ours)
+            self._set_up(link, address, address6, ours=ours)
         except BaseException:
             if made:
                 with suppress(OSError):
@@ -215,17 +231,25 @@ class Wiring:
             raise
         return link.index
 
-    def _set_up(self, link: route.Link, address: IPv4Interface | None, ours: bool) -> None:
+    def _set_up(
+        self,
+        link: route.Link,
+        address: IPv4Interface | None,
+        address6: IPv6Interface | None,
+        *,
+        ours: bool,
+    ) -> None:
         name = link.name
         if ours and not self.owns(link):
             self._host.request(route.set_link(link.index, alias=self.alias))
         if link.kind != "bridge":
             raise errors.Conflict(f"interface {name} is not a bridge")
         set_interface_sysctl("ipv6", name, "accept_ra", "0")
-        set_interface_sysctl("ipv6", name, "disable_ipv6", "1")
+        set_interface_sysctl("ipv6", name, "disable_ipv6", "0" if address6 else "1")
         set_interface_sysctl("ipv4", name, "route_localnet", "1")
         if address is not None:
             self._set_address(link.index, address)
+        self._set_address6(link.index, address6)
         self._host.request(route.set_link(link.index, up=True))
 
     def _set_address(self, index: int, address: IPv4Interface) -> None:
@@ -236,6 +260,17 @@ class Wiring:
         for packed, prefix in present:
             if (packed, prefix) != wanted:
                 self._host.request(route.delete_address(index, packed, prefix))
+
+    def _set_address6(self, index: int, address: IPv6Interface | None) -> None:
+        """Exactly this one, beside the link-local one. Safe to run twice."""
+        wanted = (address.packed, address.network.prefixlen) if address else None
+        for packed, prefix in route.addresses(self._host, index):
+            if len(packed) == 4 or IPv6Address(packed).is_link_local:
+                continue
+            if (packed, prefix) != wanted:
+                self._host.request(route.delete_address(index, packed, prefix))
+        if wanted is not None:
+            self._host.request(route.add_address(index, *wanted))
 
     def delete_bridge(self, name: str) -> None:
         """Remove a bridge that we made; another's, or none, is left alone.
@@ -266,14 +301,26 @@ class Wiring:
             if prefix and interface != besides
         ]
 
-    def plug(self, namespace: Namespace, plug: Plug) -> None:
-        """Give the sandbox its place: the prepared pair of `namespace`, or a new one."""
+    def occupied6(self) -> list[IPv6Network]:
+        """The same of IPv6, but for link-local addresses and multicast."""
+        return [
+            IPv6Network((destination, prefix))
+            for destination, prefix, _ in route.routes6(self._host)
+            if prefix and destination[0] < 0xFE
+        ]
+
+    def plug(self, namespace: Namespace, plug: Plug, enable_ipv6: Callable[[str], None]) -> None:
+        """Give the sandbox its place: the prepared pair of `namespace`, or a new one.
+
+        `enable_ipv6` lets the inner link of this name have IPv6 addresses: of its own it has none.
+        """
         if plug.source:
-            self._settle(namespace, plug, self._move_in(namespace, plug), plug.mac)
+            inner = self._move_in(namespace, plug)
+            self._settle(namespace, plug, inner, plug.mac, enable_ipv6)
             return
         if plug.uplink is not None:
             inner = self.uplinks.plug(namespace, plug.uplink, plug.inner_link, plug.mac, plug.mtu)
-            self._settle(namespace, plug, inner, b"")
+            self._settle(namespace, plug, inner, b"", enable_ipv6)
             return
         if plug.host_link == namespace.host_link:
             outer, inner = namespace.host_index, namespace.inner_index
@@ -285,14 +332,27 @@ class Wiring:
             ready = False
         if not ready:
             self._host.request(route.set_port(outer, isolated=plug.isolated))
-        self._settle(namespace, plug, inner, plug.mac)
+        self._settle(namespace, plug, inner, plug.mac, enable_ipv6)
 
-    def _settle(self, namespace: Namespace, plug: Plug, inner: int, mac: bytes) -> None:
-        """The sandbox's end: link address, address, route."""
+    def _settle(
+        self,
+        namespace: Namespace,
+        plug: Plug,
+        inner: int,
+        mac: bytes,
+        enable_ipv6: Callable[[str], None],
+    ) -> None:
+        """The sandbox's end: link address, addresses, routes."""
         steps = [
             route.set_link(inner, up=True, mac=mac, mtu=plug.mtu),
             route.add_address(inner, plug.address.packed, plug.address.network.prefixlen),
         ]
+        if plug.address6 is not None:
+            enable_ipv6(plug.inner_link)
+            prefix = plug.address6.network.prefixlen
+            steps.append(route.add_address(inner, plug.address6.packed, prefix))
+        if plug.gateway6 is not None:
+            steps.append(route.add_route(inner, plug.gateway6.packed))
         if plug.gateway is not None:
             steps.append(route.add_route(inner, plug.gateway.packed))
         elif plug.device_route:
@@ -389,4 +449,21 @@ def enable_forwarding() -> bool:
     if FORWARDING.read_text().strip() != "0":
         return False
     FORWARDING.write_text("1")
+    return True
+
+
+def enable_forwarding6() -> bool:
+    """Switch IPv6 forwarding on; whether it was off before.
+
+    A router takes no router's word: interfaces that did so go on doing so only with accept_ra 2.
+    """
+    forwarding = CONF6 / "all" / "forwarding"
+    if forwarding.read_text().strip() != "0":
+        return False
+    for interface in CONF6.iterdir():
+        accepts = interface / "accept_ra"
+        with suppress(OSError):
+            if interface.name != "all" and accepts.read_text().strip() == "1":
+                accepts.write_text("2")
+    forwarding.write_text("1")
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
@@ -30,6 +30,8 @@ def listed(table: str) -> str:
         Segment("br.2", NET, masquerade=False),
         Segment("x", NET, icc=False),
         Segment("br-0123456789ab", NET, internal=True),
+        Segment("six", NET, subnet6=IPv6Network("fd00:1::/64")),
+        Segment("odd", NET, subnet6=IPv6Network("fd00:1::/61")),
     ],
     ids=lambda segment: segment.bridge,
 )

@@ -82,7 +82,7 @@ def test_predefined_names_are_forbidden(name: str) -> None:
         {"Driver": "overlay"},
         {"Driver": "remote"},
         {"Driver": "macvlan", "Options": {"bridge": "x"}},
-        {"EnableIPv6": True},
+        {"Driver": "ipvlan", "EnableIPv6": True},
         {"ConfigOnly": True},
         {"ConfigFrom": {"Network": "x"}},
         {"Ingress": True},
@@ -90,7 +90,10 @@ def test_predefined_names_are_forbidden(name: str) -> None:
         {"EnableIPv4": False},
         {"IPAM": {"Options": {"a": "b"}}},
         {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}, {"Subnet": "10.2.0.0/24"}]}},
-        {"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}},
+        {
+            "EnableIPv6": True,
+            "IPAM": {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "fd01::/64"}]},
+        },
         {"Options": {"com.docker.network.bridge.inhibit_ipv4": "true"}},
         {"Options": {"something": "else"}},
     ],
@@ -108,6 +111,19 @@ def test_what_is_not_there_yet_is_refused_by_name(body: dict[str, Any]) -> None:
         {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "IPRange": "10.2.0.0/25"}]}},
         {"IPAM": {"Config": [{"Subnet": "10.1.0.0/31"}]}},
         {"IPAM": {"Config": [{"Gateway": "10.1.0.1"}]}},
+        {"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}},
+        *(
+            {"EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00::/64", **more}]}}
+            for more in (
+                {"Subnet": "fd00::/127"},
+                {"Subnet": "fd00::x/64"},
+                {"Gateway": "fd01::1"},
+                {"Gateway": "fd00::"},
+                {"Gateway": "10.0.0.1"},
+                {"IPRange": "fd01::/80"},
+                {"AuxiliaryAddresses": {"a": "fd01::1"}},
+            )
+        ),
         {"IPAM": {"Config": [{"Subnet": "nonsense"}]}},
         {"Options": {"com.docker.network.driver.mtu": "1e3"}},
         {"Options": {"com.docker.network.bridge.enable_icc": "maybe"}},
@@ -175,3 +191,29 @@ def test_unknown_filters_are_refused() -> None:
         check_keys({"foo": ["x"]}, frozenset({"name"}))
     with pytest.raises(errors.InvalidArgument):
         matches(parse(), {"type": ["foo"]}, in_use=False)
+
+
+def test_ipv6_beside_ipv4() -> None:
+    config = {
+        "Subnet": "FD00:0::/64",
+        "IPRange": "fd00::1:0/112",
+        "AuxiliaryAddresses": {"a": "fd00::5"},
+    }
+    record = parse(EnableIPv6=True, IPAM={"Config": [config, {"Subnet": "10.1.0.0/24"}]})
+    assert record.subnet == "10.1.0.0/24"
+    assert (record.subnet6, record.gateway6) == ("fd00::/64", "fd00::1:1")
+    document = record.document({})
+    assert document["EnableIPv6"] is True
+    assert document["IPAM"]["Config"][1] == {
+        "Subnet": "fd00::/64",
+        "IPRange": "fd00::1:0/112",
+        "Gateway": "fd00::1:1",
+        "AuxiliaryAddresses": {"a": "fd00::5"},
+    }
+    assert NetworkRecord.load(record.dump()) == record
+
+
+def test_ipv6_without_a_subnet_is_ours_to_choose() -> None:
+    record = parse(EnableIPv6=True)
+    assert record.subnet6_chosen
+    assert not record.subnet6

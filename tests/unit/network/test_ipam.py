@@ -1,13 +1,21 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from barque import errors
-from barque.network.ipam import AddressSpace, choose_subnet, parse_address, parse_network
+from barque.network.ipam import (
+    AddressSpace,
+    AddressSpace6,
+    choose_subnet,
+    choose_subnet6,
+    parse_address,
+    parse_network,
+    unique_local_pool,
+)
 from barque.network.options import DEFAULT_POOLS
 
 NET = IPv4Network("10.1.2.0/28")
@@ -107,3 +115,51 @@ def test_it_agrees_with_a_plain_set(steps: list[tuple[bool, int]]) -> None:
         else:
             with pytest.raises(errors.ResourceExhausted):
                 addresses.pick()
+
+
+def test_the_lowest_ipv6_address_first_and_again_when_released() -> None:
+    subnet = IPv6Network("fd00::/64")
+    space = AddressSpace6(subnet, reserved=[IPv6Address("fd00::1")])
+    first = space.pick()
+    assert first == IPv6Address("fd00::2")
+    space.take(first)
+    assert space.pick() == IPv6Address("fd00::3")
+    with pytest.raises(errors.Forbidden, match="Address already in use"):
+        space.pick(first)
+    with pytest.raises(errors.InvalidArgument, match="does not belong"):
+        space.pick(IPv6Address("fd01::2"))
+    space.release(first)
+    space.release(IPv6Address("fd00::1"))
+    assert space.pick() == first
+    with pytest.raises(errors.Forbidden):
+        space.pick(IPv6Address("fd00::1"))
+
+
+def test_an_ipv6_range_is_exhausted() -> None:
+    space = AddressSpace6(IPv6Network("fd00::/64"), within=IPv6Network("fd00::4/127"))
+    for text in ("fd00::4", "fd00::5"):
+        address = space.pick()
+        assert address == IPv6Address(text)
+        space.take(address)
+    with pytest.raises(errors.ResourceExhausted, match="no available IPv6 addresses"):
+        space.pick()
+    assert space.pick(IPv6Address("fd00::9")) == IPv6Address("fd00::9")
+
+
+def test_ipv6_subnets_are_chosen_past_what_is_taken() -> None:
+    pools = [("fd00::/63", 64), ("fd01::/16", 64)]
+    taken: list[IPv6Network] = []
+    for text in ("fd00::/64", "fd00:0:0:1::/64", "fd01::/64", "fd01:0:0:1::/64"):
+        found = choose_subnet6(pools, taken)
+        assert found == IPv6Network(text)
+        taken.append(found)
+    assert choose_subnet6(pools, [*taken, IPv6Network("fd01::/32")]) == IPv6Network("fd01:1::/64")
+    with pytest.raises(errors.ResourceExhausted):
+        choose_subnet6(pools[:1], taken)
+
+
+def test_an_owners_ipv6_pool_is_always_the_same_and_nobody_elses() -> None:
+    pool = unique_local_pool("/var/lib/a")
+    assert pool == unique_local_pool("/var/lib/a") != unique_local_pool("/var/lib/b")
+    assert pool.prefixlen == 48
+    assert pool.subnet_of(IPv6Network("fd00::/8"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -44,10 +44,10 @@ def test_bindings_are_read_as_docker_sends_them() -> None:
         ANY,
     )
     assert found == [
-        PortRequest("tcp", 80, ANY, 8080, 8080),
+        PortRequest("tcp", 80, ANY, 8080, 8080, anywhere=True),
         PortRequest("tcp", 80, LOOPBACK, 0, 0),
-        PortRequest("udp", 53, ANY, 5000, 5010),
-        PortRequest("tcp", 443, ANY, 0, 0),
+        PortRequest("udp", 53, ANY, 5000, 5010, anywhere=True),
+        PortRequest("tcp", 443, ANY, 0, 0, anywhere=True),
     ]
 
 
@@ -63,18 +63,40 @@ def test_what_is_no_host_port_is_refused(port: str) -> None:
         parse_bindings({"80/tcp": [{"HostPort": port}]}, ANY)
 
 
-@pytest.mark.parametrize(
-    ("key", "address"), [("80/sctp", ""), ("80/tcp", "::"), ("80/tcp", "fe80::1")]
-)
-def test_what_is_not_there_yet_says_so(key: str, address: str) -> None:
-    with pytest.raises(errors.Unsupported, match="not supported yet"):
-        parse_bindings({key: [{"HostIp": address, "HostPort": "80"}]}, ANY)
+@pytest.mark.parametrize("text", ["::1", "[::1]"])
+def test_an_address_may_be_of_ipv6(text: str) -> None:
+    (found,) = parse_bindings({"80/sctp": [{"HostIp": text, "HostPort": "90"}]}, ANY)
+    assert found == PortRequest("sctp", 80, IPv6Address("::1"), 90, 90)
+    assert str(HostPort("sctp", IPv6Address("::1"), 90)) == "[::1]:90"
+
+
+def test_a_port_anywhere_is_held_of_both_families(ports: HostPorts) -> None:
+    request = PortRequest("tcp", 80, ANY, 0, 0, anywhere=True)
+    both = ports.reserve(request, sixth=True)
+    number = both[0].port
+    assert both == [HostPort("tcp", ANY, number), HostPort("tcp", IPv6Address("::"), number)]
+    with pytest.raises(errors.BarqueError, match=r"Bind for \[::1\]:\d+ failed"):
+        ports.reserve(PortRequest("tcp", 80, IPv6Address("::1"), number, number))
+    for port in both:
+        ports.release(port)
+    assert ports.reserve(PortRequest("tcp", 80, IPv6Address("::1"), number, number))
+
+
+def test_a_number_that_is_taken_of_ipv6_is_held_of_neither(ports: HostPorts) -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        other.bind(("::", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        with pytest.raises(errors.BarqueError, match=f"listen tcp6 .*:{number}: bind"):
+            ports.reserve(PortRequest("tcp", 80, ANY, number, number, anywhere=True), sixth=True)
+        assert ports.reserve(PortRequest("tcp", 80, ANY, number, number))
 
 
 def test_a_port_of_ours_is_not_given_twice(ports: HostPorts) -> None:
     number = free_port()
     request = PortRequest("tcp", 80, LOOPBACK, number, number)
-    held = ports.reserve(request)
+    (held,) = ports.reserve(request)
     assert held == HostPort("tcp", LOOPBACK, number)
     with pytest.raises(
         errors.BarqueError, match=f"Bind for 127.0.0.1:{number} failed: port is already allocated"
@@ -84,7 +106,7 @@ def test_a_port_of_ours_is_not_given_twice(ports: HostPorts) -> None:
         ports.reserve(PortRequest("tcp", 80, ANY, number, number))
     ports.release(held)
     ports.release(held)
-    assert ports.reserve(request) == held
+    assert ports.reserve(request) == [held]
 
 
 def test_another_programs_port_is_not_taken(ports: HostPorts) -> None:
@@ -101,7 +123,7 @@ def test_another_programs_port_is_not_taken(ports: HostPorts) -> None:
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_nobody_else_takes_a_port_of_ours(ports: HostPorts, protocol: str) -> None:
-    held = ports.reserve(PortRequest(protocol, 80, LOOPBACK, 0, 0))
+    (held,) = ports.reserve(PortRequest(protocol, 80, LOOPBACK, 0, 0))
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET, kind) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -122,7 +144,7 @@ def test_a_range_gives_the_first_that_is_free() -> None:
     first = free_port()
     ports = HostPorts((first, first + 2))
     request = PortRequest("tcp", 80, LOOPBACK, first, first + 40)
-    got = {ports.reserve(request).port for _ in range(3)}
+    got = {ports.reserve(request)[0].port for _ in range(3)}
     assert len(got) == 3
     ports.close()
 
@@ -130,7 +152,7 @@ def test_a_range_gives_the_first_that_is_free() -> None:
 def test_no_port_at_all_is_said_so() -> None:
     first = free_port(socket.SOCK_DGRAM)
     ports = HostPorts((first, first))
-    assert ports.reserve(PortRequest("udp", 80, LOOPBACK, 0, 0)).port == first
+    assert ports.reserve(PortRequest("udp", 80, LOOPBACK, 0, 0))[0].port == first
     with pytest.raises(errors.BarqueError, match="all ports are allocated"):
         ports.reserve(PortRequest("udp", 80, LOOPBACK, 0, 0))
     ports.close()

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,14 @@ def test_keys_are_the_kernels_padded_fields() -> None:
     assert PORT.map_name == "ports"
     assert ANYWHERE.key.hex() == "1100000000350000"
     assert ANYWHERE.map_name == "ports_any"
+
+
+def test_ports_of_ipv6() -> None:
+    port = Published("tcp", IPv6Address("::1"), 8080, IPv6Address("fd00::2"), 80)
+    assert port.map_name == "ports6"
+    assert port.key.hex() == "00" * 15 + "01060000001f900000"
+    assert port.data.hex() == "fd00" + "00" * 13 + "0200500000"
+    assert replace(port, host_ip=IPv6Address("::")).map_name == "ports6_any"
 
 
 def test_elements_as_text() -> None:
