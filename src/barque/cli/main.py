@@ -89,6 +89,9 @@ COMMANDS = {
         for name in _words("backup clone create inspect ls prune restore rm snapshot")
     },
     **{
+        f"manifest {name}": f"manifest_{name}" for name in _words("annotate create inspect push rm")
+    },
+    **{
         f"context {name}": f"context_{name}"
         for name in _words("create export import inspect ls rm show update use")
     },
@@ -103,6 +106,7 @@ GROUPS = {
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
+    "manifest": "Manage lists of the manifests of several platforms",
     "network": "Manage networks",
     "registry": "Run a registry of images",
     "system": "Manage the engine",
@@ -110,7 +114,7 @@ GROUPS = {
 }
 # Docker has them; here they wait for their turn, and say so.
 _NOT_YET_ALONE = _words("bake build builder buildx checkpoint compose config")
-_NOT_YET_ALONE += _words("manifest node plugin secret")
+_NOT_YET_ALONE += _words("node plugin secret")
 _NOT_YET_ALONE += _words("service stack swarm trust")
 NOT_YET = frozenset(
     (

@@ -87,6 +87,27 @@ class Images:
         query = [("platform", _platform(platform))] if platform else []
         return self._client.request("GET", self._path(image, "/history"), query).json()
 
+    def remote_manifest(self, image: str, *, auth: str = "") -> Any:
+        """A manifest or index as its registry has it: "Ref", "Descriptor", "Raw" (base64).
+
+        Docker has it not: its own command asks registries by itself.
+        """
+        headers = [("X-Registry-Auth", auth)] if auth else []
+        path = f"/distribution/{quote(image, safe=b'/:@')}/manifest"
+        return self._client.request("GET", path, headers=headers).json()
+
+    def push_manifest_list(
+        self, image: str, raw: str, sources: Iterable[str], *, auth: str = ""
+    ) -> Any:
+        """Send an index (base64) whose manifests are at `sources`, references of one registry.
+
+        Docker has it not.
+        """
+        headers = [("X-Registry-Auth", auth)] if auth else []
+        path = f"/distribution/{quote(image, safe=b'/:@')}/manifest"
+        body = {"Raw": raw, "Sources": [*sources]}
+        return self._client.request("POST", path, headers=headers, body=body).json()
+
     def show(self, image: str, *, entries: bool = False) -> Any:
         """What each layer adds, changes, removes and wastes. Docker has it not."""
         return self._client.request(

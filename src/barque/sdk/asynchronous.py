@@ -202,6 +202,8 @@ class AsyncImages(_Group):
     push = _iterated(Images.push)
     save = _iterated(Images.save)
     history = _awaited(Images.history)
+    remote_manifest = _awaited(Images.remote_manifest)
+    push_manifest_list = _awaited(Images.push_manifest_list)
     show = _awaited(Images.show)
     diff = _awaited(Images.diff)
     verify = _iterated(Images.verify)

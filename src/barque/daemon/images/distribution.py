@@ -21,11 +21,12 @@ async def inspect(source: Source, ref: Reference) -> dict[str, Any]:
     if isinstance(parsed, Index):
         platforms = [one.platform.document() for one in parsed.manifests if one.platform]
     else:
-        platforms = [await _platform(source, parsed)]
+        platforms = [await platform_of(source, parsed)]
     return {"Descriptor": target.document(), "Platforms": platforms}
 
 
-async def _platform(source: Source, manifest: Manifest) -> dict[str, str]:
+async def platform_of(source: Source, manifest: Manifest) -> dict[str, str]:
+    """As its config says; empty for what is no image."""
     config = manifest.config
     if config.media_type not in oci.CONFIGS or config.size > MAX_CONFIG_BYTES:
         return {"architecture": "", "os": ""}

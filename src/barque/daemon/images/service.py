@@ -14,7 +14,15 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.events import Events
-from barque.daemon.images import disk_usage, distribution, listing, manifests, names, search
+from barque.daemon.images import (
+    disk_usage,
+    distribution,
+    listing,
+    manifests,
+    names,
+    remote_manifests,
+    search,
+)
 from barque.daemon.images import inspect as inspecting
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
@@ -38,7 +46,15 @@ from barque.oci import image as oci
 from barque.oci import reference
 from barque.oci.image import Descriptor, Platform
 from barque.oci.reference import Reference
-from barque.registry import Credentials, Policy, Source, Transport, addresses
+from barque.registry import (
+    Credentials,
+    Policy,
+    Repository,
+    Source,
+    Transport,
+    addresses,
+    open_repository,
+)
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +190,24 @@ class Images:
         """What the registry of `text` says of it, without a pull."""
         ref = reference.parse(text).with_default_tag()
         return await distribution.inspect(self._puller.repository(ref, credentials), ref)
+
+    async def remote_manifest(self, text: str, credentials: Credentials) -> dict[str, Any]:
+        """A manifest or index as its registry has it, with its bytes."""
+        return await remote_manifests.read(self._opener(credentials), text)
+
+    async def push_manifest_list(
+        self, text: str, raw: bytes, sources: Sequence[str], credentials: Credentials
+    ) -> str:
+        """Its digest. `sources`: references of what it lists, in the same registry."""
+        return await remote_manifests.push(self._opener(credentials), text, raw, sources)
+
+    def _opener(self, credentials: Credentials) -> remote_manifests.Open:
+        def opened(ref: Reference) -> Repository:
+            return open_repository(
+                self._transport, ref.domain, ref.path, ref.familiar_name, credentials
+            )
+
+        return opened
 
     async def search(
         self,
