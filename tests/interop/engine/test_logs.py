@@ -180,3 +180,40 @@ def test_modes_that_are_taken(server: Stack | Peer) -> None:
     for option in ("mode=blocking", "mode=non-blocking"):
         argv = ["run", "--rm", "--network", "none", "--log-opt", option, "busybox", "echo", "on"]
         assert server.docker(*argv).stdout == b"on\n"
+
+
+TAGS = (
+    *("{{.Name}}", "{{ .Name }}/{{.ImageName}}", "plain", "{{.Name | upper}}", "{{.Command}}"),
+    *("{{.ContainerName}}", '{{index .ContainerLabels "shown"}}', "{{.ContainerEntrypoint}}"),
+    *("{{(.ExtraAttributes nil).shown}}", '{{index .ContainerLabels "none"}}', "{{.Name|lower}}"),
+    "{{(.ExtraAttributes nil).KEPT}} and {{.ContainerImageName}}",
+)
+
+
+def told(server: Stack | Peer, tag: str) -> bytes:
+    name = f"Tagged-{'ours' if isinstance(server, Stack) else 'dockerd'}"
+    options = ("--log-opt", f"tag={tag}", "--log-opt", "labels=shown", "--log-opt", "env=KEPT")
+    server.docker(
+        *("run", "--name", name, "--network", "none", "--log-driver", "json-file", *options),
+        *("--label", "shown=yes", "-e", "KEPT=1", "busybox", "echo", "text"),
+    )
+    try:
+        seen = server.docker("logs", "--details", name).stdout
+    finally:
+        server.docker("rm", "-f", name)
+    return seen.replace(name.encode(), b"N").replace(name.upper().encode(), b"U").replace(
+        name.lower().encode(), b"L"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_tags_are_docker_s(barque: Stack, peer: Peer, tag: str) -> None:
+    assert told(barque, tag) == told(peer, tag)
+
+
+@pytest.mark.parametrize("tag", ["{{.Nonsense}}", "{{if .Name}}x{{end}}", "{{.Name"])
+def test_tags_that_cannot_be(barque: Stack, tag: str) -> None:
+    argv = ["run", "--rm", "--network", "none", "--log-opt", f"tag={tag}", "busybox", "true"]
+    done = barque.docker(*argv, check=False)
+    assert done.returncode == 125
+    assert b"log tag" in done.stderr

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from barque.daemon.containers import log_tag
 from barque.daemon.containers.record import Record
 from barque.daemon.containers.validate import go_bool, size_bytes
 
@@ -16,7 +17,6 @@ JSON_DEFAULTS = {"max-size": "1g", "max-file": "3"}
 """Docker's json-file has no bound; ours has a generous one. `max-size=-1` takes it away."""
 SPOOL_DEFAULTS = {"max-size": "20m", "max-file": "5"}
 """Docker's cache-max-size and cache-max-file, for drivers that send lines elsewhere."""
-DEFAULT_TAG = "{{.ID}}"
 FILES = ("json-file", "local")
 LOCAL = (*FILES, "none")
 
@@ -81,27 +81,13 @@ def line_attributes(record: Record) -> dict[str, str]:
         name, _, value = item.partition("=")
         if name in variables or (variable_pattern and variable_pattern.search(name)):
             result[name] = value
-    if config.get("tag"):
-        result["tag"] = tag(record)
+    if (template := config.get("tag")) and (tag := log_tag.tag(template, record, result)):
+        result["tag"] = tag
     return result
 
 
-def tag(record: Record) -> str:
+def tag_of(record: Record) -> str:
     """What the container's lines are called elsewhere."""
-    return _tag(record.host.log_config.config.get("tag") or DEFAULT_TAG, record)
-
-
-def _tag(template: str, record: Record) -> str:
-    """The names Docker's documentation lists for tags; any other stays as it is written."""
-    names = {
-        "ID": record.short_id,
-        "FullID": record.id,
-        "Name": record.name,
-        "ImageID": record.image.removeprefix("sha256:")[:12],
-        "ImageFullID": record.image,
-        "ImageName": record.config.image,
-        "DaemonName": "barque",
-    }
-    return re.sub(
-        r"\{\{\s*\.(\w+)\s*\}\}", lambda match: names.get(match[1], match[0]), template[:1024]
-    )
+    attributes = line_attributes(record)
+    attributes.pop("tag", None)
+    return log_tag.tag(record.host.log_config.config.get("tag", ""), record, attributes)

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote_plus
 
 from barque import errors
 from barque.daemon.containers import log_file, log_options, log_run
@@ -112,7 +113,9 @@ class Renderer:
     def _text(self, line: Line) -> str:
         text = line.log
         if self._query.details:
-            text = f"{','.join(f'{k}={v}' for k, v in sorted(line.attrs.items()))} {text}"
+            pairs = sorted(line.attrs.items())
+            shown = ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in pairs)
+            text = f"{shown} {text}"
         if self._query.timestamps:
             text = f"{line.time} {text}"
         return text

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from barque import errors
 from barque.daemon import cgroups
-from barque.daemon.containers import capabilities, runtimes, security, signals
+from barque.daemon.containers import capabilities, log_tag, runtimes, security, signals
 from barque.daemon.containers.documents import (
     Config,
     Health,
@@ -355,6 +355,7 @@ def _check_values(driver: str, config: Mapping[str, str]) -> None:
     if config.get("max-buffer-size") and config.get("mode") != "non-blocking":
         text = "max-buffer-size option is only supported with 'mode=non-blocking'"
         raise _invalid(f"logger: {text}")
+    log_tag.check(config.get("tag", ""))
     for name in ("labels-regex", "env-regex"):
         try:
             re.compile(config.get(name, "")[:MAX_PATTERN_CHARS])

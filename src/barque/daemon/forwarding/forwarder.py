@@ -141,7 +141,7 @@ def source_of(container: Container) -> Source:
         image_name=record.config.image,
         command=" ".join(words),
         created=record.created,
-        tag=log_options.tag(record),
+        tag=log_options.tag_of(record),
         hostname=os.uname().nodename,
         attributes=attributes,
     )
