@@ -94,14 +94,15 @@ class Repository:
         digest = wanted or announced or "sha256:" + hashlib.sha256(raw).hexdigest()
         return Fetched(media_type, digest, raw)
 
-    async def blob(self, digest: str, size: int) -> AsyncGenerator[bytes, None]:
-        """The bytes of a blob, `size` of them. A broken transfer goes on where it was.
+    async def blob(self, digest: str, size: int, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes of a blob from `offset` on, of `size`. A broken transfer goes on where it was.
 
-        Raises DataLoss after the last byte when they are not those of `digest`, or are fewer or
-        more than `size`: nothing may be made visible before the end.
+        Raises DataLoss after the last byte when they are not those of `digest` (from 0: else who
+        has the beginning must look), or are fewer or more than `size`: nothing may be made visible
+        before the end.
         """
         hasher = hashlib.new(digests.parse(digest)[0])
-        received, idle_attempts, resumes = 0, 0, 0
+        received, idle_attempts, resumes = offset, 0, 0
         while True:
             try:
                 async with aclosing(self._range(digest, received, size)) as chunks:
@@ -115,7 +116,7 @@ class Repository:
                 if idle_attempts >= MAX_ATTEMPTS or resumes > MAX_RESUMES:
                     raise
                 await self._session.pause(idle_attempts)
-        if f"{hasher.name}:{hasher.hexdigest()}" != digest:
+        if not offset and f"{hasher.name}:{hasher.hexdigest()}" != digest:
             raise errors.DataLoss(f"filesystem layer verification failed for digest {digest}")
 
     async def _range(self, digest: str, offset: int, size: int) -> AsyncGenerator[bytes, None]:

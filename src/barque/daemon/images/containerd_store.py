@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -25,6 +26,9 @@ DEFAULT_SNAPSHOTTER = "overlayfs"
 TOPICS = 'topic~="^/images/"'
 LEASE_LABEL = "io.barque.operation"
 INGEST_PREFIX = "barque-image-"
+FETCH_PREFIX = "barque-fetch-"  # with a digest: gone on with, by the next daemon too
+FETCHED_LIFETIME_NS = 24 * 3600 * 10**9
+RESUMED_BYTES = 1 << 20  # a smaller blob is fetched anew
 ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 DIFFERENCE = OCI_LAYER + "+gzip"
 WRITE_BYTES = 1 << 20
@@ -147,16 +151,70 @@ class ContainerdStore:
                 await writer.commit(digest=digest, size=size, labels=labels)
             return Blob(digest, writer.offset, labels or {})
         except errors.AlreadyExists:
-            blob = await self.get_blob(digest, lease)
-            if blob is None:
-                raise
-            await self._abort(ref)
-            if labels:
-                await self.label_blob(digest, labels)
-            return blob
+            return await self._already(ref, digest, lease, labels)
         except BaseException:
             await asyncio.shield(self._abort(ref))
             raise
+
+    async def fetch(
+        self,
+        open_at: Callable[[int], AsyncGenerator[bytes, None]],
+        lease: str,
+        *,
+        digest: str,
+        size: int,
+        labels: Mapping[str, str] | None = None,
+    ) -> Blob:
+        ref = FETCH_PREFIX + digest
+        if size < RESUMED_BYTES:
+            return await self._write_from_start(open_at, lease, digest, size, labels)
+        resumed = False
+        for fresh in (False, True):
+            writer: Writer | None = None
+            try:
+                content = self._containerd.with_lease(lease).content
+                async with content.writer(ref, size=size, digest=digest) as writer:
+                    if fresh or writer.offset > size:
+                        await writer.restart()
+                    resumed = writer.offset > 0
+                    if writer.offset < size:
+                        async with aclosing(open_at(writer.offset)) as chunks:
+                            await _write(writer, chunks, None)
+                    await writer.commit(digest=digest, size=size, labels=labels)
+                return Blob(digest, size, labels or {})
+            except errors.AlreadyExists:
+                return await self._already(ref, digest, lease, labels)
+            except errors.DataLoss:
+                await asyncio.shield(self._abort(ref))
+                if fresh or not resumed:
+                    raise
+            except errors.Unavailable:
+                if writer is not None:
+                    raise
+                break  # someone else's client writes this very ref
+        return await self._write_from_start(open_at, lease, digest, size, labels)
+
+    async def _write_from_start(
+        self,
+        open_at: Callable[[int], AsyncGenerator[bytes, None]],
+        lease: str,
+        digest: str,
+        size: int,
+        labels: Mapping[str, str] | None,
+    ) -> Blob:
+        async with aclosing(open_at(0)) as chunks:
+            return await self.write(chunks, lease, digest=digest, size=size, labels=labels)
+
+    async def _already(
+        self, ref: str, digest: str, lease: str, labels: Mapping[str, str] | None
+    ) -> Blob:
+        blob = await self.get_blob(digest, lease)
+        if blob is None:
+            raise errors.NotFound(f"content {digest}: removed while it was fetched")
+        await self._abort(ref)
+        if labels:
+            await self.label_blob(digest, labels)
+        return blob
 
     async def _abort(self, ref: str) -> None:
         """Give up an ingest; the broken-off stream of its writer may hold it for a moment more."""
@@ -240,7 +298,10 @@ class ContainerdStore:
             with suppress(errors.NotFound):
                 await self._containerd.leases.delete(lease.id)
         for status in await self._containerd.content.statuses():
-            if status.ref.startswith(INGEST_PREFIX):
+            old = status.updated_ns < time.time_ns() - FETCHED_LIFETIME_NS
+            if status.ref.startswith(INGEST_PREFIX) or (
+                old and status.ref.startswith(FETCH_PREFIX)
+            ):
                 await self._abort(status.ref)
 
     async def changes(self) -> AsyncGenerator[str | None, None]:

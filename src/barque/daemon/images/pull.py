@@ -9,7 +9,7 @@ All under one lease. The name changes last: a pull that breaks off leaves the ol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -206,9 +206,12 @@ class Puller:
                 if origin:
                     await self._store.label_blob(layer.digest, origin)
                 return
-            chunks = _counted(repository, layer, line)
-            await self._store.write(
-                chunks, lease, digest=layer.digest, size=layer.size, labels=origin
+            await self._store.fetch(
+                lambda offset: _counted(repository, layer, line, offset),
+                lease,
+                digest=layer.digest,
+                size=layer.size,
+                labels=origin,
             )
             line.word("Download complete")
 
@@ -265,10 +268,10 @@ def _parse(fetched: Fetched, media_type: str = "") -> Manifest | Index:
 
 
 async def _counted(
-    repository: Source, layer: Descriptor, line: LayerProgress
-) -> AsyncIterator[bytes]:
-    received = 0
-    async with aclosing(repository.blob(layer.digest, layer.size)) as chunks:
+    repository: Source, layer: Descriptor, line: LayerProgress, offset: int
+) -> AsyncGenerator[bytes, None]:
+    received = offset
+    async with aclosing(repository.blob(layer.digest, layer.size, offset)) as chunks:
         async for chunk in chunks:
             received += len(chunk)
             line.amount("Downloading", received, layer.size)

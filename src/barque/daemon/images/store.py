@@ -7,7 +7,7 @@ it needs under it, from the leaves to the root, gives it a name, and ends the le
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -73,6 +73,21 @@ class Store(Protocol):
 
         Raises DataLoss when `digest` or `size` is given and is not that of `chunks`. A failing
         `chunks` leaves nothing. A blob that is there already is fine; labels are added to it.
+        """
+
+    async def fetch(
+        self,
+        open_at: Callable[[int], AsyncGenerator[bytes, None]],
+        lease: str,
+        *,
+        digest: str,
+        size: int,
+        labels: Mapping[str, str] | None = None,
+    ) -> Blob:
+        """As `write`, from a source that can begin anywhere.
+
+        What came of a large blob before a transfer broke off is kept, and gone on with by the next
+        attempt, of this daemon or the next one; bytes that prove wrong are fetched anew.
         """
 
     async def drop_blob(self, digest: str) -> None:
