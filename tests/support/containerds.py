@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from barque import program
+from tests.support.disks import unmount
 
 START_TIMEOUT_S = 30.0
 CONFIG = """version = 2
@@ -50,12 +51,21 @@ def _wait(process: subprocess.Popen[bytes], address: Path, log: Path) -> None:
 
 
 @contextmanager
-def containerd(kind: str, disk_bytes: int = 0) -> Iterator[str]:
+def containerd(
+    kind: str,
+    disk_bytes: int = 0,
+    disk: Callable[[Path], AbstractContextManager[Path]] | None = None,
+) -> Iterator[str]:
     """`kind` is "ours" or "real". Yields the address; removes everything of it at the end.
 
-    With `disk_bytes` its state is on a tmpfs of that size.
+    With `disk_bytes` its state is on a tmpfs of that size, with `disk` on a file system of its own.
     """
     root = Path(tempfile.mkdtemp(prefix="bq-ctd-", dir="/tmp"))
+    if disk is not None:
+        with disk(root / "m"), _running(kind, root / "m") as address:
+            yield address
+        shutil.rmtree(root)
+        return
     if disk_bytes:
         command = ["mount", "-t", "tmpfs", "-o", f"size={disk_bytes}", "tmpfs", str(root)]
         subprocess.run(command, check=True)
@@ -64,7 +74,7 @@ def containerd(kind: str, disk_bytes: int = 0) -> Iterator[str]:
             yield address
     finally:
         if disk_bytes:
-            subprocess.run(["umount", str(root)], check=True)
+            unmount(root)
         shutil.rmtree(root)
 
 

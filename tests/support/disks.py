@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 BTRFS_BYTES = 512 << 20  # sparse; the least that btrfs takes without fuss
+
+BUSY_LIMIT_S = 30.0
 
 
 @contextmanager
@@ -23,4 +26,12 @@ def btrfs_disk(place: Path, size: int = BTRFS_BYTES) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", str(place)], check=True, capture_output=True)
+        unmount(place)
+
+
+def unmount(place: Path) -> None:
+    """Who was told to end may take a moment to let go of its files."""
+    deadline = time.monotonic() + BUSY_LIMIT_S
+    while subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline, f"{place} stays busy"
+        time.sleep(0.05)
