@@ -152,7 +152,7 @@ async def composed(
                 *exec_routes.routes(containers),
                 *image_routes.routes(images),
                 *distribution_routes.routes(images),
-                *network_routes.routes(networks, Membership(networks, catalogue)),
+                *network_routes.routes(networks, Membership(networks, catalogue, paths)),
                 *volume_routes.routes(volumes, copies),
                 *system_routes.routes(
                     system,

@@ -5,18 +5,24 @@ What a container's record says of networks decides at its next start; a running 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from barque import errors
+from barque.daemon.containers import name_files
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.container import Container
-from barque.daemon.networks import Networks
+from barque.daemon.networks import NameFiles, Networks
+from barque.daemon.paths import Paths
+
+log = logging.getLogger(__name__)
 
 
 class Membership:
-    def __init__(self, networks: Networks, catalogue: Catalogue) -> None:
+    def __init__(self, networks: Networks, catalogue: Catalogue, paths: Paths) -> None:
         self._networks = networks
+        self._paths = paths
         self._catalogue = catalogue
 
     async def connect(self, reference: str, container: str, settings: Mapping[str, Any]) -> None:
@@ -26,7 +32,9 @@ class Membership:
         async with found.lock:
             endpoints = self._endpoints(found)
             if self._networks.attached(found.id):
+                before = self._name_files(found)
                 await self._networks.connect(name, found.id, settings)
+                self._tell(found, before)
             else:
                 self._check_stopped(found, endpoints, name)
                 self._networks.asked("", {name: settings})
@@ -47,11 +55,29 @@ class Membership:
         async with found.lock:
             endpoints = self._endpoints(found)
             if self._networks.attached(found.id):
+                before = self._name_files(found)
                 await self._networks.disconnect(name, found.id)
+                self._tell(found, before)
             elif name not in endpoints:
                 raise errors.Forbidden(f"container {found.id} is not connected to network {name}")
             endpoints.pop(name, None)
             self._save(found, endpoints or {"none": {}})
+
+    def _name_files(self, found: Container) -> NameFiles:
+        host = found.record.host
+        return self._networks.name_files(
+            found.id,
+            dns=host.dns or (),
+            dns_search=host.dns_search or (),
+            dns_options=host.dns_options or (),
+        )
+
+    def _tell(self, found: Container, before: NameFiles) -> None:
+        """A full disk leaves its files as they are; it is in the network all the same."""
+        try:
+            name_files.follow(self._paths.container(found.id), before, self._name_files(found))
+        except OSError as error:
+            log.warning("hosts and resolv.conf of container %s: %s", found.name, error)
 
     def _endpoints(self, found: Container) -> dict[str, Any]:
         """By the networks' own names; `none` stands for no network at all and gives way."""

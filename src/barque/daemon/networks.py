@@ -63,6 +63,14 @@ class Sandbox:
     resolv_conf: str  # contents of /etc/resolv.conf
 
 
+@dataclass(frozen=True, slots=True)
+class NameFiles:
+    """What a container's files say because of the networks it is in now."""
+
+    hosts: tuple[str, ...]  # lines of /etc/hosts: its own addresses
+    resolv_conf: str
+
+
 class Networks:
     def __init__(
         self,
@@ -378,26 +386,46 @@ class Networks:
     ) -> Sandbox:
         own = files.own_names(state.hostname, state.domainname)
         names = [(address, own) for e in state.endpoints for address in e.addresses]
-        host = _read(HOST_RESOLV_CONF)
         if state.mode == "host":
             hosts = files.hosts(names, extra, head=_read(HOST_HOSTS))
-            resolv_conf = host
+            resolv_conf = _read(HOST_RESOLV_CONF)
             if dns.servers or dns.search or dns.options:
-                resolv_conf = self._resolv_conf(host, dns)
+                resolv_conf = self._resolv_conf(resolv_conf, dns)
         else:
             hosts = files.hosts(names, extra)
-            if state.has_names:
-                resolv_conf = files.internal_resolv_conf(
-                    host,
-                    search=dns.search or self._options.dns_search,
-                    options=dns.options or self._options.dns_options,
-                )
-            else:
-                if not files.usable_servers(host):
-                    host = _read(SYSTEMD_RESOLV_CONF) or host
-                resolv_conf = self._resolv_conf(host, dns)
+            resolv_conf = self._own_resolv_conf(state, dns)
         netns = None if state.path is None else str(state.path)
         return Sandbox(netns, self._sandboxes.settings(state), hosts, resolv_conf)
+
+    def _own_resolv_conf(self, state: SandboxState, dns: DnsOptions) -> str:
+        """Of a sandbox that is not the host's: asks our resolver when it is in a named network."""
+        host = _read(HOST_RESOLV_CONF)
+        if state.has_names:
+            return files.internal_resolv_conf(
+                host,
+                search=dns.search or self._options.dns_search,
+                options=dns.options or self._options.dns_options,
+            )
+        if not files.usable_servers(host):
+            host = _read(SYSTEMD_RESOLV_CONF) or host
+        return self._resolv_conf(host, dns)
+
+    def name_files(
+        self,
+        container_id: str,
+        *,
+        dns: Sequence[str] = (),
+        dns_search: Sequence[str] = (),
+        dns_options: Sequence[str] = (),
+    ) -> NameFiles:
+        """Of a running container, with its own options as `attach` was given them."""
+        state = self._sandboxes.get(container_id)
+        if state is None:
+            raise errors.Conflict(f"container {container_id} is not running")
+        own = files.own_names(state.hostname, state.domainname)
+        lines = (f"{address}\t{own}" for e in state.endpoints for address in e.addresses)
+        options = DnsOptions(tuple(dns), tuple(dns_search), tuple(dns_options))
+        return NameFiles(tuple(lines), self._own_resolv_conf(state, options))
 
     def _resolv_conf(self, host: str, dns: DnsOptions) -> str:
         return files.resolv_conf(
