@@ -5,7 +5,17 @@ import sys
 
 from bench.measure import heading
 
-NAMES = ("run", "runtime", "containerd", "network", "network_peer", "logs", "engine", "images")
+NAMES = (
+    "run",
+    "runtime",
+    "containerd",
+    "stores",
+    "network",
+    "network_peer",
+    "logs",
+    "engine",
+    "images",
+)
 
 
 def main(names: list[str]) -> int:
