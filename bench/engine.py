@@ -63,7 +63,7 @@ def client(daemon: Daemon) -> Iterator[Client]:
         made.close()
 
 
-def _many(daemon: Daemon, count: int, work: Callable[[Client, int], object]) -> None:
+def many(daemon: Daemon, count: int, work: Callable[[Client, int], object]) -> None:
     """`work` for each number, by `CLIENTS` connections at once."""
 
     def some(first: int) -> None:
@@ -91,9 +91,9 @@ def _cycle(connection: Client, number: int) -> None:
 
 
 def cycle_rate(daemon: Daemon) -> float:
-    _many(daemon, CLIENTS, _cycle)
+    many(daemon, CLIENTS, _cycle)
     before = time.perf_counter()
-    _many(daemon, CYCLES, _cycle)
+    many(daemon, CYCLES, _cycle)
     return CYCLES / (time.perf_counter() - before)
 
 
@@ -108,7 +108,7 @@ def list_rate(daemon: Daemon) -> float:
 
 def _lists(barque: Stack, peer: Peer) -> Iterator[Figure]:
     for daemon in (barque, peer):
-        _many(daemon, LISTED, lambda c, n: create(c, f"listed{n}", ["true"]))
+        many(daemon, LISTED, lambda c, n: create(c, f"listed{n}", ["true"]))
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(3):
         rates["ours"].append(list_rate(barque))
@@ -119,7 +119,7 @@ def _lists(barque: Stack, peer: Peer) -> Iterator[Figure]:
     found = interleaved(calls, LIST_ROUNDS)
     yield Figure(f"ps -a with {LISTED} containers", found["ours"], found["peer"], "ms", 1.0)
     for daemon in (barque, peer):
-        _many(daemon, LISTED, lambda c, n: c.ask("DELETE", f"/containers/listed{n}"))
+        many(daemon, LISTED, lambda c, n: c.ask("DELETE", f"/containers/listed{n}"))
 
 
 def _cp(barque: Stack, peer: Peer) -> Iterator[Figure]:
@@ -218,10 +218,10 @@ def _restart() -> Iterator[Figure]:
         connection.ask("POST", f"/containers/{id}/start")
 
     with docker_peer(["--live-restore"], own_mounts=False) as peer:
-        _many(peer, RUNNING, run)
+        many(peer, RUNNING, run)
         peers = _restart_peer(peer)
     with stack() as barque:
-        _many(barque, RUNNING, run)
+        many(barque, RUNNING, run)
         barque.restart()
         ours = barque.answer_s * 1000, barque.ready_s * 1000
         running = barque.docker("ps", "-q").stdout.split()
