@@ -7,10 +7,8 @@ Synchronous.
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,21 +18,7 @@ from barque import errors
 SOCKETS = Path("/run/docker/plugins")
 SPECS = (Path("/etc/docker/plugins"), Path("/usr/lib/docker/plugins"))
 NAME = re.compile(r"[a-z0-9A-Z][a-zA-Z0-9_.-]{0,127}\Z")  # a path component: CVE-2021-20206
-CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-TIMEOUT_S = 120.0
-ANSWER_BYTES = 8 << 20
 IMPLEMENTS = "VolumeDriver"
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("plugin", timeout=TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(self._path)
 
 
 class Plugin:
@@ -44,32 +28,27 @@ class Plugin:
         self.name = name
         self._address = address
 
-    def _connection(self) -> http.client.HTTPConnection:
-        scheme, _, rest = self._address.partition("://")
-        if scheme == "unix":
-            return _UnixConnection(rest)
-        if scheme in {"tcp", "http"}:
-            return http.client.HTTPConnection(rest.rstrip("/"), timeout=TIMEOUT_S)
-        raise errors.Unsupported(f"plugin {self.name}: address {self._address} is not supported")
-
     def call(self, method: str, **request: Any) -> dict[str, Any]:
         """Raises Unavailable when it does not answer, BarqueError with its own words."""
-        connection = self._connection()
+        # Here: loading it takes a good part of the daemon's start, and few have a plugin.
+        from barque.volume import plugin_wire
+
+        scheme = self._address.partition("://")[0]
+        if scheme not in plugin_wire.SCHEMES:
+            raise errors.Unsupported(
+                f"plugin {self.name}: address {self._address} is not supported"
+            )
         try:
-            body = json.dumps(request)
-            connection.request("POST", f"/{method}", body, {"Content-Type": CONTENT_TYPE})
-            answer = connection.getresponse()
-            found = json.loads(answer.read(ANSWER_BYTES) or b"{}")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            status, data = plugin_wire.post(self._address, f"/{method}", json.dumps(request))
+            found = json.loads(data or b"{}")
+        except (OSError, ValueError) as error:
             raise errors.Unavailable(
                 f'error while calling plugin "{self.name}": {method}: {error}'
             ) from error
-        finally:
-            connection.close()
         if not isinstance(found, dict):
             raise errors.Unavailable(f'plugin "{self.name}": {method}: no JSON object')
-        if answer.status != 200 or found.get("Err"):
-            words = found.get("Err") or f"status {answer.status}"
+        if status != 200 or found.get("Err"):
+            words = found.get("Err") or f"status {status}"
             raise errors.BarqueError(f"{method}: {words}")
         return found
 
