@@ -168,8 +168,9 @@ class ContainerdStore:
         ref = FETCH_PREFIX + digest
         if size < RESUMED_BYTES:
             return await self._write_from_start(open_at, lease, digest, size, labels)
-        resumed = False
-        for fresh in (False, True):
+        resumed = fresh = False
+        pauses = list(ABORT_PAUSES)
+        while pauses:
             writer: Writer | None = None
             try:
                 content = self._containerd.with_lease(lease).content
@@ -188,10 +189,11 @@ class ContainerdStore:
                 await asyncio.shield(self._abort(ref))
                 if fresh or not resumed:
                     raise
+                fresh = True
             except errors.Unavailable:
                 if writer is not None:
                     raise
-                break  # someone else's client writes this very ref
+                await asyncio.sleep(pauses.pop(0))  # a stream that broke off may hold it yet
         return await self._write_from_start(open_at, lease, digest, size, labels)
 
     async def _write_from_start(
