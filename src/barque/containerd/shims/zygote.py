@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from barque.errors import BarqueError, Unavailable
 
-START_TIMEOUT_S = 10.0
-REQUEST_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0  # for a zygote that hangs; one that fails ends, and is not waited for
+REQUEST_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 1.0
 LIFE_EXPECTED_S = 1.0  # one that lives shorter is not started again by itself
 ANSWER_BYTES_MAX = 1 << 17
