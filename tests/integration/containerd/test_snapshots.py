@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -440,6 +442,20 @@ class TestOverlay:
         (how,) = Overlay.mounts(_with_paths(place, paths), 9999, range(1000, 1060), ACTIVE)
         assert len(",".join(how.options)) < PAGE_BYTES
 
+    def test_in_a_user_namespace_marks_are_user_attributes(self) -> None:
+        """Layers applied and mounted by one who is root in a namespace of its own only."""
+        with temporary() as base:
+            base.chmod(0o755)
+            command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c"]
+            done = subprocess.run(
+                [*command, AS_ROOT_OF_A_NAMESPACE, str(base)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert (done.returncode, done.stdout.split()) == (0, ["d", "d/new", "f"]), done.stderr
+
     def test_a_mounted_snapshot_does_not_stop_the_trash(self, place: Place) -> None:
         place.make("busy")
         (how,) = place.store.mounts(place.store.stat("n", "busy"))
@@ -463,6 +479,44 @@ def _with_paths(place: Place, paths: SnapshotPaths) -> Overlay:
     assert isinstance(place.snapshotter, Overlay)
     place.snapshotter._paths = paths
     return place.snapshotter
+
+
+AS_ROOT_OF_A_NAMESPACE = """
+import os, sys, tempfile, threading
+from pathlib import Path
+from barque.containerd.diff.service import Target, apply_layer
+from barque.containerd.paths import SnapshotPaths
+from barque.containerd.snapshots.overlay import Overlay
+from barque.linux.mount import mount
+from tests.support.layers import directory, entry, layer
+base = Path(sys.argv[1])
+overlay = Overlay(SnapshotPaths(str(base / "o")))
+layers = (
+    layer([directory("d"), entry("d/old", b"o"), directory("e"), entry("e/x"), entry("f")]),
+    layer([entry("d/.wh..wh..opq"), entry("d/new"), entry(".wh.e")]),
+)
+for number, data in enumerate(layers, start=1):
+    overlay.make(number, range(number - 1, 0, -1), 2)
+    (how,) = overlay.mounts(number, range(number - 1, 0, -1), 2)
+    options = dict(option.partition("=")[::2] for option in how.options)
+    (base / "layer").write_bytes(data)
+    with (base / "layer").open("rb") as file:
+        if how.type == "bind":
+            target = Target(how.source, False, ())
+        else:
+            lowers = tuple(options["lowerdir"].split(":"))
+            target = Target(options["upperdir"], True, lowers, "user")
+            assert "userxattr" in options
+        apply_layer(file.fileno(), target, threading.Event())
+    overlay.seal(number, ())
+overlay.make(3, (2, 1), 1)
+(how,) = overlay.mounts(3, (2, 1), 1)
+place = base / "m"
+place.mkdir()
+mount(how.source, str(place), how.type, 1, ",".join(how.options))
+print(*sorted(str(path.relative_to(place)) for path in place.rglob("*")))
+overlay.close()
+"""
 
 
 class TestBtrfs:

@@ -30,6 +30,8 @@ class Overlay:
         self._quota = ProjectQuota(paths.base)
         # With an index the same upper directory can not be mounted a second time.
         self._options = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
+        if in_user_namespace():  # where trusted.* attributes cannot be set
+            self._options += ("userxattr",)
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
 
     @property
@@ -88,6 +90,15 @@ class Overlay:
 
     def close(self) -> None:
         self._trash.close()
+
+
+def in_user_namespace() -> bool:
+    """Whether this process has not the machine's own ids. user_namespaces(7)."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != ["0", "0", str((1 << 32) - 1)]
+    except FileNotFoundError:  # a kernel without user namespaces
+        return False
 
 
 def copy_root(source: str, target: str) -> None:
