@@ -29,7 +29,7 @@ class Overlay:
         self._trash = Trash(paths.trash)
         self._quota = ProjectQuota(paths.base)
         # With an index the same upper directory can not be mounted a second time.
-        self._options = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
+        self._options: tuple[str, ...] = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
         if in_user_namespace():  # where trusted.* attributes cannot be set
             self._options += ("userxattr",)
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
