@@ -110,16 +110,18 @@ def test_a_disk_that_blocks(tmp_path: Path, loop: Loop) -> None:
     assert lost > 0
     numbers = [int(text[5:11]) for text in kept if len(text) == len(LINE % 0)]
     assert len(numbers) >= len(kept) - 1  # one may have been begun when the queue was full
-    assert len(kept) + lost == total
+    assert total <= len(kept) + lost <= total + 1  # that one is counted as lost
     assert numbers == sorted(numbers)
 
 
 def test_it_goes_on_when_the_writer_is_killed(tmp_path: Path, loop: Loop) -> None:
     warnings: list[str] = []
+    before = children(os.getpid())
     log = BackgroundLog(loop, maker(tmp_path / "log", warnings), BOUND, warnings.append)
     log.write(1, b"before\n")
     settle(loop, log)
-    os.kill(writer_of(os.getpid()), signal.SIGKILL)
+    (writer,) = children(os.getpid()) - before
+    os.kill(writer, signal.SIGKILL)
     run_until(loop, lambda: bool(warnings))
     log.write(1, b"after\n")
     settle(loop, log)
@@ -146,15 +148,10 @@ def test_what_was_taken_is_written_when_the_shim_is_killed(tmp_path: Path) -> No
     assert texts(path.read_bytes()) == [f"line {number}\n" for number in range(2000)]
 
 
-def writer_of(pid: int) -> int:
-    """The one child of this process that is not reaped."""
-    children = [
-        int(name)
-        for name in os.listdir("/proc")
-        if name.isdigit() and _parent(int(name)) == pid and _state(int(name)) != "Z"
-    ]
-    (child,) = children
-    return child
+def children(pid: int) -> set[int]:
+    """Those that are not reaped."""
+    names = filter(str.isdigit, os.listdir("/proc"))
+    return {int(name) for name in names if _parent(int(name)) == pid}
 
 
 def _stat(pid: int) -> list[str]:
@@ -166,7 +163,3 @@ def _stat(pid: int) -> list[str]:
 
 def _parent(pid: int) -> int:
     return int(_stat(pid)[1])
-
-
-def _state(pid: int) -> str:
-    return _stat(pid)[0]
