@@ -41,7 +41,7 @@ from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
 from barque.network.pool import Pool
 from barque.network.ports import HostPorts, local_port_range, parse_bindings
 from barque.network.uplinks import Uplink, vlan_of
-from barque.network.watch import RulesWatch
+from barque.network.watch import AddressWatch, RulesWatch
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ class Networks:
         )
         self._loading: asyncio.Task[None] | None = None
         self._watch: RulesWatch | None = None
+        self._addresses: AddressWatch | None = None
         self._repairs: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # one network is made or removed at a time
 
@@ -183,6 +184,7 @@ class Networks:
         )
         self._loading = asyncio.create_task(self._load(kept))
         self._watch_rules()
+        self._watch_addresses()
 
     async def _load(self, states: Sequence[SandboxState]) -> None:
         for record in self._registry:
@@ -233,6 +235,55 @@ class Networks:
         except Exception:
             log.exception("the firewall rules are gone and cannot be loaded again")
 
+    def _watch_addresses(self) -> None:
+        """Make the bridges again that somebody deletes or takes the address of."""
+        self._addresses = AddressWatch()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._addresses.fileno(), self._addresses_changed)
+
+    def _addresses_changed(self) -> None:
+        if self._addresses is None:
+            return
+        indexes, more = self._addresses.lost()
+        harmed = [
+            record
+            for record in self._registry
+            if record.bridge
+            and record.leads is None
+            and (more or self._sandboxes.bridge(record.id) in indexes)
+        ]
+        if harmed:
+            task = asyncio.create_task(self._repair_bridges(harmed))
+            self._repairs.add(task)
+            task.add_done_callback(self._repairs.discard)
+
+    async def _repair_bridges(self, records: Sequence[NetworkRecord]) -> None:
+        await self._settled()
+        for record in records:
+            async with self._changing:  # it may be we who are taking it away
+                if self._registry.get(record.id) is not None:
+                    await self._repair_bridge(record)
+
+    async def _repair_bridge(self, record: NetworkRecord) -> None:
+        try:
+            index = await self._worker(
+                self._host.repair_bridge,
+                record.bridge,
+                record.interface,
+                record.mtu,
+                record.interface6,
+            )
+            if not index:
+                return
+            self._sandboxes.set_bridge(record.id, index)
+            if record.name == "bridge":
+                self._host.pool.bridge = index
+            for state in self._sandboxes.states_in(record.id):
+                await self._worker(self._sandboxes.repair, state)
+            log.warning("bridge %s was changed by another program: made again", record.bridge)
+        except (errors.BarqueError, OSError) as error:
+            log.warning("bridge %s of network %s is harmed: %s", record.bridge, record.name, error)
+
     async def wait_ready(self) -> None:
         """Until the rules are there; raises what kept them from loading."""
         if self._loading is None:
@@ -249,6 +300,10 @@ class Networks:
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
+        if self._addresses is not None:
+            asyncio.get_running_loop().remove_reader(self._addresses.fileno())
+            self._addresses.close()
+            self._addresses = None
         if self._loading is not None:
             await asyncio.gather(self._loading, *self._repairs, return_exceptions=True)
         bridge = self._registry.named("bridge")

@@ -154,6 +154,14 @@ class Sandboxes:
     def set_bridge(self, network: str, index: int) -> None:
         self._bridges[network] = index
 
+    def bridge(self, network: str) -> int:
+        """The interface index of a network's bridge, 0 for none."""
+        return self._bridges.get(network, 0)
+
+    def states_in(self, network: str) -> list[SandboxState]:
+        """The sandboxes that have a place in a network."""
+        return [s for s in self._states.values() if any(e.network == network for e in s.endpoints)]
+
     def forget_bridge(self, network: str) -> None:
         self._bridges.pop(network, None)
 

@@ -55,6 +55,8 @@ IFLA_BRPORT_ISOLATED: Final = 33
 VETH_INFO_PEER: Final = 1
 RTEXT_FILTER_SKIP_STATS: Final = 8
 
+RTNLGRP_IPV4_IFADDR: Final = 5
+
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_BROADCAST: Final = 4
@@ -297,6 +299,11 @@ def addresses(netlink: Netlink, index: int) -> list[tuple[bytes, int]]:
             values = attributes(reply.body, _IFADDR.size)
             found.append((values.get(IFA_LOCAL) or values[IFA_ADDRESS], prefix))
     return found
+
+
+def deleted_address(kind: int, body: bytes) -> int:
+    """The interface that a multicast message says has lost an address; 0 for another message."""
+    return int(_IFADDR.unpack_from(body)[4]) if kind == RTM_DELADDR else 0
 
 
 def add_route(index: int, gateway: bytes, destination: bytes = b"", prefix: int = 0) -> Message:

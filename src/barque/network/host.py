@@ -227,6 +227,17 @@ class Host:
         """The bridge of a user's network. Returns its index."""
         return self.wiring.ensure_bridge(name, interface, mtu, ours=True, address6=interface6)
 
+    def repair_bridge(
+        self, name: str, interface: IPv4Interface, mtu: int, interface6: IPv6Interface | None
+    ) -> int:
+        """The index of a bridge that had to be made, or given its address, again; 0: it is whole.
+
+        One that the administrator made (--bridge) stays his.
+        """
+        if self.wiring.has_address(name, interface):
+            return 0
+        return self.wiring.ensure_bridge(name, interface, mtu, address6=interface6)
+
     def _forward6(self) -> None:
         if self._options.ip_forward and enable_forwarding6():
             self._guard(rules.ROUTER_GUARD6_TABLE)

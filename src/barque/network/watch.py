@@ -1,4 +1,4 @@
-"""Notice what others do to the rules ours depend on.
+"""Notice what others do to the rules ours depend on, and to our bridges.
 
 `nft flush ruleset` or a firewall's reload removes our table (CVE-2025-54388, CVE-2025-54410: rules
 that are gone open what they shut). A Docker that starts later makes a FORWARD chain that drops. The
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 
-from barque.linux.netlink import NETLINK_NETFILTER, Netlink
+from barque.linux.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from barque.linux.netlink_route import RTNLGRP_IPV4_IFADDR, deleted_address
 from barque.linux.nfnetlink import NFNLGRP_NFTABLES, deleted_table, new_chain
 
 MAX_DATAGRAMS = 256
@@ -49,6 +50,41 @@ class RulesWatch:
 
     def _concerns(self, kind: int, body: bytes) -> bool:
         return deleted_table(kind, body) == self._table or new_chain(kind, body) in FORWARD_CHAINS
+
+    def close(self) -> None:
+        self._netlink.close()
+
+
+class AddressWatch:
+    """Which interfaces of this host lose an IPv4 address: a bridge that is deleted loses its own.
+
+    Addresses only: links come and go with every container, and nobody is to be woken for them.
+    """
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(NETLINK_ROUTE)
+        self._netlink.join(RTNLGRP_IPV4_IFADDR)
+        self._netlink.set_blocking(False)
+
+    def fileno(self) -> int:
+        return self._netlink.fileno()
+
+    def lost(self) -> tuple[set[int], bool]:
+        """Interface indexes, and whether so much came that there may be more."""
+        found: set[int] = set()
+        more = False
+        for _ in range(MAX_DATAGRAMS):
+            try:
+                replies = self._netlink.receive()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                more = True
+                continue
+            found |= {deleted_address(reply.kind, reply.body) for reply in replies}
+        return found - {0}, more
 
     def close(self) -> None:
         self._netlink.close()

@@ -195,6 +195,12 @@ class Wiring:
                 return IPv4Interface((packed, prefix))
         return None
 
+    def has_address(self, name: str, address: IPv4Interface) -> bool:
+        """Whether an interface is there, up, and has this address."""
+        link = self.link(name)
+        wanted = (address.packed, address.network.prefixlen)
+        return link is not None and link.up and wanted in route.addresses(self._host, link.index)
+
     def ensure_bridge(
         self,
         name: str,
