@@ -171,7 +171,7 @@ def test_no_more_descriptors(own_barque: Stack, program: str) -> None:
         for more in (0, 1, 2, 4):
             yield pid, resource.RLIMIT_NOFILE, free_descriptors(pid, more)[more]
 
-    assert try_all(own_barque, steps) >= 3
+    assert try_all(own_barque, steps) > 0
     assert own_barque.docker("run", "--rm", "busybox", "echo", "well").stdout == b"well\n"
 
 
@@ -184,5 +184,5 @@ def test_no_more_bytes(own_barque: Stack, program: str) -> None:
         for size in (0, 4096, 1 << 16):
             yield pid, resource.RLIMIT_FSIZE, size
 
-    assert try_all(own_barque, steps) >= 3
+    assert try_all(own_barque, steps) > 0
     assert own_barque.docker("run", "--rm", "busybox", "echo", "well").stdout == b"well\n"
