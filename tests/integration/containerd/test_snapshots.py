@@ -566,8 +566,24 @@ class TestErofs:
         place.commit("one", "w")
         place.make("top", "one")
         with place.mounted("top"):
-            assert erofs.mounted_below(f"{place.base}/erofs") != []
+            assert erofs.mounted_below(f"{place.base}/erofs") != set()
         place.snapshotter.close()
+        assert mounts_below(place.base) == []
+
+    def test_images_stay_mounted_when_the_server_is_killed(self, place: Place) -> None:
+        """Who was told of the directories goes on to read them."""
+        place.make("w")
+        with place.mounted("w") as root:
+            (root / "f").write_text("kept")
+        place.commit("one", "w")
+        lower = Path(place.base, "erofs", str(place.store.stat("n", "one").number), "fs")
+        place.make("top", "one")
+        assert (lower / "f").read_text() == "kept"
+        place.snapshotter = Erofs(SnapshotPaths(f"{place.base}/erofs"))
+        assert (lower / "f").read_text() == "kept"
+        place.store = SnapshotStore(place.metadata, References(place.metadata), place.snapshotter)
+        place.store.remove("n", "top")
+        place.store.remove("n", "one")
         assert mounts_below(place.base) == []
 
     def test_what_is_shown_can_be_removed(self, place: Place) -> None:

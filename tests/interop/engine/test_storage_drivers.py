@@ -162,6 +162,11 @@ def test_a_restart_of_the_daemon_finds_all(barque: Stack) -> None:
         barque.start()
         assert text(barque.docker("exec", "on", "echo", "running")) == "running"
         assert text(barque.docker("start", "-a", "off")) == "still there"
+        barque.kill("barque-containerd")
+        shown = barque.docker("exec", "--user", "root", "on", "cat", "/etc/passwd")
+        assert b"root" in shown.stdout
+        copied = barque.docker("cp", "off:/etc/passwd", "-")
+        assert names_in(copied.stdout) == ["passwd"]
     finally:
         barque.docker("rm", "-f", "on", "off")
 

@@ -56,9 +56,8 @@ class Erofs:
         os.makedirs(paths.empty, mode=0o755, exist_ok=True)
         unknown_parents.mark(paths.empty)
         self._lock = threading.Lock()
-        self._shown: set[int] = set()  # whose image is mounted
-        for number in mounted_below(paths.base):  # a server that was killed left them
-            _unmount(paths.files(number))
+        # Whose image is mounted; what a server that was killed left is taken over.
+        self._shown = set(mounted_below(paths.base))
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -179,15 +178,15 @@ def mount_image(image: str, place: str) -> None:
         os.close(fd)
 
 
-def mounted_below(base: str) -> list[int]:
+def mounted_below(base: str) -> set[int]:
     """The numbers whose image is mounted."""
-    found = []
+    found = set()
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             point = line.split(" ", 5)[4]
             number, slash, rest = point.removeprefix(f"{base}/").partition("/")
             if point.startswith(f"{base}/") and slash and rest == "fs" and number.isdecimal():
-                found.append(int(number))
+                found.add(int(number))
     return found
 
 

@@ -42,6 +42,8 @@ async def reconcile(engine: Engine) -> None:
     """containerd is there, again or for the first time: events may have been missed, and what was
     to be undone while it was away could not be."""
     ran = {item.id: item.state.pid for item in engine.catalogue if item.state.running}
+    for item in engine.catalogue:
+        item.rootfs = None  # images of erofs layers are mounted when they are asked for
     try:
         tasks = {task.id: task for task in await engine.supervisor.tasks()}
         for container in tuple(engine.catalogue):
