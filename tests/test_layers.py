@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "sdk": "api client",
     "cli": "oci api client",
 }
-EVERYONE = {"errors", "program"}  # the kinds of failure; how one program starts another
+# the kinds of failure; how one program starts another; its modules in one file
+EVERYONE = {"archive", "errors", "program"}
 
 # Across a process boundary only its contract is imported.
 ONLY = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 
-from barque.linux.memfd import forget_library_path, is_sealed, reexec_sealed
+from barque import archive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 FORKING = ("create", "run", "exec", "restore")
+FREQUENT = ("create", "delete", "exec", "kill", "run", "start", "state")
 
 
 def main(argv: Sequence[str]) -> NoReturn:
@@ -26,14 +27,28 @@ def main(argv: Sequence[str]) -> NoReturn:
     written is written by then, and the kernel takes the rest back at once."""
     if "events" not in argv:  # follows a container as long as that lives
         gc.disable()
+    finder = archive.use("barque-runc", load)
     if any(word in FORKING for word in argv):
         run_from_sealed_file()
     import barque.runc.main
 
+    for word in argv:
+        if word in FREQUENT:
+            __import__(f"barque.runc.commands.{word}")
+    if finder is not None:
+        finder.close()  # its descriptor could be taken for one of the caller's: --preserve-fds
     os._exit(barque.runc.main.main(argv))
 
 
+def load() -> None:
+    """What the commands of a container's life need."""
+    for name in ("linux.executable", "runc.main", *(f"runc.commands.{word}" for word in FREQUENT)):
+        __import__(f"barque.{name}")
+
+
 def run_from_sealed_file() -> None:
+    from barque.linux.memfd import forget_library_path, is_sealed, reexec_sealed
+
     if not is_sealed() and not put_away():
         reexec_sealed()
     forget_library_path()
