@@ -69,6 +69,12 @@ def test_version_2_alone(machine: Machine) -> None:
 
 
 @pytest.mark.skipif(os.environ.get("BARQUE_VM") != "all", reason="asked for by BARQUE_VM=all")
+def test_links_that_other_kernels_lack(machine: Machine) -> None:
+    """ipvlan, VLANs and dummy parents."""
+    run(machine, "tests/integration/network/test_uplinks.py -k 'lacks or wire'", LIMIT_S)
+
+
+@pytest.mark.skipif(os.environ.get("BARQUE_VM") != "all", reason="asked for by BARQUE_VM=all")
 @pytest.mark.timeout(WHOLE_LIMIT_S)
 def test_the_whole_runtime(machine: Machine) -> None:
     run(machine, "tests/integration/runc", WHOLE_LIMIT_S)

@@ -18,7 +18,7 @@ from barque.daemon.archive.copier import Copier
 from barque.daemon.containers.committing import still
 from barque.daemon.containers.engine import Engine
 from barque.daemon.http.messages import Source
-from barque.daemon.volume_records import new_record
+from barque.daemon.volume_records import LOCAL, new_record
 from barque.daemon.volumes import Volumes
 from barque.volume.local import COPIED
 from barque.volume.paths import DATA
@@ -51,9 +51,10 @@ class VolumeCopies:
         labels = dict(labels or {})
         if snapshot:
             labels[SNAPSHOT_LABEL] = source
-        record = new_record(name, labels=labels or None, read_only=snapshot)
+        options = self._volumes.quota_of(source) or None
+        record = new_record(name, LOCAL, labels or None, options, read_only=snapshot)
         self._volumes.refuse_known(name)
-        async with self._staged() as staged:
+        async with self._staged(record.size) as staged:
             async with self._reading(source, pause=pause) as path:
                 await self._copy(path, staged / DATA, source)
             return await self._volumes.adopt(record, staged)
@@ -62,8 +63,8 @@ class VolumeCopies:
         """The volume `name`, made if it is missing, has what volume `source` has."""
         if name == source:
             raise errors.InvalidArgument(f"restore {name}: a volume cannot be its own source")
-        self._check_target(name)
-        async with self._staged() as staged:
+        size = self._check_target(name)
+        async with self._staged(size) as staged:
             async with self._reading(source, pause=False) as path:
                 await self._copy(path, staged / DATA, source)
             return await self._install(name, staged)
@@ -83,8 +84,8 @@ class VolumeCopies:
 
     async def restore(self, name: str, archive: Source) -> dict[str, Any]:
         """The volume `name`, made if it is missing, has what is in the tar `archive`."""
-        self._check_target(name)
-        async with self._staged() as staged:
+        size = self._check_target(name)
+        async with self._staged(size) as staged:
             copier = await Copier.start(self._archive(str(staged / DATA), name, "put"))
             try:
                 await copier.answer()
@@ -94,11 +95,11 @@ class VolumeCopies:
                 await copier.close()
             return await self._install(name, staged)
 
-    def _check_target(self, name: str) -> None:
+    def _check_target(self, name: str) -> int:
+        """How much it may hold, 0 for no limit."""
         if self._volumes.known(name):
-            self._volumes.check_replaceable(name)
-        else:
-            new_record(name)
+            return self._volumes.check_replaceable(name).size
+        return new_record(name).size
 
     async def _install(self, name: str, staged: Path) -> dict[str, Any]:
         if self._volumes.known(name):
@@ -106,9 +107,9 @@ class VolumeCopies:
         return await self._volumes.adopt(new_record(name), staged)
 
     @asynccontextmanager
-    async def _staged(self) -> AsyncIterator[Path]:
+    async def _staged(self, size: int = 0) -> AsyncIterator[Path]:
         """A place to fill; what is there at the end (nothing, or old data) is deleted."""
-        staged = await asyncio.to_thread(self._volumes.stage)
+        staged = await asyncio.to_thread(self._volumes.stage, size)
         try:
             yield staged
         finally:
@@ -127,12 +128,16 @@ class VolumeCopies:
             yield path
 
     async def _copy(self, source: str, target: Path, name: str) -> None:
-        request = {"layers": [source], "path": "/", "target": str(target)}
+        request = {"layers": [source], "path": "/", "target": str(target), "held": True}
         process = await asyncio.create_subprocess_exec(
             *self._copier_argv, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         try:
-            _, said = await process.communicate(json.dumps(request).encode())
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            said = await process.stderr.read()
+            await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()

@@ -13,6 +13,7 @@ from barque.daemon.moments import rfc3339_now
 from barque.daemon.network_filters import dangling_wanted, label_matches
 from barque.volume import options as local_options
 from barque.volume.local import check_name
+from barque.volume.quota import parse_size
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 LOCAL = "local"
@@ -44,6 +45,12 @@ class VolumeRecord:
         if self.driver != LOCAL:
             return None
         return local_options.parse(self.name, self.options or {})
+
+    @property
+    def size(self) -> int:
+        """How many bytes it may hold; 0 for no limit of its own."""
+        text = (self.options or {}).get("size") or ""
+        return parse_size(self.name, text) if self.driver == LOCAL and text else 0
 
     @property
     def is_anonymous(self) -> bool:

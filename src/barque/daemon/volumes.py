@@ -91,7 +91,7 @@ class Volumes:
 
     async def _make(self, record: VolumeRecord) -> None:
         if record.driver == LOCAL:
-            await asyncio.to_thread(self._local.create, record.name)
+            await asyncio.to_thread(self._local.create, record.name, record.size)
             return
         try:
             plugin = await asyncio.to_thread(plugins.find, record.driver)
@@ -207,9 +207,15 @@ class Volumes:
                 if not self._mounted[name]:
                     del self._mounted[name]
 
-    def stage(self) -> Path:
-        """A directory to be filled: `_data` in it becomes a volume's."""
-        return self._local.stage()
+    def stage(self, size: int = 0) -> Path:
+        """A directory to be filled: `_data` in it becomes a volume's, with the limit `size`."""
+        return self._local.stage(size)
+
+    def quota_of(self, name: str) -> dict[str, str]:
+        """The option of the volume that limits what it holds; {} for none."""
+        record = self._find(name)
+        options = (record.options or {}) if record and record.driver == LOCAL else {}
+        return {"size": options["size"]} if options.get("size") else {}
 
     async def discard_staged(self, staged: Path) -> None:
         with suppress(errors.BarqueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import struct
 
@@ -13,6 +14,7 @@ FS_IOC_FSSETXATTR = 0x401C5820
 FS_XFLAG_PROJINHERIT = 0x200
 FSXATTR = struct.Struct("=IIIII8x")  # xflags, extsize, nextents, projid, cowextsize
 Q_GETINFO = 0x800005
+Q_GETQUOTA = 0x800007
 Q_SETQUOTA = 0x800008
 PRJQUOTA = 2
 SUBCMD_SHIFT = 8
@@ -39,6 +41,23 @@ def limit_project(fd: int, project: int, size: int) -> None:
     value = DQBLK.pack(blocks, blocks, 0, 0, 0, 0, 0, 0, QIF_BLIMITS)
     if _quotactl_fd(fd, _command(Q_SETQUOTA), project, value) < 0:
         raise_errno("quotactl_fd", fd)
+
+
+def is_used(fd: int, project: int) -> bool:
+    """Whether `project` has a limit, or holds anything, on the file system of `fd`."""
+    buffer = ctypes.create_string_buffer(DQBLK.size)
+    if _quotactl_fd(fd, _command(Q_GETQUOTA), project, buffer) < 0:
+        if ctypes.get_errno() == errno.ENOENT:  # xfs: none of it was ever heard
+            return False
+        raise_errno("quotactl_fd", fd)
+    hard, soft, used = DQBLK.unpack(buffer.raw)[:3]
+    return bool(hard or soft or used)
+
+
+def project_of(fd: int) -> int:
+    """The project of an open file or directory; 0 for none."""
+    raw = fcntl.ioctl(fd, FS_IOC_FSGETXATTR, bytes(FSXATTR.size))
+    return int(FSXATTR.unpack(raw)[3])
 
 
 def set_project(directory: int, project: int) -> None:

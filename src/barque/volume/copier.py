@@ -1,9 +1,10 @@
 """The copier: a process of its own that copies an image's directory into a volume.
 
 It mounts the image's layers in a mount namespace that dies with it, so nothing is left mounted
-however it ends, and resolves the path as inside the image. Standard input is one JSON object:
-`layers` (top first), `path`, `target`. Exit code 0: copied; 3: the image has no such directory;
-else failed, the reason is the last line of standard error.
+however it ends, and resolves the path as inside the image. Standard input is one line of JSON:
+`layers` (top first), `path`, `target`; with `held`, it ends when its standard input does, at
+whatever point: who started it is gone, and what was copied is to be deleted. Exit code 0: copied;
+3: the image has no such directory; else failed, the reason is the last line of standard error.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import json
 import os
 import sys
+import threading
 from collections.abc import Sequence
 
 from barque import errors
@@ -25,12 +27,20 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def main(arguments: list[str]) -> int:
-    request = json.loads(sys.stdin.buffer.read())
+    request = json.loads(sys.stdin.buffer.readline())
+    if request.get("held"):
+        threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         return copy(request["layers"], request["path"], request["target"])
     except (OSError, errors.BarqueError) as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
+
+
+def _end_with_input() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(FAILED)
 
 
 def copy(layers: Sequence[str], path: str, target: str) -> int:

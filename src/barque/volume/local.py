@@ -28,6 +28,7 @@ from barque.linux.mount import (
     umount2,
 )
 from barque.linux.whole_file import exchange, rename_new
+from barque.volume import quota
 from barque.volume.options import MountPlan
 from barque.volume.paths import DATA, REMOVED_PREFIX, Paths
 
@@ -79,8 +80,12 @@ class LocalVolumes:
     def exists(self, name: str) -> bool:
         return self._paths.data(name).is_dir()
 
-    def create(self, name: str) -> Path:
-        """Make the volume's directories, durably; returns where its data is."""
+    def create(self, name: str, size: int = 0) -> Path:
+        """Make the volume's directories, durably; returns where its data is.
+
+        `size` is how many bytes it may hold, 0 for no limit. Raises InvalidArgument where the file
+        system has no quotas; nothing is left then.
+        """
         data = self._paths.data(check_name(name))
         if not data.is_dir():
             try:
@@ -88,6 +93,12 @@ class LocalVolumes:
                 data.mkdir(mode=0o755, exist_ok=True)
             except OSError as error:
                 raise errors.BarqueError(f"create {name}: {error.strerror}: {data}") from error
+            try:
+                if size:
+                    quota.limit(name, data, size)
+            except BaseException:
+                self._remove_empty(self._paths.volume(name))
+                raise
             sync_directory(data.parent)
             sync_directory(self._paths.root)
         return data
@@ -132,7 +143,7 @@ class LocalVolumes:
         sync_directory(self._paths.root)
         return removed
 
-    def stage(self) -> Path:
+    def stage(self, size: int = 0) -> Path:
         """A volume without a name, to be filled; `install` or `swap` gives it one.
 
         What has none at the next start is deleted then, as volumes under removal are.
@@ -140,6 +151,12 @@ class LocalVolumes:
         staged = self._paths.removed(secrets.token_hex(8))
         staged.mkdir(mode=0o701)
         (staged / DATA).mkdir(mode=0o755)
+        try:
+            if size:
+                quota.limit(staged.name, staged / DATA, size)
+        except BaseException:
+            self._remove_empty(staged)
+            raise
         return staged
 
     def install(self, staged: Path, name: str) -> None:
@@ -174,8 +191,10 @@ class LocalVolumes:
 
     def delete(self, removed: Path) -> None:
         """Delete a discarded volume. Raises BarqueError when something is mounted inside."""
+        project = quota.project(removed / DATA)
         try:
             remove_tree(removed)
+            quota.forget(self._paths.root, project)
         except OSError as error:
             raise errors.BarqueError(f"volume data not removed: {error}") from error
 

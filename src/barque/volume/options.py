@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from barque import errors
 from barque.linux import mount as m
+from barque.volume.quota import parse_size
 
 KNOWN = ("type", "o", "device", "size")
 
@@ -85,13 +86,14 @@ def parse(name: str, options: Mapping[str, str]) -> MountPlan | None:
     for key in options:
         if key not in KNOWN:
             raise errors.InvalidArgument(f'create {name}: invalid option: "{key}"')
-    if options.get("size"):
-        raise errors.Unsupported(
-            f"create {name}: quota size requested but no quota support: {options['size']}"
-        )
+    size = parse_size(name, options["size"]) if options.get("size") else 0
     given = {key: options[key] for key in ("type", "o", "device") if options.get(key)}
     if not given:
         return None
+    if size:
+        raise errors.InvalidArgument(
+            f"create {name}: size is the quota of a directory; a tmpfs has its own, o=size=..."
+        )
     for key in ("device", "type"):
         if key not in given:
             raise errors.InvalidArgument(f'create {name}: missing required option: "{key}"')

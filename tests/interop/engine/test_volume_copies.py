@@ -187,7 +187,7 @@ def test_an_archive_that_is_none_changes_nothing(engine: Stack) -> None:
     out(engine, "volume", "rm", volume)
 
 
-@pytest.mark.parametrize("wait_s", [0.05, 0.3])
+@pytest.mark.parametrize("wait_s", [0.2, 0.5])
 def test_a_copy_that_a_crash_breaks_off_is_not_there(engine: Stack, wait_s: float) -> None:
     volume = filled(engine)
     inside(engine, volume, "for i in $(seq 1 400); do echo $i > /v/$i; done")

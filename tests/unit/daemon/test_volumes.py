@@ -124,7 +124,7 @@ def test_unknown_filters_are_refused(volumes: Volumes) -> None:
         ({"Name": 1}, errors.InvalidArgument),
         ({"Labels": {"a": 1}}, errors.InvalidArgument),
         ({"Name": "ab", "DriverOpts": {"type": "tmpfs"}}, errors.InvalidArgument),
-        ({"Name": "ab", "DriverOpts": {"size": "1g"}}, errors.Unsupported),
+        ({"Name": "ab", "DriverOpts": {"size": "much"}}, errors.InvalidArgument),
         ({"Name": "ab", "ClusterVolumeSpec": {"Group": "x"}}, errors.Unsupported),
     ],
 )

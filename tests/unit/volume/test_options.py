@@ -54,8 +54,3 @@ def test_what_is_wrong_is_refused_in_dockers_words(given: dict[str, str], words:
     with pytest.raises(errors.InvalidArgument) as caught:
         options.parse("v", given)
     assert str(caught.value) == words
-
-
-def test_a_quota_needs_a_file_system_with_quotas() -> None:
-    with pytest.raises(errors.Unsupported, match="no quota support"):
-        options.parse("v", {"size": "10m"})
