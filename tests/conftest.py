@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import signals
+
+TOO_SLOW = HealthCheck.too_slow  # how busy the machine is says nothing of the code
 
 
 def pytest_configure() -> None:
     """Whoever started the tests may block or ignore signals, and runc and crun hand that on."""
     signals.reset()
+    settings.register_profile("any speed", deadline=None, suppress_health_check=[TOO_SLOW])
+    settings.load_profile("any speed")
 
 
 @pytest.fixture(autouse=True)

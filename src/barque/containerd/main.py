@@ -6,7 +6,6 @@ Reading `serve` shows all there is: stores over one database, services over stor
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import gc
 import logging
 import os
@@ -56,7 +55,8 @@ from barque.containerd.version import (
     Version,
     server_id,
 )
-from barque.errors import BarqueError, Conflict
+from barque.errors import BarqueError
+from barque.linux import lock
 
 SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger("barque.containerd")
@@ -210,22 +210,20 @@ async def running(
         metadata.checkpoint()
         metadata.close()
         snapshots.close()
-        for lock in locks:
-            os.close(lock)
+        for fd in locks:
+            os.close(fd)
 
 
 def take_locks(paths: Paths) -> list[int]:
     """One server a root, and one a state. Raises Conflict; held as long as the descriptors."""
     taken: list[int] = []
     for path in (paths.lock, paths.state_lock):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        taken.append(fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            for lock in taken:
-                os.close(lock)
-            raise Conflict(f"{path.parent} is in use by another server") from None
+            taken.append(lock.take(str(path), f"{path.parent} is in use by another server"))
+        except BaseException:
+            for fd in taken:
+                os.close(fd)
+            raise
     return taken
 
 

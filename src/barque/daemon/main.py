@@ -5,7 +5,6 @@ containerd is started before the daemon's own modules are loaded, so that both s
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import sys
@@ -16,6 +15,7 @@ from barque import errors
 from barque.daemon.config import VERSION_LINE, Config, VersionAsked, load
 from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.paths import Paths
+from barque.linux import lock
 
 
 def main(arguments: list[str]) -> int:
@@ -65,12 +65,7 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
 
 def take_lock(stack: ExitStack, path: Path, what: str) -> None:
     """One daemon a root. Raises Conflict; held until the stack is closed, or we die."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise errors.Conflict(f"{what} is in use by another barqued") from None
+    stack.callback(os.close, lock.take(str(path), f"{what} is in use by another barqued"))
 
 
 def write_pid(stack: ExitStack, path: Path) -> None:

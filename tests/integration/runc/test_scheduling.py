@@ -18,7 +18,7 @@ SHOW = "cut -d' ' -f19,40,41 /proc/self/stat"  # nice, real-time priority, polic
     [
         ({"policy": "SCHED_OTHER", "nice": 7}, "7 0 0"),
         ({"policy": "SCHED_BATCH", "nice": 3}, "3 0 3"),
-        ({"policy": "SCHED_IDLE"}, "0 0 5"),
+        ({"policy": "SCHED_IDLE"}, f"{os.nice(0)} 0 5"),
         ({"policy": "SCHED_OTHER", "nice": -5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, "0 0 0"),
     ],
 )

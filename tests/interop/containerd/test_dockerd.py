@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -65,10 +66,27 @@ def test_input_and_output_in_a_pipe(dockerd: Peer) -> None:
     assert done.stdout.strip() == b"200000"
 
 
+def until_it_hears(dockerd: Peer) -> None:
+    """dockerd follows a containerd's events again some time after that containerd came back; what
+    ends until then it never hears of."""
+    for number in range(20):
+        try:
+            dockerd.docker("run", "--name", f"heard{number}", "busybox", "true", timeout_s=5)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+            continue
+        finally:
+            dockerd.docker("rm", "-f", f"heard{number}", check=False)
+        return
+    raise AssertionError("dockerd does not hear of exits")
+
+
 def test_a_crash_of_containerd_under_dockerd(dockerd: Peer, containerd: Node) -> None:
-    dockerd.docker("run", "-d", "--name", "stay", "busybox", "sh", "-c", "sleep 3; exit 6")
+    script = "trap 'exit 6' TERM; while :; do sleep 0.1; done"
+    dockerd.docker("run", "-d", "--name", "stay", "busybox", "sh", "-c", script)
     containerd.crash()
     containerd.start()
+    until_it_hears(dockerd)
+    dockerd.docker("kill", "-s", "TERM", "stay")
     assert shown(dockerd, "wait", "stay") == "6"
     dockerd.docker("rm", "stay")
 

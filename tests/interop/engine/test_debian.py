@@ -12,7 +12,11 @@ from tests.interop.engine.test_terminal import command, ended, terminal
 from tests.support.barque import Stack, stack
 from tests.support.registry_peer import registry_peer
 
-pytestmark = [pytest.mark.root, pytest.mark.peer]
+pytestmark = [
+    pytest.mark.timeout(1200),  # the system is built first
+    pytest.mark.root,
+    pytest.mark.peer,
+]
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / "build" / "cache"
 BUILD_LIMIT_S = 600
