@@ -17,7 +17,7 @@ SITE = f"""
 table inet site {{
     chain forward {{
         type filter hook forward priority filter - 1; policy accept;
-        oifname "{BRIDGE}" meta l4proto tcp ct original proto-dst 8080 ip saddr != 198.51.100.0/24 drop
+        oifname "{BRIDGE}" meta l4proto tcp ct original proto-dst 8080 ip saddr 192.0.2.0/24 drop
     }}
 }}
 """
