@@ -90,6 +90,8 @@ class Applier:
                 written = os.pwrite(self._file, view, offset)
                 view, offset = view[written:], offset + written
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                os.ftruncate(self._file, 0)  # to give the layer up takes room too
             raise _explain(error, self._entry) from error
 
     def finish(self) -> None:
