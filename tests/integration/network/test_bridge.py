@@ -537,3 +537,27 @@ def test_a_udp_flow_does_not_stick_to_a_container_that_is_gone() -> None:
 
     with temporary_root() as root, ExitStack() as stack:
         asyncio.run(scenario(root, stack))
+
+
+@isolated
+def test_sctp_ports_are_redirected_like_others() -> None:
+    """The kernel here may have no sctp sockets: what the rules say is what can be seen."""
+
+    async def scenario(root: Path) -> None:
+        ports = {"80/sctp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}], "80/tcp": None}
+        async with networks(root) as made:
+            web = await attach(made, "web", ports=ports)
+            held = [{"HostIp": "127.0.0.1", "HostPort": "8080"}]
+            assert web.settings["Ports"] == {"80/sctp": held, "80/tcp": None}
+            (element,) = port_elements()
+            assert element == [
+                {"concat": ["127.0.0.1", "sctp", 8080]},
+                {"concat": ["172.17.0.2", 80]},
+            ]
+            with pytest.raises(errors.BarqueError, match="port is already allocated"):
+                await attach(made, "other", ports=ports)
+            await made.detach("web")
+            assert not port_elements()
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
