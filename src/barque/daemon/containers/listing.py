@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from barque import errors
@@ -37,6 +38,7 @@ HEALTH_WORDS = frozenset({"none", "starting", "healthy", "unhealthy"})
 STATUS_WORDS = frozenset({*Status, "dead"})
 _EVERY_STATE = frozenset({"status", "exited"})
 MAX_PATTERN_CHARS = 256
+_CREATED = attrgetter("record.created")
 
 
 async def summaries(
@@ -70,13 +72,13 @@ async def select(engine: Engine, *, everything: bool, filters: Filters) -> list[
     if _EVERY_STATE & filters.keys():
         everything = True
     tests = [await _test(engine, name, values) for name, values in filters.items() if values]
-    found = [
-        container
-        for container in engine.catalogue
-        if (everything or container.state.running or container.state.status is Status.RESTARTING)
-        and all(test(container) for test in tests)
-    ]
-    found.sort(key=lambda container: container.record.created, reverse=True)
+    found = list(engine.catalogue)
+    if not everything:
+        restarting = Status.RESTARTING
+        found = [it for it in found if it.state.running or it.state.status is restarting]
+    for test in tests:
+        found = list(filter(test, found))
+    found.sort(key=_CREATED, reverse=True)
     return found
 
 
