@@ -88,6 +88,21 @@ class Options:
         self.terminal_taker: list[int] | None = None  # `run` keeps the terminal's master itself
 
 
+def check_preserved(count: int) -> int:
+    """`count`, when the caller has that many descriptors open from 3 on. It is asked before this
+    process opens its own: one of those in their place would be in the container."""
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            where = f"/proc/self/fd/{fd}"
+            raise InvalidArgument(
+                f"unable to stat preserved-fd {fd - 3} (of {count}): "
+                f"stat {where}: no such file or directory"
+            ) from None
+    return count
+
+
 def read_spec(bundle: str) -> tuple[bytes, Spec]:
     """The bundle's config.json: its bytes, and as values."""
     path = f"{bundle}/config.json"

@@ -153,6 +153,22 @@ def test_preserved_descriptors(case: Case) -> None:
 
 
 @OURS_AND_RUNC
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_preserved_descriptors_that_are_not_open(case: Case, command: str) -> None:
+    """In their place the process would get descriptors of the runtime: the host's root, /proc."""
+    case.write(case.configure("sh", "-c", "ls -l /proc/self/fd; sleep 1000"))
+    words, program = ["--bundle", str(case.bundle)], []
+    if command == "exec":
+        case.started("sleep", "1000")
+        words, program = [], ["ls", "-l", "/proc/self/fd"]
+    result = case.call(command, *words, "--preserve-fds", "40", case.id, *program)
+    assert result.code in (1, 255)
+    assert "unable to stat preserved-fd" in result.err
+    assert " (of 40): stat /proc/self/fd/" in result.err
+    assert result.out == ""
+
+
+@OURS_AND_RUNC
 def test_personality(case: Case) -> None:
     spec = case.configure("uname", "-m")
     spec["linux"]["personality"] = {"domain": "LINUX32"}

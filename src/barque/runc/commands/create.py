@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from barque.errors import InvalidArgument
-from barque.runc.create import Options
+from barque.runc.create import Options, check_preserved
 from barque.runc.create import create as make
 from barque.runc.flags import SWITCH, VALUE, Arguments, Flag
 
@@ -47,7 +47,8 @@ def options_of(given: Arguments) -> Options:
     options.pid_file = given.get("pid-file")
     options.pivot = not given.on("no-pivot")
     options.listeners = listeners()
-    options.preserved = options.listeners + given.number("preserve-fds", 0, MOST_PRESERVED)
+    named = given.number("preserve-fds", 0, MOST_PRESERVED)
+    options.preserved = check_preserved(options.listeners + named)
     options.keyring = not given.on("no-new-keyring")
     return options
 

@@ -10,7 +10,7 @@ from barque.oci.document import parse
 from barque.oci.fields import LARGEST_ID, Fields, checked_number
 from barque.oci.runtime import CAPABILITY_SETS, parse_process
 from barque.runc.container import load
-from barque.runc.create import LONGEST_CONFIG, Options
+from barque.runc.create import LONGEST_CONFIG, Options, check_preserved
 from barque.runc.enter import container_spec, enter
 from barque.runc.flags import LIST, SWITCH, VALUE, Arguments, Flag
 from barque.runc.foreground import Foreground
@@ -55,7 +55,7 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     options.pidfd_socket = given.get("pidfd-socket")
     options.pid_file = given.get("pid-file")
     options.cgroups = sub_cgroups(given.all("cgroup"), container.cgroup)
-    options.preserved = given.number("preserve-fds", 0, MOST_PRESERVED)
+    options.preserved = check_preserved(given.number("preserve-fds", 0, MOST_PRESERVED))
     paused = given.on("ignore-paused")
     if given.on("detach"):
         enter(container, process, options, log, ignore_paused=paused)
