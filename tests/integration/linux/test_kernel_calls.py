@@ -231,7 +231,8 @@ def test_the_executable_put_away(interpreter: str) -> None:
         "import json, re\n"  # what runs from pages that were moved goes on
         "print(json.loads('[1.5]'), re.match('(a+)+b', 'aab').group(), flush=True)\n"
         "child = os.fork()\n"
-        "if child == 0: os.execv('/bin/sh', ['sh', '-c', 'readlink /proc/$$/exe | grep -c memfd'])\n"
+        "look = 'readlink /proc/$$/exe | grep -c memfd'\n"
+        "if child == 0: os.execv('/bin/sh', ['sh', '-c', look])\n"
         "os.waitpid(child, 0)\n"
         "try: os.execv('/proc/self/exe', ['x'])\n"
         "except OSError as error: print(error.errno)\n"
