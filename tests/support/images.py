@@ -13,7 +13,7 @@ from typing import Any
 
 from barque.containerd.client import Containerd
 from barque.daemon.events import Events
-from barque.daemon.images.containerd_store import ContainerdStore
+from barque.daemon.images.containerd_store import FETCH_PREFIX, ContainerdStore
 from barque.daemon.images.progress import Progress, run
 from barque.daemon.images.remove import User
 from barque.daemon.images.service import Images
@@ -63,13 +63,23 @@ class Bench:
     def actions(self) -> list[str]:
         return [event["Action"] for event in self.events.since(0)]
 
+    async def _ingests(self) -> list[str]:
+        return [status.ref for status in await self.containerd.content.statuses()]
+
+    async def broken_off(self) -> list[str]:
+        """The blobs that a pull did not get whole, for the next one to go on with."""
+        return [ref for ref in await self._ingests() if ref.startswith(FETCH_PREFIX)]
+
     async def remains(self) -> dict[str, list[str]]:
-        """All that containerd holds once what nothing leads to is collected; {} for nothing."""
+        """All that containerd holds once what nothing leads to is collected; {} for nothing.
+
+        But for `broken_off`: that is kept on purpose.
+        """
         lease = await self.containerd.leases.create()
         await self.containerd.leases.delete(lease.id, sync=True)
         held = {
             "content": [info.digest async for info in self.containerd.content.list()],
-            "ingests": [status.ref for status in await self.containerd.content.statuses()],
+            "ingests": [ref for ref in await self._ingests() if not ref.startswith(FETCH_PREFIX)],
             "snapshots": [found.key async for found in self.containerd.snapshots.list()],
             "images": [image.name for image in await self.containerd.images.list()],
             "leases": [found.id for found in await self.containerd.leases.list()],
@@ -92,6 +102,8 @@ async def bench(address: str) -> AsyncIterator[Bench]:
     finally:
         for image in await containerd.images.list():
             await containerd.images.delete(image.name)
+        for ref in await made.broken_off():
+            await containerd.content.abort(ref)
         assert await made.remains() == {}
         images.close()
         await asyncio.sleep(0)

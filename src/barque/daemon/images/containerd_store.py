@@ -185,6 +185,9 @@ class ContainerdStore:
                 return Blob(digest, size, labels or {})
             except errors.AlreadyExists:
                 return await self._already(ref, digest, lease, labels)
+            except errors.ResourceExhausted:  # the room is wanted, not what came so far
+                await asyncio.shield(self._abort(ref))
+                raise
             except errors.DataLoss:
                 await asyncio.shield(self._abort(ref))
                 if fresh or not resumed:

@@ -60,6 +60,7 @@ def test_a_full_disk(layer: bytes) -> None:
                 message = await failed(b.pull(f"{registry.address}/large", "1"))
             assert "no space left on device" in message.lower()
             assert await b.remains() == before
+            assert await b.broken_off() == []
             assert (await b.images.resolve("small:1")).size > 0
             await b.import_(tar(("g", b"fits")), "fits", "1")
 
@@ -81,6 +82,7 @@ def test_a_pull_whose_client_goes(address: str) -> None:
                 pass
             await stream.aclose()
             assert await b.remains() == {}
+            assert len(await b.broken_off()) <= 1
 
     on(address, body)
 
