@@ -76,6 +76,9 @@ def main(arguments: list[str]) -> int:
     try:
         command = parse_arguments(arguments)
         return run(command)
+    except lock.Taken as error:
+        sys.stderr.write(f"barque-containerd: {error}\n")
+        return lock.EXIT_TAKEN
     except (BarqueError, OSError) as error:
         sys.stderr.write(f"barque-containerd: {error}\n")
         return 1

@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 
 from barque import program
 from barque.daemon.paths import Paths
+from barque.linux.lock import EXIT_TAKEN
 
 _UCRED = struct.Struct("iii")  # pid, uid, gid
 
@@ -77,6 +78,25 @@ class ContainerdProcess:
         self.pidfd = os.pidfd_open(self.child.pid)
         if self._descriptors is not None:
             resource.prlimit(self.child.pid, resource.RLIMIT_NOFILE, self._descriptors)
+
+    def refused(self) -> bool:
+        """Whether the child ended without having served, and no other is about to.
+
+        A daemon that was killed may have started one just before, which holds the lock already
+        and does not listen yet.
+        """
+        return self.child is not None and self.child.poll() not in (None, EXIT_TAKEN)
+
+    def adopt(self, pid: int) -> None:
+        """Be about the process `pid`, which listens, where the child gave way to it."""
+        if self.child is None or self.child.pid == pid:
+            return
+        self.child.wait()
+        self.child = None
+        os.close(self.pidfd)
+        self.pidfd = -1
+        with suppress(ProcessLookupError):
+            self.pidfd = os.pidfd_open(pid)
 
     def log_end(self) -> str:
         """The last line that it wrote."""

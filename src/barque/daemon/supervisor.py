@@ -35,8 +35,8 @@ class Supervisor:
     async def ready(self) -> None:
         """Return once it answers on its socket. Raises Unavailable with the end of its log."""
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while not listener(self._process.address):
-            if self._process.child is not None and self._process.child.poll() is not None:
+        while not (pid := listener(self._process.address)):
+            if self._process.refused():
                 raise errors.Unavailable(
                     f"barque-containerd ended at start: {self._process.log_end()}"
                 )
@@ -45,6 +45,7 @@ class Supervisor:
                     f"barque-containerd does not answer: {self._process.log_end()}"
                 )
             await asyncio.sleep(POLL_S)
+        await asyncio.to_thread(self._process.adopt, pid)
         if self._watch is None:
             self._watch = asyncio.get_running_loop().create_task(self._keep())
 

@@ -14,11 +14,16 @@ import time
 from barque.errors import Conflict
 
 DEAD_HOLDER_S = 10.0
+EXIT_TAKEN = 75  # of a program that gave way: EX_TEMPFAIL of sysexits.h
 POLL_S = 0.01
 
 
+class Taken(Conflict):
+    """Another process has it."""
+
+
 def take(path: str, refusal: str) -> int:
-    """A descriptor that holds the lock of the file `path`, which is made. Raises Conflict."""
+    """A descriptor that holds the lock of the file `path`, which is made. Raises Taken."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + DEAD_HOLDER_S
     while True:
@@ -28,7 +33,7 @@ def take(path: str, refusal: str) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline or _taken_by_living(fd):
                 os.close(fd)
-                raise Conflict(refusal) from None
+                raise Taken(refusal) from None
         except BaseException:
             os.close(fd)
             raise

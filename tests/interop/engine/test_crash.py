@@ -166,6 +166,20 @@ def test_the_command_starts_a_daemon_on_demand(own_barque: Stack) -> None:
     assert state_of(barque, "keeps-it") == "exited 0"
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15])
+def test_a_containerd_that_starts_as_its_daemon_is_killed(barque: Stack, after_s: float) -> None:
+    """The next daemon finds none that listens, and yet there is one: it takes that one over."""
+    barque.kill(CONTAINERD)
+    time.sleep(after_s)  # until the daemon starts another
+    barque.kill(DAEMON)
+    barque.start()
+    assert barque.docker("run", "--rm", "busybox", "echo", "here").stdout == b"here\n"
+    until(lambda: len(barque.pids(CONTAINERD)), 1)
+    barque.stop()
+    until(lambda: barque.pids(CONTAINERD), [])
+    barque.start()
+
+
 def test_two_daemons_on_one_root(own_barque: Stack) -> None:
     second = subprocess.run(own_barque.argv(), capture_output=True, timeout=30, check=False)
     assert second.returncode == 1
