@@ -17,7 +17,7 @@ from barque.shim import paths, rootfs, wire
 from barque.shim.console import ConsoleSocket
 from barque.shim.messages import CREATED, RUNC_OPTIONS, STOPPED
 from barque.shim.metrics import measure
-from barque.shim.oom import OomWatch
+from barque.shim.oom import OomWatch, has_killed
 from barque.shim.process import Process, is_first_of_namespace, read_pid
 from barque.shim.runtime import Runtime
 from barque.shim.stdio import Stdio
@@ -276,6 +276,17 @@ class Container:
             self.oom = OomWatch(self._host.loop, self.cgroup(), self._told_oom)
         except OSError as error:
             self._host.warn(f"out of memory events of {self.id} cannot be watched: {error}")
+
+    def check_oom(self) -> None:
+        """The first process has ended: its event may not have come, nor the watch have begun."""
+        if self.oom is not None:
+            self.oom.check()
+            return
+        try:
+            if has_killed(self.cgroup()):
+                self._told_oom()
+        except OSError:
+            pass  # no memory controller, or the group is gone
 
     def _told_oom(self) -> None:
         self._host.publish("/tasks/oom", {"container_id": self.id})

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 RECHECK_S: Final = 0.1
 
 
+def directory_of(cgroup: Cgroup) -> str:
+    """Raises FileNotFoundError when the group has no memory controller."""
+    directory = cgroup.path(UNIFIED if cgroup.unified_only else "memory")
+    if directory is None:
+        raise FileNotFoundError("no memory controller")
+    return directory
+
+
+def has_killed(cgroup: Cgroup) -> bool:
+    """Whether a process of the group was killed for want of memory. Raises OSError."""
+    return accounting.oom_kills(directory_of(cgroup), cgroup.unified_only) > 0
+
+
 class OomWatch:
     """Calls `told` once for each time the count of killed processes is found to have grown."""
 
@@ -28,12 +41,9 @@ class OomWatch:
         self._loop = loop
         self._told = told
         self._unified = cgroup.unified_only
-        directory = cgroup.path(UNIFIED if self._unified else "memory")
-        if directory is None:
-            raise FileNotFoundError("no memory controller")
-        self._directory = directory
+        self._directory = directory_of(cgroup)
         self._seen = 0
-        self._fd = accounting.open_oom_events(directory, self._unified)
+        self._fd = accounting.open_oom_events(self._directory, self._unified)
         if self._unified:
             os.read(self._fd, 4096)  # from here on it is ready only after a change
         loop.watch(self._fd, select.EPOLLPRI if self._unified else select.EPOLLIN, self._ready)

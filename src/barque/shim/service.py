@@ -178,8 +178,8 @@ class Tasks:
                 self._host.warn(f"processes of {container.id} may be left: {error}")
         yield target.stdio.drain()
         target.advance(process.EXIT)
-        if container.oom is not None and not target.exec_id:
-            container.oom.check()
+        if not target.exec_id:
+            container.check_oom()
         self._publisher.publish(
             "/tasks/exit",
             {

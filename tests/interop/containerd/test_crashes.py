@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 from barque import program
+from barque.linux.lock import EXIT_TAKEN
 from tests.support import rootfs
 from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, parent, wait_until
 
@@ -181,14 +182,15 @@ def test_a_second_server_does_not_disturb_the_first(containerd: Node) -> None:
     """Same state under another root, and same address: refused before anything is touched."""
     pid = sleep(containerd, "kept")
     root, state = containerd.root / "root2", containerd.root / "state2"
-    for flags in (
-        ["--root", str(root), "--state", f"{containerd.root}/state", "--address", f"{root}.sock"],
-        ["--root", str(root), "--state", str(state), "--address", containerd.address],
+    shared = ["--root", str(root), "--state", f"{containerd.root}/state"]
+    for flags, code in (
+        ([*shared, "--address", f"{root}.sock"], EXIT_TAKEN),
+        (["--root", str(root), "--state", str(state), "--address", containerd.address], 1),
     ):
         second = subprocess.run(
             program.command("barque-containerd", *flags), capture_output=True, text=True, timeout=30
         )
-        assert second.returncode == 1
+        assert second.returncode == code
         assert second.stderr.count("\n") == 1
         assert "another" in second.stderr
     assert alive(pid)
