@@ -24,6 +24,9 @@ check: .venv/dev.stamp  ## format, lint, types, layers, unit tests
 	$(BIN)/pytest -q tests/unit tests/test_layers.py tests/test_tidy.py tests/test_imports.py
 	@$(BIN)/python tools/longest.py
 
+search: .venv/dev.stamp  ## look for new failing values with the property tests of units: other ones at each run
+	HYPOTHESIS_PROFILE=search $(BIN)/pytest $(WORKERS) -m hypothesis tests/unit
+
 interop: .venv/dev.stamp .venv/peers.stamp  ## who works with whom: run those tests, write docs/interop.md
 	$(BIN)/python -m tools.interop
 
@@ -47,4 +50,4 @@ clean:  ## remove the environment
 .venv/peers.stamp: tools/setup.sh tools/kernel.sh tests/vm/init
 	tools/setup.sh peers
 
-.PHONY: help demo test test-vm check interop bench install stop-demo clean
+.PHONY: help demo test test-vm check search interop bench install stop-demo clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,8 +16,10 @@ TOO_SLOW = HealthCheck.too_slow  # how busy the machine is says nothing of the c
 def pytest_configure() -> None:
     """Whoever started the tests may block or ignore signals, and runc and crun hand that on."""
     signals.reset()
-    settings.register_profile("any speed", deadline=None, suppress_health_check=[TOO_SLOW])
-    settings.load_profile("any speed")
+    common = settings(deadline=None, suppress_health_check=[TOO_SLOW])
+    settings.register_profile("suite", common, derandomize=True)  # the same verdict for the same code
+    settings.register_profile("search", common, max_examples=2000)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,7 @@ def encode(table: Table, values: Values) -> bytes:
             continue
         used += 1
         value = values[field.name]
-        if not value and not (field.kind == MESSAGE and value is not None and not field.many):
+        if not value and (field.many or not _present(field.kind, value)):
             continue
         if field.kind == MAP:
             _encode_map(out, field, value)
@@ -117,6 +117,13 @@ def encode(table: Table, values: Values) -> bytes:
         unknown = set(values) - {field.name for field in table.fields}
         raise KeyError(f"{table.name} has no field {unknown}")
     return bytes(out)
+
+
+def _present(kind: int, value: object) -> bool:
+    """A message without any field set is still there; so is -0.0, which is not the zero value."""
+    if kind == MESSAGE:
+        return value is not None
+    return kind == DOUBLE and str(value) == "-0.0"
 
 
 def _encode_value(field: Field, value: Any) -> bytes:

@@ -133,6 +133,9 @@ def test_aiodocker(barque: Stack) -> None:
     async def use() -> None:
         async with aiodocker.Docker(url=barque.host) as client:
             subscriber = client.events.subscribe()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(LIMIT_S):
+                while client.events.json_stream is None:  # it asks in a task of its own
+                    await asyncio.sleep(0.01)
             config: dict[str, Any] = {
                 "Image": "busybox",
                 "Cmd": ["sh", "-c", "echo hi; read x; echo got $x"],

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from barque.errors import InvalidArgument
@@ -43,6 +43,7 @@ def with_defaults(table: Table, values: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(values_of(EVERY_KIND))
+@example({"ratio": -0.0})
 def test_bytes_equal_protobufs(values: dict[str, Any]) -> None:
     if len(values.get("labels", {})) > 1:
         values["labels"] = dict([values["labels"].popitem()])  # a map has no order on the wire
