@@ -17,7 +17,7 @@ def pytest_configure() -> None:
     """Whoever started the tests may block or ignore signals, and runc and crun hand that on."""
     signals.reset()
     common = settings(deadline=None, suppress_health_check=[TOO_SLOW])
-    settings.register_profile("suite", common, derandomize=True)  # the same verdict for the same code
+    settings.register_profile("suite", common, derandomize=True)  # one verdict
     settings.register_profile("search", common, max_examples=2000)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
