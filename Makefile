@@ -11,8 +11,8 @@ demo: .venv/run.stamp  ## install what it needs, start a container, drive it fro
 	@tools/demo.sh
 
 test: .venv/dev.stamp .venv/peers.stamp  ## the whole test suite, beside the real peers; the virtual machine has this one to itself
-	$(BIN)/pytest $(WORKERS) --ignore tests/vm
-	$(BIN)/pytest tests/vm
+	$(BIN)/python -m tools.suite $(WORKERS) --ignore tests/vm
+	$(BIN)/python -m tools.suite tests/vm
 
 test-vm: .venv/dev.stamp .venv/peers.stamp  ## the part of it that runs in a virtual machine: cgroup version 2, AppArmor
 	$(BIN)/pytest tests/vm
