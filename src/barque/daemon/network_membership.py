@@ -13,7 +13,8 @@ from barque import errors
 from barque.daemon.containers import name_files
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.container import Container
-from barque.daemon.networks import NameFiles, Networks
+from barque.daemon.network_texts import NameFiles
+from barque.daemon.networks import Networks
 from barque.daemon.paths import Paths
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,211 @@
+"""Networks made and removed: the record, what plugins keep of it, the machine's part."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from barque import errors
+from barque.daemon import network_filters, network_plugins
+from barque.daemon.events import Events
+from barque.daemon.moments import rfc3339_now
+from barque.daemon.network_create import first_address, first_address6, parse_create
+from barque.daemon.network_records import NetworkRecord
+from barque.daemon.network_registry import Registry
+from barque.daemon.network_upkeep import Upkeep
+from barque.daemon.network_worker import Worker
+from barque.daemon.sandbox_state import ID_BYTES
+from barque.daemon.sandboxes import Sandboxes
+from barque.network.host import Host
+from barque.network.uplinks import vlan_of
+
+log = logging.getLogger(__name__)
+
+OVERLAP = "invalid pool request: Pool overlaps with other one on this address space"
+
+
+class Making:
+    """`changing` is held while a network is made or removed."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        sandboxes: Sandboxes,
+        host: Host,
+        worker: Worker,
+        upkeep: Upkeep,
+        events: Events,
+        changing: asyncio.Lock,
+    ) -> None:
+        self._registry = registry
+        self._sandboxes = sandboxes
+        self._host = host
+        self._worker = worker
+        self._upkeep = upkeep
+        self._events = events
+        self._changing = changing
+
+    async def create(self, body: Mapping[str, Any]) -> str:
+        """Make a network; returns its id. On failure nothing is left."""
+        record = parse_create(body, network_id=secrets.token_hex(ID_BYTES), created=rfc3339_now())
+        await self._upkeep.wait_ready()
+        async with self._changing:
+            if self._registry.named(record.name) is not None:
+                raise errors.AlreadyExists(f"network with name {record.name} already exists")
+            record = await self._with_subnet(await self._with_parent(record))
+            await self._refuse_taken(record.bridge)
+            self._registry.put(record)
+            try:
+                index = await self._make(record)
+            except BaseException:
+                await asyncio.shield(self._give_up_pool(record))
+                self._registry.delete(record)
+                raise
+            if record.is_remote:
+                self._registry.put(replace(record, is_made=True))
+            self._sandboxes.bridges.set(record.id, index)
+        self._events.publish(
+            "network", "create", record.id, {"name": record.name, "type": record.driver}
+        )
+        return record.id
+
+    async def _refuse_taken(self, bridge: str) -> None:
+        if bridge and await self._worker(self._host.wiring.link, bridge) is not None:
+            raise errors.Forbidden(f"bridge device {bridge} already exists")
+
+    async def _make(self, record: NetworkRecord) -> int:
+        """Its part of the machine. The index of its bridge, 0 for none."""
+        if record.is_remote:
+            await network_plugins.create_network(record)
+            return 0
+        if record.leads is None:
+            return await self._worker(
+                self._host.add_network,
+                record.segment,
+                record.interface,
+                record.mtu,
+                record.interface6,
+            )
+        segment = record.segment if record.bridge else None
+        return await self._worker(self._host.add_on_uplink, record.leads, segment, None, record.mtu)
+
+    async def _with_parent(self, record: NetworkRecord) -> NetworkRecord:
+        """Whether the parent is ours to make is decided, and stored, before it is made."""
+        uplink = record.leads
+        if uplink is None or not uplink.parent:
+            return record
+        other = next((r for r in self._registry if r.uplink.get("parent") == uplink.parent), None)
+        if other is not None:
+            raise errors.Forbidden(
+                f"network {other.name} is already using parent interface {uplink.parent}"
+            )
+        if await self._worker(self._host.wiring.uplinks.parent_is_there, uplink.parent):
+            return record
+        if vlan_of(uplink.parent) is None and not uplink.parent.startswith("dm-"):
+            raise errors.InvalidArgument(
+                f"invalid subinterface vlan name {uplink.parent}, example formatting is eth0.10"
+            )
+        return replace(record, uplink=replace(uplink, parent_made=True).document())
+
+    async def _with_pool(self, record: NetworkRecord) -> NetworkRecord:
+        """The subnet and the gateway that a plugin gives."""
+        pool = await network_plugins.request_pool(
+            record.ipam_driver,
+            record.ipam_options,
+            subnet=record.subnet,
+            ip_range=record.ip_range,
+            gateway=record.gateway,
+        )
+        made = replace(record, subnet=pool.subnet, gateway=pool.gateway, ipam_pool=pool.id)
+        taken = self._registry.subnets()
+        if any(IPv4Network(pool.subnet).overlaps(other) for other in taken):
+            await self._give_up_pool(made)
+            raise errors.Forbidden(OVERLAP)
+        return made
+
+    async def _give_up_pool(self, record: NetworkRecord) -> None:
+        if record.ipam_driver:
+            try:
+                await network_plugins.release_pool(
+                    record.ipam_driver, record.ipam_pool, record.gateway
+                )
+            except errors.BarqueError as error:
+                log.warning("the pool of network %s is not released: %s", record.name, error)
+
+    async def _with_subnet(self, record: NetworkRecord) -> NetworkRecord:
+        if record.ipam_driver:
+            return await self._with_pool(record)
+        taken = self._registry.subnets()
+        if not record.subnet:
+            subnet = await self._worker(self._host.choose_subnet, taken)
+            record = replace(record, subnet=str(subnet), gateway=str(first_address(subnet)))
+        elif any(IPv4Network(record.subnet).overlaps(other) for other in taken):
+            raise errors.Forbidden(OVERLAP)
+        taken6 = self._registry.subnets6()
+        if record.subnet6_chosen:
+            subnet6 = await self._worker(self._host.choose_subnet6, taken6)
+            return replace(record, subnet6=str(subnet6), gateway6=str(first_address6(subnet6)))
+        if record.subnet6 and any(IPv6Network(record.subnet6).overlaps(o) for o in taken6):
+            raise errors.Forbidden(OVERLAP)
+        return record
+
+    async def remove(self, reference: str) -> None:
+        """Remove a network nobody is in. Raises NotFound, Forbidden with Docker's words."""
+        await self._upkeep.settled()  # else what is being restored would be made again
+        async with self._changing:
+            record = self._registry.resolve(reference)
+            if record.is_builtin:
+                raise errors.Forbidden(
+                    f"{record.name} is a pre-defined network and cannot be removed"
+                )
+            members = self._sandboxes.rows.members(record.id)
+            if members:
+                who = ", ".join(f'name:"{m.name}" id:"{m.container[:12]}"' for m in members)
+                raise errors.Forbidden(
+                    f"error while removing network: network {record.name} has active endpoints "
+                    f"({who})"
+                )
+            if record.is_remote:
+                await self._delete_remote(record)
+            elif record.leads is not None:
+                await self._worker(self._host.delete_on_uplink, record.leads, record.bridge)
+            else:
+                await self._worker(self._host.delete_network, record.bridge)
+            await self._give_up_pool(record)
+            self._registry.delete(record)
+            self._sandboxes.bridges.forget(record.id)
+        self._events.publish(
+            "network", "destroy", record.id, {"name": record.name, "type": record.driver}
+        )
+
+    async def _delete_remote(self, record: NetworkRecord) -> None:
+        """What its driver may not know, since a crash broke its creation off, is no failure."""
+        try:
+            await network_plugins.delete_network(record)
+        except errors.BarqueError as error:
+            if record.is_made:
+                raise
+            log.warning("network %s was never whole: %s", record.name, error)
+
+    async def prune(
+        self, filters: Mapping[str, Sequence[str]], *, before: str | None = None
+    ) -> list[str]:
+        """Remove the networks of users that nobody is in; returns their names."""
+        network_filters.check_keys(filters, network_filters.PRUNE_KEYS)
+        used = self._sandboxes.rows.networks_in_use()
+        removed: list[str] = []
+        for record in list(iter(self._registry)):
+            if record.id in used or not network_filters.prunable(record, filters, before=before):
+                continue
+            try:
+                await self.remove(record.id)
+            except (errors.Forbidden, errors.NotFound):  # came into use, or went, meanwhile
+                continue
+            removed.append(record.name)
+        self._events.publish("network", "prune", "", {"reclaimed": "0"})
+        return removed

@@ -1,0 +1,172 @@
+"""Networks of the machine kept as the records say: after a start, and when others change them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from barque import errors
+from barque.daemon.network_records import NetworkRecord
+from barque.daemon.network_registry import Registry
+from barque.daemon.network_worker import Worker
+from barque.daemon.sandbox_state import SandboxState
+from barque.daemon.sandboxes import Sandboxes
+from barque.network.host import Host
+from barque.network.options import NetworkOptions
+from barque.network.uplinks import Uplink
+from barque.network.watch import AddressWatch, RulesWatch
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """`changing` is held while a network is made or removed."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        sandboxes: Sandboxes,
+        host: Host,
+        worker: Worker,
+        options: NetworkOptions,
+        changing: asyncio.Lock,
+    ) -> None:
+        self._registry = registry
+        self._sandboxes = sandboxes
+        self._host = host
+        self._worker = worker
+        self._options = options
+        self._changing = changing
+        self._loading: asyncio.Task[None] | None = None
+        self._rules: RulesWatch | None = None
+        self._addresses: AddressWatch | None = None
+        self._repairs: set[asyncio.Task[None]] = set()
+
+    def start(self, kept: Sequence[SandboxState]) -> None:
+        """Begin to make all of it as it was, for the sandboxes `kept`, and to watch it."""
+        self._loading = asyncio.create_task(self._load(kept))
+        self._watch_rules()
+        self._watch_addresses()
+
+    async def _load(self, states: Sequence[SandboxState]) -> None:
+        for record in self._registry:
+            if record.leads is not None:
+                await self._restore_uplink(record, record.leads)
+            elif record.bridge and record.name != "bridge":
+                index = await self._worker(
+                    self._host.ensure_bridge,
+                    record.bridge,
+                    record.interface,
+                    record.mtu,
+                    record.interface6,
+                )
+                self._sandboxes.bridges.set(record.id, index)
+        for state in states:
+            await self._worker(self._sandboxes.repair, state)
+        published = [port for state in states for port in state.published]
+        segments = [record.segment for record in self._registry if record.bridge]
+        await self._worker(self._host.load, segments, published)
+
+    async def _restore_uplink(self, record: NetworkRecord, uplink: Uplink) -> None:
+        """A parent that is not there (yet) harms only those who want to be on it."""
+        try:
+            index = await self._worker(self._host.restore_uplink, uplink, record.bridge, record.mtu)
+        except (errors.BarqueError, OSError) as error:
+            log.warning("network %s is not restored: %s", record.name, error)
+            return
+        if index:
+            self._sandboxes.bridges.set(record.id, index)
+
+    def _watch_rules(self) -> None:
+        """Load the rules again whenever somebody flushes them."""
+        if not self._options.firewall:
+            return
+        self._rules = RulesWatch(self._host.firewall.table)
+        asyncio.get_running_loop().add_reader(self._rules.fileno(), self._rules_changed)
+
+    def _rules_changed(self) -> None:
+        if self._rules is not None and self._rules.changed():
+            self._begin(self._repair_rules())
+
+    async def _repair_rules(self) -> None:
+        try:
+            if await self._worker(self._host.repair):
+                log.warning("the firewall rules were flushed by another program: loaded again")
+        except Exception:
+            log.exception("the firewall rules are gone and cannot be loaded again")
+
+    def _watch_addresses(self) -> None:
+        """Make the bridges again that somebody deletes or takes the address of."""
+        self._addresses = AddressWatch()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._addresses.fileno(), self._addresses_changed)
+
+    def _addresses_changed(self) -> None:
+        if self._addresses is None:
+            return
+        indexes, more = self._addresses.lost()
+        harmed = [
+            record
+            for record in self._registry
+            if record.bridge
+            and record.leads is None
+            and (more or self._sandboxes.bridges.get(record.id) in indexes)
+        ]
+        if harmed:
+            self._begin(self._repair_bridges(harmed))
+
+    async def _repair_bridges(self, records: Sequence[NetworkRecord]) -> None:
+        await self.settled()
+        for record in records:
+            async with self._changing:  # it may be we who are taking it away
+                if self._registry.get(record.id) is not None:
+                    await self._repair_bridge(record)
+
+    async def _repair_bridge(self, record: NetworkRecord) -> None:
+        try:
+            index = await self._worker(
+                self._host.repair_bridge,
+                record.bridge,
+                record.interface,
+                record.mtu,
+                record.interface6,
+            )
+            if not index:
+                return
+            self._sandboxes.bridges.set(record.id, index)
+            if record.name == "bridge":
+                self._host.pool.bridge = index
+            for state in self._sandboxes.states_in(record.id):
+                await self._worker(self._sandboxes.repair, state)
+            log.warning("bridge %s was changed by another program: made again", record.bridge)
+        except (errors.BarqueError, OSError) as error:
+            log.warning("bridge %s of network %s is harmed: %s", record.bridge, record.name, error)
+
+    async def wait_ready(self) -> None:
+        """Until the rules are there; raises what kept them from loading."""
+        if self._loading is None:
+            raise errors.Unavailable("networks are not restored yet")
+        await asyncio.shield(self._loading)
+
+    async def settled(self) -> None:
+        """Until the rules are loaded, or could not be: what is being loaded must not change."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+
+    def _begin(self, repair: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(repair)
+        self._repairs.add(task)
+        task.add_done_callback(self._repairs.discard)
+
+    async def close(self) -> None:
+        """Watch no more. Returns when no repair is under way."""
+        loop = asyncio.get_running_loop()
+        for watch in (self._rules, self._addresses):
+            if watch is not None:
+                loop.remove_reader(watch.fileno())
+                watch.close()
+        self._rules = self._addresses = None
+        if self._loading is not None:
+            await asyncio.gather(self._loading, *self._repairs, return_exceptions=True)

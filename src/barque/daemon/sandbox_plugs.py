@@ -1,0 +1,79 @@
+"""How the kernel is to plug sandboxes in: the places of records as `Plug`s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+
+from barque import errors
+from barque.daemon.network_plugins import Joined
+from barque.daemon.network_records import EndpointRecord, NetworkRecord
+from barque.daemon.sandbox_state import Asked
+from barque.network.wiring import Plug, parse_mac
+
+
+class Bridges:
+    """The interface indexes of networks' bridges, as they are since the daemon started."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[str, int] = {}
+
+    def set(self, network: str, index: int) -> None:
+        self._indexes[network] = index
+
+    def get(self, network: str) -> int:
+        """0 for none."""
+        return self._indexes.get(network, 0)
+
+    def forget(self, network: str) -> None:
+        self._indexes.pop(network, None)
+
+    def plugs(
+        self,
+        endpoints: Sequence[EndpointRecord],
+        asked: Sequence[Asked],
+        joined: Mapping[str, Joined],
+    ) -> list[Plug]:
+        """Of the places of a sandbox; the first that can has the default route."""
+        networks = {one.network.id: one.network for one in asked}
+        plugs: list[Plug] = []
+        routed = routed6 = False
+        for endpoint in endpoints:
+            network = networks[endpoint.network]
+            if network.subnet:
+                made = joined.get(endpoint.id)
+                first = (not routed, not routed6)
+                plugs.append(self.plug(endpoint, network, first, joined=made))
+                routed = routed or bool(endpoint.gateway) or network.is_routed
+                routed6 = routed6 or bool(endpoint.gateway6)
+        return plugs
+
+    def plug(
+        self,
+        endpoint: EndpointRecord,
+        network: NetworkRecord,
+        leads: tuple[bool, bool],
+        *,
+        joined: Joined | None = None,
+    ) -> Plug:
+        """`leads`: whether the default route, and that of IPv6, goes through here if it can."""
+        first, first6 = leads
+        bridge = self.get(network.id) if network.bridge else 0
+        if network.bridge and not bridge:
+            raise errors.Unavailable(f"network {network.name} could not be made on this host")
+        return Plug(
+            bridge=bridge,
+            host_link=endpoint.host_link,
+            inner_link=endpoint.inner_link,
+            mac=parse_mac(endpoint.mac) if endpoint.mac else b"",
+            address=IPv4Interface(endpoint.address),
+            gateway=IPv4Address(endpoint.gateway) if endpoint.gateway and first else None,
+            mtu=network.mtu,
+            isolated=not network.icc,
+            uplink=None if network.bridge else network.leads,
+            device_route=network.is_routed and first,
+            source=joined.source if joined else "",
+            routes=joined.routes if joined else (),
+            address6=IPv6Interface(endpoint.address6) if endpoint.address6 else None,
+            gateway6=IPv6Address(endpoint.gateway6) if endpoint.gateway6 and first6 else None,
+        )
