@@ -3,7 +3,8 @@
     async with scripted_registry(answer) as registry:      # answer(Asked) -> bytes or Answer
         registry.address, registry.asked
 
-An answer is the whole of the response's bytes; the connection is closed after it unless `keep`.
+An answer is the whole of the response's bytes, b"" for none; the connection is closed after it.
+Bodies of requests are read as far as `takes` says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from barque.oci import image as oci
 
@@ -24,6 +25,7 @@ class Asked:
     method: str
     target: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
     @property
     def path(self) -> str:
@@ -108,6 +110,21 @@ def scripted_image(
     return ScriptedImage(manifest, config, layer)
 
 
+Takes = Callable[[Asked], int]
+"""How many bytes of a request's body are read before it is answered."""
+
+
+async def _read(reader: asyncio.StreamReader, takes: Takes | None) -> Asked | None:
+    asked = await _head(reader)
+    if asked is None or takes is None:
+        return asked
+    size = min(takes(asked), int(asked.headers.get("content-length", "0")))
+    body = bytearray()
+    while len(body) < size and (data := await reader.read(size - len(body))):
+        body += data
+    return replace(asked, body=bytes(body))
+
+
 async def _head(reader: asyncio.StreamReader) -> Asked | None:
     try:
         raw = await reader.readexactly(1)
@@ -127,13 +144,16 @@ async def _head(reader: asyncio.StreamReader) -> Asked | None:
 
 @asynccontextmanager
 async def scripted_registry(
-    answer: Answer, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    answer: Answer,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    takes: Takes | None = None,
 ) -> AsyncIterator[ScriptedRegistry]:
     registry = ScriptedRegistry("")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            asked = await _head(reader)
+            asked = await _read(reader, takes)
             if asked is not None:
                 registry.asked.append(asked)
                 writer.write(answer(asked))

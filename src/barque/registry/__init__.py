@@ -13,6 +13,7 @@ from barque.registry.proxies import Proxies
 from barque.registry.repository import Fetched, Repository
 from barque.registry.session import Session
 from barque.registry.transport import Transport
+from barque.registry.uploads import ReadFrom
 
 __all__ = [
     "ANONYMOUS",
@@ -21,6 +22,7 @@ __all__ = [
     "Mirrored",
     "Policy",
     "Proxies",
+    "ReadFrom",
     "Repository",
     "Source",
     "Transport",

@@ -6,8 +6,12 @@ distribution-spec, "Error Codes": `{"errors": [{"code": "...", "message": "...",
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from barque import errors
+
+if TYPE_CHECKING:
+    from barque.registry.transport import Exchange
 
 MAX_ERROR_BYTES = 64 << 10
 MAX_SHOWN_CHARACTERS = 300
@@ -57,3 +61,12 @@ def refused(text: str, status: int) -> errors.BarqueError:
     if status in {401, 403}:
         return errors.Unauthorized(text)
     return errors.Unavailable(f"received unexpected HTTP status: {status}: {text}")
+
+
+async def push_failure(answer: Exchange) -> errors.BarqueError:
+    """What a registry says to a push that it does not take."""
+    status, raw = answer.head.status, await answer.read(MAX_ERROR_BYTES)
+    code, text = reason(status, raw)
+    if code in {"DENIED", "UNAUTHORIZED"} or status in {401, 403}:
+        return errors.Forbidden(text if code else f"denied: {DENIED}")
+    return refused(text, status)

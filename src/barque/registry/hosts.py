@@ -28,10 +28,16 @@ class Policy:
     mirrors: tuple[str, ...] = ()  # URLs, of Docker Hub
     proxies: Proxies = field(default_factory=Proxies)
     certificates: str = "/etc/docker/certs.d"  # <domain>/*.crt, *.cert with *.key
+    attempts: int = 5  # of each request and each blob, where trying again may help
 
     def is_insecure(self, domain: str) -> bool:
         host = addresses.parse(f"https://{domain}/").host
-        if addresses.is_loopback(host) or domain in self.insecure or host in self.insecure:
+        return addresses.is_loopback(host) or self.is_named(domain)
+
+    def is_named(self, domain: str) -> bool:
+        """Whether somebody said that it is insecure; loopback is so by itself."""
+        host = addresses.parse(f"https://{domain}/").host
+        if domain in self.insecure or host in self.insecure:
             return True
         try:
             ip = ipaddress.ip_address(host)

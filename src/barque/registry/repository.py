@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from typing import Any
 
 from barque import errors
 from barque.oci import digest as digests
 from barque.oci import document, reference
-from barque.registry import failures
-from barque.registry.addresses import Address
+from barque.registry import failures, referrers, uploads
 from barque.registry.connection import Broken
-from barque.registry.session import MAX_ATTEMPTS, Session
+from barque.registry.session import Session
 from barque.registry.transport import Exchange
+from barque.registry.uploads import ReadFrom
 
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_TAGS = 10_000
 TAGS_PAGE = 1000
-MAX_SOURCES = 3  # repositories asked to share a blob before it is sent
 MAX_RESUMES = 50  # of one blob, each of which brought at least a byte
 SCHEMA_1 = frozenset(
     {
@@ -113,7 +112,7 @@ class Repository:
                 break
             except Broken:
                 idle_attempts, resumes = idle_attempts + 1, resumes + 1
-                if idle_attempts >= MAX_ATTEMPTS or resumes > MAX_RESUMES:
+                if idle_attempts >= self._session.attempts or resumes > MAX_RESUMES:
                     raise
                 await self._session.pause(idle_attempts)
         if not offset and f"{hasher.name}:{hasher.hexdigest()}" != digest:
@@ -151,7 +150,7 @@ class Repository:
                 if answer.head.status != 200:
                     raise failures.pull_failure(self._name, self._name, answer.head.status, raw)
                 found += _read_tags(raw)
-                where = _next_page(answer)
+                where = answer.next_page()
         if len(found) > MAX_TAGS:
             raise errors.ResourceExhausted(f"{self._name} has more than {MAX_TAGS} tags")
         return found
@@ -174,75 +173,31 @@ class Repository:
             return int(length)
 
     async def upload_blob(
-        self,
-        digest: str,
-        size: int,
-        chunks: Callable[[], AsyncIterator[bytes]],
-        sources: Sequence[str] = (),
+        self, digest: str, size: int, read: ReadFrom, sources: Sequence[str] = ()
     ) -> str:
-        """Sends a blob whole; `chunks` is called for each attempt. Needs the right to push.
+        """See `uploads.send`."""
+        return await uploads.send(self._session, digest, size, read, sources)
 
-        `sources` are repositories of the same registry that may have it: one of them is asked to
-        share it first. Returns the one that did, "" when the blob was sent.
-        """
-        digests.parse(digest)
-        query = urlencode({"digest": digest})
-        first: Address | None = None
-        for source in sources[:MAX_SOURCES]:
-            upload, mounted = await self._start_upload(digest, source)
-            if mounted:
-                return source
-            first = upload
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            upload, _ = (first, False) if first else await self._start_upload()
-            first = None
-            separator = "&" if "?" in upload.target else "?"
-            try:
-                await self._send_upload(upload.target + separator + query, size, chunks())
-                return ""
-            except Broken:
-                if attempt == MAX_ATTEMPTS:
-                    raise
-                await self._session.pause(attempt)
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _start_upload(self, digest: str = "", source: str = "") -> tuple[Address, bool]:
-        """Where to send a blob; True when the registry took it from `source` instead."""
-        target = "blobs/uploads/"
-        if source:
-            target += "?" + urlencode({"mount": digest, "from": source})
-        async with self._session.ask("POST", target, {}, push=True, source=source) as answer:
-            if source and answer.head.status == 201:
-                return answer.address, True
-            if answer.head.status != 202:
-                raise await _push_failure(answer)
-            location = answer.address.join(answer.head.headers.get("location", ""))
-        if location.origin != answer.address.origin:
-            where = answer.address.authority
-            raise errors.Unsupported(f"registry {where} takes uploads on another host")
-        return location, False
-
-    async def _send_upload(self, target: str, size: int, chunks: AsyncIterator[bytes]) -> None:
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        async with self._session.ask("PUT", target, headers, chunks, push=True) as answer:
-            if answer.head.status != 201:
-                raise await _push_failure(answer)
+    async def referrers(self, digest: str, artifact_type: str = "") -> list[dict[str, Any]]:
+        """See `referrers.fetch`."""
+        return await referrers.fetch(self._session, digest, artifact_type)
 
     async def put_manifest(self, reference: str, media_type: str, raw: bytes) -> None:
-        """Names what was uploaded: `reference` is a tag or the digest of `raw`."""
+        """Names what was uploaded: `reference` is a tag or the digest of `raw`.
+
+        What it refers to is told of it, by us where the registry does not do so by itself.
+        """
         headers = {"Content-Type": media_type}
         where = f"manifests/{reference}"
         async with self._session.ask("PUT", where, headers, raw, push=True) as answer:
             if answer.head.status != 201:
-                raise await _push_failure(answer)
-
-
-async def _push_failure(answer: Exchange) -> errors.BarqueError:
-    status, raw = answer.head.status, await answer.read(failures.MAX_ERROR_BYTES)
-    code, text = failures.reason(status, raw)
-    if code in {"DENIED", "UNAUTHORIZED"} or status in {401, 403}:
-        return errors.Forbidden(text if code else f"denied: {failures.DENIED}")
-    return failures.refused(text, status)
+                raise await failures.push_failure(answer)
+            knows = "oci-subject" in answer.head.headers
+        known = digests.is_valid(reference)
+        digest = reference if known else "sha256:" + hashlib.sha256(raw).hexdigest()
+        found = None if knows else referrers.described(media_type, digest, raw)
+        if found is not None:
+            await referrers.add(self._session, *found)
 
 
 def _range_start(answer: Exchange) -> int:
@@ -281,12 +236,3 @@ def _read_tags(raw: bytes) -> list[str]:
     except (ValueError, KeyError, TypeError):
         raise errors.Unavailable("the registry's list of tags cannot be read") from None
     return [tag for tag in found if isinstance(tag, str) and reference.is_tag(tag)]
-
-
-def _next_page(answer: Exchange) -> str | None:
-    """The target of `Link: <...>; rel="next"`, if it stays on this server."""
-    match = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', answer.head.headers.get("link", ""))
-    if not match:
-        return None
-    following = answer.address.join(match[1])
-    return following.target if following.origin == answer.address.origin else None

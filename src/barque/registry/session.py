@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from email.utils import parsedate_to_datetime
 
 from barque import errors
 from barque.registry import failures
@@ -14,10 +16,10 @@ from barque.registry.challenge import choose
 from barque.registry.connection import Broken
 from barque.registry.transport import Exchange, Transport
 
-MAX_ATTEMPTS = 5
 FIRST_DELAY_S = 0.2
 MAX_DELAY_S = 10.0
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+MAX_ASKED_DELAY_S = 60.0  # a server that wants more patience than this is told of instead
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -44,7 +46,7 @@ class Session:
     async def ask(
         self,
         method: str,
-        target: str,
+        target: str | Address,
         headers: Mapping[str, str],
         body: AsyncIterator[bytes] | bytes = b"",
         *,
@@ -54,7 +56,8 @@ class Session:
         """One answer, whatever its status. `target` is below `/v2/<path>/`, or begins with `/`.
 
         A body that is an iterator is sent once: its failure is the caller's to repeat. `source` is
-        another repository there that the request reads from.
+        another repository there that the request reads from. An address of another origin is asked
+        without credentials, whatever it says.
         """
         async with AsyncExitStack() as stack:
             scope = ""
@@ -67,19 +70,23 @@ class Session:
         self,
         stack: AsyncExitStack,
         method: str,
-        target: str,
+        target: str | Address,
         headers: Mapping[str, str],
         body: AsyncIterator[bytes] | bytes,
         scope: str,
         push: bool,
     ) -> Exchange:
         base = await self._transport.base(self._domain)
-        address = base.at(target if target.startswith("/") else f"/v2/{self._path}/{target}")
-        attempts = MAX_ATTEMPTS if isinstance(body, bytes) else 1
-        attempt, challenged = 0, False
+        if isinstance(target, Address):
+            address = target
+        else:
+            address = base.at(target if target.startswith("/") else f"/v2/{self._path}/{target}")
+        known = address.origin == base.origin
+        attempts = self.attempts if isinstance(body, bytes) else 1
+        attempt, challenged = 0, not known
         while True:
             attempt += 1
-            authorization = self._authorizer.header(scope)
+            authorization = self._authorizer.header(scope) if known else None
             sent = {**headers, "Authorization": authorization} if authorization else dict(headers)
             try:
                 answer = await stack.enter_async_context(
@@ -94,8 +101,13 @@ class Session:
                 challenged = True
                 attempt -= 1
                 await self._authorize(base, answer, scope, push, authorization)
-            elif answer.head.status in _RETRIED and attempt < attempts:
-                await self.pause(attempt, answer.head.headers.get("retry-after", ""))
+            elif (
+                answer.head.status in RETRIED
+                and attempt < attempts
+                and (delay_s := _wanted(answer.head.headers.get("retry-after", "")))
+                <= MAX_ASKED_DELAY_S
+            ):
+                await self.pause(attempt, delay_s)
             else:
                 return answer
             await answer.drain()
@@ -112,9 +124,29 @@ class Session:
                 raise
             raise failures.access_denied(self._name, str(error)) from error
 
-    async def pause(self, attempt: int, retry_after: str = "") -> None:
-        """Waits before the next attempt: twice as long each time, or what the server asks for."""
-        delay_s = FIRST_DELAY_S * 2 ** (attempt - 1)
-        if retry_after.isdigit():
-            delay_s = float(retry_after)
-        await self._sleep(min(delay_s, MAX_DELAY_S))
+    def led(self, answer: Exchange) -> Address:
+        """Where the `Location` of an answer leads. Raises Forbidden where it may not lead us."""
+        found = answer.address.join(answer.head.headers.get("location", ""))
+        if found.origin != answer.address.origin:
+            self._transport.check_led(answer.address, found)
+        return found
+
+    @property
+    def attempts(self) -> int:
+        """How often what may succeed later is tried."""
+        return self._transport.policy.attempts
+
+    async def pause(self, attempt: int, at_least_s: float = 0.0) -> None:
+        """Waits before the next attempt: twice as long each time, and as long as was asked for."""
+        delay_s = min(FIRST_DELAY_S * 2 ** min(attempt - 1, 16), MAX_DELAY_S)
+        await self._sleep(max(delay_s, at_least_s))
+
+
+def _wanted(retry_after: str, clock_s: Callable[[], float] = time.time) -> float:
+    """Seconds of a `Retry-After`, as a number or as a date; 0 for none. RFC 9110, 10.2.3."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - clock_s())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0

@@ -5,12 +5,14 @@ A credential goes to the origin that it was made for, and never along a redirect
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from barque import errors
+from barque.registry import addresses
 from barque.registry.addresses import Address
 from barque.registry.connection import Broken, Connection, NotTls, Pool, connect, connect_by
 from barque.registry.hosts import Policy
@@ -43,6 +45,14 @@ class Exchange:
                 where = self.address.shown
                 raise errors.ResourceExhausted(f"{where}: answer is larger than {limit} bytes")
         return bytes(data)
+
+    def next_page(self) -> str | None:
+        """The target of `Link: <...>; rel="next"`, if it stays on this server."""
+        match = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', self.head.headers.get("link", ""))
+        if not match:
+            return None
+        following = self.address.join(match[1])
+        return following.target if following.origin == self.address.origin else None
 
     async def drain(self) -> None:
         size = 0
@@ -123,9 +133,21 @@ class Transport:
         if not location:
             raise errors.Unavailable(f"{address.shown}: redirect to nowhere")
         following = address.join(location)
-        if following.scheme == "http" and not self.policy.is_insecure(following.authority):
-            raise errors.Forbidden(f"{address.shown}: redirect to plain HTTP at {following.shown}")
+        self.check_led(address, following)
         return following
+
+    def check_led(self, address: Address, following: Address) -> None:
+        """Whether the server at `address` may lead us there. Raises Forbidden.
+
+        Plain HTTP only where that is insecure anyway; to what listens on this machine only from
+        there: a server elsewhere has no business with it.
+        """
+        where = following.authority
+        if following.scheme == "http" and not self.policy.is_insecure(where):
+            raise errors.Forbidden(f"{address.shown}: redirect to plain HTTP at {following.shown}")
+        inward = addresses.is_loopback(following.host) and not addresses.is_loopback(address.host)
+        if inward and not self.policy.is_named(where):
+            raise errors.Forbidden(f"{address.shown}: redirect to this machine, {following.shown}")
 
     async def _send(
         self,

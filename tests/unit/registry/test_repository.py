@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Callable, Coroutine
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
 from barque import errors
 from barque.oci import image as oci
-from barque.registry import ANONYMOUS, Credentials, Policy, Repository, Transport
+from barque.registry import ANONYMOUS, Credentials, Policy, Repository, Transport, addresses
 from barque.registry.session import Session
 from tests.support.scripted_registry import (
     Answer,
@@ -194,6 +196,25 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     assert waits == [3.0, 3.0]
 
 
+def test_a_busy_server_may_say_when_by_a_date_and_not_ask_for_hours() -> None:
+    def at(delay_s: float) -> Answer:
+        when = formatdate(time.time() + delay_s, usegmt=True)
+
+        def answer(asked: Asked) -> bytes:
+            return response(200 if asked.path == "/v2/" else 429, b"", {"Retry-After": when})
+
+        return answer
+
+    found, _, waits = against(at(40), latest)
+    assert isinstance(found, errors.ResourceExhausted)
+    assert len(waits) == 4
+    assert all(1 <= wait <= 60 for wait in waits)
+    found, registry, waits = against(at(3600), latest)
+    assert isinstance(found, errors.ResourceExhausted)
+    assert waits == []
+    assert len([one for one in registry.asked if one.path != "/v2/"]) == 1
+
+
 def test_no_one_listens() -> None:
     async def run() -> None:
         with socket.socket() as probe:
@@ -319,6 +340,21 @@ def test_a_redirect_to_plain_http_elsewhere_is_refused() -> None:
         lambda _: response(307, b"", {"Location": "http://registry.example/x"}), blob
     )
     assert isinstance(found, errors.Forbidden)
+
+
+@pytest.mark.parametrize("inward", ["127.0.0.1:2375", "localhost", "[::1]:8080"])
+def test_a_server_elsewhere_does_not_lead_to_this_machine(inward: str) -> None:
+    policy, far = (
+        Policy(insecure=frozenset({"far.example"})),
+        addresses.parse("http://far.example/"),
+    )
+    for scheme in ("http", "https"):
+        with pytest.raises(errors.Forbidden):
+            Transport(policy).check_led(far, addresses.parse(f"{scheme}://{inward}/x"))
+    named = Policy(insecure=frozenset({inward}))
+    Transport(named).check_led(far, addresses.parse(f"http://{inward}/x"))
+    near = addresses.parse("http://127.0.0.1:5000/")
+    Transport(policy).check_led(near, addresses.parse(f"http://{inward}/x"))
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../etc", "sha256:" + "A" * 64, "md5:0", "", "x"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from barque.containerd.content.blobs import Blobs, from_file
 from barque.containerd.grpc import Call
@@ -224,9 +224,10 @@ async def _upload(
 ) -> None:
     fd = blobs.open(namespace, descriptor.digest)
 
-    def chunks() -> AsyncIterator[bytes]:
-        os.lseek(fd, 0, os.SEEK_SET)
-        return from_file(fd, descriptor.size)
+    async def chunks(offset: int) -> AsyncGenerator[bytes, None]:
+        os.lseek(fd, offset, os.SEEK_SET)
+        async for chunk in from_file(fd, descriptor.size - offset):
+            yield chunk
 
     try:
         await repository.upload_blob(descriptor.digest, descriptor.size, chunks)

@@ -7,7 +7,7 @@ goes whole where all that it leads to is here, else the image of the one platfor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -175,7 +175,7 @@ class Pusher:
                 mounted = await repository.upload_blob(
                     blob.digest,
                     blob.size,
-                    lambda: self._counted(blob, line),
+                    lambda offset: self._counted(blob, line, offset),
                     [source for source in sources if source != ref.path],
                 )
                 word = f"Mounted from {mounted}" if mounted else "Pushed"
@@ -186,9 +186,11 @@ class Pusher:
         if line:
             line.word(word)
 
-    async def _counted(self, blob: Descriptor, line: LayerProgress | None) -> AsyncIterator[bytes]:
-        sent = 0
-        async with aclosing(self._store.read(blob.digest)) as chunks:
+    async def _counted(
+        self, blob: Descriptor, line: LayerProgress | None, offset: int
+    ) -> AsyncGenerator[bytes, None]:
+        sent = offset
+        async with aclosing(self._store.read(blob.digest, offset)) as chunks:
             async for chunk in chunks:
                 sent += len(chunk)
                 if line:

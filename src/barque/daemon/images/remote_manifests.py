@@ -7,7 +7,7 @@ that of the list, for a manifest must lie beside the list that names it.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -18,7 +18,7 @@ from barque.oci import image as oci
 from barque.oci import reference
 from barque.oci.image import Descriptor, Index, Manifest
 from barque.oci.reference import Reference
-from barque.registry import Fetched, Repository
+from barque.registry import Fetched, ReadFrom, Repository
 
 MAX_LIST_BYTES = 4 << 20
 Open = Callable[[Reference], Repository]
@@ -89,11 +89,11 @@ async def _carry(
     await target.put_manifest(fetched.digest, parsed.media_type, fetched.raw)
 
 
-def _reading(repository: Repository, blob: Descriptor) -> Callable[[], AsyncIterator[bytes]]:
+def _reading(repository: Repository, blob: Descriptor) -> ReadFrom:
     """For a registry that does not share blobs between repositories."""
 
-    async def chunks() -> AsyncIterator[bytes]:
-        async with aclosing(repository.blob(blob.digest, blob.size)) as found:
+    async def chunks(offset: int) -> AsyncGenerator[bytes, None]:
+        async with aclosing(repository.blob(blob.digest, blob.size, offset)) as found:
             async for chunk in found:
                 yield chunk
 
