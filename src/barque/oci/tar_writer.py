@@ -71,14 +71,18 @@ def header_of(
     link: bytes = b"",
     device: int = 0,
     xattrs: Mapping[bytes, bytes] | None = None,
+    owner: tuple[int, int] | None = None,
 ) -> bytes:
-    """`header` with the mode, the owner and the time (in whole seconds) of a file's `facts`."""
+    """`header` with the mode, the owner and the time (in whole seconds) of a file's `facts`.
+
+    `owner` (user and group) is there for another than who has the file here.
+    """
     return header(
         name,
         kind,
         mode=facts.st_mode & 0o7777,
-        uid=facts.st_uid,
-        gid=facts.st_gid,
+        uid=facts.st_uid if owner is None else owner[0],
+        gid=facts.st_gid if owner is None else owner[1],
         size=size,
         mtime_s=facts.st_mtime_ns // 1_000_000_000,
         link=link,

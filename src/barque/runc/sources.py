@@ -11,8 +11,7 @@ import os
 
 import barque.linux.mount as kernel
 from barque.errors import BarqueError, InvalidArgument
-from barque.linux import namespaces as kinds
-from barque.linux.fs import write_file
+from barque.linux.id_mapped import map_ids, new_user_namespace
 from barque.runc.create import id_map
 from barque.runc.log import reason
 from barque.runc.options import parse_options
@@ -20,11 +19,9 @@ from barque.runc.rootfs import describe, open_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from barque.oci.runtime import IdMapping, Mount, Spec
+    from barque.oci.runtime import Mount, Spec
     from barque.runc.options import Options
 
-SIGCHLD = 17
-SIGKILL = 9
 OWN_SLAVES = ("", "slave", "rslave")  # propagations of the root that receive from the host
 
 
@@ -81,7 +78,7 @@ def _map_ids(spec: Spec, mount: Mount, options: Options, detached: int, joined_u
             return
         if not (uids and gids):
             raise InvalidArgument("idmap needs mappings, or a user namespace that has some")
-    namespace = new_user_namespace(uids, gids)
+    namespace = new_user_namespace(id_map(uids), id_map(gids))
     try:
         _set_map(detached, namespace, options)
     finally:
@@ -89,28 +86,4 @@ def _map_ids(spec: Spec, mount: Mount, options: Options, detached: int, joined_u
 
 
 def _set_map(detached: int, namespace: int, options: Options) -> None:
-    kernel.mount_setattr(
-        detached,
-        attr_set=kernel.MOUNT_ATTR_IDMAP,
-        userns_fd=namespace,
-        recursive=options.id_mapped == "ridmap",
-    )
-
-
-def new_user_namespace(uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> int:
-    """A descriptor of a user namespace with these mappings and no process in it."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = kinds.clone3(kinds.CLONE_NEWUSER, exit_signal=SIGCHLD)
-    if pid == 0:
-        os.close(writer)
-        os.read(reader, 1)  # until it is killed, or the runtime is gone
-        os._exit(0)
-    try:
-        write_file(f"/proc/{pid}/uid_map", id_map(uids))
-        write_file(f"/proc/{pid}/gid_map", id_map(gids))
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(reader)
-        os.close(writer)
-        os.kill(pid, SIGKILL)
-        os.waitpid(pid, 0)
+    map_ids(detached, namespace, recursive=options.id_mapped == "ridmap")

@@ -10,8 +10,9 @@ import errno
 import os
 
 from barque.errors import BarqueError
-from barque.linux import loop_device
+from barque.linux import id_mapped, loop_device
 from barque.linux import mount as m
+from barque.oci.id_maps import IdMaps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,18 +56,28 @@ CLEAR: Final = {
 # What a bind mount takes only by a second call.
 BIND_SECOND: Final = m.MS_RDONLY | m.MS_NOSUID | m.MS_NODEV | m.MS_NOEXEC | m.MS_NOATIME
 UNMOUNTS_MAX: Final = 64
+ATTRIBUTES: Final = {
+    m.MS_RDONLY: m.MOUNT_ATTR_RDONLY,
+    m.MS_NOSUID: m.MOUNT_ATTR_NOSUID,
+    m.MS_NODEV: m.MOUNT_ATTR_NODEV,
+    m.MS_NOEXEC: m.MOUNT_ATTR_NOEXEC,
+    m.MS_NOATIME: m.MOUNT_ATTR_NOATIME,
+    m.MS_NODIRATIME: m.MOUNT_ATTR_NODIRATIME,
+    m.MS_STRICTATIME: m.MOUNT_ATTR_STRICTATIME,
+}
 
 
 class Options:
     """fstab-style options, sorted: flags of mount(2), propagation, and data for the filesystem."""
 
-    __slots__ = ("data", "flags", "loop", "propagation")
+    __slots__ = ("data", "flags", "ids", "loop", "propagation")
 
     def __init__(self, options: list[str]) -> None:
         self.flags = 0
         self.propagation = 0
         self.loop = False
         self.data: list[str] = []
+        self.ids = ["", ""]
         for option in options:
             recursive = m.MS_REC if option.startswith("r") else 0
             name = option[1:] if recursive else option
@@ -80,6 +91,10 @@ class Options:
                 self.propagation = PROPAGATION[name] | recursive
             elif option == "loop":
                 self.loop = True
+            elif option.startswith("uidmap="):
+                self.ids[0] = option[7:]
+            elif option.startswith("gidmap="):
+                self.ids[1] = option[7:]
             elif option != "defaults":
                 self.data.append(option)
 
@@ -89,7 +104,9 @@ def mount(entry: dict[str, Any], target: str) -> None:
     options = Options(entry["options"])
     kind = entry["type"]
     try:
-        if kind == "overlay":
+        if any(options.ids):
+            _mount_mapped(entry["source"], target, kind, options)
+        elif kind == "overlay":
             _mount_overlay(entry["source"] or kind, target, options)
         elif options.loop:
             _mount_file(entry["source"], target, kind, options)
@@ -113,6 +130,59 @@ def _mount_file(source: str, target: str, kind: str, options: Options) -> None:
         m.mount(device, target, kind, options.flags, ",".join(options.data) or None)
     finally:
         os.close(fd)
+
+
+def _mount_mapped(source: str, target: str, kind: str, options: Options) -> None:
+    """An overlay with its lower layers mapped, anything else as a whole. containerd, core/mount."""
+    ids = IdMaps(*options.ids)
+    namespace = id_mapped.new_user_namespace(ids.uids.lines(), ids.gids.lines())
+    try:
+        detached = _detached(source, target, kind, options, namespace)
+    finally:
+        os.close(namespace)
+    try:
+        m.move_mount_to(detached, target)
+    finally:
+        os.close(detached)
+
+
+def _detached(source: str, target: str, kind: str, options: Options, namespace: int) -> int:
+    if options.flags & m.MS_BIND:
+        recursive = bool(options.flags & m.MS_REC)
+        return id_mapped.mapped_tree(source, namespace, recursive=recursive)
+    attributes = attributes_of(options.flags)
+    if kind == "overlay":
+        lower = next((o for o in options.data if o.startswith("lowerdir=")), "lowerdir=")
+        rest = [option for option in options.data if option is not lower]
+        layers = lower.removeprefix("lowerdir=").split(":")
+        return id_mapped.overlay(layers, rest, namespace, attributes, target)
+    if options.loop:
+        raise BarqueError("a loop device cannot have its ids mapped")
+    wanted: dict[str, str | None] = {"source": source}
+    for option in options.data:
+        key, equals, value = option.partition("=")
+        wanted[key] = value if equals else None
+    if options.flags & m.MS_RDONLY:
+        wanted["ro"] = None
+    detached = m.new_filesystem(kind, wanted, attributes)
+    try:
+        id_mapped.map_ids(detached, namespace)
+    except BaseException:
+        os.close(detached)
+        raise
+    return detached
+
+
+def attributes_of(flags: int) -> int:
+    """MS_* of a mount as MOUNT_ATTR_*. Raises BarqueError for what is not a mount's own."""
+    found = 0
+    for flag, attribute in ATTRIBUTES.items():
+        if flags & flag:
+            found |= attribute
+            flags &= ~flag
+    if flags & ~m.MS_RELATIME:
+        raise BarqueError(f"mount flags {flags:#x} do not go with mapped ids")
+    return found
 
 
 def _mount_overlay(source: str, target: str, options: Options) -> None:

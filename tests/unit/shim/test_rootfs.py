@@ -6,7 +6,7 @@ import pytest
 
 from barque.errors import BarqueError
 from barque.linux import mount as m
-from barque.shim.rootfs import Options, shorten
+from barque.shim.rootfs import Options, attributes_of, shorten
 
 
 def test_options_are_sorted_into_flags_propagation_and_data() -> None:
@@ -16,6 +16,19 @@ def test_options_are_sorted_into_flags_propagation_and_data() -> None:
     assert options.data == ["lowerdir=/a:/b"]
     assert Options(["ro", "rw"]).flags == 0
     assert (Options(["loop", "ro"]).loop, Options(["ro"]).loop) == (True, False)
+
+
+def test_mapped_ids_are_no_options_of_the_filesystem() -> None:
+    options = Options(["uidmap=0:1:2", "gidmap=0:3:4", "index=off"])
+    assert (options.ids, options.data) == (["0:1:2", "0:3:4"], ["index=off"])
+    assert Options([]).ids == ["", ""]
+
+
+def test_flags_become_attributes() -> None:
+    flags = m.MS_RDONLY | m.MS_NOATIME | m.MS_RELATIME
+    assert attributes_of(flags) == m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOATIME
+    with pytest.raises(BarqueError, match="0x10 "):
+        attributes_of(m.MS_SYNCHRONOUS)
 
 
 def test_many_layers_are_named_from_their_common_directory() -> None:

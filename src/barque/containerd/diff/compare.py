@@ -3,6 +3,8 @@
 An overlay's upper directory has it all: what is there was added or changed, a whiteout (a character
 device 0/0) is a deletion, an opaque directory hides all below it. Two plain directories are
 compared entry by entry. Nothing is mounted; every step is by descriptor and follows no link.
+An overlay with mapped ids (`uidmap=`) has the machine's ids in its upper directory, a layer has the
+container's.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
+from barque.containerd.diff.shifted import mapped_ids, own_ids, with_own_root
 from barque.containerd.proto.types_pb2 import Mount
 from barque.errors import ResourceExhausted, Unsupported
 from barque.oci import tar
+from barque.oci.id_maps import IdMaps
 from barque.oci.tar_pack import Content
 from barque.oci.tar_writer import END_OF_ARCHIVE, header, header_of, padding
 
@@ -67,7 +71,8 @@ def changes(left: Sequence[Mount], right: Sequence[Mount]) -> Iterator[bytes]:
             return fd
 
         if upper and below == before:
-            yield from _Changes(overlay=True).archive(directory(upper), None)
+            ids = mapped_ids(right[0])
+            yield from _Changes(overlay=True, ids=ids).archive(directory(upper), None)
         elif not upper and len(below) == 1 and not before:
             yield from _Changes(overlay=False).archive(directory(below[0]), None)
         elif not upper and len(below) == len(before) == 1:
@@ -80,8 +85,9 @@ def changes(left: Sequence[Mount], right: Sequence[Mount]) -> Iterator[bytes]:
 class _Changes:
     """Gathers headers and small files, so that few pieces are given out."""
 
-    def __init__(self, *, overlay: bool) -> None:
+    def __init__(self, *, overlay: bool, ids: IdMaps | None = None) -> None:
         self._overlay = overlay
+        self._ids = ids
         self._buffer = bytearray()
         self._linked: dict[tuple[int, int], bytes] = {}
 
@@ -133,7 +139,9 @@ class _Changes:
         try:
             facts = os.fstat(fd)
             if before is None or _differs(before, facts):
-                self._buffer += header_of(inside + b"/", tar.DIRECTORY, facts, xattrs=_xattrs(fd))
+                self._buffer += self._header(
+                    inside + b"/", tar.DIRECTORY, facts, xattrs=_xattrs(fd)
+                )
             if self._overlay and _opaque(fd):
                 self._whiteout(inside + b"/" + OPAQUE)
             below = None
@@ -154,15 +162,15 @@ class _Changes:
         if facts.st_nlink > 1:
             first = self._linked.setdefault((facts.st_dev, facts.st_ino), inside)
             if first != inside:
-                self._buffer += header_of(inside, tar.LINK, facts, link=first)
+                self._buffer += self._header(inside, tar.LINK, facts, link=first)
                 return
         if kind == stat.S_IFREG:
             yield from self._file(directory, name, inside)
         elif kind == stat.S_IFLNK:
             target = os.readlink(name, dir_fd=directory)
-            self._buffer += header_of(inside, tar.SYMLINK, facts, link=target)
+            self._buffer += self._header(inside, tar.SYMLINK, facts, link=target)
         else:
-            self._buffer += header_of(inside, _KINDS[kind], facts, device=facts.st_rdev)
+            self._buffer += self._header(inside, _KINDS[kind], facts, device=facts.st_rdev)
 
     def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes]:
         fd = os.open(name, _FILE, dir_fd=directory)
@@ -171,7 +179,7 @@ class _Changes:
             if not stat.S_ISREG(facts.st_mode):
                 return  # replaced since we looked
             size = facts.st_size
-            self._buffer += header_of(inside, tar.REGULAR, facts, size=size, xattrs=_xattrs(fd))
+            self._buffer += self._header(inside, tar.REGULAR, facts, size=size, xattrs=_xattrs(fd))
             chunks = Content(fd, size).chunks() if size else iter(())
             if size > SMALL_BYTES:
                 yield self._taken()
@@ -182,6 +190,25 @@ class _Changes:
             self._buffer += padding(size)
         finally:
             os.close(fd)
+
+    def _header(
+        self,
+        inside: bytes,
+        kind: int,
+        facts: os.stat_result,
+        *,
+        size: int = 0,
+        link: bytes = b"",
+        device: int = 0,
+        xattrs: dict[bytes, bytes] | None = None,
+    ) -> bytes:
+        owner = None
+        if self._ids is not None:
+            owner = own_ids(self._ids, facts, inside)
+            xattrs = with_own_root(self._ids, xattrs)
+        return header_of(
+            inside, kind, facts, size=size, link=link, device=device, xattrs=xattrs, owner=owner
+        )
 
     def _whiteout(self, inside: bytes) -> None:
         self._buffer += header(inside, tar.REGULAR, mode=0, uid=0, gid=0, size=0, mtime_s=0)

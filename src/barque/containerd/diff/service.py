@@ -17,6 +17,7 @@ from barque.containerd.diff.apply import Applier
 from barque.containerd.diff.compare import changes
 from barque.containerd.diff.compress import NewLayer
 from barque.containerd.diff.decompress import Layer
+from barque.containerd.diff.shifted import mapped_ids
 from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto import diff_pb2 as api
@@ -95,6 +96,8 @@ def target_of(mounts: Sequence[Mount]) -> Target:
         options = dict(option.partition("=")[::2] for option in mount.options)
         if "upperdir" not in options:
             raise InvalidArgument("overlay mount has no upperdir: invalid argument")
+        if mapped_ids(mount) is not None:
+            raise Unsupported("applying onto an overlay with mapped ids is not supported")
         lowers = tuple(options["lowerdir"].split(":"))
         xattrs = "user" if "userxattr" in options else "trusted"
         return Target(options["upperdir"], True, lowers, xattrs)

@@ -19,23 +19,37 @@ from barque.containerd.snapshots.disk import (
     sync_around,
     usage_above,
 )
+from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
 from barque.linux import btrfs
 from barque.linux.fs import remove_tree
+from barque.oci.id_maps import IdMaps
 
 
 class Btrfs:
     name = "btrfs"
     slow = False
-    capabilities = (QUOTA,)
 
     def __init__(self, paths: SnapshotPaths) -> None:
         """`paths` are on btrfs."""
         self._paths = paths
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
         self._trash = Trash(paths.trash, delete)
+        self._remapping = Remapping(paths.base)
 
-    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return (QUOTA, REMAP) if self._remapping.available else (QUOTA,)
+
+    def make(
+        self,
+        number: int,
+        parents: Sequence[int],
+        kind: int,
+        size: int = 0,
+        ids: IdMaps | None = None,
+    ) -> None:
+        self._remapping.check(ids)
         self.remove(number)
         base = _opened(self._paths.base)
         try:
@@ -64,11 +78,13 @@ class Btrfs:
         finally:
             os.close(fd)
 
-    def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
+    def mounts(
+        self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
+    ) -> list[Mount]:
         if kind == VIEW:
             shown = parents[0] if parents else number
-            return [Mount("bind", self._paths.directory(shown), ("ro", "rbind"))]
-        return [Mount("bind", self._paths.directory(number), ("rw", "rbind"))]
+            return [Mount("bind", self._paths.directory(shown), (*options_of(ids), "ro", "rbind"))]
+        return [Mount("bind", self._paths.directory(number), (*options_of(ids), "rw", "rbind"))]
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         assert not rebased

@@ -26,6 +26,7 @@ from barque.containerd.snapshots.disk import BLOCK_BYTES, Trash, numbers_in, usa
 from barque.containerd.snapshots.erofs_image import write_image
 from barque.containerd.snapshots.overlay import INDEX_PARAMETER, copy_root
 from barque.containerd.snapshots.quota import ProjectQuota
+from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import QUOTA, REBASE, VIEW, Mount, Usage
 from barque.errors import DataLoss, ResourceExhausted
 from barque.linux import loop_device
@@ -39,6 +40,7 @@ from barque.linux.mount import (
     mount,
     umount2,
 )
+from barque.oci.id_maps import IdMaps
 
 FLAGS = MS_RDONLY | MS_NODEV | MS_NOSUID
 
@@ -51,6 +53,7 @@ class Erofs:
         self._paths = paths
         self._trash = Trash(paths.trash)
         self._quota = ProjectQuota(paths.base)
+        self._remapping = Remapping(paths.base)
         self._options = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
         os.makedirs(paths.empty, mode=0o755, exist_ok=True)
@@ -61,9 +64,18 @@ class Erofs:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        return (REBASE, QUOTA) if self._quota.available else (REBASE,)
+        had = ((QUOTA, self._quota.available), (REMAP, self._remapping.available))
+        return (REBASE, *(name for name, is_there in had if is_there))
 
-    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
+    def make(
+        self,
+        number: int,
+        parents: Sequence[int],
+        kind: int,
+        size: int = 0,
+        ids: IdMaps | None = None,
+    ) -> None:
+        self._remapping.check(ids)
         directory = self._paths.directory(number)
         try:
             os.mkdir(directory, 0o700)
@@ -78,15 +90,19 @@ class Erofs:
         os.mkdir(self._paths.work(number), 0o711)
         if parents:
             self._show(parents[0])
-            copy_root(self._paths.files(parents[0]), self._paths.files(number))
+            copy_root(self._paths.files(parents[0]), self._paths.files(number), ids)
+        elif ids is not None:
+            os.chown(self._paths.files(number), *ids.root)
 
-    def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
+    def mounts(
+        self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
+    ) -> list[Mount]:
         for parent in parents:
             self._show(parent)
         lowers = [self._paths.files(parent) for parent in parents] or [self._paths.empty]
         if kind == VIEW and len(lowers) == 1:
-            return [Mount("bind", lowers[0], ("ro", "rbind"))]
-        options = list(self._options)
+            return [Mount("bind", lowers[0], (*options_of(ids), "ro", "rbind"))]
+        options = [*self._options, *options_of(ids)]
         if kind != VIEW:
             options.append(f"workdir={self._paths.work(number)}")
             options.append(f"upperdir={self._paths.files(number)}")

@@ -15,21 +15,35 @@ from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
+from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
 from barque.errors import DataLoss, ResourceExhausted, Unsupported
+from barque.oci.id_maps import IdMaps
 
 
 class Native:
     name = "native"
     slow = True
-    capabilities: tuple[str, ...] = ()
 
     def __init__(self, paths: SnapshotPaths) -> None:
         self._paths = paths
         self._trash = Trash(paths.trash)
+        self._remapping = Remapping(paths.base)
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
 
-    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return (REMAP,) if self._remapping.available else ()
+
+    def make(
+        self,
+        number: int,
+        parents: Sequence[int],
+        kind: int,
+        size: int = 0,
+        ids: IdMaps | None = None,
+    ) -> None:
+        self._remapping.check(ids)
         if size:
             raise Unsupported(
                 f"a snapshot of at most {size} bytes cannot be made: native has no quotas"
@@ -45,11 +59,13 @@ class Native:
         elif kind != VIEW:
             copy(self._paths.files(parents[0]), self._paths.files(number))
 
-    def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
+    def mounts(
+        self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
+    ) -> list[Mount]:
         if kind == VIEW:
             shown = parents[0] if parents else number
-            return [Mount("bind", self._paths.files(shown), ("ro", "rbind"))]
-        return [Mount("bind", self._paths.files(number), ("rw", "rbind"))]
+            return [Mount("bind", self._paths.files(shown), (*options_of(ids), "ro", "rbind"))]
+        return [Mount("bind", self._paths.files(number), (*options_of(ids), "rw", "rbind"))]
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         assert not rebased

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
 from barque.containerd.snapshots.quota import ProjectQuota
+from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
+from barque.oci.id_maps import IdMaps
 
 INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
 
@@ -28,6 +30,7 @@ class Overlay:
         self._paths = paths
         self._trash = Trash(paths.trash)
         self._quota = ProjectQuota(paths.base)
+        self._remapping = Remapping(paths.base)
         # With an index the same upper directory can not be mounted a second time.
         self._options: tuple[str, ...] = ("index=off",) if os.path.exists(INDEX_PARAMETER) else ()
         if in_user_namespace():  # where trusted.* attributes cannot be set
@@ -36,9 +39,18 @@ class Overlay:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        return (QUOTA,) if self._quota.available else ()
+        had = ((QUOTA, self._quota.available), (REMAP, self._remapping.available))
+        return tuple(name for name, is_there in had if is_there)
 
-    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
+    def make(
+        self,
+        number: int,
+        parents: Sequence[int],
+        kind: int,
+        size: int = 0,
+        ids: IdMaps | None = None,
+    ) -> None:
+        self._remapping.check(ids)
         directory = self._paths.directory(number)
         try:
             os.mkdir(directory, 0o700)
@@ -53,15 +65,16 @@ class Overlay:
         os.mkdir(files, 0o755)
         if parents:
             os.mkdir(self._paths.work(number), 0o711)
-            copy_root(self._paths.files(parents[0]), files)
+            copy_root(self._paths.files(parents[0]), files, ids)
 
-    def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
+    def mounts(
+        self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
+    ) -> list[Mount]:
         access = "ro" if kind == VIEW else "rw"
-        if not parents:
-            return [Mount("bind", self._paths.files(number), (access, "rbind"))]
-        if kind == VIEW and len(parents) == 1:
-            return [Mount("bind", self._paths.files(parents[0]), (access, "rbind"))]
-        options = list(self._options)
+        if not parents or (kind == VIEW and len(parents) == 1):
+            shown = self._paths.files(parents[0] if parents else number)
+            return [Mount("bind", shown, (*options_of(ids), access, "rbind"))]
+        options = [*self._options, *options_of(ids)]
         if kind != VIEW:
             options.append(f"workdir={self._paths.work(number)}")
             options.append(f"upperdir={self._paths.files(number)}")
@@ -101,10 +114,18 @@ def in_user_namespace() -> bool:
         return False
 
 
-def copy_root(source: str, target: str) -> None:
-    """The root of an overlay looks like its upper directory: give it the parent's looks."""
+def copy_root(source: str, target: str, ids: IdMaps | None = None) -> None:
+    """The root of an overlay looks like its upper directory: give it the parent's looks.
+
+    With `ids` the owner is who has the parent's in the machine's own ids.
+    """
     found = os.stat(source)
-    if found.st_uid or found.st_gid:
-        os.chown(target, found.st_uid, found.st_gid)
+    uid, gid = found.st_uid, found.st_gid
+    if ids is not None:
+        uid, gid = ids.uids.to_host(uid), ids.gids.to_host(gid)
+        if uid < 0 or gid < 0:
+            uid, gid = ids.root
+    if uid or gid:
+        os.chown(target, uid, gid)
     if found.st_mode & 0o7777 != 0o755:
         os.chmod(target, found.st_mode & 0o7777)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from barque.oci.id_maps import IdMaps
+
 VIEW, ACTIVE, COMMITTED = 1, 2, 3
 
 # What a snapshotter can do beyond the contract, in containerd's plugin capabilities; ours are
@@ -49,13 +51,23 @@ class Snapshotter(Protocol):
     @property
     def capabilities(self) -> tuple[str, ...]: ...
 
-    def make(self, number: int, parents: Sequence[int], kind: int, size: int = 0) -> None:
+    def make(
+        self,
+        number: int,
+        parents: Sequence[int],
+        kind: int,
+        size: int = 0,
+        ids: IdMaps | None = None,
+    ) -> None:
         """Make what `number` needs. A leftover of the same number, from a crash, is replaced.
 
-        With a `size` no more bytes than that can be in it. Raises Unsupported where that cannot be.
+        With a `size` no more bytes than that can be in it; with `ids` it is seen with others.
+        Raises Unsupported where that cannot be.
         """
 
-    def mounts(self, number: int, parents: Sequence[int], kind: int) -> list[Mount]:
+    def mounts(
+        self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
+    ) -> list[Mount]:
         """The mounts that show the snapshot: read-only for VIEW, writable for ACTIVE."""
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:

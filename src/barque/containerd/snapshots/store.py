@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels, now_ns
 from barque.containerd.references import SNAPSHOTS, Node, References
+from barque.containerd.snapshots.remapping import GID_LABEL, UID_LABEL, ids_of
 from barque.containerd.snapshots.snapshotter import (
     ACTIVE,
     COMMITTED,
@@ -114,7 +115,8 @@ class SnapshotStore:
             number = self._next_number()
         self._above.update(chain[:1])
         try:
-            work = partial(self._snapshotter.make, number, chain, kind, size_of(labels))
+            wanted = (size_of(labels), ids_of(labels))
+            work = partial(self._snapshotter.make, number, chain, kind, *wanted)
             await finished(None, work)
             yield Made(number, chain)
         except BaseException:
@@ -140,7 +142,7 @@ class SnapshotStore:
         assert kind in (ACTIVE, VIEW)
         chain = self._chain(namespace, parent)
         self._refuse_taken(namespace, key)
-        size = size_of(labels)
+        size, ids = size_of(labels), ids_of(labels)
         if made is not None and made.chain != chain:
             raise NotFound(f"parent snapshot {parent} does not exist: not found")
         now = now_ns()
@@ -163,7 +165,7 @@ class SnapshotStore:
         assert number is not None
         self._refer(namespace, key, labels, parent)
         if made is None:
-            self._snapshotter.make(number, chain, kind, size)
+            self._snapshotter.make(number, chain, kind, size, ids)
         return Snapshot(number, key, kind, parent, chain, dict(labels), Usage(), now, now)
 
     def _next_number(self) -> int:
@@ -181,7 +183,8 @@ class SnapshotStore:
         """Raises Conflict for a committed one: it is shown by a view of it."""
         if snapshot.kind == COMMITTED:
             raise Conflict(f"requested snapshot {snapshot.key} not active: failed precondition")
-        return self._snapshotter.mounts(snapshot.number, snapshot.chain, snapshot.kind)
+        ids = ids_of(snapshot.labels)
+        return self._snapshotter.mounts(snapshot.number, snapshot.chain, snapshot.kind, ids)
 
     async def usage(self, snapshot: Snapshot) -> Usage:
         if snapshot.kind == COMMITTED:
@@ -258,8 +261,12 @@ class SnapshotStore:
         self._snapshotter.sealed(number)
 
     def set_labels(self, namespace: str, key: str, labels: Mapping[str, str]) -> Snapshot:
-        """Within the caller's transaction."""
+        """Within the caller's transaction. Raises InvalidArgument for other ids than it has."""
         snapshot = self.stat(namespace, key)
+        if any(snapshot.labels.get(name) != labels.get(name) for name in (UID_LABEL, GID_LABEL)):
+            raise InvalidArgument(
+                f"snapshot {key}: the labels {UID_LABEL} and {GID_LABEL} cannot be changed"
+            )
         self._metadata.execute(
             "UPDATE snapshots SET labels = ?, updated = ? WHERE number = ?",
             encode_labels(labels),
@@ -324,6 +331,12 @@ class SnapshotStore:
         snapshot = self.stat(namespace, key)
         if snapshot.kind != ACTIVE:
             raise Conflict(f"snapshot {key} is not active: failed precondition")
+        shifted = ids_of(snapshot.labels) is not None
+        if shifted and any(mount.type == "overlay" for mount in self.mounts(snapshot)):
+            raise Unsupported(
+                f"snapshot {key} is seen with other ids: what makes it from its parent can be a "
+                "layer (diff), not the snapshot itself"
+            )
         if name != key:
             self._refuse_taken(namespace, name)
         return snapshot
