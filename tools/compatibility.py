@@ -174,8 +174,10 @@ def _plain(default: object) -> object:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    for name in sorted({*cli.COMMANDS, *cli.NOT_YET}):
-        if not name.startswith("__"):
+    for name in sorted({*cli.COMMANDS, *cli.NOT_YET, *cli.PLUGINS}):
+        if name in cli.PLUGINS:
+            yield name, f"yes, by docker's plugin {cli.PLUGINS[name]}"
+        elif not name.startswith("__"):
             yield name, YES if name in cli.COMMANDS else NO
 
 

@@ -65,7 +65,8 @@ def complete(session: Session, words: Sequence[str]) -> tuple[list[tuple[str, st
         if found in main.GROUPS and before:
             return [], NOTHING
     if found not in main.COMMANDS:
-        return _matching(_words(found, current), current), NOTHING
+        words_there = (*_words(found, current), *(() if found else _plugins(session)))
+        return _matching(iter(words_there), current), NOTHING
     return _argument(session, found, before, current)
 
 
@@ -112,6 +113,14 @@ def _words(found: str, current: str) -> Candidates:
             yield short, main.load(path).SUMMARY
     if not found:
         yield from main.GROUPS.items()
+
+
+def _plugins(session: Session) -> Candidates:
+    from barque.cli import plugins
+
+    for plugin in plugins.all_of(session, {name.split()[0] for name in main.COMMANDS}):
+        if not plugin.error and not plugin.metadata.get("Hidden"):
+            yield plugin.name, plugin.summary
 
 
 def _skip_flags(

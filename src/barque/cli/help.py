@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from barque.cli.session import Session
+
 MIN_TEXT = 24  # columns; a narrower rest of the line is not used
 ORPHAN = 5  # letters that a line may be longer, where that saves another line
 COMMON = ("run", "exec", "ps", "pull", "images", "version", "info")
@@ -18,13 +20,16 @@ HIDDEN_NAMES = ("list", "remove", "ps", "dial-stdio")  # second names, and what 
 ABOUT = "The Docker Engine stack, whole, in Python"
 
 
-def page(path: str) -> str:
-    """The page of a command, of a group of commands, or with "" of the program."""
+def page(path: str, session: Session | None = None) -> str:
+    """The page of a command, of a group of commands, or with "" of the program.
+
+    With a session the program's page has the user's plugins too.
+    """
     if path in main.COMMANDS:
         return _command(path)
     if path in main.GROUPS:
         return _group(path)
-    return _program()
+    return _program(_of_plugins(session) if session else [])
 
 
 def columns() -> int:
@@ -90,14 +95,26 @@ def _listed(entries: Iterable[tuple[str, str]]) -> str:
     return "".join(f"  {name:<11} {text}\n" for name, text in entries)
 
 
-def _program() -> str:
+def _of_plugins(session: Session) -> list[tuple[str, str]]:
+    """Docker marks what is another program's with a star."""
+    from barque.cli import plugins
+
+    builtin = {name.split()[0] for name in main.COMMANDS}
+    return [
+        (f"{plugin.name}*", plugin.summary)
+        for plugin in plugins.all_of(session, builtin)
+        if not plugin.error and not plugin.metadata.get("Hidden")
+    ]
+
+
+def _program(of_plugins: list[tuple[str, str]]) -> str:
     names = sorted(name for name in main.COMMANDS if " " not in name and name not in COMMON)
     names.remove("__complete")
     return (
         f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\n{ABOUT}\n\nCommon Commands:\n"
         + _listed((name, main.load(name).SUMMARY) for name in COMMON)
         + "\nManagement Commands:\n"
-        + _listed(sorted(main.GROUPS.items()))
+        + _listed(sorted([*main.GROUPS.items(), *of_plugins]))
         + "\nCommands:\n"
         + _listed((name, main.load(name).SUMMARY) for name in names)
         + "\nGlobal Options:\n"

@@ -113,7 +113,7 @@ GROUPS = {
     "volume": "Manage volumes",
 }
 # Docker has them; here they wait for their turn, and say so.
-_NOT_YET_ALONE = _words("bake build builder buildx checkpoint compose config")
+_NOT_YET_ALONE = _words("build builder checkpoint config")
 _NOT_YET_ALONE += _words("node plugin secret")
 _NOT_YET_ALONE += _words("service stack swarm trust")
 NOT_YET = frozenset(
@@ -123,6 +123,9 @@ NOT_YET = frozenset(
         "volume update",
     )
 )
+
+# Programs of their own, in docker too: the command, and the plugin that has it.
+PLUGINS = {"bake": "buildx", "buildx": "buildx", "compose": "compose"}
 
 GLOBAL_OPTIONS: tuple[flags.Row, ...] = (
     ("config", "", "string", "Directory of the client's settings", '"~/.docker"'),
@@ -162,10 +165,15 @@ def main(arguments: list[str]) -> int:
     if level not in LOG_LEVELS:
         terminal.err(f"unable to parse logging level: {level}\n")
         return 1
-    path, rest = find(rest)
+    session = Session(options)
+    path, words = find(rest)
     if path in COMMANDS:
-        return _run(path, Session(options), rest, options.flag("help"))
-    return _no_command(path, rest)
+        return _run(path, session, words, options.flag("help"))
+    code = _page_of(session, path, words)
+    if code is None:
+        given = arguments[: len(arguments) - len(rest)]  # the global flags
+        code = _of_plugin(session, given, path, words)
+    return _no_command(path) if code is None else code
 
 
 def _utf8(word: str) -> str:
@@ -186,13 +194,37 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     return words[0], words[1:]
 
 
-def _no_command(path: str, rest: list[str]) -> int:
-    if path == "help" and rest:
-        found, _ = find(rest)
-        if found in COMMANDS or found in GROUPS:
-            return _help(found)
-    if path in ("", "help") or path in GROUPS:
-        return _help(path if path in GROUPS else "")
+def _page_of(session: Session, path: str, words: list[str]) -> int | None:
+    """Print the help page that is asked for; None where the words ask for something else."""
+    found = find(words)[0] if path == "help" else path
+    if not found or found in GROUPS or (path == "help" and found in COMMANDS):
+        return _help(found, session)
+    return None
+
+
+def _of_plugin(session: Session, given: list[str], path: str, words: list[str]) -> int | None:
+    """Become the plugin that has this command; None where there is none."""
+    from barque.cli import plugins
+
+    if path == "help":
+        path, words = find(words)
+        given = [*given, "help"]
+    name, *inner = plugins.OF_BUILDX.get(path, (path,))
+    try:
+        if found := plugins.find(session, name):
+            plugins.run(session, found, [*given, name, *inner, *words])
+        return None
+    except errors.BarqueError as error:
+        return _failed(name, path, f"{PROGRAM}: {error}", 1)
+
+
+def _no_command(path: str) -> int:
+    if path in PLUGINS:
+        terminal.err(
+            f"{PROGRAM}: '{PROGRAM} {path}' is done by docker's plugin {PLUGINS[path]}, "
+            "which is not installed\n"
+        )
+        return 1
     if path in NOT_YET or path.split()[0] in NOT_YET:
         terminal.err(f"{PROGRAM}: '{PROGRAM} {path}' is not there yet\n")
         return 1
@@ -206,10 +238,10 @@ def _no_command(path: str, rest: list[str]) -> int:
     return 1
 
 
-def _help(path: str) -> int:
+def _help(path: str, session: Session | None = None) -> int:
     from barque.cli import help
 
-    terminal.out(help.page(path))
+    terminal.out(help.page(path, session))
     return 0
 
 

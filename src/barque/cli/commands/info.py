@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from barque import __version__, errors
-from barque.cli import terminal, units
+from barque.cli import main, plugins, terminal, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from barque.cli.flags import Options, Row
@@ -20,31 +21,57 @@ ARGUMENTS = (0, 0)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    client = {"Version": __version__, "Context": session.context, "Debug": session.debug}
+    found = plugins.all_of(session, {name.split()[0] for name in main.COMMANDS})
+    client = {
+        "Version": __version__,
+        "Context": session.context,
+        "Debug": session.debug,
+        "Plugins": [plugin.document() for plugin in found],
+    }
     format = options.text("format")
     try:
         info = session.client.system.info()
     except errors.BarqueError as error:
         if not format:
-            terminal.out(_client(client) + "\nServer:\n")
-        terminal.err(f"{error}\n")
+            terminal.out(_client(client, found) + "\nServer:\n")
+        terminal.err(f"{_invalid(found)}{error}\n")
         return 1
     if format:
         from barque.cli.inspection import formatted
 
         terminal.out(formatted(format, {**info, "ClientInfo": client}))
         return 0
-    terminal.out(_client(client) + "\nServer:\n" + _server(info) + "\n")
+    terminal.out(_client(client, found) + "\nServer:\n" + _server(info) + "\n")
+    terminal.err(_invalid(found))
     for warning in info.get("Warnings") or ():
         terminal.err(f"{warning}\n")
     return 0
 
 
-def _client(client: dict[str, Any]) -> str:
+def _client(client: dict[str, Any], found: Sequence[plugins.Plugin]) -> str:
     return (
         "Client: Barque\n"
         f" Version:    {client['Version']}\n Context:    {client['Context']}\n"
         f" Debug Mode: {_truth(client['Debug'])}\n"
+        + "".join([" Plugins:\n", *map(_plugin, found)] if found else [])
+    )
+
+
+def _plugin(plugin: plugins.Plugin) -> str:
+    if plugin.error:
+        return ""
+    told = plugin.metadata
+    text = f"  {plugin.name}: {plugin.summary} ({told['Vendor']})\n"
+    if told.get("Version"):
+        text += f"    Version:  {told['Version']}\n"
+    return text + f"    Path:     {plugin.path}\n"
+
+
+def _invalid(found: Sequence[plugins.Plugin]) -> str:
+    return "".join(
+        f'WARNING: Plugin "{plugin.path}" is not valid: {plugin.error}\n'
+        for plugin in found
+        if plugin.error
     )
 
 
