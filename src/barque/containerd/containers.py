@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from barque.containerd import filters
 from barque.containerd.collector import Collector
 from barque.containerd.events import Events
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import check_identifier, check_labels, namespace_of
 from barque.containerd.messages import check_mask, lookup, timestamp, update_map, without_empty
 from barque.containerd.metadata import Metadata, now_ns, placeholders
@@ -34,12 +34,12 @@ class Containers:
         return Service(
             api.DESCRIPTOR.services_by_name["Containers"],
             {
-                "Get": self.get,
-                "List": self.list_all,
+                "Get": AtOnce(self.get),
+                "List": AtOnce(self.list_all),
                 "ListStream": self.list_stream,
-                "Create": self.create,
-                "Update": self.update,
-                "Delete": self.delete,
+                "Create": AtOnce(self.create),
+                "Update": AtOnce(self.update),
+                "Delete": AtOnce(self.delete),
             },
         )
 

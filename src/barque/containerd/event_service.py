@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from barque.containerd.events import Envelope, Exchange, Predicate
 from barque.containerd.filters import Lookup, Path, any_of, parse_all
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto import event_types_pb2, events_pb2, events_ttrpc_pb2, images_pb2
 from barque.containerd.proto.types_pb2 import Envelope as EnvelopeMessage
@@ -43,7 +43,11 @@ class EventService:
     def service(self) -> Service:
         return Service(
             events_pb2.DESCRIPTOR.services_by_name["Events"],
-            {"Publish": self.publish, "Forward": self.forward, "Subscribe": self.subscribe},
+            {
+                "Publish": AtOnce(self.publish),
+                "Forward": AtOnce(self.forward),
+                "Subscribe": self.subscribe,
+            },
         )
 
     def ttrpc_methods(self) -> dict[tuple[str, str], Handler]:

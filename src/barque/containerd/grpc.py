@@ -8,7 +8,8 @@ A handler is named by its method and has the shape that the method's descriptor 
     reply stream    async def list(call: Call, request: Request) -> AsyncIterator[Reply]
     both streams    async def write(call: Call, requests: AsyncIterator) -> AsyncIterator[Reply]
 
-(The streaming ones are async generators.)
+(The streaming ones are async generators; one with a reply stream may give a message instead, which
+is then all.) What never waits is marked, `{"Get": AtOnce(images.get)}`, and takes no task.
 
 Errors of `barque.errors` become gRPC codes here and nowhere else. Texts are passed as they are.
 """
@@ -19,9 +20,10 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -30,7 +32,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from barque import errors
-from barque.containerd.http2.server import Answer, ServerConnection, ServerStream
+from barque.containerd.http2.server import Answer, Rest, ServerConnection, ServerStream
 from barque.containerd.http2.status import Status
 from barque.containerd.http2.stream import StreamEnded, TooLarge
 from barque.containerd.sockets import listener
@@ -75,9 +77,18 @@ class Reply(Protocol):
     def SerializeToString(self) -> bytes: ...
 
 
-Unary = Callable[[Call, Any], Awaitable[Reply]]
-Streaming = Callable[[Call, Any], AsyncIterator[Message]]
-Handler = Unary | Streaming
+Unary = Callable[[Call, Any], Coroutine[Any, Any, Reply]]
+Streaming = Callable[[Call, Any], AsyncIterator[Message] | Message]
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """A unary handler without anything to wait for: it is run where the request comes in."""
+
+    handler: Unary
+
+
+Handler = Unary | Streaming | AtOnce
 Watch = Callable[[MethodDescriptor, Answer], Answer]
 
 
@@ -152,57 +163,106 @@ def status_of(error: BaseException) -> tuple[Status, str]:
     return Status.UNKNOWN, str(error) or type(error).__name__
 
 
+Begin = Callable[[Any, Call, ServerStream, type[Message]], Rest | None]
+
+
 def _answer(method: MethodDescriptor, handler: Handler) -> tuple[Answer, bool]:
     """What answers calls of a method, and whether it reads a stream of requests."""
     kind: type[Message] = GetMessageClass(method.input_type)
-    serve: Callable[[Any, Call, ServerStream, type[Message]], Awaitable[None]] = _serve_unary
+    begin: Begin = _begin_unary
     if method.client_streaming:
         assert method.server_streaming, method.full_name
-        serve = _serve_duplex
+        begin = _begin_duplex
     elif method.server_streaming:
-        serve = _serve_streaming
+        begin = _begin_streaming
+    elif isinstance(handler, AtOnce):
+        handler, begin = handler.handler, _begin_at_once
 
-    async def answer(stream: ServerStream) -> None:
+    def answer(stream: ServerStream) -> Rest | None:
         try:
-            await serve(handler, _call(stream), stream, kind)
+            rest = begin(handler, _call(stream), stream, kind)
         except StreamEnded:
             raise
         except Exception as error:
-            status, text = status_of(error)
-            if status is Status.UNKNOWN and not isinstance(error, errors.BarqueError):
-                log.exception("unexpected failure in %s", method.full_name)
-            stream.finish(status, text)
+            _fail(stream, method, error)
+            return None
+        return None if rest is None else partial(finish, stream, rest)
+
+    async def finish(stream: ServerStream, rest: Rest) -> None:
+        try:
+            await rest()
+        except StreamEnded:
+            raise
+        except Exception as error:
+            _fail(stream, method, error)
 
     return answer, method.client_streaming
 
 
-async def _serve_unary(handler: Any, call: Call, stream: ServerStream, kind: type[Message]) -> None:
-    reply: Reply = await handler(call, await _only_request(stream, kind))
+def _fail(stream: ServerStream, method: MethodDescriptor, error: Exception) -> None:
+    status, text = status_of(error)
+    if status is Status.UNKNOWN and not isinstance(error, errors.BarqueError):
+        log.error("unexpected failure in %s", method.full_name, exc_info=error)
+    stream.finish(status, text)
+
+
+def _begin_unary(handler: Any, call: Call, stream: ServerStream, kind: type[Message]) -> Rest:
+    request = _only_request(stream, kind)
+
+    async def rest() -> None:
+        if late := _reply(stream, await handler(call, request)):
+            await late()
+
+    return rest
+
+
+def _begin_at_once(
+    handler: Any, call: Call, stream: ServerStream, kind: type[Message]
+) -> Rest | None:
+    work = handler(call, _only_request(stream, kind))
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return _reply(stream, done.value)
+    work.close()
+    raise RuntimeError("a handler that does not wait did wait")
+
+
+def _begin_streaming(
+    handler: Any, call: Call, stream: ServerStream, kind: type[Message]
+) -> Rest | None:
+    found = handler(call, _only_request(stream, kind))
+    if isinstance(found, Message):
+        return _reply(stream, found)
+    return partial(_stream, found, stream)
+
+
+def _reply(stream: ServerStream, reply: Reply) -> Rest | None:
+    """The one message of an answer, and its end; what is still to do when it does not fit."""
     message = reply.SerializeToString()
-    if stream.fits(message):
-        stream.answer(message)
-        return
+    if not stream.fits(message):
+        return partial(_send_one, stream, message)
+    stream.answer(message)
+    return None
+
+
+async def _send_one(stream: ServerStream, message: bytes) -> None:
     stream.begin()
     await stream.send(message)
     stream.finish()
 
 
-async def _serve_streaming(
-    handler: Any, call: Call, stream: ServerStream, kind: type[Message]
-) -> None:
-    request = await _only_request(stream, kind)
-    stream.begin()
-    await _send_all(handler(call, request), stream)
-
-
-async def _serve_duplex(
-    handler: Any, call: Call, stream: ServerStream, kind: type[Message]
-) -> None:
+def _begin_duplex(handler: Any, call: Call, stream: ServerStream, kind: type[Message]) -> Rest:
     async def requests() -> AsyncIterator[Message]:
-        while (message := await _request(stream, kind)) is not None:
-            yield message
+        while (message := await _received(stream)) is not None:
+            yield _decoded(message, kind)
 
-    await _send_all(handler(call, requests()), stream)
+    return partial(_send_all, handler(call, requests()), stream)
+
+
+async def _stream(replies: AsyncIterator[Message], stream: ServerStream) -> None:
+    stream.begin()  # sent when the handler has begun: who subscribes is told that it did
+    await _send_all(replies, stream)
 
 
 async def _send_all(replies: AsyncIterator[Message], stream: ServerStream) -> None:
@@ -213,19 +273,26 @@ async def _send_all(replies: AsyncIterator[Message], stream: ServerStream) -> No
     stream.finish()
 
 
-async def _only_request(stream: ServerStream, kind: type[Message]) -> Message:
-    request = await _request(stream, kind)
-    if request is None:
-        raise errors.InvalidArgument("request has no message")
-    return request
-
-
-async def _request(stream: ServerStream, kind: type[Message]) -> Message | None:
+def _only_request(stream: ServerStream, kind: type[Message]) -> Message:
     try:
-        message = await stream.receive()
-        return None if message is None else kind.FromString(message)
+        message = stream.only()
     except TooLarge as error:
         raise errors.ResourceExhausted(str(error)) from None
+    if message is None:
+        raise errors.InvalidArgument("request has no message")
+    return _decoded(message, kind)
+
+
+async def _received(stream: ServerStream) -> bytes | None:
+    try:
+        return await stream.receive()
+    except TooLarge as error:
+        raise errors.ResourceExhausted(str(error)) from None
+
+
+def _decoded(message: bytes, kind: type[Message]) -> Message:
+    try:
+        return kind.FromString(message)
     except DecodeError as error:
         raise errors.InvalidArgument(f"{kind.DESCRIPTOR.full_name}: {error}") from None
 
@@ -238,7 +305,7 @@ def _call(stream: ServerStream) -> Call:
 def _unknown(path: str) -> tuple[Answer, bool]:
     service, _, method = path.strip("/").rpartition("/")
 
-    async def refuse(stream: ServerStream) -> None:
+    def refuse(stream: ServerStream) -> None:
         text = f"unknown method {method} for service {service}"
         stream.finish(Status.UNIMPLEMENTED, text)
 

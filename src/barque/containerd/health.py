@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.proto import health_pb2 as api
 from barque.errors import NotFound
 
@@ -25,7 +25,7 @@ class Health:
 
     def service(self) -> Service:
         descriptor = api.DESCRIPTOR.services_by_name["Health"]
-        return Service(descriptor, {"Check": self.check, "Watch": self.watch})
+        return Service(descriptor, {"Check": AtOnce(self.check), "Watch": self.watch})
 
     async def check(self, call: Call, request: api.HealthCheckRequest) -> api.HealthCheckResponse:
         if request.service not in self._names:

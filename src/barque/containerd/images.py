@@ -15,7 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from barque.containerd import filters
 from barque.containerd.collector import Collector
 from barque.containerd.events import Events
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import check_labels, namespace_of
 from barque.containerd.image_encoding import EncodedList
 from barque.containerd.messages import (
@@ -60,8 +60,8 @@ class Images:
         return Service(
             api.DESCRIPTOR.services_by_name["Images"],
             {
-                "Get": self.get,
-                "List": self.list_all,
+                "Get": AtOnce(self.get),
+                "List": AtOnce(self.list_all),
                 "Create": self.create,
                 "Update": self.update,
                 "Delete": self.delete,

@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from barque.containerd import filters
 from barque.containerd.collector import Collector
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import check_labels, namespace_of
 from barque.containerd.messages import lookup, timestamp, without_empty
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels, now_ns
@@ -29,12 +29,12 @@ class Leases:
         return Service(
             api.DESCRIPTOR.services_by_name["Leases"],
             {
-                "Create": self.create,
+                "Create": AtOnce(self.create),
                 "Delete": self.delete,
-                "List": self.list_all,
-                "AddResource": self.add_resource,
-                "DeleteResource": self.delete_resource,
-                "ListResources": self.list_resources,
+                "List": AtOnce(self.list_all),
+                "AddResource": AtOnce(self.add_resource),
+                "DeleteResource": AtOnce(self.delete_resource),
+                "ListResources": AtOnce(self.list_resources),
             },
         )
 

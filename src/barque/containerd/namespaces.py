@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.empty_pb2 import Empty
 
 from barque.containerd.events import Events
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import check_identifier, check_labels
 from barque.containerd.messages import check_mask, update_map, without_empty
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels
@@ -32,8 +32,8 @@ class Namespaces:
         return Service(
             api.DESCRIPTOR.services_by_name["Namespaces"],
             {
-                "Get": self.get,
-                "List": self.list_all,
+                "Get": AtOnce(self.get),
+                "List": AtOnce(self.list_all),
                 "Create": self.create,
                 "Update": self.update,
                 "Delete": self.delete,

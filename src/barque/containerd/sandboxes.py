@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from barque.containerd import filters
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import check_identifier, check_labels, namespace_of
 from barque.containerd.messages import lookup, timestamp, without_empty
 from barque.containerd.metadata import Metadata, now_ns
@@ -22,11 +22,11 @@ class Sandboxes:
         return Service(
             api.DESCRIPTOR.services_by_name["Store"],
             {
-                "Create": self.create,
-                "Update": self.update,
-                "Delete": self.delete,
-                "List": self.list_all,
-                "Get": self.get,
+                "Create": AtOnce(self.create),
+                "Update": AtOnce(self.update),
+                "Delete": AtOnce(self.delete),
+                "List": AtOnce(self.list_all),
+                "Get": AtOnce(self.get),
             },
         )
 

@@ -12,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 
 import barque
 from barque.containerd import filters
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.messages import lookup
 from barque.containerd.proto import introspection_pb2 as api
 from barque.containerd.proto import version_pb2
@@ -43,7 +43,7 @@ class Plugin(NamedTuple):
 class Version:
     def service(self) -> Service:
         return Service(
-            version_pb2.DESCRIPTOR.services_by_name["Version"], {"Version": self.version}
+            version_pb2.DESCRIPTOR.services_by_name["Version"], {"Version": AtOnce(self.version)}
         )
 
     async def version(self, call: Call, request: Empty) -> version_pb2.VersionResponse:
@@ -58,7 +58,11 @@ class Introspection:
     def service(self) -> Service:
         return Service(
             api.DESCRIPTOR.services_by_name["Introspection"],
-            {"Plugins": self.plugins, "Server": self.server, "PluginInfo": self.plugin_info},
+            {
+                "Plugins": AtOnce(self.plugins),
+                "Server": AtOnce(self.server),
+                "PluginInfo": AtOnce(self.plugin_info),
+            },
         )
 
     async def plugins(self, call: Call, request: api.PluginsRequest) -> api.PluginsResponse:

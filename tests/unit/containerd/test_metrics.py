@@ -10,7 +10,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
 from barque.containerd.client.channel import Channel
-from barque.containerd.grpc import Call, Server, Service
+from barque.containerd.grpc import AtOnce, Call, Server, Service
 from barque.containerd.metrics import process, tasks
 from barque.containerd.metrics.calls import Calls
 from barque.containerd.metrics.server import MetricsServer
@@ -86,7 +86,9 @@ def test_calls_are_counted(tmp_path: Path) -> None:
     async def main() -> str:
         calls, it = Calls(histogram=True), Something()
         services = [
-            Service(version_pb2.DESCRIPTOR.services_by_name["Version"], {"Version": it.version}),
+            Service(
+                version_pb2.DESCRIPTOR.services_by_name["Version"], {"Version": AtOnce(it.version)}
+            ),
             Service(
                 content_pb2.DESCRIPTOR.services_by_name["Content"],
                 {"Delete": it.delete, "Write": it.write},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -12,7 +13,7 @@ from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import ContentStore, Info
 from barque.containerd.content.writer import Writer
 from barque.containerd.events import Events
-from barque.containerd.grpc import Call, OutOfRange, Service
+from barque.containerd.grpc import AtOnce, Call, OutOfRange, Service
 from barque.containerd.identifiers import check_labels, namespace_of
 from barque.containerd.messages import check_mask, lookup, timestamp, update_map
 from barque.containerd.metadata import Metadata
@@ -41,15 +42,15 @@ class Content:
         return Service(
             api.DESCRIPTOR.services_by_name["Content"],
             {
-                "Info": self.info,
+                "Info": AtOnce(self.info),
                 "Update": self.update,
                 "List": self.list_all,
-                "Delete": self.delete,
+                "Delete": AtOnce(self.delete),
                 "Read": self.read,
-                "Status": self.status,
-                "ListStatuses": self.list_statuses,
+                "Status": AtOnce(self.status),
+                "ListStatuses": AtOnce(self.list_statuses),
                 "Write": self.write,
-                "Abort": self.abort,
+                "Abort": AtOnce(self.abort),
             },
         )
 
@@ -85,29 +86,26 @@ class Content:
         self._events.publish(namespace, "/content/delete", event)
         return Empty()
 
-    async def read(
+    def read(
         self, call: Call, request: api.ReadContentRequest
-    ) -> AsyncIterator[api.ReadContentResponse]:
+    ) -> AsyncIterator[api.ReadContentResponse] | api.ReadContentResponse:
         digests.parse(request.digest)
         info = self._store.info(namespace_of(call), request.digest)
         at = max(request.offset, 0)
         if at > info.size:
             raise OutOfRange(f"read past object length {info.size} bytes")
         end = min(at + request.size, info.size) if request.size > 0 else info.size
-        fd = self._store.open(namespace_of(call), request.digest)
-        try:
-            while at < end:
-                count = min(READ_BYTES, end - at)
-                if count <= SMALL_BYTES:  # a document: a thread would cost more than the read
-                    data = os.pread(fd, count, at)
-                else:
-                    data = await in_thread(os.pread, fd, count, at)
-                if not data:
-                    raise OutOfRange(f"content {request.digest} ends at {at} of {info.size} bytes")
-                yield api.ReadContentResponse(offset=at, data=data)
-                at += len(data)
+        opened = partial(self._store.open, namespace_of(call), request.digest)
+        if not 0 < end - at <= SMALL_BYTES:
+            return _read(opened, at, end, request.digest)
+        fd = opened()
+        try:  # a document: a thread would cost more than the read
+            data = os.pread(fd, end - at, at)
         finally:
             os.close(fd)
+        if len(data) < end - at:
+            raise _short(request.digest, at + len(data), end)
+        return api.ReadContentResponse(offset=at, data=data)
 
     async def status(self, call: Call, request: api.StatusRequest) -> api.StatusResponse:
         ingest = self._store.find_ingest(namespace_of(call), request.ref)
@@ -151,6 +149,25 @@ class Content:
                 happened.ContentCreate(digest=response.digest, size=response.offset),
             )
         return response
+
+
+async def _read(
+    opened: Callable[[], int], at: int, end: int, digest: str
+) -> AsyncIterator[api.ReadContentResponse]:
+    fd = opened()
+    try:
+        while at < end:
+            data = await in_thread(os.pread, fd, min(READ_BYTES, end - at), at)
+            if not data:
+                raise _short(digest, at, end)
+            yield api.ReadContentResponse(offset=at, data=data)
+            at += len(data)
+    finally:
+        os.close(fd)
+
+
+def _short(digest: str, at: int, end: int) -> OutOfRange:
+    return OutOfRange(f"content {digest} ends at {at} of {end} bytes")
 
 
 def _message(info: Info) -> api.Info:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LARGEST_FRAME = 1 << 20  # bytes that we take in one
 CONNECTION_WINDOW = 64 << 20
 MOST_CONTROL_BYTES = 1 << 20  # answers to pings and settings that the peer does not read
+PING_S = 0.005  # that its answer may wait, so that it goes with what is sent anyway
 LINGER_S = 1.0  # for a peer to read why its connection ends
 MOST_RESETS = 10_000  # by the peer, beyond those of streams that were answered
 
@@ -38,6 +39,9 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._out: list[bytes] = []
         self._scheduled = False
+        self._receiving = False  # what is written now is sent when all that came is handled
+        self._urgent = False  # something to send is no mere answer to a ping
+        self._waiting = False  # such answers are sent soon
         self._drained: list[asyncio.Future[None]] = []
         self._reader = HeaderReader()
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags, header block so far
@@ -89,11 +93,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data = self._rest + data
+        self._receiving = True
         try:
             self._rest = self._take(data)
         except ConnectionFault as fault:
-            self._rest = b""
+            self._receiving, self._rest = False, b""
             self.fail(fault)
+        finally:
+            self._receiving = False
+        if self._urgent:
+            self.flush()
 
     # Frames in
 
@@ -197,7 +206,8 @@ class Connection(asyncio.Protocol):
             return
         for key, value in frames.settings_of(payload):
             self._set(key, value)
-        self._control(frame(frames.SETTINGS, frames.ACK, 0))
+        self._count_control(0)
+        self.write(frame(frames.SETTINGS, frames.ACK, 0))
 
     def _set(self, key: int, value: int) -> None:
         if key == frames.INITIAL_WINDOW_SIZE:
@@ -248,7 +258,9 @@ class Connection(asyncio.Protocol):
         if stream or len(payload) != 8:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a broken ping")
         if not flags & frames.ACK:
-            self._control(frame(frames.PING, frames.ACK, 0, payload))
+            self._count_control(len(payload))
+            self._out.append(frame(frames.PING, frames.ACK, 0, payload))
+            self._send_soon()
 
     def _take_goaway(self, payload: bytes) -> None:
         """Streams above the last that it names are not answered any more."""
@@ -312,12 +324,15 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Sent with whatever else is written in this turn of the loop."""
         self._out.append(data)
-        if not self._scheduled:
+        self._urgent = True
+        if not (self._scheduled or self._receiving):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        self._scheduled = False
+        if self._receiving:
+            return
+        self._scheduled = self._urgent = False
         if self._out and self._transport is not None:
             data, self._out = b"".join(self._out), []
             self._transport.write(data)
@@ -344,15 +359,24 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _control(self, data: bytes) -> None:
+    def _send_soon(self) -> None:
+        """Clients ping with every request: the answer goes with that of the request."""
+        if not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().call_later(PING_S, self._waited)
+
+    def _waited(self) -> None:
+        self._waiting = False
+        self.flush()
+
+    def _count_control(self, count: int) -> None:
         """An answer that the peer can ask for at no cost; it must read them."""
         assert self._transport is not None
-        if not self._transport.get_write_buffer_size():
+        if not (self._out or self._transport.get_write_buffer_size()):
             self._unread_control = 0
-        self._unread_control += len(data)
+        self._unread_control += frames.HEADER_BYTES + count
         if self._unread_control > MOST_CONTROL_BYTES:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "answers are not read")
-        self.write(data)
 
     def _wake_senders(self) -> None:
         for stream in list(self.waiting):

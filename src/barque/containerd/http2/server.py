@@ -16,7 +16,9 @@ from barque.containerd.http2.stream import Stream, StreamEnded
 MOST_STREAMS = 1 << 20
 UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
-Answer = Callable[["ServerStream"], Awaitable[None]]
+Rest = Callable[[], Awaitable[None]]
+# What answers a call: at once, or it gives what a task has still to do.
+Answer = Callable[["ServerStream"], Rest | None]
 
 
 class ServerStream(Stream):
@@ -38,7 +40,7 @@ class ServerStream(Stream):
             connection.write(connection.headers_frame(self, ANSWER))
 
     def answer(self, message: bytes) -> None:
-        """The whole of a unary answer at once, where the windows allow it."""
+        """The whole of an answer of one message at once, where the windows allow it."""
         connection = self._connected()
         data = b"\0" + len(message).to_bytes(4, "big") + message
         self.answering, self.status = True, Status.OK
@@ -76,7 +78,7 @@ class ServerStream(Stream):
 class ServerConnection(Connection):
     def __init__(self, answer: Callable[[str], tuple[Answer, bool]]) -> None:
         """`answer` gives for a path what answers it, and whether that reads a stream of requests;
-        others begin when the request is there."""
+        others begin when the request is there: what they answer at once takes no task."""
         super().__init__()
         self._answer_of = answer
         self._prefaced = False
@@ -127,8 +129,14 @@ class ServerConnection(Connection):
             self._run(stream, answer)
 
     def _run(self, stream: ServerStream, answer: Answer) -> None:
+        try:
+            rest = answer(stream)
+        except StreamEnded:
+            return  # the client has gone
+        if rest is None:
+            return
         loop = asyncio.get_running_loop()
-        stream.task = loop.create_task(_answered(stream, answer))
+        stream.task = loop.create_task(_answered(rest))
         if timeout := stream.headers.get("grpc-timeout"):
             timer = loop.call_later(_seconds(timeout), _expire, stream)
             stream.task.add_done_callback(lambda _: timer.cancel())
@@ -150,9 +158,9 @@ class ServerConnection(Connection):
         return [stream.task for stream in streams if stream.task is not None]
 
 
-async def _answered(stream: ServerStream, answer: Answer) -> None:
+async def _answered(rest: Rest) -> None:
     try:
-        await answer(stream)
+        await rest()
     except StreamEnded:
         pass  # the client has gone
 

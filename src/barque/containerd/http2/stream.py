@@ -109,6 +109,17 @@ class Stream:
                     raise StreamEnded(f"stream was reset: code {self.reset_code}")
                 return None
             await self._wait()
+        return self._next()
+
+    def only(self) -> bytes | None:
+        """The first message of a peer that sends no more; None without one. Raises TooLarge."""
+        if self._messages:
+            return self._next()
+        if self._fault is not None:
+            raise self._fault
+        return None
+
+    def _next(self) -> bytes:
         message = self._messages.popleft()
         self.received_messages += 1
         self._consumed(PREFIX_BYTES + len(message))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from google.protobuf.descriptor import MethodDescriptor
 
-from barque.containerd.http2.server import Answer, ServerStream
+from barque.containerd.http2.server import Answer, Rest, ServerStream
 from barque.containerd.http2.status import Status
 from barque.containerd.metrics.text import COUNTER, HISTOGRAM, Family, Sample
 
@@ -40,11 +41,20 @@ class Method:
     def counted(self, answer: Answer) -> Answer:
         """`answer`, with its calls counted."""
 
-        async def count(stream: ServerStream) -> None:
+        def count(stream: ServerStream) -> Rest | None:
             self.started += 1
             before = time.monotonic()
+            rest = None
             try:
-                await answer(stream)
+                rest = answer(stream)
+            finally:
+                if rest is None:
+                    self._ended(stream, time.monotonic() - before)
+            return None if rest is None else partial(finish, stream, rest, before)
+
+        async def finish(stream: ServerStream, rest: Rest, before: float) -> None:
+            try:
+                await rest()
             finally:
                 self._ended(stream, time.monotonic() - before)
 

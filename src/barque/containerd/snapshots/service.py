@@ -10,7 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from barque.containerd import filters
 from barque.containerd.collector import Collector
 from barque.containerd.events import Events
-from barque.containerd.grpc import Call, Service
+from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.identifiers import check_labels, namespace_of
 from barque.containerd.leases import hold
 from barque.containerd.messages import check_mask, lookup, timestamp, update_map, without_empty
@@ -49,11 +49,11 @@ class Snapshots:
             {
                 "Prepare": self.prepare,
                 "View": self.view,
-                "Mounts": self.mounts,
+                "Mounts": AtOnce(self.mounts),
                 "Commit": self.commit,
-                "Remove": self.remove,
-                "Stat": self.stat,
-                "Update": self.update,
+                "Remove": AtOnce(self.remove),
+                "Stat": AtOnce(self.stat),
+                "Update": AtOnce(self.update),
                 "List": self.list_all,
                 "Usage": self.usage,
                 "Cleanup": self.cleanup,

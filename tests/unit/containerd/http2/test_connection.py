@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from barque.containerd.http2 import frames
 from barque.containerd.http2.client import ClientConnection
 from barque.containerd.http2.frames import frame
 from barque.containerd.http2.headers import literals
-from barque.containerd.http2.server import ServerConnection, ServerStream
+from barque.containerd.http2.server import Answer, Rest, ServerConnection, ServerStream
 from barque.containerd.http2.status import Refused, Status, check
 from barque.containerd.http2.stream import LARGEST_MESSAGE, Stream, StreamEnded, TooLarge
 
@@ -37,17 +38,22 @@ async def echo(stream: ServerStream) -> None:
         stream.finish(Status.RESOURCE_EXHAUSTED, str(error))
 
 
-async def once(stream: ServerStream) -> None:
-    message = await stream.receive() or b""
+def once(stream: ServerStream) -> Rest | None:
+    """Answers at once, where there is room for it."""
+    message = stream.only() or b""
     if stream.fits(message):
         stream.answer(message)
-    else:
-        stream.begin()
-        await stream.send(message)
-        stream.finish()
+        return None
+    return partial(in_parts, stream, message)
 
 
-async def refuse(stream: ServerStream) -> None:
+async def in_parts(stream: ServerStream, message: bytes) -> None:
+    stream.begin()
+    await stream.send(message)
+    stream.finish()
+
+
+def refuse(stream: ServerStream) -> None:
     stream.finish(Status.NOT_FOUND, 'container "ü%": not found')
 
 
@@ -56,11 +62,11 @@ async def never(stream: ServerStream) -> None:
     await asyncio.sleep(1000)
 
 
-ANSWERS = {
-    "/t/Echo": (echo, True),
+ANSWERS: dict[str, tuple[Answer, bool]] = {
+    "/t/Echo": (lambda stream: partial(echo, stream), True),
     "/t/Once": (once, False),
     "/t/Refuse": (refuse, False),
-    "/t/Never": (never, True),
+    "/t/Never": (lambda stream: partial(never, stream), True),
 }
 
 

@@ -1,7 +1,7 @@
 """Header blocks: ours read by the library, the library's read by us, and broken ones."""
 
 import pytest
-from hpack import Decoder, Encoder
+from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +37,68 @@ def test_any_bytes_are_headers_or_a_fault(block: bytes) -> None:
         HeaderReader().read(block)
     except ConnectionFault:
         pass
+
+
+@given(st.lists(blocks, min_size=1, max_size=5), st.integers(0, 4096), st.data())
+def test_a_table_that_shrinks(
+    series: list[list[tuple[str, str]]], size: int, data: st.DataObject
+) -> None:
+    encoder, reader = Encoder(), HeaderReader()
+    for number, pairs in enumerate(series):
+        if number:
+            encoder.header_table_size = data.draw(st.integers(0, size))
+        assert reader.read(encoder.encode(pairs, huffman=False)) == dict(pairs)
+
+
+@given(st.lists(blocks, min_size=1, max_size=3), st.data())
+def test_what_is_broken_is_broken_for_the_library_too(
+    series: list[list[tuple[str, str]]], data: st.DataObject
+) -> None:
+    """Where both read a block that was tampered with, they read the same."""
+    encoder, library, reader = Encoder(), Decoder(max_header_list_size=1 << 16), HeaderReader()
+    for pairs in series:
+        block = bytearray(encoder.encode(pairs))
+        if block:
+            block[data.draw(st.integers(0, len(block) - 1))] = data.draw(st.integers(0, 255))
+        try:
+            theirs = dict(library.decode(bytes(block), raw=True))
+        except (HPACKError, ValueError, IndexError):
+            with pytest.raises(ConnectionFault):
+                reader.read(bytes(block))
+            return
+        ours = reader.read(bytes(block))
+        assert {
+            name.encode("latin-1"): value.encode("latin-1") for name, value in ours.items()
+        } == {bytes(name): bytes(value) for name, value in theirs.items()}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"\x80",  # index 0
+        b"\xff\xff\xff\xff\xff\x7f",  # an index of 35 bits
+        b"\xbe",  # nothing is in the dynamic table
+        b"\x00\x01a",  # no value
+        b"\x00\x7f\x00",  # a name that is longer than the block
+        b"\x82\x20",  # a size update after a header
+        b"\x3f\xe2\x1f",  # a table of 4097 bytes
+        b"\x00\x81\x1c\x00",  # a Huffman code with more than padding left
+        b"\x00\x81\xff\x00",  # one of padding alone
+    ],
+)
+def test_faults(block: bytes) -> None:
+    with pytest.raises(ConnectionFault):
+        HeaderReader().read(block)
+
+
+def test_an_entry_that_is_too_large_empties_the_table() -> None:
+    """RFC 7541, section 4.4: it is no error, and it is not kept."""
+    encoder, reader = Encoder(), HeaderReader()
+    assert reader.read(encoder.encode([("a", "b")], huffman=False)) == {"a": "b"}
+    large = encoder.encode([("x", "y" * 5000)], huffman=False)
+    assert reader.read(large) == {"x": "y" * 5000}
+    with pytest.raises(ConnectionFault):
+        reader.read(b"\xbe")
 
 
 def test_a_bomb_is_refused() -> None:

@@ -1,0 +1,117 @@
+"""Handlers of a service: those that wait, those that are run at once, and those that fail."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from barque.containerd.client.channel import Channel
+from barque.containerd.grpc import AtOnce, Call, Handler, Server, Service
+from barque.containerd.proto import content_pb2 as api
+from barque.errors import BarqueError, NotFound
+
+LARGE = 3 << 20  # more than the windows that a client opens at first
+CONTENT = api.DESCRIPTOR.services_by_name["Content"]
+Ask = Callable[[Channel], Awaitable[object]]
+
+
+async def status(call: Call, request: api.StatusRequest) -> api.StatusResponse:
+    """The ref says what becomes of the call."""
+    if request.ref == "missing":
+        raise NotFound("nothing is there")
+    if request.ref == "broken":
+        raise ZeroDivisionError("a fault of ours")
+    answer = api.StatusResponse()
+    answer.status.ref = call.namespace + request.ref * (LARGE if request.ref == "x" else 1)
+    return answer
+
+
+async def status_that_waits(call: Call, request: api.StatusRequest) -> api.StatusResponse:
+    await asyncio.sleep(0)
+    return await status(call, request)
+
+
+def read(
+    call: Call, request: api.ReadContentRequest
+) -> api.ReadContentResponse | AsyncIterator[api.ReadContentResponse]:
+    if request.digest == "missing":
+        raise NotFound("no such content")
+    if request.digest == "one":
+        return api.ReadContentResponse(data=b"one")
+    return pieces(request.digest)
+
+
+async def pieces(digest: str) -> AsyncIterator[api.ReadContentResponse]:
+    for number in range(3):
+        yield api.ReadContentResponse(offset=number, data=digest.encode())
+
+
+def serving(path: Path, handlers: dict[str, Handler], ask: Ask) -> object:
+    async def main() -> object:
+        server = Server([Service(CONTENT, handlers)])
+        await server.start(str(path / "s"))
+        channel = Channel(str(path / "s"), "here/")
+        try:
+            return await ask(channel)
+        finally:
+            channel.close()
+            await server.stop()
+
+    return asyncio.run(main())
+
+
+def told(ref: str) -> Ask:
+    async def ask(channel: Channel) -> str:
+        request = api.StatusRequest(ref=ref)
+        answer = await channel.unary(CONTENT.full_name, "Status", request, api.StatusResponse)
+        return answer.status.ref
+
+    return ask
+
+
+@pytest.mark.parametrize("handler", [AtOnce(status), status, status_that_waits])
+def test_unary_calls(tmp_path: Path, handler: Handler) -> None:
+    handlers: dict[str, Handler] = {"Status": handler}
+    assert serving(tmp_path, handlers, told("a")) == "here/a"
+    assert serving(tmp_path, handlers, told("x")) == "here/" + "x" * LARGE
+    with pytest.raises(NotFound, match="nothing is there"):
+        serving(tmp_path, handlers, told("missing"))
+    with pytest.raises(BarqueError, match="a fault of ours"):
+        serving(tmp_path, handlers, told("broken"))
+
+
+def test_many_calls_at_once(tmp_path: Path) -> None:
+    async def ask(channel: Channel) -> list[object]:
+        return await asyncio.gather(*(told(str(number))(channel) for number in range(500)))
+
+    for handler in (AtOnce(status), status_that_waits):
+        found = serving(tmp_path, {"Status": handler}, ask)
+        assert found == [f"here/{number}" for number in range(500)]
+
+
+def test_a_handler_that_waits_must_not_say_that_it_does_not(tmp_path: Path) -> None:
+    handlers: dict[str, Handler] = {"Status": AtOnce(status_that_waits)}
+    with pytest.raises(BarqueError, match="did wait"):
+        serving(tmp_path, handlers, told("a"))
+
+
+def read_all(digest: str) -> Ask:
+    async def ask(channel: Channel) -> list[bytes]:
+        request = api.ReadContentRequest(digest=digest)
+        async with channel.replies(
+            CONTENT.full_name, "Read", request, api.ReadContentResponse
+        ) as replies:
+            return [reply.data async for reply in replies]
+
+    return ask
+
+
+@pytest.mark.parametrize(("digest", "expected"), [("one", [b"one"]), ("x", [b"x"] * 3)])
+def test_streams_of_replies(tmp_path: Path, digest: str, expected: list[bytes]) -> None:
+    assert serving(tmp_path, {"Read": read}, read_all(digest)) == expected
+
+
+def test_a_stream_that_fails_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no such content"):
+        serving(tmp_path, {"Read": read}, read_all("missing"))
