@@ -43,17 +43,27 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def call(self, service: str, method: str, payload: bytes, timeout_ns: int = 0) -> bytes:
-        """The answer's payload. Raises the kind of error that the far side's status names, or
-        ConnectionLost. A caller that is cancelled only stops listening: ttrpc 1.0 cannot cancel."""
+    def send(
+        self, service: str, method: str, payload: bytes, timeout_ns: int = 0
+    ) -> asyncio.Future[bytes]:
+        """Make a call: what gets the answer's payload, when the request is on its way.
+
+        It fails with the kind of error that the far side's status names, or ConnectionLost. To
+        cancel it is only to stop listening: ttrpc 1.0 cannot cancel.
+        """
         if self._transport is None or self.lost.done():
             raise ConnectionLost(f"connection to {self._name} is closed")
         self._stream += 2
-        stream = self._stream
-        data = ttrpc.request(stream, service, method, payload, timeout_ns)
+        data = ttrpc.request(self._stream, service, method, payload, timeout_ns)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._calls[stream] = answer
+        self._calls[self._stream] = answer
         self._transport.write(data)
+        return answer
+
+    async def call(self, service: str, method: str, payload: bytes, timeout_ns: int = 0) -> bytes:
+        """As `send`, and the answer."""
+        answer = self.send(service, method, payload, timeout_ns)
+        stream = self._stream
         try:
             return await answer
         finally:
@@ -78,8 +88,10 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _answer(self, frame: ttrpc.Frame) -> None:
-        answer = self._calls.get(frame.stream)
-        if answer is None or answer.done() or frame.kind != ttrpc.RESPONSE:
+        if frame.kind != ttrpc.RESPONSE:
+            return
+        answer = self._calls.pop(frame.stream, None)
+        if answer is None or answer.done():
             return
         try:
             answer.set_result(ttrpc.parse_response(frame.data))

@@ -7,8 +7,10 @@ keeps no second copy of a task's state.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
@@ -164,16 +166,24 @@ class Shim:
     async def connect(self) -> task.ConnectResponse:
         return await self._call("Connect", task.ConnectRequest(id=self.id), task.ConnectResponse)
 
-    async def shutdown(self, *, alone: bool = True) -> None:
-        """Have the shim leave; returns when its connection has ended, or after 3 seconds.
+    def leave(self, *, alone: bool = True) -> Coroutine[Any, Any, None]:
+        """Tell the shim to leave; what waits until its connection has ended, or for 3 seconds.
 
-        Not `alone`: it has other tasks, of its group, and will stay for them.
+        When this returns, the shim is told, whatever becomes of us. Not `alone`: it has other
+        tasks, of its group, and will stay for them.
         """
         self.leaving = True
-        request = task.ShutdownRequest(id=self.id)
+        payload = task.ShutdownRequest(id=self.id).SerializeToString()
+        answer = None
+        with suppress(ConnectionLost):
+            answer = self.connection.send(self._service, "Shutdown", payload)
+        return self._left(answer, alone=alone)
+
+    async def _left(self, answer: asyncio.Future[bytes] | None, *, alone: bool) -> None:
         try:
             async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
-                await self._ask("Shutdown", request, Empty)
+                if answer is not None:
+                    await answer
                 if alone:
                     await asyncio.shield(self.connection.lost)
         except (ConnectionLost, TimeoutError, NotFound):

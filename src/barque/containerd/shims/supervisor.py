@@ -33,6 +33,7 @@ EXIT_UNKNOWN = 255  # containerd's word for a task whose end nobody has seen
 LOADS_AT_ONCE = 16
 HALF_STARTED_S = 0.2
 LAST_WORDS_BYTES = 2048
+TIDY_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Shims:
         self._reserved: set[Key] = set()  # ids whose bundle is being made or removed
         self._loaded = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
+        self._hidden: list[Path] = []  # bundles whose files are to be removed
         self._closed = False
 
     # Looking up
@@ -137,8 +139,12 @@ class Shims:
         return shim
 
     async def _shut_down(self, shim: Shim) -> None:
+        await self._leave(shim)
+
+    def _leave(self, shim: Shim) -> Coroutine[Any, Any, None]:
+        """Tell the shim to leave; what waits until it has."""
         group = [other for other in self._shims.values() if other.address == shim.address]
-        await shim.shutdown(alone=group in ([], [shim]))
+        return shim.leave(alone=group in ([], [shim]))
 
     async def _abandon(self, work: asyncio.Task[Shim]) -> None:
         """Take down a task that nobody waits for any more."""
@@ -163,7 +169,9 @@ class Shims:
         self._reserved.add(key)
         self._shims.pop(key, None)
         try:
-            await self._shut_down(shim)
+            left = self._spawn(self._leave(shim))
+            if shim.runtime != OURS:  # others' may still use the bundle
+                await left
             self._remove(shim.bundle)
         finally:
             self._reserved.discard(key)
@@ -191,9 +199,10 @@ class Shims:
         found = []
         for directory in self._directory.glob("*/*"):
             if directory.name.startswith("."):
-                self._spawn(_remove_hidden(directory))
+                self._hidden.append(directory)
             elif directory.is_dir():
                 found.append(Bundle(directory, directory.parent.name, directory.name))
+        self._tidy()
         return found
 
     async def _load(self, bundle: Bundle) -> None:
@@ -294,8 +303,10 @@ class Shims:
         self._closed = True
         for shim in self._shims.values():
             shim.leaving = True
+        self._tidy()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+            self._tidy()
         for shim in self._shims.values():
             shim.close()
 
@@ -331,6 +342,14 @@ class Shims:
             log.error("removing bundle %s: %s", bundle.path, error)
             return
         if hidden is not None:
+            self._hidden.append(hidden)
+            if len(self._hidden) == 1:
+                asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Remove the files of what is gone, a little later: its client has more to ask for now."""
+        hidden, self._hidden = self._hidden, []
+        if hidden:
             self._spawn(_remove_hidden(hidden))
 
     def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
@@ -352,11 +371,16 @@ def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:
     return Address(written, 2) if written else None
 
 
-async def _remove_hidden(hidden: Path) -> None:
-    try:
-        await asyncio.to_thread(remove_hidden, hidden)
-    except OSError as error:
-        log.error("removing bundle %s: %s", hidden, error)
+async def _remove_hidden(hidden: list[Path]) -> None:
+    await asyncio.to_thread(_remove_all, hidden)
+
+
+def _remove_all(hidden: list[Path]) -> None:
+    for directory in hidden:
+        try:
+            remove_hidden(directory)
+        except OSError as error:
+            log.error("removing bundle %s: %s", directory, error)
 
 
 def last_words(bundle: Bundle) -> str:
