@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "runc": "oci linux",
     "shim": "oci linux runc",
     "registry": "oci",
-    "registryd": "oci linux registry",
+    "registryd": "oci linux registry containerd",
     "network": "linux",
     "volume": "linux",
     "containerd": "oci linux shim registry",
@@ -31,6 +31,7 @@ EVERYONE = {"archive", "errors", "program"}
 ONLY = {
     ("shim", "runc"): "barque.runc.main",
     ("daemon", "containerd"): "barque.containerd.client",
+    ("registryd", "containerd"): "barque.containerd.client",
 }
 
 

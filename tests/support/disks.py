@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,3 +36,18 @@ def unmount(place: Path) -> None:
     while subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode:
         assert time.monotonic() < deadline, f"{place} stays busy"
         time.sleep(0.05)
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[Path]:
+    """A file system of `size` bytes, in memory."""
+    place = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        subprocess.run(command, check=True)
+        try:
+            yield place
+        finally:
+            unmount(place)
+    finally:
+        place.rmdir()

@@ -55,11 +55,12 @@ def free_port() -> int:
         return port
 
 
-def _configuration(root: Path, address: str, htpasswd: Path | None) -> str:
+def _configuration(root: Path, address: str, htpasswd: Path | None, deletes: bool) -> str:
     lines = [
         "version: 0.1",
         "log: {level: error}",
-        f"storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}",
+        f"storage: {{filesystem: {{rootdirectory: {root}}}, "
+        f"delete: {{enabled: {str(deletes).lower()}}}}}",
         f"http: {{addr: '{address}'}}",
     ]
     if htpasswd is not None:
@@ -79,7 +80,9 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path, inside: lis
 
 
 @contextmanager
-def registry_peer(htpasswd: str = "", netns: str = "") -> Iterator[RegistryPeer]:
+def registry_peer(
+    htpasswd: str = "", netns: str = "", *, deletes: bool = True
+) -> Iterator[RegistryPeer]:
     """`htpasswd` is the content of such a file (bcrypt lines): the registry then asks who it is.
 
     `netns` names the network namespace whose loopback it listens on.
@@ -93,7 +96,7 @@ def registry_peer(htpasswd: str = "", netns: str = "") -> Iterator[RegistryPeer]
         passwords.write_text(htpasswd)
     storage = root / "storage"
     configuration = root / "config.yml"
-    configuration.write_text(_configuration(storage, address, passwords))
+    configuration.write_text(_configuration(storage, address, passwords, deletes))
     inside = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -15,7 +15,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -111,7 +111,10 @@ class Access:
         verifier: Verifier | None = None,
         challenge: str = "",
         open_pull: bool = False,
+        pushers: Collection[str] = (),
     ) -> None:
+        """`pushers`: the only users who may push and delete; () is all of them."""
+        self._pushers = frozenset(pushers)
         self._passwords, self.tokens = passwords, tokens
         self._verifier: Verifier | None = verifier or tokens
         self._challenge, self._open_pull = challenge, open_pull
@@ -121,6 +124,8 @@ class Access:
         wanted = [action for action in actions.split(",") if action]
         for action in wanted or [""]:
             if not await self.allows(request, name, action):
+                if request.user:
+                    raise Refusal("DENIED", f"requested access to {name} is denied")
                 raise self._refusal(request, name, actions)
 
     async def allows(self, request: Request, name: str, action: str) -> bool:
@@ -133,9 +138,11 @@ class Access:
             if scheme.lower() != "bearer":
                 return False
             return bool(self._verifier.allows(value.strip(), name, action))
-        user = await self._user(request)
-        request.user = user
-        return bool(user)
+        user = request.user = await self._user(request)
+        return bool(user) and (action in {"", "pull"} or self._may_push(user))
+
+    def _may_push(self, user: str) -> bool:
+        return not self._pushers or user in self._pushers
 
     async def _user(self, request: Request) -> str:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -176,7 +183,7 @@ class Access:
         for text in " ".join(request.query.get("scope", ())).split()[:MAX_SCOPES]:
             kind, _, rest = text.partition(":")
             name, _, actions = rest.rpartition(":")
-            may = actions.split(",") if user else ["pull"]
+            may = actions.split(",") if user and self._may_push(user) else ["pull"]
             scopes.append([name if kind == "repository" else text, *may])
         token = self.tokens.make(user, scopes)
         document = {"token": token, "access_token": token, "expires_in": TOKEN_LIFE_S}

@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from barque import errors
 from barque.oci import digest as digests
@@ -98,6 +99,22 @@ class Cache:
             self._store.put_manifest(
                 name, fetched.digest, taken.media_type, fetched.raw, tags, needed=()
             )
+
+    async def tags(self, name: str) -> list[str] | None:
+        """Those of the other registry; None where it does not answer. Raises Refusal."""
+        try:
+            return await self._repository(name).tags()
+        except errors.NotFound as error:
+            raise Refusal("NAME_UNKNOWN", str(error)) from error
+        except errors.BarqueError:
+            return None
+
+    async def referrers(self, name: str, digest: str) -> list[dict[str, Any]] | None:
+        """As `tags`."""
+        try:
+            return await self._repository(name).referrers(digest)
+        except errors.BarqueError:
+            return None
 
     async def blob_size(self, name: str, digest: str) -> int:
         """Raises Refusal."""

@@ -18,12 +18,16 @@ from urllib.parse import parse_qs, unquote
 
 import httptools
 
+from barque.registryd.refusals import Refusal
+
 MAX_HEAD_BYTES = 64 << 10
 MAX_CHUNK_LINE_BYTES = 4 << 10
 READ_BYTES = 1 << 20
 DRAIN_BYTES = 1 << 20  # of a body that nobody read, to keep the connection
 IDLE_TIMEOUT_S = 120.0
 STALL_TIMEOUT_S = 120.0
+REFUSAL_TIMEOUT_S = 5.0
+MAX_REFUSED = 64  # connections that are told so at once; others are closed without a word
 log = logging.getLogger(__name__)
 
 
@@ -163,6 +167,7 @@ class Server:
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
+        self._refused = 0
         self.bytes_out = 0
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
@@ -185,6 +190,12 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         if len(self._tasks) >= self._limit:
+            if self._refused < MAX_REFUSED:
+                self._refused += 1
+                try:
+                    await _busy(reader, writer)
+                finally:
+                    self._refused -= 1
             writer.close()
             return
         self._tasks.add(task)
@@ -252,6 +263,21 @@ class Server:
         finally:
             if answer.file >= 0:
                 os.close(answer.file)
+
+
+async def _busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """There are as many connections as may be: this one is told to come again."""
+    raw = Refusal("TOOMANYREQUESTS", "too many connections").body()
+    headers = {"Content-Length": str(len(raw)), "Retry-After": "1", "Connection": "close"}
+    try:
+        async with asyncio.timeout(REFUSAL_TIMEOUT_S):  # what is not read resets the connection
+            await reader.readuntil(b"\r\n\r\n")
+        await _send_head(writer, 429, {"Content-Type": "application/json", **headers})
+        writer.write(raw)
+        async with asyncio.timeout(STALL_TIMEOUT_S):
+            await writer.drain()
+    except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        pass
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[Request, bool]:

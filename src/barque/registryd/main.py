@@ -17,17 +17,21 @@ from barque import errors
 from barque.linux.crypt import Crypt
 from barque.registry import ANONYMOUS, Credentials, Policy, Transport, addresses
 from barque.registryd.access import Access, OwnTokens, Passwords
+from barque.registryd.answers import Endpoints
 from barque.registryd.api import Api
 from barque.registryd.cache import Cache
 from barque.registryd.collector import GRACE_S, Collector
 from barque.registryd.http import Server
 from barque.registryd.metrics import Metrics
 from barque.registryd.paths import DEFAULT_ROOT, Paths
+from barque.registryd.reading import Reading
 from barque.registryd.store import Store
 from barque.registryd.tokens import Tokens, read_keys
 from barque.registryd.uploads import Uploads
+from barque.registryd.writing import Writing
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
+MAX_CONNECTIONS = 512
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--tls-cert", default="")
     serve.add_argument("--tls-key", default="")
     serve.add_argument("--read-only", action="store_true")
+    serve.add_argument("--no-delete", action="store_true")
+    serve.add_argument("--push-users", default="")
+    serve.add_argument("--max-connections", type=int, default=MAX_CONNECTIONS)
+    serve.add_argument("--engine", default="")
+    serve.add_argument("--engine-namespace", default="moby")
     serve.add_argument("--cache-of", default="")
     serve.add_argument("--cache-credentials", default="")
     serve.add_argument("--gc-interval", type=float, default=GRACE_S)
@@ -114,22 +123,25 @@ def access(options: argparse.Namespace) -> Access:
     """Raises InvalidArgument for flags that do not go together."""
     given = [options.token_realm, options.token_service, options.token_issuer, options.token_key]
     if any(given):
-        if not all(given) or options.htpasswd or options.tokens:
+        if not all(given) or options.htpasswd or options.tokens or options.push_users:
             raise errors.InvalidArgument(
                 "a token server needs all of --token-realm, --token-service, --token-issuer and "
-                "--token-key, and neither --htpasswd nor --tokens"
+                "--token-key, and none of --htpasswd, --tokens and --push-users"
             )
         keys = read_keys(_read(options.token_key))
         verifier = Tokens(keys, options.token_issuer, options.token_service)
         challenge = f'Bearer realm="{options.token_realm}",service="{options.token_service}"'
         return Access(verifier=verifier, challenge=challenge, open_pull=options.anonymous_pull)
     if not options.htpasswd:
-        if options.tokens or options.anonymous_pull:
-            raise errors.InvalidArgument("--tokens and --anonymous-pull need --htpasswd")
+        if options.tokens or options.anonymous_pull or options.push_users:
+            raise errors.InvalidArgument(
+                "--tokens, --anonymous-pull and --push-users need --htpasswd"
+            )
         return Access()
     passwords = Passwords(_read(options.htpasswd), Crypt().hashed)
     tokens = OwnTokens() if options.tokens else None
-    return Access(passwords, tokens=tokens, open_pull=options.anonymous_pull)
+    pushers = [user.strip() for user in options.push_users.split(",") if user.strip()]
+    return Access(passwords, tokens=tokens, open_pull=options.anonymous_pull, pushers=pushers)
 
 
 def _cache(options: argparse.Namespace, store: Store, uploads: Uploads) -> Cache | None:
@@ -161,19 +173,40 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
     return context
 
 
+def _read_only(options: argparse.Namespace) -> bool:
+    return bool(options.read_only or options.cache_of or options.engine)
+
+
+async def _endpoints(
+    options: argparse.Namespace, who: Access, stack: AsyncExitStack
+) -> tuple[Endpoints, Store | None]:
+    """Those of a directory, or of an engine, which has no directory here."""
+    if options.engine:
+        if options.cache_of:
+            raise errors.InvalidArgument("--engine and --cache-of do not go together")
+        from barque.registryd.engine import open_engine  # gRPC: only who wants it pays for it
+
+        return await open_engine(options.engine, options.engine_namespace, stack), None
+    store = Store(Paths(Path(options.root)))
+    stack.callback(store.close)
+    uploads = Uploads(store)
+    stack.callback(uploads.close)
+    cache = _cache(options, store, uploads)
+    if cache is not None:
+        stack.callback(cache.close)
+    reading, writing = Reading(store, cache), Writing(store, uploads, who)
+    return {**reading.endpoints(), **writing.endpoints()}, store
+
+
 async def _serve(options: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         tls, who, where = _tls(options), access(options), _address(options.address)
-        store = Store(Paths(Path(options.root)))
-        stack.callback(store.close)
-        uploads = Uploads(store)
-        stack.callback(uploads.close)
-        cache = _cache(options, store, uploads)
-        if cache is not None:
-            stack.callback(cache.close)
+        endpoints, store = await _endpoints(options, who, stack)
         metrics = Metrics()
-        api = Api(store, uploads, who, metrics, read_only=options.read_only, cache=cache)
-        server = Server(api.answer)
+        api = Api(
+            endpoints, who, metrics, read_only=_read_only(options), deletes=not options.no_delete
+        )
+        server = Server(api.answer, options.max_connections)
         stack.push_async_callback(server.close)
         if options.metrics_address:
             metrics.gauge(
@@ -185,8 +218,9 @@ async def _serve(options: argparse.Namespace) -> int:
         port = await server.listen(*where, tls)
         sys.stdout.write(f"listening on {where[0]}:{port}\n")
         sys.stdout.flush()
-        collecting = asyncio.create_task(_collecting(store, options))
-        stack.callback(collecting.cancel)
+        if store is not None:
+            collecting = asyncio.create_task(_collecting(store, options))
+            stack.callback(collecting.cancel)
         ended = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)

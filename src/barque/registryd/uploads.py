@@ -29,6 +29,7 @@ class Upload:
     name: str
     fd: int
     size: int = 0
+    algorithm: str = "sha256"
     hasher: Any = field(default_factory=hashlib.sha256)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -43,7 +44,8 @@ class Uploads:
             os.close(upload.fd)
         self._open.clear()
 
-    def start(self, name: str) -> Upload:
+    def start(self, name: str, algorithm: str = "sha256") -> Upload:
+        """`algorithm`: what its digest is most likely made with."""
         if len(self._open) >= MAX_UPLOADS:
             self._forget_oldest()
         id = secrets.token_hex(ID_BYTES)
@@ -51,7 +53,8 @@ class Uploads:
         fd = os.open(
             self._paths.upload(id), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
         )
-        upload = self._open[id] = Upload(id, name, fd)
+        upload = Upload(id, name, fd, 0, algorithm, hashlib.new(algorithm))
+        self._open[id] = upload
         return upload
 
     def _forget_oldest(self) -> None:
@@ -98,7 +101,7 @@ class Uploads:
     async def finish(self, upload: Upload, digest: str) -> None:
         """It becomes a blob. Raises Refusal (and drops it) where it is not what `digest` says."""
         algorithm, digits = digests.parse(digest)
-        if algorithm == "sha256":
+        if algorithm == upload.algorithm:
             found = upload.hasher.hexdigest()
         else:
             found = await asyncio.to_thread(_hash_as, upload, algorithm)
