@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from barque.linux import capabilities, cgroup, fs, memfd, mount, namespaces, process, tty
+from barque.linux import (
+    capabilities,
+    cgroup,
+    fs,
+    inode_flags,
+    memfd,
+    mount,
+    namespaces,
+    process,
+    tty,
+)
 from tests.support import rootfs
 
 pytestmark = pytest.mark.root
@@ -30,6 +40,32 @@ def test_errors_name_call_and_path() -> None:
     assert caught.value.filename == "/nonexistent/x"
     with pytest.raises(ValueError, match="NUL"):
         mount.umount2("/a\0b")
+
+
+class TestSpreading:
+    def test_ext4_takes_the_hint_and_keeps_it(self, place: Path) -> None:
+        kind = subprocess.run(
+            ["stat", "--file-system", "--format=%T", place], check=True, capture_output=True
+        ).stdout
+        directory = place / "trees"
+        directory.mkdir()
+        for _ in range(2):
+            assert inode_flags.spread_subdirectories(directory) == (kind.strip() == b"ext2/ext3")
+        (directory / "one").mkdir()
+        if kind.strip() == b"ext2/ext3":
+            shown = subprocess.run(["lsattr", "-d", directory], check=True, capture_output=True)
+            assert b"T" in shown.stdout.split()[0]
+
+    def test_others_do_without(self, place: Path) -> None:
+        mount.mount("tmpfs", str(place), "tmpfs", 0, "size=1m")
+        try:
+            assert not inode_flags.spread_subdirectories(place)
+        finally:
+            mount.umount2(place)
+
+    def test_a_missing_directory_is_told(self, place: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            inode_flags.spread_subdirectories(place / "none")
 
 
 class TestTrees:

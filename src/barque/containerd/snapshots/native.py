@@ -18,6 +18,7 @@ from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure
 from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
 from barque.errors import DataLoss, ResourceExhausted, Unsupported
+from barque.linux.inode_flags import spread_subdirectories
 from barque.oci.id_maps import IdMaps
 
 
@@ -30,6 +31,7 @@ class Native:
         self._trash = Trash(paths.trash)
         self._remapping = Remapping(paths.base)
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
+        spread_subdirectories(paths.base)
 
     @property
     def capabilities(self) -> tuple[str, ...]:

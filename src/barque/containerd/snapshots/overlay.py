@@ -17,6 +17,7 @@ from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure
 from barque.containerd.snapshots.quota import ProjectQuota
 from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
+from barque.linux.inode_flags import spread_subdirectories
 from barque.oci.id_maps import IdMaps
 
 INDEX_PARAMETER = "/sys/module/overlay/parameters/index"
@@ -36,6 +37,7 @@ class Overlay:
         if in_user_namespace():  # where trusted.* attributes cannot be set
             self._options += ("userxattr",)
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
+        spread_subdirectories(paths.base)
 
     @property
     def capabilities(self) -> tuple[str, ...]:
