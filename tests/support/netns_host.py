@@ -199,7 +199,7 @@ def server(
 
 def ask(
     address: str, port: int, *, netns: str | Path | None = None, protocol: str = "tcp",
-    timeout_s: float = 3.0,
+    timeout_s: float = 20.0,
 ) -> str:  # fmt: skip
     """What a server there answers, or `failed ...`."""
     argv = (sys.executable, "-S", "-c", ASK, protocol, address, str(port), str(timeout_s))

@@ -13,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Plugin:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.networks: set[str] = set()
         self.endpoints: dict[str, str] = {}  # id -> host end of its pair
-        self.pools: dict[str, IPv4Network] = {}
+        self.pools: dict[str, IPv4Network | IPv6Network] = {}
         self.addresses: set[tuple[str, str]] = set()
         self.refuse = ""  # the method that fails
         self.join: dict[str, Any] = {}  # what Join answers beside the interface
@@ -105,7 +105,8 @@ class Plugin:
 
     def _IpamDriver_RequestPool(self, body: dict[str, Any]) -> dict[str, Any]:
         name = f"pool{len(self.pools)}"
-        self.pools[name] = IPv4Network(body["Pool"] or "10.77.0.0/24")
+        chosen = "fd00:77::/120" if body["V6"] else "10.77.0.0/24"
+        self.pools[name] = ip_network(body["Pool"] or chosen)
         return {"PoolID": name, "Pool": str(self.pools[name]), "Data": {}}
 
     def _IpamDriver_ReleasePool(self, body: dict[str, Any]) -> None:

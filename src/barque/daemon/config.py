@@ -74,6 +74,7 @@ class Config:
     ip_forward: bool = True
     ip_forward_no_drop: bool = False
     iptables: bool = True
+    ip6tables: bool = True
     default_gateway: str = ""
     ipv6: bool = False
     fixed_cidr_v6: str = ""

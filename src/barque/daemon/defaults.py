@@ -113,6 +113,7 @@ def network_options(config: Config) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_forward_no_drop=config.ip_forward_no_drop,
         firewall=config.iptables,
+        firewall6=config.ip6tables,
         pools=tuple(p for p in config.default_address_pools if ":" not in p[0]) or DEFAULT_POOLS,
         pools6=tuple(p for p in config.default_address_pools if ":" in p[0]),
         ipv6=config.ipv6,

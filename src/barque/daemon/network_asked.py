@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from barque import errors
+from barque.daemon.network_endpoint_options import parse_endpoint_options, parse_link_local
 from barque.daemon.network_records import NetworkRecord
 from barque.daemon.network_registry import Registry
 from barque.daemon.sandbox_state import Asked
@@ -43,15 +44,14 @@ def asked_of(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
         raise errors.InvalidArgument(
             f"links of an endpoint need a user-defined network, not {network.name}"
         )
-    for option in settings.get("DriverOpts") or {}:
-        raise errors.Unsupported(
-            f"driver option {option} of the endpoint in network {network.name} is not supported yet"
-        )
+    driver_options = dict(settings.get("DriverOpts") or {})
+    given = parse_endpoint_options(driver_options, network.name, remote=network.is_remote)
     ipam = settings.get("IPAMConfig") or {}
     address = str(ipam.get("IPv4Address") or "")
     address6 = str(ipam.get("IPv6Address") or "")
-    if ipam.get("LinkLocalIPs"):
-        raise errors.Unsupported(f"link-local addresses in {network.name} are not there yet")
+    link_local = parse_link_local(ipam.get("LinkLocalIPs") or ())
+    if not network.subnet and (link_local or given.ifname or given.sysctls):
+        raise errors.InvalidArgument(f"network {network.name} gives a container no interface")
     if (address and network.subnet_chosen) or (address6 and network.subnet6_chosen):
         raise errors.InvalidArgument(
             "user specified IP address is supported "
@@ -61,6 +61,18 @@ def asked_of(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
                 else "only when connecting to networks with user configured subnets"
             )
         )
-    mac = str(settings.get("MacAddress") or "")
+    mac = str(settings.get("MacAddress") or "") or given.mac
     priority = int(settings.get("GwPriority") or 0)
-    return Asked(network, address, address6, mac, priority, aliases, links)
+    return Asked(
+        network,
+        address,
+        address6,
+        mac,
+        priority,
+        aliases,
+        links,
+        driver_options,
+        link_local=link_local,
+        ifname=given.ifname,
+        sysctls=given.sysctls,
+    )

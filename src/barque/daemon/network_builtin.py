@@ -37,7 +37,9 @@ class Builtin:
             if known is not None:
                 self._registry.delete(known)
             return None
-        before = DefaultBridge(known.bridge, known.interface, known.interface6) if known else None
+        before = None
+        if known is not None and known.interface is not None:
+            before = DefaultBridge(known.bridge, known.interface, known.interface6)
         besides = [known.id] if known else []
         taken, taken6 = self._registry.subnets(besides), self._registry.subnets6(besides)
         return await self._worker(self._host.default_bridge, before, taken, taken6, settled=settled)

@@ -22,17 +22,20 @@ from barque.network.ipam import (
     parse_network,
     parse_network6,
 )
+from barque.network.rules import ISOLATED, MODES
 from barque.volume import plugins
 
 DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
 NOT_YET_DRIVERS = frozenset({"none", "remote"})
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 MAX_NAME_BYTES = 255
-GATEWAY_MODES = {BRIDGE_OPTION + f"gateway_mode_ipv{family}" for family in (4, 6)}
+GATEWAY_MODES = {
+    BRIDGE_OPTION + "gateway_mode_ipv4": "mode",
+    BRIDGE_OPTION + "gateway_mode_ipv6": "mode6",
+}
 HOST_BINDING = BRIDGE_OPTION + "host_binding_ipv4"
 
 _NOT_YET = ("ConfigOnly", "Ingress")
-IPV6_DRIVERS = frozenset({"bridge", "macvlan"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     ipam = parse_ipam(_typed(request, "IPAM", dict, ""))
     builtin = driver in DRIVERS
     ipv6 = _typed(request, "EnableIPv6", bool, "")
-    _check_ipv6(name, driver, ipam, wanted=ipv6)
+    _check_ipv6(ipam, wanted=ipv6)
     options = _strings(request, "Options")
     return NetworkRecord(
         id=network_id,
@@ -123,16 +126,10 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     )
 
 
-def _check_ipv6(name: str, driver: str, ipam: Ipam, *, wanted: bool) -> None:
+def _check_ipv6(ipam: Ipam, *, wanted: bool) -> None:
     if ipam.subnet6 and not wanted:
         raise errors.InvalidArgument(
             f"invalid network config: subnet {ipam.subnet6} needs IPv6 to be enabled"
-        )
-    if wanted and driver not in IPV6_DRIVERS:
-        raise errors.Unsupported(f"network {name}: IPv6 of driver {driver} is not supported yet")
-    if wanted and ipam.driver:
-        raise errors.Unsupported(
-            f"network {name}: IPv6 addresses of IPAM driver {ipam.driver} are not supported yet"
         )
 
 
@@ -145,7 +142,7 @@ def _of_driver(
     if driver != "bridge":
         return network_kinds.parse(driver, network_id, options, internal=internal)
     bridge = check_name(options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}")
-    return {"bridge": bridge, "internal": internal, **parse_options(options)}
+    return {"bridge": bridge, "internal": internal, **parse_options(options, internal=internal)}
 
 
 def _check_kind(name: str, request: Mapping[str, Any]) -> str:
@@ -187,10 +184,17 @@ def parse_ipam(document: Mapping[str, Any]) -> Ipam:
         found = replace(found, **(_ipam_config6(config) if sixth else _ipam_config(config)))
     if driver == "default":
         return found
-    if found.subnet6:
-        raise errors.Unsupported(f"IPv6 addresses of IPAM driver {driver} are not supported yet")
-    gateway = _typed(_fold(configs[0]), "Gateway", str, "IPAM.Config.") if configs else ""
-    return replace(found, driver=driver, options=options, gateway=gateway)
+    gateways = {
+        ":" in str(config.get("subnet") or ""): _typed(config, "Gateway", str, "IPAM.Config.")
+        for config in map(_fold, configs)
+    }
+    return replace(
+        found,
+        driver=driver,
+        options=options,
+        gateway=gateways.get(False, ""),
+        gateway6=gateways.get(True, ""),
+    )
 
 
 def _ipam_config6(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +267,7 @@ def _check_inside(address: IPv4Address, network: IPv4Network) -> None:
         )
 
 
-def parse_options(options: Mapping[str, str]) -> dict[str, Any]:
+def parse_options(options: Mapping[str, str], *, internal: bool = False) -> dict[str, Any]:
     """The bridge driver's options as fields of a record. Raises for one we do not do."""
     fields: dict[str, Any] = {"mtu": 0}
     for key, value in options.items():
@@ -277,11 +281,21 @@ def parse_options(options: Mapping[str, str]) -> dict[str, Any]:
             fields["host_ip"] = str(parse_address(value))
         elif key == MTU_OPTION:
             fields["mtu"] = network_kinds.parse_mtu(value)
-        elif key in GATEWAY_MODES and value == "nat":
-            continue
+        elif key in GATEWAY_MODES:
+            fields[GATEWAY_MODES[key]] = _gateway_mode(value, internal=internal)
         else:
             raise errors.Unsupported(f"network option {key}={value} is not supported yet")
     return fields
+
+
+def _gateway_mode(value: str, *, internal: bool) -> str:
+    if value not in MODES:
+        raise errors.InvalidArgument(f"unknown gateway mode {value}")
+    if value == ISOLATED and not internal:
+        raise errors.InvalidArgument(
+            "gateway mode 'isolated' can only be used for an internal network"
+        )
+    return value
 
 
 def _flag(key: str, value: str) -> bool:

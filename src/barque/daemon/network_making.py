@@ -113,27 +113,50 @@ class Making:
         return replace(record, uplink=replace(uplink, parent_made=True).document())
 
     async def _with_pool(self, record: NetworkRecord) -> NetworkRecord:
-        """The subnet and the gateway that a plugin gives."""
+        """The subnets and the gateways that a plugin gives."""
+        driver, options = record.ipam_driver, record.ipam_options
         pool = await network_plugins.request_pool(
-            record.ipam_driver,
-            record.ipam_options,
+            driver,
+            options,
             subnet=record.subnet,
             ip_range=record.ip_range,
             gateway=record.gateway,
         )
         made = replace(record, subnet=pool.subnet, gateway=pool.gateway, ipam_pool=pool.id)
-        taken = self._registry.subnets()
-        if any(IPv4Network(pool.subnet).overlaps(other) for other in taken):
-            await self._give_up_pool(made)
-            raise errors.Forbidden(OVERLAP)
+        try:
+            if record.subnet6 or record.subnet6_chosen:
+                sixth = await network_plugins.request_pool(
+                    driver,
+                    options,
+                    subnet=record.subnet6,
+                    ip_range=record.ip_range6,
+                    gateway=record.gateway6,
+                    sixth=True,
+                )
+                made = replace(
+                    made, subnet6=sixth.subnet, gateway6=sixth.gateway, ipam_pool6=sixth.id
+                )
+            self._refuse_overlap(made)
+        except BaseException:
+            await asyncio.shield(self._give_up_pool(made))
+            raise
         return made
 
+    def _refuse_overlap(self, record: NetworkRecord) -> None:
+        if any(IPv4Network(record.subnet).overlaps(o) for o in self._registry.subnets()):
+            raise errors.Forbidden(OVERLAP)
+        if record.subnet6 and any(
+            IPv6Network(record.subnet6).overlaps(o) for o in self._registry.subnets6()
+        ):
+            raise errors.Forbidden(OVERLAP)
+
     async def _give_up_pool(self, record: NetworkRecord) -> None:
-        if record.ipam_driver:
+        pools = [(record.ipam_pool, record.gateway)]
+        if record.ipam_pool6:
+            pools.append((record.ipam_pool6, record.gateway6))
+        for pool, gateway in pools if record.ipam_driver else ():
             try:
-                await network_plugins.release_pool(
-                    record.ipam_driver, record.ipam_pool, record.gateway
-                )
+                await network_plugins.release_pool(record.ipam_driver, pool, gateway)
             except errors.BarqueError as error:
                 log.warning("the pool of network %s is not released: %s", record.name, error)
 

@@ -7,7 +7,7 @@ same, as with Docker.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,18 +27,22 @@ class Places:
         network = self._registry.get(endpoint.network)
         return network is not None and network.is_remote
 
-    async def lease(self, network: NetworkRecord, address: str) -> str:
+    async def lease(self, network: NetworkRecord, address: str, *, sixth: bool = False) -> str:
         """An address of the network's pool where a plugin keeps it; "" where we do."""
-        if not network.ipam_driver:
+        pool = network.ipam_pool6 if sixth else network.ipam_pool
+        if not network.ipam_driver or (sixth and not network.subnet6):
             return ""
-        return await plugins.request_address(network.ipam_driver, network.ipam_pool, address)
+        return await plugins.request_address(network.ipam_driver, pool, address)
 
-    async def give_back(self, network_id: str, address: str) -> None:
+    async def give_back(self, network_id: str, addresses: Iterable[str]) -> None:
         """Undo `lease`."""
         network = self._registry.get(network_id)
-        if network is not None and network.ipam_driver and address:
+        if network is None or not network.ipam_driver:
+            return
+        for address in addresses:
+            pool = network.ipam_pool6 if ":" in address else network.ipam_pool
             await _logged(
-                plugins.release_address(network.ipam_driver, network.ipam_pool, address),
+                plugins.release_address(network.ipam_driver, pool, address),
                 f"address {address} of network {network.name} is not released",
             )
 
@@ -52,6 +56,7 @@ class Places:
             network,
             endpoint.id,
             address=endpoint.address,
+            address6=endpoint.address6,
             mac=endpoint.asked_mac,
             sandbox=sandbox,
             ports=_port_map(ports),
@@ -62,6 +67,7 @@ class Places:
             endpoint,
             mac=joined.mac,
             gateway=joined.gateway,
+            gateway6=joined.gateway6,
             inner_link=inner,
             source=joined.source,
         )

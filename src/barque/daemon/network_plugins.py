@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Any
 
 from barque import errors
@@ -32,8 +41,8 @@ MAX_ROUTES = 256
 class Route:
     """To `destination` by way of `gateway`, or straight out of the interface."""
 
-    destination: IPv4Network
-    gateway: IPv4Address | None
+    destination: IPv4Network | IPv6Network
+    gateway: IPv4Address | IPv6Address | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Joined:
     prefix: str
     mac: str = ""
     gateway: str = ""
+    gateway6: str = ""
     routes: tuple[Route, ...] = ()
 
 
@@ -65,21 +75,27 @@ async def create_network(record: NetworkRecord) -> None:
     options: dict[str, Any] = {GENERIC: dict(record.options)}
     if record.internal:
         options[INTERNAL] = True
-    pool = {"AddressSpace": "LocalDefault", "Pool": record.subnet, "AuxAddresses": None}
-    pool["Gateway"] = _with_prefix(record, record.gateway)
     await call(
         record.driver,
         NETWORK,
         "CreateNetwork",
         NetworkID=record.id,
         Options=options,
-        IPv4Data=[pool],
-        IPv6Data=[],
+        IPv4Data=[_pool(record.subnet, record.gateway)],
+        IPv6Data=[_pool(record.subnet6, record.gateway6)] if record.subnet6 else [],
     )
 
 
-def _with_prefix(record: NetworkRecord, address: str) -> str:
-    return f"{address}/{IPv4Network(record.subnet).prefixlen}" if address else ""
+def _pool(subnet: str, gateway: str) -> dict[str, Any]:
+    """libnetwork: driverapi.IPAMData."""
+    prefix = ip_network(subnet).prefixlen
+    given = f"{gateway}/{prefix}" if gateway else ""
+    return {
+        "AddressSpace": "LocalDefault",
+        "Pool": subnet,
+        "AuxAddresses": None,
+        "Gateway": given,
+    }
 
 
 async def delete_network(record: NetworkRecord) -> None:
@@ -91,13 +107,14 @@ async def join(
     endpoint: str,
     *,
     address: str,
+    address6: str,
     mac: str,
     sandbox: str,
     ports: Sequence[Mapping[str, Any]],
     options: Mapping[str, str],
 ) -> Joined:
     """A place made and joined; `leave` undoes it, also half of it."""
-    interface = {"Address": address, "AddressIPv6": "", "MacAddress": mac}
+    interface = {"Address": address, "AddressIPv6": address6, "MacAddress": mac}
     more = {GENERIC: dict(options), PORTS: list(ports)}
     place = {"NetworkID": record.id, "EndpointID": endpoint}
     made = await call(
@@ -116,6 +133,7 @@ def parse_join(driver: str, answer: Mapping[str, Any], mac: str) -> Joined:
         check_name(source)
         check_name(prefix)
         gateway = str(answer.get("Gateway") or "")
+        gateway6 = str(answer.get("GatewayIPv6") or "")
         listed = answer.get("StaticRoutes") or []
         if len(prefix) > MAX_PREFIX_BYTES or prefix[-1].isdigit() or len(listed) > MAX_ROUTES:
             raise errors.InvalidArgument(f"interface prefix {prefix!r} or too many routes")
@@ -126,6 +144,7 @@ def parse_join(driver: str, answer: Mapping[str, Any], mac: str) -> Joined:
             prefix,
             mac,
             str(IPv4Interface(gateway).ip) if gateway else "",
+            str(IPv6Address(gateway6.partition("/")[0])) if gateway6 else "",
             tuple(_route(item) for item in listed),
         )
     except (errors.InvalidArgument, ValueError, AttributeError, TypeError) as error:
@@ -134,8 +153,11 @@ def parse_join(driver: str, answer: Mapping[str, Any], mac: str) -> Joined:
 
 def _route(item: Mapping[str, Any]) -> Route:
     hop = str(item.get("NextHop") or "")
-    destination = IPv4Network(str(item.get("Destination")), strict=False)
-    return Route(destination, IPv4Address(hop) if hop else None)
+    destination = ip_network(str(item.get("Destination")), strict=False)
+    gateway = ip_address(hop) if hop else None
+    if gateway is not None and gateway.version != destination.version:
+        raise ValueError(f"route to {destination} by way of {gateway}")
+    return Route(destination, gateway)
 
 
 async def leave(record: NetworkRecord, endpoint: str) -> None:
@@ -160,7 +182,13 @@ class PoolGiven:
 
 
 async def request_pool(
-    driver: str, options: Mapping[str, str], *, subnet: str, ip_range: str, gateway: str
+    driver: str,
+    options: Mapping[str, str],
+    *,
+    subnet: str,
+    ip_range: str,
+    gateway: str,
+    sixth: bool = False,
 ) -> PoolGiven:
     """`gateway` is asked for too; "" is the plugin's to choose. Undone by `release_pool`."""
     spaces = await call(driver, IPAM, "GetDefaultAddressSpaces")
@@ -172,12 +200,14 @@ async def request_pool(
         Pool=subnet,
         SubPool=ip_range,
         Options=dict(options),
-        V6=False,
+        V6=sixth,
     )
     pool = str(found.get("PoolID") or "")
     try:
-        given = IPv4Network(str(found.get("Pool")), strict=False)
-        if given.prefixlen > 30:
+        given = ip_network(str(found.get("Pool")), strict=False)
+        if (given.version == 6) != sixth:
+            raise ValueError(f"pool {given} is of the other family")
+        if given.num_addresses < 4:
             raise ValueError(f"pool {given} has no room for containers")
         chosen = await request_address(driver, pool, gateway, GATEWAY_OPTION)
         return PoolGiven(pool, str(given), chosen)
@@ -204,7 +234,7 @@ async def request_address(
         driver, IPAM, "RequestAddress", PoolID=pool, Address=address, Options=dict(options or {})
     )
     try:
-        return str(IPv4Interface(str(found.get("Address"))).ip)
+        return str(ip_interface(str(found.get("Address"))).ip)
     except ValueError as error:
         raise errors.BarqueError(f"plugin {driver}: {IPAM}.RequestAddress: {error}") from error
 

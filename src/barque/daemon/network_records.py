@@ -17,7 +17,7 @@ from ipaddress import (
 from typing import Any
 
 from barque.network.ipam import AddressSpace, AddressSpace6
-from barque.network.rules import Published, Segment
+from barque.network.rules import ISOLATED, NAT, Published, Segment
 from barque.network.uplinks import Uplink
 
 BRIDGE_OPTION = "com.docker.network.bridge."
@@ -61,6 +61,9 @@ class NetworkRecord:
     ipam_driver: str = ""  # the plugin that keeps its addresses; "" when we do
     ipam_options: Mapping[str, str] = field(default_factory=dict)
     ipam_pool: str = ""  # the plugin's own name of the pool
+    mode: str = NAT  # gateway_mode_ipv4, gateway_mode_ipv6: see network/rules.py
+    mode6: str = NAT
+    ipam_pool6: str = ""
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -100,16 +103,20 @@ class NetworkRecord:
             icc=self.icc,
             internal=self.internal or not self.publishes,
             subnet6=IPv6Network(self.subnet6) if self.subnet6 else None,
+            mode=self.mode,
+            mode6=self.mode6,
         )
 
     @property
-    def interface(self) -> IPv4Interface:
+    def interface(self) -> IPv4Interface | None:
         """The bridge's own address."""
+        if self.driver == "overlay" or self.mode == ISOLATED:
+            return None
         return IPv4Interface(f"{self.gateway}/{IPv4Network(self.subnet).prefixlen}")
 
     @property
     def interface6(self) -> IPv6Interface | None:
-        if not self.subnet6:
+        if not self.subnet6 or self.driver == "overlay" or self.mode6 == ISOLATED:
             return None
         return IPv6Interface(f"{self.gateway6}/{IPv6Network(self.subnet6).prefixlen}")
 
@@ -129,7 +136,9 @@ class NetworkRecord:
         return IPv4Address(self.default_gateway or self.gateway)
 
     def gateway6_of_containers(self) -> IPv6Address | None:
-        if self.internal or not self.subnet6:
+        if self.internal or not self.subnet6 or self.driver == "overlay" or self.is_routed:
+            return None
+        if self.is_remote:
             return None
         return IPv6Address(self.default_gateway6 or self.gateway6)
 
@@ -228,6 +237,8 @@ class EndpointRecord:
     servers: Sequence[tuple[str, bool]] = ()  # of the sandbox: see daemon/names.py
     named: bool = False  # in a network with names: a user-defined one
     source: str = ""  # what a plugin's link is called on the host
+    link_local: Sequence[str] = ()  # more addresses, as asked for
+    place: int = -1  # its number among the sandbox's places; -1: its interface's name has it
     whole: bool = True  # False while a running container joins or leaves: a crash ends the place
 
     def dump(self) -> str:
@@ -236,7 +247,8 @@ class EndpointRecord:
     @classmethod
     def load(cls, text: str) -> EndpointRecord:
         fields = json.loads(text)
-        fields["aliases"], fields["links"] = tuple(fields["aliases"]), tuple(fields["links"])
+        for name in ("aliases", "links", "link_local"):
+            fields[name] = tuple(fields.get(name) or ())
         fields["servers"] = tuple((server, by_host) for server, by_host in fields["servers"])
         return cls(**fields)
 
@@ -260,11 +272,14 @@ class EndpointRecord:
             aliases=settings.get("Aliases") or (),
             links=settings.get("Links") or (),
             driver_options=settings.get("DriverOpts") or {},
+            link_local=tuple(ipam.get("LinkLocalIPs") or ()),
         )
 
     @property
     def number(self) -> int:
-        """Of its interface in the sandbox: eth0, eth1, ..."""
+        """Of its interface in the sandbox: eth0, eth1, ... unless another name was asked for."""
+        if self.place >= 0:
+            return self.place
         return int(self.inner_link[len(self.inner_link.rstrip("0123456789")) :] or -1)
 
     @property
@@ -321,11 +336,13 @@ class EndpointRecord:
 
     def settings(self) -> dict[str, Any]:
         """An entry of a container's NetworkSettings.Networks (EndpointSettings)."""
-        asked = {}
+        asked: dict[str, Any] = {}
         if self.asked_address:
             asked["IPv4Address"] = self.asked_address
         if self.asked_address6:
             asked["IPv6Address"] = self.asked_address6
+        if self.link_local:
+            asked["LinkLocalIPs"] = list(self.link_local)
         names = self.dns_names if self.named else None
         return {
             "IPAMConfig": asked or None,
@@ -354,6 +371,8 @@ def ports_document(
     for port in published:
         key = f"{port.container_port}/{port.protocol}"
         entry = {"HostIp": str(port.host_ip), "HostPort": str(port.host_port)}
+        if port.is_opened:  # at the container's own address
+            entry = {"HostIp": "0.0.0.0" if port.host_ip.version == 4 else "::", "HostPort": ""}
         document[key] = [*(document.get(key) or ()), entry]
     return document
 

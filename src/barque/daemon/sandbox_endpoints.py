@@ -5,20 +5,24 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv6Address, ip_address
 
 from barque import errors
-from barque.daemon.network_records import EndpointRecord
+from barque.daemon.network_records import EndpointRecord, NetworkRecord
 from barque.daemon.network_registry import Registry
 from barque.daemon.sandbox_rows import published
 from barque.daemon.sandbox_state import ID_BYTES, Asked, SandboxState
 from barque.network.ipam import parse_address, parse_address6
 from barque.network.pool import host_link_name
-from barque.network.ports import HostPorts, PortRequest
+from barque.network.ports import HostPort, HostPorts, PortRequest
+from barque.network.rules import ROUTED, Published
 from barque.network.wiring import format_mac, mac_of, parse_mac
 
 
 class Endpoints:
-    def __init__(self, registry: Registry, ports: HostPorts) -> None:
+    def __init__(self, registry: Registry, ports: HostPorts, *, ipv6: bool) -> None:
+        """Not `ipv6`: no port is published in that family."""
+        self._ipv6 = ipv6
         self._registry = registry
         self._ports = ports
 
@@ -53,6 +57,7 @@ class Endpoints:
         mac = parse_mac(asked.mac) if asked.mac else mac_of(address)
         gateway = network.gateway_of_containers()
         address6, gateway6 = self._address6(asked)
+        name = self._name(state, asked, number)
         self._registry.take(network.id, [str(address), address6.partition("/")[0]])
         return replace(
             plain,
@@ -60,7 +65,9 @@ class Endpoints:
             gateway=str(gateway) if gateway else "",
             mac=format_mac(mac),
             host_link=host_link_name(state.id, number) if network.bridge else "",
-            inner_link=f"eth{number}",
+            inner_link=name,
+            place=number,
+            link_local=asked.link_local,
             address6=address6,
             gateway6=gateway6,
             asked_address6=asked.address6,
@@ -68,6 +75,19 @@ class Endpoints:
             asked_mac=asked.mac,
             gw_priority=asked.gw_priority,
         )
+
+    def _name(self, state: SandboxState, asked: Asked, number: int) -> str:
+        """What its interface is called; unique in the sandbox."""
+        taken = {endpoint.inner_link for endpoint in state.endpoints}
+        if asked.ifname:
+            if asked.ifname in taken:
+                raise errors.InvalidArgument(
+                    f"interface name {asked.ifname} is given twice in container {state.name}"
+                )
+            return asked.ifname
+        while f"eth{number}" in taken:
+            number += 1
+        return f"eth{number}"
 
     def _address6(self, asked: Asked) -> tuple[str, str]:
         """The IPv6 address of a place, with its prefix, not yet marked, and its gateway."""
@@ -79,7 +99,8 @@ class Endpoints:
                     "possible in it"
                 )
             return "", ""
-        address = space.pick(parse_address6(asked.address6) if asked.address6 else None)
+        wanted = asked.leased6 or asked.address6
+        address = space.pick(parse_address6(wanted) if wanted else None)
         gateway = asked.network.gateway6_of_containers()
         return f"{address}/{space.subnet.prefixlen}", str(gateway) if gateway else ""
 
@@ -89,27 +110,60 @@ class Endpoints:
         if not requests or not exposed:
             return
         endpoint = exposed[0]
+        network = self._registry.get(endpoint.network)
+        assert network is not None
         for request in requests:
-            _check_family(request, endpoint)
-            try:
-                held = self._ports.reserve(request, sixth=bool(endpoint.ip6))
-            except errors.BarqueError as error:
-                raise errors.BarqueError(
-                    "driver failed programming external connectivity on endpoint "
-                    f"{state.name} ({endpoint.id}): {error}"
-                ) from error
+            _check_family(request, endpoint, sixth=self._ipv6)
+            state.published += _opened(request, endpoint, network)
+            held = self._hold(request, state, endpoint, network)
             for port in held:
                 target = endpoint.ip if port.host_ip.version == 4 else endpoint.ip6
                 state.published.append(published(port, target, request.container_port))
+
+    def _hold(
+        self,
+        request: PortRequest,
+        state: SandboxState,
+        endpoint: EndpointRecord,
+        network: NetworkRecord,
+    ) -> list[HostPort]:
+        """The host's ports, of those families in which the network translates addresses."""
+        sixth = bool(endpoint.ip6) and network.mode6 != ROUTED and self._ipv6
+        if network.mode == ROUTED and request.anywhere and sixth:
+            request = replace(request, host_ip=IPv6Address(0))
+        elif (network.mode if request.host_ip.version == 4 else network.mode6) == ROUTED:
+            return []
+        try:
+            return self._ports.reserve(request, sixth=sixth)
+        except errors.BarqueError as error:
+            raise errors.BarqueError(
+                "driver failed programming external connectivity on endpoint "
+                f"{state.name} ({endpoint.id}): {error}"
+            ) from error
 
     def _publishes(self, endpoint: EndpointRecord) -> bool:
         network = self._registry.get(endpoint.network)
         return network is not None and network.publishes
 
 
-def _check_family(request: PortRequest, endpoint: EndpointRecord) -> None:
-    if request.host_ip.version == 6 and not endpoint.ip6:
+def _check_family(request: PortRequest, endpoint: EndpointRecord, *, sixth: bool) -> None:
+    if request.host_ip.version == 6 and not (endpoint.ip6 and sixth):
+        why = "the container is in no IPv6 network" if sixth else "--ip6tables=false is set"
         raise errors.Unsupported(
             f"port {request.container_port}/{request.protocol} on the IPv6 address "
-            f"{request.host_ip}: the container is in no IPv6 network"
+            f"{request.host_ip}: {why}"
         )
+
+
+def _opened(
+    request: PortRequest, endpoint: EndpointRecord, network: NetworkRecord
+) -> list[Published]:
+    """What is opened at the container's own addresses: in families that are routed."""
+    number, protocol = request.container_port, request.protocol
+    wanted = {request.host_ip.version} | ({6} if request.anywhere else set())
+    targets = ((4, network.mode, endpoint.ip), (6, network.mode6, endpoint.ip6))
+    return [
+        Published(protocol, ip_address(ip), number, ip_address(ip), number)
+        for version, mode, ip in targets
+        if mode == ROUTED and ip and version in wanted
+    ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 from barque import errors
 from barque.daemon.network_plugins import Joined
 from barque.daemon.network_records import EndpointRecord, NetworkRecord
 from barque.daemon.sandbox_state import Asked
-from barque.network.wiring import Plug, parse_mac
+from barque.network.wiring import Plug, parse_mac, sysctl_name
 
 
 class Bridges:
@@ -43,9 +43,11 @@ class Bridges:
             if network.subnet:
                 made = joined.get(endpoint.id)
                 first = (not routed, not routed6)
-                plugs.append(self.plug(endpoint, network, first, joined=made))
+                settings = next(one.sysctls for one in asked if one.network.id == network.id)
+                plugs.append(self.plug(endpoint, network, first, joined=made, sysctls=settings))
                 routed = routed or bool(endpoint.gateway) or network.is_routed
                 routed6 = routed6 or bool(endpoint.gateway6)
+                routed6 = routed6 or (network.is_routed and bool(endpoint.address6))
         return plugs
 
     def plug(
@@ -55,6 +57,7 @@ class Bridges:
         leads: tuple[bool, bool],
         *,
         joined: Joined | None = None,
+        sysctls: Sequence[str] = (),
     ) -> Plug:
         """`leads`: whether the default route, and that of IPv6, goes through here if it can."""
         first, first6 = leads
@@ -72,6 +75,9 @@ class Bridges:
             isolated=not network.icc,
             uplink=None if network.bridge else network.leads,
             device_route=network.is_routed and first,
+            device_route6=network.is_routed and first6 and bool(endpoint.address6),
+            link_local=[ip_address(text) for text in endpoint.link_local],
+            sysctls=[word.replace("IFNAME", sysctl_name(endpoint.inner_link)) for word in sysctls],
             source=joined.source if joined else "",
             routes=joined.routes if joined else (),
             address6=IPv6Interface(endpoint.address6) if endpoint.address6 else None,

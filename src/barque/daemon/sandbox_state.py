@@ -28,6 +28,10 @@ class Asked:
     links: tuple[str, ...] = ()
     driver_options: Mapping[str, str] = field(default_factory=dict)
     leased: str = ""  # the address that the plugin that keeps them gave
+    leased6: str = ""
+    link_local: tuple[str, ...] = ()  # more addresses of its interface
+    ifname: str = ""  # of its interface; "" for the next ethN
+    sysctls: tuple[str, ...] = ()  # net.FAMILY.KIND.IFNAME.KEY=VALUE
 
     @property
     def order(self) -> tuple[bool, int, str]:
@@ -50,7 +54,7 @@ class SandboxState:
     path: Path | None = None  # None in the host's namespace
     endpoints: list[EndpointRecord] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
-    leases: dict[str, str] = field(default_factory=dict)  # network -> address of a plugin's
+    leases: dict[str, list[str]] = field(default_factory=dict)  # network -> a plugin's addresses
 
     @property
     def has_names(self) -> bool:

@@ -50,7 +50,7 @@ class Sandboxes:
     ) -> None:
         self.rows = Rows(database)
         self.bridges = Bridges()
-        self._endpoints = Endpoints(registry, ports)
+        self._endpoints = Endpoints(registry, ports, ipv6=host.ipv6_rules)
         self._registry = registry
         self._host = host
         self._worker = worker
@@ -125,10 +125,12 @@ class Sandboxes:
                 raise failure
 
     async def _lease(self, state: SandboxState, asked: Asked) -> Asked:
-        leased = await self._places.lease(asked.network, asked.address)
-        if leased:
-            state.leases[asked.network.id] = leased
-        return replace(asked, leased=leased)
+        network, leases = asked.network, state.leases.setdefault(asked.network.id, [])
+        leased = await self._places.lease(network, asked.address)
+        leases += [leased] if leased else []
+        leased6 = await self._places.lease(network, asked.address6, sixth=True)
+        leases += [leased6] if leased6 else []
+        return replace(asked, leased=leased, leased6=leased6)
 
     async def _join(
         self, state: SandboxState, endpoints: Sequence[EndpointRecord]
@@ -165,8 +167,8 @@ class Sandboxes:
     async def connect(self, state: SandboxState, asked: Asked) -> None:
         """One more place for a live sandbox. It gets the default route when there is none yet."""
         number = 1 + max((e.number for e in state.endpoints), default=-1)
-        asked = await self._lease(state, asked)
         try:
+            asked = await self._lease(state, asked)
             endpoint = replace(self._endpoints.choose(state, asked, number), whole=False)
         except BaseException:
             await asyncio.shield(self._give_back(state, asked.network.id))
@@ -180,7 +182,13 @@ class Sandboxes:
             self.rows.add(endpoint)
             joined = await self._join(state, [endpoint])
             endpoint = next(e for e in state.endpoints if e.id == endpoint.id)
-            plug = self.bridges.plug(endpoint, asked.network, first, joined=joined.get(endpoint.id))
+            plug = self.bridges.plug(
+                endpoint,
+                asked.network,
+                first,
+                joined=joined.get(endpoint.id),
+                sysctls=asked.sysctls,
+            )
             await self._worker(self._host.connect, state.id, plug)
             self._revise(state, replace(endpoint, whole=True))
             self.rows.weigh_anchor(state.container)
@@ -248,7 +256,7 @@ class Sandboxes:
                 await self._worker(self._host.set_gateway, state.id, routed.inner_link, gateway)
 
     async def _give_back(self, state: SandboxState, network: str) -> None:
-        await self._places.give_back(network, state.leases.pop(network, ""))
+        await self._places.give_back(network, state.leases.pop(network, []))
 
     def _revise(self, state: SandboxState, endpoint: EndpointRecord) -> None:
         self.rows.update([endpoint])
@@ -309,14 +317,14 @@ class Sandboxes:
         for endpoint in endpoints:
             self._registry.take(endpoint.network, endpoint.addresses)
             if endpoint.ip and self._registry.get(endpoint.network) is not None:
-                state.leases[endpoint.network] = endpoint.ip
+                state.leases[endpoint.network] = endpoint.addresses
         return state
 
     def hold_ports(self, state: SandboxState) -> None:
         """Hold the host ports of a sandbox that was taken over."""
         for port in state.published:
             held = held_port(port)
-            if not self._ports.adopt(held):
+            if not port.is_opened and not self._ports.adopt(held):
                 log.warning("host port %s of %s is held by another program", held, state.name)
 
     def repair(self, state: SandboxState) -> None:

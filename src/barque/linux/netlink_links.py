@@ -107,10 +107,15 @@ def add_dummy(name: str) -> Message:
     return _add(name, "dummy", b"", b"", up=True)
 
 
-def add_device_route(index: int, destination: bytes = b"", prefix: int = 0) -> Message:
-    """An IPv4 route out of link `index`, whoever is behind it; by default the default one."""
+def add_device_route(
+    index: int, destination: bytes = b"", prefix: int = 0, *, sixth: bool = False
+) -> Message:
+    """A route out of link `index`, whoever is behind it; by default the default one.
+
+    Of IPv6 where `destination` is, or with `sixth`.
+    """
     body = _RTMSG.pack(
-        int(_socket.AF_INET),
+        int(_socket.AF_INET6 if sixth or len(destination) == 16 else _socket.AF_INET),
         prefix,
         0,
         0,

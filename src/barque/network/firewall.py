@@ -11,6 +11,7 @@ import errno
 import logging
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from barque import errors
 from barque.linux import conntrack, nfnetlink
@@ -60,14 +61,19 @@ def _groups(ports: Sequence[Published]) -> Iterator[tuple[str, Sequence[Publishe
 
 
 class Firewall:
-    def __init__(self, table: str, *, enabled: bool = True) -> None:
+    def __init__(self, table: str, *, enabled: bool = True, ipv6: bool = True) -> None:
+        """Not `ipv6`: that family has no rules of ours."""
         self.table = table
         self.enabled = enabled
+        self._ipv6 = ipv6
         self.keep: Sequence[int] = ()  # what every nft process holds open
         self._segments: dict[str, Segment] = {}
         self._published: set[Published] = set()
         self._netlink: Netlink | None = None
         self.loaded = False
+
+    def _of_families(self, segment: Segment) -> Segment:
+        return segment if self._ipv6 else replace(segment, mode6=rules.UNFILTERED)
 
     @property
     def bridges(self) -> list[str]:
@@ -75,7 +81,7 @@ class Firewall:
 
     def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
         """Replace the whole table by these networks and ports."""
-        self._segments = {segment.bridge: segment for segment in segments}
+        self._segments = {s.bridge: s for s in map(self._of_families, segments)}
         self._published = set(published)
         self.reload()
 
@@ -102,16 +108,25 @@ class Firewall:
         return True
 
     def add_segment(self, segment: Segment) -> None:
-        self._segments[segment.bridge] = segment
+        segment = self._segments[segment.bridge] = self._of_families(segment)
         if not self.enabled:
             return
         try:
-            self._transaction(*segment_messages.add(self.table, segment))
+            self._add(segment)
         except FileNotFoundError:  # somebody flushed the ruleset
             self.reload()
         except BaseException:
             del self._segments[segment.bridge]
             raise
+
+    def _add(self, segment: Segment) -> None:
+        """Plain ones, which are nearly all, without a process."""
+        if segment.is_plain:
+            self._transaction(*segment_messages.add(self.table, segment))
+        elif not self._present():
+            self.reload()
+        else:
+            run_nft(rules.add_segment(self.table, segment), self.keep)
 
     def delete_segment(self, bridge: str) -> None:
         """Remove a network's rules; one that has none is left alone."""

@@ -6,6 +6,7 @@ Only `pool` may be used from elsewhere too.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -67,9 +68,16 @@ class Host:
         self._lock: int | None = None
         self.warnings: list[str] = []  # what keeps packets from passing and is not ours to change
         self.wiring = Wiring(owner)
-        self.firewall = Firewall(rules.table_name(owner), enabled=options.firewall)
+        self.firewall = Firewall(
+            rules.table_name(owner), enabled=options.firewall, ipv6=options.firewall6
+        )
         self._maker = Maker(maker_argv)
         self.pool = Pool(netns, self._maker, size=options.pool_size)
+
+    @property
+    def ipv6_rules(self) -> bool:
+        """Whether ports may be published in that family."""
+        return self._options.firewall6
 
     def path_of(self, sandbox: str) -> Path:
         """Where the namespace of sandbox `sandbox` is bound."""
@@ -228,13 +236,13 @@ class Host:
         return self.wiring.ensure_bridge(name, interface, mtu, ours=True, address6=interface6)
 
     def repair_bridge(
-        self, name: str, interface: IPv4Interface, mtu: int, interface6: IPv6Interface | None
+        self, name: str, interface: IPv4Interface | None, mtu: int, interface6: IPv6Interface | None
     ) -> int:
         """The index of a bridge that had to be made, or given its address, again; 0: it is whole.
 
         One that the administrator made (--bridge) stays his.
         """
-        if self.wiring.has_address(name, interface):
+        if self.wiring.has_addresses(name, (interface, interface6)):
             return 0
         return self.wiring.ensure_bridge(name, interface, mtu, address6=interface6)
 
@@ -333,13 +341,20 @@ class Host:
         """Give a sandbox its places and open its ports, then let go of the namespace's handles."""
         try:
             for plug in plugs:
-                self.wiring.plug(namespace, plug, partial(self._enable_ipv6, namespace.path))
+                self.wiring.plug(namespace, plug, partial(self._set_sysctl, namespace.path))
             self.firewall.publish(published)
         finally:
             namespace.close()
 
-    def _enable_ipv6(self, path: Path, inner_link: str) -> None:
-        setting = f"net.ipv6.conf.{inner_link}.disable_ipv6=0"
+    def _set_sysctl(self, path: Path, setting: str) -> None:
+        try:
+            self._request_sysctl(path, setting)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL, errno.EACCES):
+                raise errors.InvalidArgument(f"sysctl {setting} cannot be set: {error}") from error
+            raise
+
+    def _request_sysctl(self, path: Path, setting: str) -> None:
         fd, netlink = self._maker.request(f"sysctl {setting}", path)
         os.close(fd)
         netlink.close()
@@ -348,7 +363,7 @@ class Host:
         """One more place for a sandbox that is in use."""
         namespace = self.pool.open(sandbox)
         try:
-            self.wiring.plug(namespace, plug, partial(self._enable_ipv6, namespace.path))
+            self.wiring.plug(namespace, plug, partial(self._set_sysctl, namespace.path))
         finally:
             namespace.close()
 

@@ -9,6 +9,10 @@
     postrouting (nat) leaving a network: masquerade; redirected back into its own (hairpin): too,
                       or the answer would go straight to the sender, from an address unknown to it
 
+A network may have other modes, one for each family. `routed`: no address is translated, and what
+is published is opened at the container's own address (`open`, `open6`); `nat-unprotected`: all
+ports of containers may be reached; `isolated` (an internal network) has no address of the host's.
+
 `ports` (one host address) and `ports_any` (all of them) hold the published ports, those of IPv6
 with a 6, and are filled by netlink. From ::1 nothing is redirected: what comes from there cannot
 leave the host. Only our own table is ever touched. To accept here does not overrule another
@@ -18,13 +22,16 @@ table's drop.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 ROUTER_GUARD_TABLE = "barque_router_guard"
 ROUTER_GUARD6_TABLE = "barque_router_guard6"  # of IPv6
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+
+NAT, UNPROTECTED, ROUTED, ISOLATED = MODES = ("nat", "nat-unprotected", "routed", "isolated")
+UNFILTERED = "unfiltered"  # --ip6tables=false: neither rules nor translation of this family
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,21 @@ class Segment:
     icc: bool = True  # containers of the network may reach each other
     internal: bool = False  # no way in or out but for the host
     subnet6: IPv6Network | None = None
+    mode: str = NAT
+    mode6: str = NAT
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is to be said of one family that is not of the other."""
+        return self.mode == self.mode6 == NAT
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A host port that leads to a container's port."""
+    """A host port that leads to a container's port.
+
+    Where `host_ip` is the container's own address no host port does: it is opened (mode routed).
+    """
 
     protocol: str
     host_ip: IPv4Address | IPv6Address
@@ -50,8 +67,14 @@ class Published:
     container_port: int
 
     @property
+    def is_opened(self) -> bool:
+        return self.host_ip == self.container_ip
+
+    @property
     def map_name(self) -> str:
         family = "6" if self.container_ip.version == 6 else ""
+        if self.is_opened:
+            return f"open{family}"
         return f"ports{family}" if int(self.host_ip) else f"ports{family}_any"
 
     @property
@@ -63,11 +86,15 @@ class Published:
 
     @property
     def data(self) -> bytes:
+        if self.is_opened:
+            return b""
         return self.container_ip.packed + self.container_port.to_bytes(2, "big") + b"\0\0"
 
     @property
     def element(self) -> str:
         address = f"{self.host_ip} . " if int(self.host_ip) else ""
+        if self.is_opened:
+            return f"{address}{self.protocol} . {self.host_port}"
         target = f"{self.container_ip} . {self.container_port}"
         return f"{address}{self.protocol} . {self.host_port} : {target}"
 
@@ -109,11 +136,13 @@ def add_segment(table: str, segment: Segment) -> str:
     name, chain = f'"{segment.bridge}"', chain_suffix(segment.bridge)
     among = "accept" if segment.icc else "drop"
     into = ["ct state established,related accept", f"iifname {name} {among}"]
-    out = []
+    out: list[str] = []
     if not segment.internal:
         into.append("ct status dnat accept")
+        if not segment.is_plain:
+            into += [*_opened("4", segment.mode), *_opened("6", segment.mode6)]
         if segment.masquerade:
-            out.append(f"oifname != {name} masquerade")
+            out += _masqueraded(name, segment)
     lines = [
         f"add chain inet {table} to_{chain}",
         f"add chain inet {table} from_{chain}",
@@ -135,6 +164,29 @@ def add_segment(table: str, segment: Segment) -> str:
         lines.append(f"add rule inet {table} from_{chain} oifname != {name} drop")
         lines.append(f"add element inet {table} from_bridge {{ {name} : jump from_{chain} }}")
     return "\n".join(lines) + "\n"
+
+
+def _opened(family: str, mode: str) -> Sequence[str]:
+    """What may come in of a family beside published ports of the host."""
+    which, icmp, suffix = ("ip", "icmp", "") if family == "4" else ("ip6", "ipv6-icmp", "6")
+    if mode in {UNPROTECTED, UNFILTERED}:
+        return (f"meta nfproto ipv{family} accept",)
+    if mode != ROUTED:
+        return ()
+    return (
+        f"{which} daddr . meta l4proto . th dport @open{suffix} accept",
+        f"meta nfproto ipv{family} meta l4proto {icmp} accept",
+    )
+
+
+def _masqueraded(name: str, segment: Segment) -> Sequence[str]:
+    if segment.is_plain:
+        return (f"oifname != {name} masquerade",)
+    return [
+        f"meta nfproto ipv{family} oifname != {name} masquerade"
+        for family, mode in (("4", segment.mode), ("6", segment.mode6))
+        if mode in {NAT, UNPROTECTED}
+    ]
 
 
 def router_guard(table: str) -> str:
@@ -173,6 +225,12 @@ _SKELETON = """
     }
     map ports6_any {
         type inet_proto . inet_service : ipv6_addr . inet_service
+    }
+    set open {
+        type ipv4_addr . inet_proto . inet_service
+    }
+    set open6 {
+        type ipv6_addr . inet_proto . inet_service
     }
     set bridges {
         type ifname

@@ -28,7 +28,7 @@ from barque import errors
 from barque.linux import netlink_route as route
 from barque.linux.netlink import NETLINK_ROUTE, Netlink
 from barque.linux.netlink_links import add_device_route
-from barque.network.pool import Namespace, host_link_name
+from barque.network.pool import INNER_NAME, Namespace, host_link_name
 from barque.network.uplinks import Uplink, Uplinks
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class Hop(Protocol):
     """A route: to `destination` by way of `gateway`, or (None) straight out of the interface."""
 
     @property
-    def destination(self) -> IPv4Network: ...
+    def destination(self) -> IPv4Network | IPv6Network: ...
 
     @property
-    def gateway(self) -> IPv4Address | None: ...
+    def gateway(self) -> IPv4Address | IPv6Address | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,16 @@ class Plug:
     routes: Sequence[Hop] = ()
     address6: IPv6Interface | None = None
     gateway6: IPv6Address | None = None
+    device_route6: bool = False
+    link_local: Sequence[IPv4Address | IPv6Address] = ()
+    sysctls: Sequence[str] = ()  # net.KEY=VALUE, of its own interface
+
+    @property
+    def has_ipv6(self) -> bool:
+        return self.address6 is not None or any(a.version == 6 for a in self.link_local)
+
+
+LINK_LOCAL_PREFIX = {4: 16, 6: 64}
 
 
 def mac_of(address: IPv4Address) -> bytes:
@@ -86,6 +96,11 @@ def parse_mac(text: str) -> bytes:
     if len(mac) != 6 or mac[0] & 1:
         raise errors.InvalidArgument(f"invalid MAC address: {text}")
     return mac
+
+
+def sysctl_name(interface: str) -> str:
+    """An interface's name within a sysctl's, where a dot parts words and a slash is a dot."""
+    return interface.replace(".", "/")
 
 
 def set_interface_sysctl(family: str, interface: str, key: str, value: str) -> None:
@@ -195,11 +210,15 @@ class Wiring:
                 return IPv4Interface((packed, prefix))
         return None
 
-    def has_address(self, name: str, address: IPv4Interface) -> bool:
-        """Whether an interface is there, up, and has this address."""
+    def has_addresses(
+        self, name: str, addresses: Iterable[IPv4Interface | IPv6Interface | None]
+    ) -> bool:
+        """Whether an interface is there, up, and has these addresses."""
         link = self.link(name)
-        wanted = (address.packed, address.network.prefixlen)
-        return link is not None and link.up and wanted in route.addresses(self._host, link.index)
+        if link is None or not link.up:
+            return False
+        wanted = {(a.packed, a.network.prefixlen) for a in addresses if a is not None}
+        return wanted <= set(route.addresses(self._host, link.index))
 
     def ensure_bridge(
         self,
@@ -315,50 +334,57 @@ class Wiring:
             if prefix and destination[0] < 0xFE
         ]
 
-    def plug(self, namespace: Namespace, plug: Plug, enable_ipv6: Callable[[str], None]) -> None:
+    def plug(self, namespace: Namespace, plug: Plug, set_sysctl: Callable[[str], None]) -> None:
         """Give the sandbox its place: the prepared pair of `namespace`, or a new one.
 
-        `enable_ipv6` lets the inner link of this name have IPv6 addresses: of its own it has none.
+        `set_sysctl` sets KEY=VALUE inside; without one a link has no IPv6 addresses.
         """
+        mac = plug.mac
         if plug.source:
             inner = self._move_in(namespace, plug)
-            self._settle(namespace, plug, inner, plug.mac, enable_ipv6)
-            return
-        if plug.uplink is not None:
+        elif plug.uplink is not None:
             inner = self.uplinks.plug(namespace, plug.uplink, plug.inner_link, plug.mac, plug.mtu)
-            self._settle(namespace, plug, inner, b"", enable_ipv6)
-            return
+            mac = b""
+        else:
+            inner = self._bridged(namespace, plug)
+        if plug.has_ipv6:
+            set_sysctl(f"net.ipv6.conf.{sysctl_name(plug.inner_link)}.disable_ipv6=0")
+        self._settle(namespace, plug, inner, mac)
+        for setting in plug.sysctls:
+            set_sysctl(setting)
+
+    def _bridged(self, namespace: Namespace, plug: Plug) -> int:
         if plug.host_link == namespace.host_link:
             outer, inner = namespace.host_index, namespace.inner_index
             ready = plug.bridge == namespace.bridge and not plug.isolated
             if plug.bridge != namespace.bridge:
                 self._host.request(route.set_link(outer, master=plug.bridge))
+            if plug.inner_link != INNER_NAME:
+                namespace.netlink.request(route.set_link(inner, name=plug.inner_link))
         else:
             outer, inner = self._add_pair(namespace, plug)
             ready = False
         if not ready:
             self._host.request(route.set_port(outer, isolated=plug.isolated))
-        self._settle(namespace, plug, inner, plug.mac, enable_ipv6)
+        return inner
 
-    def _settle(
-        self,
-        namespace: Namespace,
-        plug: Plug,
-        inner: int,
-        mac: bytes,
-        enable_ipv6: Callable[[str], None],
-    ) -> None:
+    def _settle(self, namespace: Namespace, plug: Plug, inner: int, mac: bytes) -> None:
         """The sandbox's end: link address, addresses, routes."""
         steps = [
             route.set_link(inner, up=True, mac=mac, mtu=plug.mtu),
             route.add_address(inner, plug.address.packed, plug.address.network.prefixlen),
         ]
         if plug.address6 is not None:
-            enable_ipv6(plug.inner_link)
             prefix = plug.address6.network.prefixlen
             steps.append(route.add_address(inner, plug.address6.packed, prefix))
+        steps += [
+            route.add_address(inner, address.packed, LINK_LOCAL_PREFIX[address.version])
+            for address in plug.link_local
+        ]
         if plug.gateway6 is not None:
             steps.append(route.add_route(inner, plug.gateway6.packed))
+        elif plug.device_route6:
+            steps.append(add_device_route(inner, sixth=True))
         if plug.gateway is not None:
             steps.append(route.add_route(inner, plug.gateway.packed))
         elif plug.device_route:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,62 @@ def test_pools_that_do_not_fit_are_given_back() -> None:
 def test_answers_that_are_not_believed(answer: dict[str, Any]) -> None:
     with pytest.raises(errors.BarqueError, match="plugin p: NetworkDriver"):
         parse_join("p", answer, "")
+
+
+@isolated
+def test_both_families_of_plugins() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        plugin.join = {
+            "GatewayIPv6": "fd00:77::1",
+            "StaticRoutes": [{"Destination": "fd00:99::/64", "RouteType": 1}],
+        }
+        async with networks(root) as made:
+            body = {"Name": "far", "Driver": "bqplug", "EnableIPv6": True}
+            subnets = [{"Subnet": "10.77.0.0/24"}, {"Subnet": "fd00:77::/120"}]
+            await made.create({**body, "IPAM": {"Driver": "bqplug", "Config": subnets}})
+            created = dict(plugin.calls)["NetworkDriver.CreateNetwork"]
+            assert created["IPv6Data"][0]["Pool"] == "fd00:77::/120"
+            assert created["IPv6Data"][0]["Gateway"] == "fd00:77::ff/120"
+            assert len(made.inspect("far")["IPAM"]["Config"]) == 2
+            one = await made.attach("c1", "c1", "c1", "far")
+            asked = {"far": {"IPAMConfig": {"IPv6Address": "fd00:77::42"}}}
+            two = await made.attach("c2", "c2", "c2", endpoints=asked)
+            place = two.settings["Networks"]["far"]
+            assert (place["GlobalIPv6Address"], place["IPv6Gateway"]) == (
+                "fd00:77::42",
+                "fd00:77::1",
+            )
+            routes = {item["dst"]: item for item in shown(two.netns, "-6", "route")}
+            assert routes["default"]["gateway"] == "fd00:77::1"
+            assert "gateway" not in routes["fd00:99::/64"]
+            with server("two", 80, netns=two.netns, address="fd00:77::42"):
+                said = await asyncio.to_thread(ask, "fd00:77::42", 80, netns=one.netns)
+            assert said == f"two {one.settings['Networks']['far']['GlobalIPv6Address']}"
+            plugin.refuse = "NetworkDriver.Join"
+            with pytest.raises(errors.BarqueError, match="Join is refused"):
+                await made.attach("c3", "c3", "c3", "far")
+            plugin.refuse = ""
+            assert len(plugin.addresses) == 6
+        async with networks(root, live=["c1"]) as made:
+            assert len(plugin.addresses) == 4
+            await made.detach("c1")
+            await made.remove("far")
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_a_pool_of_the_second_family_that_is_refused_gives_the_first_back() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            pool = {"Driver": "bqplug", "Config": [{"Subnet": "10.77.0.0/24"}]}
+            plugin.pools["other"] = IPv6Network("fd00:77::/64")
+            taken = {"Config": [{"Subnet": "fd00:77::/64"}]}
+            await made.create({"Name": "six", "EnableIPv6": True, "IPAM": taken})
+            with pytest.raises(errors.Forbidden, match="overlaps"):
+                await made.create({"Name": "far", "EnableIPv6": True, "IPAM": pool})
+            assert list(plugin.pools) == ["other"]
+            del plugin.pools["other"]
+            await made.remove("six")
+
+    with_plugin(scenario)

@@ -312,6 +312,31 @@ def test_an_overlay_spans_two_hosts() -> None:
 
 
 @isolated
+def test_an_overlay_of_both_families() -> None:
+    async def scenario(root: Path, lan: Neighbour) -> None:
+        async with networks(root) as made:
+            body = overlay(lan.ours, lan.address, 128)
+            body["IPAM"]["Config"].append({"Subnet": "fd00:99::/64"})
+            await made.create({**body, "EnableIPv6": True})
+            one = await made.attach("one", "one", "one", "over")
+            two = await made.attach("two", "two", "two", "over")
+            far = two.settings["Networks"]["over"]["GlobalIPv6Address"]
+            near = one.settings["Networks"]["over"]["GlobalIPv6Address"]
+            with server("two", 80, netns=two.netns, address=far):
+                said = await asyncio.to_thread(ask, far, 80, netns=one.netns)
+            assert said == f"two {near}"
+            assert not json.loads(inside(one.netns, "ip", "-6", "-j", "route", "show", "default"))
+            await made.detach("one")
+            await made.detach("two")
+            await made.remove("over")
+
+    with temporary_root() as root, ExitStack() as stack:
+        lan = Neighbour("lan0", "192.0.2")
+        stack.callback(lan.close)
+        asyncio.run(scenario(root, lan))
+
+
+@isolated
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from barque import errors
 from barque.daemon.network_create import parse_create
 from barque.daemon.network_filters import check_keys, matches, prunable
-from barque.daemon.network_records import EndpointRecord, NetworkRecord
+from barque.daemon.network_records import BRIDGE_OPTION, EndpointRecord, NetworkRecord
 
 ID = "ab" * 32
 
@@ -82,7 +83,6 @@ def test_predefined_names_are_forbidden(name: str) -> None:
         {"Driver": "overlay"},
         {"Driver": "remote"},
         {"Driver": "macvlan", "Options": {"bridge": "x"}},
-        {"Driver": "ipvlan", "EnableIPv6": True},
         {"ConfigOnly": True},
         {"ConfigFrom": {"Network": "x"}},
         {"Ingress": True},
@@ -217,3 +217,22 @@ def test_ipv6_without_a_subnet_is_ours_to_choose() -> None:
     record = parse(EnableIPv6=True)
     assert record.subnet6_chosen
     assert not record.subnet6
+
+
+MODE4, MODE6 = (BRIDGE_OPTION + f"gateway_mode_ipv{family}" for family in (4, 6))
+
+
+def test_gateway_modes_are_kept_for_each_family() -> None:
+    record = parse(EnableIPv6=True, Options={MODE4: "nat-unprotected", MODE6: "routed"})
+    assert (record.mode, record.mode6) == ("nat-unprotected", "routed")
+    alone = parse(Internal=True, Options={MODE4: "isolated"})
+    assert replace(alone, subnet="10.1.0.0/24", gateway="10.1.0.1").interface is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("isolated", "only be used for an internal network"), ("bridged", "unknown gateway mode")],
+)
+def test_a_gateway_mode_that_cannot_be_is_refused(mode: str, words: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match=words):
+        parse(Options={MODE4: mode})
