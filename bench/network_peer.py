@@ -19,7 +19,7 @@ from tests.support.barque import stack
 from tests.support.docker_peer import docker_peer
 
 ROUNDS = 15
-LOOKUPS = 6000
+LOOKUPS = 30_000
 LOOKUP_ROUNDS = 5
 IPERF_S = 3
 IPERF_ROUNDS = 3

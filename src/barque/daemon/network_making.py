@@ -59,16 +59,17 @@ class Making:
                 raise errors.AlreadyExists(f"network with name {record.name} already exists")
             record = await self._with_subnet(await self._with_parent(record))
             await self._refuse_taken(record.bridge)
-            self._registry.put(record)
-            try:
-                index = await self._make(record)
-            except BaseException:
-                await asyncio.shield(self._give_up_pool(record))
-                self._registry.delete(record)
-                raise
-            if record.is_remote:
-                self._registry.put(replace(record, is_made=True))
-            self._sandboxes.bridges.set(record.id, index)
+            with self._registry.closed(record):
+                self._registry.put(record)
+                try:
+                    index = await self._make(record)
+                except BaseException:
+                    await asyncio.shield(self._give_up_pool(record))
+                    self._registry.delete(record)
+                    raise
+                if record.is_remote:
+                    self._registry.put(replace(record, is_made=True))
+                self._sandboxes.bridges.set(record.id, index)
         self._events.publish(
             "network", "create", record.id, {"name": record.name, "type": record.driver}
         )
@@ -193,18 +194,23 @@ class Making:
                     f"error while removing network: network {record.name} has active endpoints "
                     f"({who})"
                 )
-            if record.is_remote:
-                await self._delete_remote(record)
-            elif record.leads is not None:
-                await self._worker(self._host.delete_on_uplink, record.leads, record.bridge)
-            else:
-                await self._worker(self._host.delete_network, record.bridge)
-            await self._give_up_pool(record)
-            self._registry.delete(record)
+            with self._registry.closed(record):
+                await self._unmake(record)
+                self._registry.delete(record)
             self._sandboxes.bridges.forget(record.id)
         self._events.publish(
             "network", "destroy", record.id, {"name": record.name, "type": record.driver}
         )
+
+    async def _unmake(self, record: NetworkRecord) -> None:
+        """Its part of the machine, and what plugins keep of it."""
+        if record.is_remote:
+            await self._delete_remote(record)
+        elif record.leads is not None:
+            await self._worker(self._host.delete_on_uplink, record.leads, record.bridge)
+        else:
+            await self._worker(self._host.delete_network, record.bridge)
+        await self._give_up_pool(record)
 
     async def _delete_remote(self, record: NetworkRecord) -> None:
         """What its driver may not know, since a crash broke its creation off, is no failure."""

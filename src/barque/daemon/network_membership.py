@@ -27,10 +27,11 @@ class Membership:
         self._catalogue = catalogue
 
     async def connect(self, reference: str, container: str, settings: Mapping[str, Any]) -> None:
-        """Raises NotFound, Forbidden, InvalidArgument, Unsupported."""
+        """Raises NotFound, Forbidden, Conflict, InvalidArgument, Unsupported."""
         name = self._networks.name_of(reference)
         found = self._catalogue.find(container)
         async with found.lock:
+            found.refuse_when_gone()
             endpoints = self._endpoints(found)
             if self._networks.attached(found.id):
                 before = self._name_files(found)
@@ -54,6 +55,7 @@ class Membership:
         name = self._networks.name_of(reference)
         found = self._catalogue.find(container)
         async with found.lock:
+            found.refuse_when_gone()
             endpoints = self._endpoints(found)
             if self._networks.attached(found.id):
                 before = self._name_files(found)
@@ -94,5 +96,9 @@ class Membership:
         return {self._networks.name_of(key): value for key, value in named.items()}
 
     def _save(self, found: Container, endpoints: dict[str, Any]) -> None:
-        found.record.endpoints = endpoints
-        self._catalogue.save_record(found)
+        before, found.record.endpoints = found.record.endpoints, endpoints
+        try:
+            self._catalogue.save_record(found)
+        except BaseException:
+            found.record.endpoints = before
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from barque import errors
@@ -19,6 +20,7 @@ class Registry:
         self._records: dict[str, NetworkRecord] = {}
         self._spaces: dict[str, AddressSpace] = {}
         self._spaces6: dict[str, AddressSpace6] = {}
+        self._closed: set[str] = set()
         for (text,) in database.query("SELECT record FROM networks"):
             self._remember(NetworkRecord.load(text))
 
@@ -58,6 +60,23 @@ class Registry:
 
     def get(self, network_id: str) -> NetworkRecord | None:
         return self._records.get(network_id)
+
+    @contextmanager
+    def closed(self, record: NetworkRecord) -> Iterator[None]:
+        """While the network is made, or removed: nobody gets a place in it."""
+        self._closed.add(record.id)
+        try:
+            yield
+        finally:
+            self._closed.discard(record.id)
+
+    def refuse_closed(self, record: NetworkRecord) -> None:
+        """Raises NotFound for a network that is not there yet, or is about to go.
+
+        Between this and the row of a place in it nothing may be awaited.
+        """
+        if record.id not in self._records or record.id in self._closed:
+            raise errors.NotFound(f"network {record.name} not found")
 
     def space(self, network_id: str) -> AddressSpace:
         return self._spaces[network_id]

@@ -106,6 +106,7 @@ class Sandboxes:
         try:
             state.id, state.path = namespace.id, namespace.path
             for number, one in enumerate(ordered):
+                self._registry.refuse_closed(one.network)
                 state.endpoints.append(self._endpoints.choose(state, one, number))
             self._endpoints.reserve(state, requests)
             self.rows.write(state)
@@ -169,6 +170,7 @@ class Sandboxes:
         number = 1 + max((e.number for e in state.endpoints), default=-1)
         try:
             asked = await self._lease(state, asked)
+            self._registry.refuse_closed(asked.network)
             endpoint = replace(self._endpoints.choose(state, asked, number), whole=False)
         except BaseException:
             await asyncio.shield(self._give_back(state, asked.network.id))

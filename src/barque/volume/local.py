@@ -223,10 +223,15 @@ class LocalVolumes:
         return True
 
     def size_bytes(self, name: str) -> int:
-        """What the volume's files occupy; one filesystem, links counted once."""
+        """What the volume's files occupy, links counted once; 0 of a volume that has just gone."""
+        with suppress(FileNotFoundError):
+            return self._occupied(self._paths.data(name))
+        return 0
+
+    def _occupied(self, data: Path) -> int:
         seen: set[tuple[int, int]] = set()
         total = 0
-        for directory, _, files, fd in os.fwalk(self._paths.data(name), follow_symlinks=False):
+        for directory, _, files, fd in os.fwalk(data, follow_symlinks=False):
             del directory
             for file in files:
                 with suppress(FileNotFoundError):

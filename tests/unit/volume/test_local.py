@@ -64,6 +64,14 @@ def test_sizes_count_links_once(volumes: LocalVolumes) -> None:
     assert volumes.size_bytes("vol") == once >= 100_000
 
 
+def test_a_volume_that_went_while_sizes_were_asked_for_takes_nothing(
+    volumes: LocalVolumes,
+) -> None:
+    volumes.create("brief")
+    volumes.discard("brief")
+    assert volumes.size_bytes("brief") == 0
+
+
 def test_one_layer_is_copied_into_an_empty_volume(volumes: LocalVolumes, tmp_path: Path) -> None:
     layer = tmp_path / "layer"
     (layer / "data" / "sub").mkdir(parents=True)

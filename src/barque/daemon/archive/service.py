@@ -9,7 +9,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.archive.copier import Copier
-from barque.daemon.containers.container import Container
+from barque.daemon.containers.container import EXIT_KNOWN_S, Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.layers import layer_directories
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
@@ -17,7 +17,6 @@ from barque.daemon.http.messages import Source
 from barque.daemon.moments import rfc3339
 
 TRIES = 3
-EXIT_LIMIT_S = 2.0  # from a process's end to our knowing of it
 
 PathStat = dict[str, Any]
 
@@ -70,6 +69,9 @@ async def put(
         try:
             await copier.feed(archive)
             await copier.answer()
+        except errors.BarqueError:
+            container.refuse_when_gone()  # it was removed meanwhile
+            raise
         finally:
             await copier.close()
     engine.publish(container, "extract-to-dir")
@@ -95,7 +97,7 @@ async def _begun(
             raise
         ended = container.waiting("not-running")
         if ended is not None:
-            await asyncio.wait([ended], timeout=EXIT_LIMIT_S)
+            await asyncio.wait([ended], timeout=EXIT_KNOWN_S)
     raise conflict
 
 

@@ -49,14 +49,20 @@ MADE_TO_MOUNT_ON = frozenset(
 async def changes(engine: Engine, container: Container) -> list[dict[str, Any]]:
     """API: FilesystemChange, by path."""
     container.refuse_when_gone()
-    mounts = await writable_rootfs(engine, container)
-    layers = layer_directories(mounts)
-    if len(layers) < 2:
-        found = await _changes_of_copy(engine, container, layers[0])
-    else:
-        found = await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:])))
+    try:
+        found = await _changes(engine, container)
+    except (OSError, errors.BarqueError):
+        container.refuse_when_gone()  # it was removed meanwhile
+        raise
     found.sort()
     return [{"Path": path, "Kind": kind} for path, kind in found]
+
+
+async def _changes(engine: Engine, container: Container) -> list[tuple[str, int]]:
+    layers = layer_directories(await writable_rootfs(engine, container))
+    if len(layers) < 2:
+        return await _changes_of_copy(engine, container, layers[0])
+    return await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:])))
 
 
 async def _changes_of_copy(

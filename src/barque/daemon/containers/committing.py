@@ -48,7 +48,11 @@ async def commit(
         comment=comment,
     )
     async with still(engine, container) if pause else _as_it_is():
-        image_id = await images.commit(wanted, ref)
+        try:
+            image_id = await images.commit(wanted, ref)
+        except errors.BarqueError:
+            container.refuse_when_gone()  # it was removed meanwhile
+            raise
     engine.publish(
         container,
         "commit",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 60.0
 STEADY_AFTER_S = 10.0
+EXIT_KNOWN_S = 2.0  # from a process's end to our knowing of it
 _NOT_RUNNING = frozenset({Status.CREATED, Status.EXITED, Status.REMOVING})
 
 
@@ -85,6 +86,17 @@ class Container:
     def removal(self) -> asyncio.Future[Exit]:
         return _waiter(self.removals)
 
+    async def has_ended(self, pid: int) -> bool:
+        """Whether its process `pid` is no more; waits for a moment for it to go.
+
+        After a failure: the end may be the cause, and not be known here yet.
+        """
+        if _is_dead(pid):
+            return True
+        if self.state.running and self.state.pid == pid:
+            await asyncio.wait([self.next_exit()], timeout=EXIT_KNOWN_S)
+        return not self.state.running or self.state.pid != pid or _is_dead(pid)
+
     def last_exit(self) -> Exit:
         return Exit(self.state.exit_code)
 
@@ -129,6 +141,15 @@ class Container:
 
 
 Waiters = list[asyncio.Future[Exit]]
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether no process has this number, or only the remains of one. See proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in {b"Z", b"X"}
+    except OSError:
+        return True
 
 
 def _waiter(waiters: Waiters) -> asyncio.Future[Exit]:

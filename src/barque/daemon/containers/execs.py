@@ -18,7 +18,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.detach import parse_keys
 from barque.daemon.containers.documents import ExecConfig
 from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.outcome import exit_code_of, start_error
+from barque.daemon.containers.outcome import EXIT_FAILED, exit_code_of, start_error
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.containers.spec import (
     capability_document,
@@ -107,6 +107,15 @@ def _check_running(container: Container) -> None:
         raise container.not_running()
 
 
+async def _check_still_running(container: Container, pid: int, error: Exception) -> None:
+    """Raises Conflict when the end of its process `pid`, or a pause, is why there is no exec."""
+    _check_running(container)
+    told = isinstance(error, errors.Conflict)  # by its shim
+    suspect = isinstance(error, OSError) or exit_code_of(str(error)) == EXIT_FAILED
+    if told or (suspect and await container.has_ended(pid)):
+        raise container.not_running() from error
+
+
 async def start(
     engine: Engine, process: Exec, wanted: Wanted | None, console_size: list[int] | None = None
 ) -> Stdio | None:
@@ -118,13 +127,15 @@ async def start(
         state = "is already running" if process.running else "has already run"
         raise errors.Conflict(f"exec command {process.id} {state}")
     _check_running(process.container)
-    process.started = True
+    process.started, pid = True, process.container.state.pid
     stdio: Stdio | None = None
     try:
         stdio = await _launch(engine, process, wanted, console_size)
     except BaseException as error:
         process.finish(exit_code_of(str(error)))
         engine.spawn(_forget_process(engine, process))
+        if isinstance(error, errors.BarqueError | OSError):
+            await _check_still_running(process.container, pid, error)
         if isinstance(error, errors.BarqueError):
             raise start_error(error, "") from error
         raise

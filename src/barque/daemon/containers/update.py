@@ -19,11 +19,29 @@ from barque.daemon.containers.spec_resources import limits
 from barque.daemon.containers.state import Status
 from barque.daemon.moments import parse_rfc3339
 
+TRIES = 3
 PRUNE_FILTERS = frozenset({"until", "label", "label!"})
 
 
 async def update(engine: Engine, container: Container, body: Mapping[str, Any]) -> list[str]:
-    """Zero means: as it was (API: ContainerUpdate). The record changes once the kernel has."""
+    """Zero means: as it was (API: ContainerUpdate). The record changes once the kernel has.
+
+    One that ends meanwhile is changed as one that does not run.
+    """
+    for _ in range(TRIES):
+        pid = container.state.pid
+        try:
+            return await _update(engine, container, body)
+        except (errors.InvalidArgument, errors.Conflict):
+            raise
+        except errors.BarqueError as error:
+            if not await container.has_ended(pid):
+                raise
+            failure = error
+    raise failure
+
+
+async def _update(engine: Engine, container: Container, body: Mapping[str, Any]) -> list[str]:
     asked = parse(Resources, body)
     policy = {key.lower(): value for key, value in body.items()}.get("restartpolicy")
     async with container.lock:
