@@ -75,6 +75,7 @@ class Config:
     ip_forward_no_drop: bool = False
     iptables: bool = True
     ip6tables: bool = True
+    firewall_backend: str = ""
     default_gateway: str = ""
     ipv6: bool = False
     fixed_cidr_v6: str = ""

@@ -16,6 +16,7 @@ from barque.daemon.containers.runtimes import parse as parse_runtime
 from barque.daemon.forwarding import drivers
 from barque.daemon.paths import Paths
 from barque.daemon.storage import SNAPSHOTTERS
+from barque.network.backends import check_backend
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy, Proxies
 from barque.registry.proxies import parse as parse_proxy
@@ -113,6 +114,7 @@ def network_options(config: Config) -> NetworkOptions:
         ip_forward=config.ip_forward,
         ip_forward_no_drop=config.ip_forward_no_drop,
         firewall=config.iptables,
+        firewall_backend=check_backend(config.firewall_backend),
         firewall6=config.ip6tables,
         pools=tuple(p for p in config.default_address_pools if ":" not in p[0]) or DEFAULT_POOLS,
         pools6=tuple(p for p in config.default_address_pools if ":" in p[0]),

@@ -18,6 +18,8 @@ from barque.network.options import NetworkOptions
 from barque.network.uplinks import Uplink
 from barque.network.watch import AddressWatch, RulesWatch
 
+POLL_S = 5.0  # between looks at rules of whose loss nobody tells
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,7 @@ class Upkeep:
         self._loading: asyncio.Task[None] | None = None
         self._rules: RulesWatch | None = None
         self._addresses: AddressWatch | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._repairs: set[asyncio.Task[None]] = set()
 
     def start(self, kept: Sequence[SandboxState]) -> None:
@@ -83,12 +86,21 @@ class Upkeep:
         """Load the rules again whenever somebody flushes them."""
         if not self._options.firewall:
             return
+        if self._host.firewall.polls:
+            self._polling = self._begin(self._poll_rules())
+            return
         self._rules = RulesWatch(self._host.firewall.table)
         asyncio.get_running_loop().add_reader(self._rules.fileno(), self._rules_changed)
 
     def _rules_changed(self) -> None:
         if self._rules is not None and self._rules.changed():
             self._begin(self._repair_rules())
+
+    async def _poll_rules(self) -> None:
+        await self.settled()
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self._repair_rules()
 
     async def _repair_rules(self) -> None:
         try:
@@ -155,10 +167,11 @@ class Upkeep:
         if self._loading is not None:
             await asyncio.wait([self._loading])
 
-    def _begin(self, repair: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, repair: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(repair)
         self._repairs.add(task)
         task.add_done_callback(self._repairs.discard)
+        return task
 
     async def close(self) -> None:
         """Watch no more. Returns when no repair is under way."""
@@ -168,5 +181,7 @@ class Upkeep:
                 loop.remove_reader(watch.fileno())
                 watch.close()
         self._rules = self._addresses = None
+        if self._polling is not None:
+            self._polling.cancel()
         if self._loading is not None:
             await asyncio.gather(self._loading, *self._repairs, return_exceptions=True)

@@ -79,6 +79,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("ip-forward-no-drop", "flag"),
     Option("iptables", "flag"),
     Option("ip6tables", "flag"),
+    Option("firewall-backend", "text"),
     Option("default-gateway", "text"),
     Option(
         "default-address-pool",
@@ -132,7 +133,7 @@ RELOADABLE = frozenset(
 _NOT_YET = """
 allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark builder
 containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd
-default-network-opt default-network-opts firewall-backend
+default-network-opt default-network-opts
 host-gateway-ips max-download-attempts network-control-plane-mtu
 node-generic-resource node-generic-resources nri-opts rootless
 storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap

@@ -18,6 +18,7 @@ from barque.daemon.defaults import LOG_DRIVERS
 from barque.daemon.moments import rfc3339_now
 from barque.daemon.paths import Paths
 from barque.daemon.storage import SNAPSHOTTERS, driver_of
+from barque.network.backends import choose
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 INDEX_SERVER = "https://index.docker.io/v1/"
@@ -243,7 +244,9 @@ class System:
             "DefaultAddressPools": [
                 {"Base": base, "Size": size} for base, size in config.default_address_pools
             ],
-            "FirewallBackend": {"Driver": "nftables" if config.iptables else "none"},
+            "FirewallBackend": {
+                "Driver": choose(config.firewall_backend) if config.iptables else "none"
+            },
             "CDISpecDirs": list(config.cdi_spec_dirs),
             "DiscoveredDevices": [
                 {"Source": "cdi", "ID": name}

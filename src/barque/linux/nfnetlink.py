@@ -137,16 +137,24 @@ def elements(netlink: Netlink, table: str, name: str) -> list[tuple[bytes, bytes
     return found
 
 
-def drops_by_default(netlink: Netlink, family: int, table: str, chain: str) -> bool:
-    """Whether what no rule of this chain decides is dropped; not when there is no such chain."""
+def _chain(netlink: Netlink, family: int, table: str, chain: str) -> dict[int, bytes] | None:
+    """A chain's attributes, None when it is not there."""
     body = _NFGENMSG.pack(family, 0, 0)
     body += text(NFTA_CHAIN_TABLE, table) + text(NFTA_CHAIN_NAME, chain)
     query = Message(_kind(NFT_MSG_GETCHAIN), 0, body, f"chain {chain} of table {table}")
     try:
-        reply = netlink.get(query)
+        return attributes(netlink.get(query).body, _NFGENMSG.size)
     except FileNotFoundError:
-        return False
-    policy = attributes(reply.body, _NFGENMSG.size).get(NFTA_CHAIN_POLICY)
+        return None
+
+
+def has_chain(netlink: Netlink, family: int, table: str, chain: str) -> bool:
+    return _chain(netlink, family, table, chain) is not None
+
+
+def drops_by_default(netlink: Netlink, family: int, table: str, chain: str) -> bool:
+    """Whether what no rule of this chain decides is dropped; not when there is no such chain."""
+    policy = (_chain(netlink, family, table, chain) or {}).get(NFTA_CHAIN_POLICY)
     return policy is not None and int.from_bytes(policy, "big") == NF_DROP
 
 

@@ -61,6 +61,8 @@ def _groups(ports: Sequence[Published]) -> Iterator[tuple[str, Sequence[Publishe
 
 
 class Firewall:
+    polls = False  # the kernel tells of a flush: see watch.py
+
     def __init__(self, table: str, *, enabled: bool = True, ipv6: bool = True) -> None:
         """Not `ipv6`: that family has no rules of ours."""
         self.table = table
@@ -200,6 +202,13 @@ class Firewall:
         if self.enabled and self.loaded:
             run_nft(f"add table inet {self.table}\ndelete table inet {self.table}\n", self.keep)
         self.loaded = False
+
+    def guard(self, version: int) -> None:
+        """The host becomes no router for others: see `rules.router_guard`."""
+        sixth = version == 6
+        run_nft(
+            rules.router_guard(rules.ROUTER_GUARD6_TABLE if sixth else rules.ROUTER_GUARD_TABLE)
+        )
 
     def close(self) -> None:
         if self._netlink is not None:

@@ -26,8 +26,7 @@ from pathlib import Path
 
 from barque import errors
 from barque.linux import netlink_route as route
-from barque.network import iptables, rules
-from barque.network.firewall import Firewall, run_nft
+from barque.network import backends, iptables, rules
 from barque.network.ipam import (
     choose_subnet,
     choose_subnet6,
@@ -68,8 +67,12 @@ class Host:
         self._lock: int | None = None
         self.warnings: list[str] = []  # what keeps packets from passing and is not ours to change
         self.wiring = Wiring(owner)
-        self.firewall = Firewall(
-            rules.table_name(owner), enabled=options.firewall, ipv6=options.firewall6
+        self.backend = backends.choose(options.firewall_backend)
+        self.firewall = backends.make(
+            self.backend,
+            rules.table_name(owner),
+            enabled=options.firewall,
+            ipv6=options.firewall6,
         )
         self._maker = Maker(maker_argv)
         self.pool = Pool(netns, self._maker, size=options.pool_size)
@@ -194,9 +197,11 @@ class Host:
         """Load the rules, then let packets through."""
         if not segments:
             return
+        if self._options.firewall and backends.purge_other(self.backend, self.firewall.table):
+            log.info("removed the rules of the other firewall backend")
         self.firewall.load(segments, published)
         if self._options.ip_forward and enable_forwarding():
-            self._guard(rules.ROUTER_GUARD_TABLE)
+            self._guard(4)
         if any(segment.subnet6 is not None for segment in segments):
             self._forward6()
         self._let_through()
@@ -209,16 +214,16 @@ class Host:
         return repaired
 
     def _let_through(self) -> None:
-        if self._options.firewall:
+        if self._options.firewall and self.backend == backends.NFTABLES:
             warnings = iptables.let_through(self.firewall.bridges)
             for warning in set(warnings) - set(self.warnings):
                 log.warning("%s", warning)
             self.warnings = warnings
 
-    def _guard(self, table: str) -> None:
+    def _guard(self, version: int) -> None:
         """It is we who have made a router of the host: let it be none of the outside's."""
         if self._options.firewall and not self._options.ip_forward_no_drop:
-            run_nft(rules.router_guard(table))
+            self.firewall.guard(version)
 
     def choose_subnet6(self, taken: Iterable[IPv6Network]) -> IPv6Network:
         """A free IPv6 subnet for a new network: of the pools, or of this owner's own addresses."""
@@ -248,7 +253,7 @@ class Host:
 
     def _forward6(self) -> None:
         if self._options.ip_forward and enable_forwarding6():
-            self._guard(rules.ROUTER_GUARD6_TABLE)
+            self._guard(6)
 
     def add_network(
         self,
@@ -331,7 +336,7 @@ class Host:
 
     def delete_network(self, bridge: str) -> None:
         self.firewall.delete_segment(bridge)
-        if self._options.firewall:
+        if self._options.firewall and self.backend == backends.NFTABLES:
             iptables.forget(bridge)
         self.wiring.delete_bridge(bridge)
 
