@@ -8,8 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
+VERSION_2 = (CGROUPS / "cgroup.controllers").exists()  # of this machine: alone, not hybrid
 GONE_LIMIT_S = 10.0
 POLL_S = 0.02
+
+
+def group(controller: str, name: str) -> Path:
+    """The directory of a container's group that has the files of a controller."""
+    return CGROUPS / name if VERSION_2 else CGROUPS / controller / name
 
 
 def tops(name: str) -> list[Path]:

@@ -20,11 +20,6 @@ WITH_SYSTEMD = "test_systemd.py"
 FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - {WITH_SYSTEMD})
 LIMIT_S = 540 if os.environ.get("BARQUE_VM") != "all" else 1500
 WHOLE_LIMIT_S = 7200
-# What the runtime does on every kernel, where the version of cgroups could matter.
-EVERYWHERE = (
-    *("test_run_and_exec", "test_devices_are_denied", "test_everything_is_allowed"),
-    "test_a_cgroup_mount_shows_the_containers_own",
-)
 QUIET = "-q -p no:cacheprovider --tb=short"
 
 
@@ -40,11 +35,14 @@ def machine_with_systemd() -> Iterator[Machine]:
         yield machine
 
 
-def run(machine: Machine, arguments: str, limit_s: int) -> None:
+def run(machine: Machine, arguments: str, limit_s: int, runtime: str = "") -> None:
     interpreter = shlex.quote(str(PROJECT / ".venv/bin/python"))
     report = f"--junitxml={INSIDE}/report.xml"
     command = f"cd {shlex.quote(str(PROJECT))} && {interpreter} -m pytest {QUIET} {report}"
-    settings = f"export PYTHONDONTWRITEBYTECODE=1 BARQUE_VM={os.environ.get('BARQUE_VM', '')}"
+    settings = (
+        f"export PYTHONDONTWRITEBYTECODE=1 BARQUE_VM={os.environ.get('BARQUE_VM', '')}"
+        f" BARQUE_RUNTIMES={runtime}"
+    )
     machine.check(f"{settings}; {command} {arguments}", limit_s)
 
 
@@ -63,9 +61,10 @@ def test_inside_with_systemd(machine_with_systemd: Machine) -> None:
     run(machine_with_systemd, f"tests/vm/inside/{WITH_SYSTEMD}", LIMIT_S)
 
 
-def test_version_2_alone(machine: Machine) -> None:
-    names = " or ".join(EVERYWHERE)
-    run(machine, f"tests/integration/runc/test_unified.py -k {shlex.quote(names)}", LIMIT_S)
+@pytest.mark.parametrize("runtime", ["warm", "runc", "crun"])
+def test_what_differs_with_the_version(machine: Machine, runtime: str) -> None:
+    """The runtime's tests marked `version_2`, on ours and on both references."""
+    run(machine, "tests/integration/runc -m version_2", LIMIT_S, runtime)
 
 
 @pytest.mark.skipif(os.environ.get("BARQUE_VM") != "all", reason="asked for by BARQUE_VM=all")

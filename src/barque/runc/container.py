@@ -17,7 +17,7 @@ import fcntl
 import os
 import time
 
-from barque.errors import AlreadyExists, InvalidArgument, NotFound
+from barque.errors import AlreadyExists, NotFound
 from barque.linux.cgroup import Cgroup
 from barque.linux.fs import read_bounded, remove_tree, write_atomic
 from barque.oci.document import dump, parse
@@ -190,8 +190,12 @@ def load(paths: Paths, identifier: str) -> Container:
     """The container of this id; NotFound when there is none (or it is only being made)."""
     try:
         raw = read_bounded(paths.state(identifier))
-    except (FileNotFoundError, NotADirectoryError):
+    except NotADirectoryError:
         raise NotFound("container does not exist") from None
+    except FileNotFoundError:
+        if not os.path.exists(paths.config(identifier)):
+            raise NotFound("container does not exist") from None
+        return _rebuilt(paths, identifier, "it is gone")
     try:
         state = parse(raw)
         return Container(
@@ -208,8 +212,14 @@ def load(paths: Paths, identifier: str) -> Container:
             created=state["created"],
             unit=state.get("unit", ""),
         )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidArgument(f"state of container {identifier} is not readable: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _rebuilt(paths, identifier, f"{type(error).__name__}: {error}")
+
+
+def _rebuilt(paths: Paths, identifier: str, why: str) -> Container:
+    from barque.runc.rebuild import rebuild
+
+    return rebuild(paths, identifier, why)
 
 
 def reload(container: Container) -> Container:

@@ -136,6 +136,7 @@ def new_container(
     lock = container.lock()
     undo.add(unlock, lock)
     container.save()
+    os.symlink(bundle, paths.bundle(identifier))
     write_atomic(paths.config(identifier), raw)
     return container, lock
 

@@ -4,6 +4,7 @@
     <id>/                    0711, one container
         state.json           runtime-spec state and what later commands need
         config.json          the bytes of the bundle's config.json at create
+        bundle               a link to the bundle, should state.json be lost
         notify/notify.sock   where the container says that it is ready, when it was asked to
         exec.fifo            there until start; the container's first process waits at it
         criu-root            mount point of the root file system while it is restored
@@ -40,6 +41,9 @@ class Paths:
 
     def config(self, container: str) -> str:
         return f"{self.container(container)}/config.json"
+
+    def bundle(self, container: str) -> str:
+        return f"{self.container(container)}/bundle"
 
     def notify(self, container: str) -> str:
         return f"{self.container(container)}/notify"

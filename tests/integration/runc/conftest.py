@@ -14,6 +14,7 @@ from tests.support.runtimes import RUNTIMES, Residue, Result, Runtime
 counter = itertools.count()
 OURS = ("ours", "warm")
 ALL = (*OURS, "runc", "crun")
+ONLY = os.environ.get("BARQUE_RUNTIMES", "").split()  # of these, when it names some
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,7 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "runtime" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("runtimes")
-        metafunc.parametrize("runtime", marker.args if marker else ALL, indirect=True)
+        names = marker.args if marker else ALL
+        chosen = [name for name in names if not ONLY or name in ONLY]
+        metafunc.parametrize("runtime", chosen, indirect=True)
 
 
 @pytest.fixture

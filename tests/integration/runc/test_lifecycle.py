@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS_AND_RUNC = pytest.mark.runtimes("ours", "warm", "runc")
 
 
+@pytest.mark.version_2
 def test_run_gives_output_and_exit_code(case: Case) -> None:
     result = case.run("sh", "-c", "echo out; echo err >&2; exit 7")
     assert (result.code, result.out, result.err) == (7, "out\n", "err\n")
@@ -23,6 +24,7 @@ def test_run_tells_a_signal_by_128_and_its_number(case: Case) -> None:
     assert case.run("sh", "-c", "sh -c 'kill -9 $$'; exit $?").code == 137
 
 
+@pytest.mark.version_2
 def test_states_from_create_to_delete(case: Case) -> None:
     case.create("sh", "-c", "echo hello; sleep 1000").check()
     output = case.runtime.last_output
@@ -44,6 +46,7 @@ def test_states_from_create_to_delete(case: Case) -> None:
     assert case.call("state", case.id).code == 1
 
 
+@pytest.mark.version_2
 @OURS_AND_RUNC
 def test_what_a_state_forbids(case: Case) -> None:
     case.started("sleep", "1000")
@@ -132,6 +135,7 @@ def test_kill_by_number_and_name(case: Case) -> None:
     case.runtime.wait_stopped(case.id)
 
 
+@pytest.mark.version_2
 @OURS_AND_RUNC
 def test_pause_and_resume(case: Case) -> None:
     case.started("sleep", "1000")
@@ -145,6 +149,7 @@ def test_pause_and_resume(case: Case) -> None:
     assert "container not paused" in case.call("resume", case.id).err
 
 
+@pytest.mark.version_2
 @OURS_AND_RUNC
 def test_a_paused_container_can_be_killed(case: Case) -> None:
     case.started("sleep", "1000")
@@ -153,6 +158,7 @@ def test_a_paused_container_can_be_killed(case: Case) -> None:
     case.runtime.wait_stopped(case.id)
 
 
+@pytest.mark.version_2
 def test_delete_force_kills(case: Case) -> None:
     case.started("sleep", "1000")
     pid = case.runtime.pid(case.id)
@@ -162,12 +168,14 @@ def test_delete_force_kills(case: Case) -> None:
     assert not stat.exists() or ") Z " in stat.read_text()
 
 
+@pytest.mark.version_2
 @OURS_AND_RUNC
 def test_a_created_container_can_be_deleted(case: Case) -> None:
     case.create("true").check()
     case.call("delete", case.id).check()
 
 
+@pytest.mark.version_2
 @OURS_AND_RUNC
 def test_delete_ends_what_a_shared_pid_namespace_left(case: Case) -> None:
     spec = case.configure("sh", "-c", "sleep 1001 & echo $!")
@@ -195,6 +203,7 @@ def test_list_in_its_forms(case: Case) -> None:
     assert "invalid format option" in case.call("list", "-f", "bad").err
 
 
+@pytest.mark.version_2
 @OURS_AND_RUNC
 def test_ps_in_its_forms(case: Case) -> None:
     case.started("sleep", "1000")

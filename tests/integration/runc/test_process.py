@@ -179,11 +179,13 @@ def test_personality(case: Case) -> None:
 
 
 class TestExec:
+    @pytest.mark.version_2
     def test_exit_code_and_output(self, case: Case) -> None:
         case.started("sleep", "1000")
         result = case.call("exec", case.id, "sh", "-c", "echo out; echo err >&2; exit 9")
         assert (result.code, result.out, result.err) == (9, "out\n", "err\n")
 
+    @pytest.mark.version_2
     def test_it_is_inside(self, case: Case) -> None:
         case.started("sleep", "1000")
         script = "hostname; cat /proc/1/cmdline | tr '\\0' ' '; for n in mnt pid net ipc uts; do "

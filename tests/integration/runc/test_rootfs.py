@@ -13,10 +13,17 @@ from typing import Any
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support.cgroups import VERSION_2, group
 from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS_AND_RUNC = pytest.mark.runtimes("ours", "warm", "runc")
+OF_VERSION_2 = {
+    "memory.limit_in_bytes": "memory.max",
+    "memory.soft_limit_in_bytes": "memory.low",
+    "cpu.shares": "cpu.weight",
+    "cpu.cfs_quota_us": "cpu.max",
+}
 
 
 def bind(source: Path | str, destination: str, *options: str) -> dict[str, Any]:
@@ -176,6 +183,7 @@ def test_masked_and_read_only_paths(case: Case) -> None:
     assert "Linux version" not in result.out
 
 
+@pytest.mark.version_2
 def test_default_devices_and_links(case: Case) -> None:
     script = (
         "for d in null zero full random urandom tty; do [ -c /dev/$d ] && echo $d; done;"
@@ -189,6 +197,7 @@ def test_default_devices_and_links(case: Case) -> None:
     assert "2" in out
 
 
+@pytest.mark.version_2
 def test_configured_devices(case: Case) -> None:
     spec = case.configure(
         "sh", "-c", "stat -c '%F %a %u %g %t %T' /dev/mine /dev/pipe; cat /dev/mine"
@@ -211,6 +220,7 @@ def test_configured_devices(case: Case) -> None:
     assert lines[1].startswith("fifo 600 0 0")
 
 
+@pytest.mark.version_2
 def test_other_devices_are_denied(case: Case) -> None:
     """Also when the list of rules is empty (GHSA-g54h-m393-cpwq)."""
     for rules in ([], [{"allow": False, "access": "rwm"}]):
@@ -226,6 +236,7 @@ def test_other_devices_are_denied(case: Case) -> None:
         assert "Operation not permitted" in result.err, (rules, result)
 
 
+@pytest.mark.version_2
 def test_an_allowed_device(case: Case) -> None:
     spec = case.configure("sh", "-c", "mknod /tmp/kmsg c 1 11 && head -c 1 /tmp/kmsg >/dev/null")
     spec["linux"]["resources"]["devices"] = [
@@ -294,9 +305,18 @@ def test_joining_another_containers_namespaces(case: Case) -> None:
     assert "busybox" in result.out
 
 
+def weight(shares: int) -> str:
+    """As the kernel shows it: version 2 has a weight from 1 to 10000 for 2 to 262144 shares."""
+    return str(1 + (shares - 2) * 9999 // 262142 if VERSION_2 else shares)
+
+
+@pytest.mark.version_2
 class TestLimits:
     def cgroup_file(self, case: Case, controller: str, name: str) -> str:
-        return Path(f"/sys/fs/cgroup/{controller}/{case.id}/{name}").read_text().strip()
+        """A file of either version, named after the first."""
+        if VERSION_2:
+            name = OF_VERSION_2.get(name, name)
+        return (group(controller, case.id) / name).read_text().strip()
 
     def test_limits_are_in_the_cgroup(self, case: Case) -> None:
         spec = case.configure("sleep", "1000")
@@ -312,8 +332,8 @@ class TestLimits:
 
         assert read("memory", "memory.limit_in_bytes") == str(64 << 20)
         assert read("memory", "memory.soft_limit_in_bytes") == str(32 << 20)
-        assert read("cpu", "cpu.shares") == "512"
-        assert read("cpu", "cpu.cfs_quota_us") == "50000"
+        assert read("cpu", "cpu.shares") == weight(512)
+        assert read("cpu", "cpu.cfs_quota_us").split()[0] == "50000"
         assert read("cpuset", "cpuset.cpus") == "0"
         assert read("pids", "pids.max") == "33"
         case.call("update", "--memory", str(96 << 20), "--pids-limit", "44", case.id).check()
@@ -325,7 +345,7 @@ class TestLimits:
         file = case.place / "resources.json"
         file.write_text('{"cpu": {"shares": 700}, "memory": {"limit": 50331648}}')
         case.call("update", "--resources", str(file), case.id).check()
-        assert self.cgroup_file(case, "cpu", "cpu.shares") == "700"
+        assert self.cgroup_file(case, "cpu", "cpu.shares") == weight(700)
         assert self.cgroup_file(case, "memory", "memory.limit_in_bytes") == str(48 << 20)
 
     def test_memory_is_kept(self, case: Case) -> None:

@@ -28,6 +28,7 @@ def mapped(case: Case, *args: str, **process: Any) -> dict[str, Any]:
     return spec
 
 
+@pytest.mark.version_2
 def test_ids_inside_and_outside(case: Case) -> None:
     os.chown(case.rootfs, FIRST, FIRST)
     spec = mapped(case, "sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; sleep 1000")
