@@ -34,7 +34,13 @@ async def finished(
 
     `on_cancel` is called at once then, to tell the work to hurry.
     """
-    running = asyncio.get_running_loop().run_in_executor(workers, work)
+    return await joined(asyncio.get_running_loop().run_in_executor(workers, work), on_cancel)
+
+
+async def joined(
+    running: asyncio.Future[Result], on_cancel: Callable[[], None] | None = None
+) -> Result:
+    """The result of `running`, which is not cancelled with us: cancelled, we wait all the same."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -45,7 +51,8 @@ async def finished(
                 await asyncio.wait([running])
             except asyncio.CancelledError:
                 continue
-        running.exception()  # its own failure does not matter any more
+        if not running.cancelled():
+            running.exception()  # its own failure does not matter any more
         raise
 
 

@@ -53,7 +53,7 @@ class Writer:
         self.ended = False  # a commit is our last word: a Go server resets a stream left open
 
     async def write(self, data: bytes) -> None:
-        """Append. Returns when the store has taken it."""
+        """Append. Returns when the store has it under way; its failure may come with the next."""
         for at in range(0, len(data), CHUNK_BYTES):
             request = api.WriteContentRequest(
                 action=api.WRITE, offset=self.offset, data=data[at : at + CHUNK_BYTES]

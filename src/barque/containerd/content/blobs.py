@@ -53,7 +53,7 @@ class Blobs:
         try:
             return await self._written(call, writer, first, pieces, labels)
         finally:
-            writer.close()
+            await writer.close()
 
     async def _written(
         self,

@@ -105,14 +105,15 @@ class Ingest:
             )
         return digest
 
-    def keep(self, target: str) -> None:
-        """Make the verified file the blob at `target`, durable when this returns."""
+    def keep(self, target: str) -> os.stat_result:
+        """Make the verified file the blob at `target`, durable when this returns; its facts."""
         os.fchmod(self._fd, 0o444)
         os.fsync(self._fd)
         directory = target.rpartition("/")[0]
         os.makedirs(directory, mode=0o755, exist_ok=True)
         os.rename(self._path, target)
         sync_directory(directory)
+        return os.fstat(self._fd)
 
 
 def _size_and_time(path: str, otherwise_ns: int) -> tuple[int, int]:

@@ -37,6 +37,7 @@ class Content:
         self._metadata = metadata
         self._references = references
         self._events = events
+        self._writers: set[Writer] = set()
 
     def service(self) -> Service:
         return Service(
@@ -47,8 +48,8 @@ class Content:
                 "List": self.list_all,
                 "Delete": AtOnce(self.delete),
                 "Read": self.read,
-                "Status": AtOnce(self.status),
-                "ListStatuses": AtOnce(self.list_statuses),
+                "Status": self.status,
+                "ListStatuses": self.list_statuses,
                 "Write": self.write,
                 "Abort": AtOnce(self.abort),
             },
@@ -108,6 +109,7 @@ class Content:
         return api.ReadContentResponse(offset=at, data=data)
 
     async def status(self, call: Call, request: api.StatusRequest) -> api.StatusResponse:
+        await self._settled(namespace_of(call))
         ingest = self._store.find_ingest(namespace_of(call), request.ref)
         return api.StatusResponse(status=_status(ingest))
 
@@ -115,6 +117,7 @@ class Content:
         self, call: Call, request: api.ListStatusesRequest
     ) -> api.ListStatusesResponse:
         accepts = filters.any_of(filters.parse_all(request.filters))
+        await self._settled(namespace_of(call))
         found: Iterable[Ingest] = self._store.ingests(namespace_of(call))
         return api.ListStatusesResponse(
             statuses=[_status(one) for one in found if accepts(lookup({"ref": one.ref}))]
@@ -131,12 +134,19 @@ class Content:
         if first is None or not first.ref:
             raise InvalidArgument("first message must have a reference: invalid argument")
         writer = Writer(self._store, self._metadata, self._references, call, first)
+        self._writers.add(writer)
         try:
             yield await self._answer(writer, first)
             async for request in requests:
                 yield await self._answer(writer, request)
         finally:
-            writer.close()
+            await writer.close()
+            self._writers.discard(writer)
+
+    async def _settled(self, namespace: str) -> None:
+        """What was answered is in the files whose sizes are to be told."""
+        for writer in [one for one in self._writers if one.namespace == namespace]:
+            await writer.settled()
 
     async def _answer(
         self, writer: Writer, request: api.WriteContentRequest

@@ -22,6 +22,7 @@ from barque.errors import AlreadyExists, NotFound, Unavailable
 from barque.oci import digest as digests
 
 INGEST_LIFETIME_NS = 24 * 3600 * 10**9
+VERIFIED_MAX = 256  # blobs remembered to have been hashed a moment ago
 SLICE_FILES = 64  # looked at in one turn of the event loop
 COLUMNS = "digest, size, labels, created, updated"
 
@@ -42,6 +43,7 @@ class ContentStore:
         self._references = references
         self._paths = paths
         self._locked: set[tuple[str, str]] = set()
+        self._verified: dict[str, tuple[int, ...]] = {}
         self._landing: list[str] = []  # digests whose file is in its place, whose row is not yet
         for directory in (paths.blobs / "sha256", paths.ingests):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -189,6 +191,16 @@ class ContentStore:
         self._metadata.execute("DELETE FROM ingests WHERE number = ?", ingest.number)
         self._insert(ingest.namespace, digest, size, labels)
 
+    def remember(self, digest: str, facts: os.stat_result) -> None:
+        """The file of these `facts` was hashed, on its way here, to be `digest`."""
+        self._verified[digest] = _identity(facts)
+        if len(self._verified) > VERIFIED_MAX:
+            del self._verified[next(iter(self._verified))]
+
+    def verified(self, digest: str, fd: int) -> bool:
+        """Whether the blob open as `fd` is the file that was hashed when it came, unchanged."""
+        return self._verified.get(digest) == _identity(os.fstat(fd))
+
     def finish(self, ingest: Ingest) -> None:
         """After `add` or a failed commit: the file under way is gone, the ref is free."""
         self.release(ingest)
@@ -278,6 +290,10 @@ async def _slices(directory: str) -> AsyncIterator[list[str]]:
 def _info(row: Any) -> Info:
     digest, size, labels, created, updated = row
     return Info(digest, size, decode_labels(labels), created, updated)
+
+
+def _identity(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _unlink(path: str) -> None:

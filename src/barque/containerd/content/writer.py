@@ -8,9 +8,15 @@ Source: containerd, api/services/content/v1 and the local writer.
 
 A ref whose expected digest another namespace has needs no bytes: the stream says it is complete,
 and COMMIT lets this namespace see the blob.
+
+A WRITE of many bytes is answered when it is begun, so that the client makes the next one meanwhile;
+what becomes of it is told by the answer to the next message.
 """
 
 from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
 
 from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import ContentStore
@@ -21,7 +27,7 @@ from barque.containerd.messages import timestamp, without_empty
 from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.proto import content_pb2 as api
 from barque.containerd.references import CONTENT, References
-from barque.containerd.threads import in_thread
+from barque.containerd.threads import in_thread, joined
 from barque.errors import AlreadyExists, DataLoss, InvalidArgument
 from barque.oci import digest as digests
 
@@ -50,6 +56,8 @@ class Writer:
         self._expected = first.expected
         self._shared_size: int | None = None
         self._ingest: Ingest | None = None
+        self._under_way: asyncio.Task[None] | None = None
+        self._behind = 0  # bytes of it
         if self._expected:
             digests.parse(self._expected)
             self._refuse_existing(self._expected)
@@ -57,7 +65,9 @@ class Writer:
         if self._shared_size is None:
             self._ingest = store.begin(self.namespace, self._ref, self._total, self._expected)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        with suppress(Exception):  # nobody asks any more
+            await self._caught_up()
         if self._ingest is not None:
             self._store.release(self._ingest)
             self._ingest = None
@@ -88,9 +98,26 @@ class Writer:
             self._total = request.total
 
     def _offset(self) -> int:
-        return self._ingest.offset if self._ingest else self._shared_size or 0
+        if self._ingest is None:
+            return self._shared_size or 0
+        return self._ingest.offset + self._behind
+
+    async def settled(self) -> None:
+        """For others: what was begun is written, or has failed."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
+
+    async def _caught_up(self) -> None:
+        """What was begun is written. Raises what it met."""
+        if self._under_way is None:
+            return
+        try:
+            await joined(self._under_way)
+        finally:
+            self._under_way, self._behind = None, 0
 
     async def _stat(self) -> api.WriteContentResponse:
+        await self._caught_up()
         response = api.WriteContentResponse(action=api.STAT, offset=self._offset())
         response.total = self._total
         if self._ingest is None:
@@ -105,6 +132,7 @@ class Writer:
         return response
 
     async def _write(self, request: api.WriteContentRequest) -> None:
+        await self._caught_up()
         if self._ingest is None:
             if not request.data:
                 return
@@ -123,9 +151,11 @@ class Writer:
             if len(request.data) <= INLINE_BYTES:
                 ingest.write(request.data)
             else:
-                await in_thread(ingest.write, request.data)
+                self._under_way = asyncio.create_task(in_thread(ingest.write, request.data))
+                self._behind = len(request.data)
 
     async def _commit(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
+        await self._caught_up()
         labels = without_empty(check_labels(request.labels))
         if self._ingest is None:
             digest, size = self._expected, self._shared_size or 0
@@ -152,7 +182,7 @@ class Writer:
             raise
         size = ingest.offset
         with self._store.landing(digest) as path:
-            await in_thread(ingest.keep, path)
+            self._store.remember(digest, await in_thread(ingest.keep, path))
             try:
                 with self._metadata.transaction():
                     self._store.add(ingest, digest, size, labels)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Protocol
 
 from barque.containerd.threads import hashing
 from barque.errors import DataLoss, ResourceExhausted, Unsupported
@@ -41,10 +41,15 @@ class Decompressor(Protocol):
 
 
 class Layer:
-    """The blob in `fd`, from its start. `digest` and `size` are of what `pieces` gave so far."""
+    """The blob in `fd`, from its start. `digest` and `size` are of what `pieces` gave so far.
 
-    def __init__(self, fd: int) -> None:
+    `verified` is the digest that the blob is known to have: one that is not compressed is not
+    hashed again, and its `digest` is right once `pieces` has ended.
+    """
+
+    def __init__(self, fd: int, verified: str = "") -> None:
         self._fd = fd
+        self._verified = verified if verified.startswith("sha256:") else ""
         self._read = 0
         self._hash = hashlib.sha256(usedforsecurity=False)
         self._hashed: Future[None] | None = None
@@ -53,6 +58,8 @@ class Layer:
     @property
     def digest(self) -> str:
         self._wait()
+        if self._verified:
+            return self._verified
         return f"sha256:{self._hash.hexdigest()}"
 
     def pieces(self) -> Iterator[bytes]:
@@ -64,8 +71,9 @@ class Layer:
                 raise ResourceExhausted(
                     f"layer grows to more than {RATIO_MAX} times its compressed size"
                 )
-            self._wait()
-            self._hashed = hashing(self._hash, piece)
+            if not self._verified:
+                self._wait()
+                self._hashed = hashing(self._hash, piece)
             yield piece
 
     def _wait(self) -> None:
@@ -79,10 +87,10 @@ class Layer:
         return data
 
     def _uncompressed(self, first: bytes) -> Iterator[bytes]:
-        if first.startswith(GZIP):
-            return self._streams(first, _gzip)
-        if first.startswith(ZSTD) or first[1:4] == b"\x2a\x4d\x18":  # or a skippable frame
-            return self._streams(first, _zstd)
+        start = _decompressor(first)
+        if start is not None:
+            self._verified = ""
+            return self._streams(first, start)
         for magic, name in OTHERS.items():
             if first.startswith(magic):
                 raise Unsupported(f"layer is compressed with {name}, which layers must not be")
@@ -93,7 +101,7 @@ class Layer:
             yield data
             data = self._more()
 
-    def _streams(self, data: bytes, start: Any) -> Iterator[bytes]:
+    def _streams(self, data: bytes, start: Callable[[], Decompressor]) -> Iterator[bytes]:
         stream: Decompressor = start()
         while True:
             if stream.eof:
@@ -120,6 +128,14 @@ class Layer:
             if not rest:
                 return b""
         return rest
+
+
+def _decompressor(first: bytes) -> Callable[[], Decompressor] | None:
+    if first.startswith(GZIP):
+        return _gzip
+    if first.startswith(ZSTD) or first[1:4] == b"\x2a\x4d\x18":  # or a skippable frame
+        return _zstd
+    return None
 
 
 def _gzip() -> Decompressor:

@@ -74,7 +74,8 @@ class Diff:
         cancelled = threading.Event()
         try:
             # A caller who gives up will remove the snapshot: be out of it before.
-            work = partial(apply_layer, fd, target, cancelled, request.sync_fs)
+            known = request.diff.digest if self._content.verified(request.diff.digest, fd) else ""
+            work = partial(apply_layer, fd, target, cancelled, request.sync_fs, known)
             digest, size = await finished(self._workers, work, cancelled.set)
         finally:
             os.close(fd)
@@ -105,10 +106,17 @@ def target_of(mounts: Sequence[Mount]) -> Target:
 
 
 def apply_layer(
-    fd: int, target: Target, cancelled: threading.Event, durable: bool = False
+    fd: int,
+    target: Target,
+    cancelled: threading.Event,
+    durable: bool = False,
+    verified: str = "",
 ) -> tuple[str, int]:
-    """Apply the layer in `fd`; the digest and size of what it is uncompressed. Blocks."""
-    layer = Layer(fd)
+    """Apply the layer in `fd`; the digest and size of what it is uncompressed. Blocks.
+
+    `verified` is the digest that the blob is known to have ("" for none).
+    """
+    layer = Layer(fd, verified)
     with _opened(target) as applier:
         events = tar.Reader()
         for piece in layer.pieces():
