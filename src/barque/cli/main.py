@@ -89,7 +89,8 @@ COMMANDS = {
         for name in _words("backup clone create inspect ls prune restore rm snapshot")
     },
     **{
-        f"manifest {name}": f"manifest_{name}" for name in _words("annotate create inspect push rm")
+        f"manifest {name}": f"manifest_{name}"
+        for name in _words("annotate create inspect push referrers rm")
     },
     **{
         f"context {name}": f"context_{name}"

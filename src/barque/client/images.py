@@ -31,9 +31,12 @@ class Images:
         all: bool = False,
         digests: bool = False,
         manifests: bool = False,
+        identity: bool = False,
         filters: Filters | None = None,
     ) -> Any:
-        query = flags(all=all, digests=digests, manifests=manifests) + filters_query(filters)
+        """`identity`: with the `manifests`, where each came from."""
+        query = flags(all=all, digests=digests, manifests=manifests, identity=identity)
+        query += filters_query(filters)
         return self._client.request("GET", "/images/json", query).json()
 
     def inspect(self, image: str) -> Any:
@@ -96,6 +99,25 @@ class Images:
         path = f"/distribution/{quote(image, safe=b'/:@')}/manifest"
         return self._client.request("GET", path, headers=headers).json()
 
+    def referrers(self, image: str, *, artifact_type: str = "", auth: str = "") -> Any:
+        """What refers to an image at its registry: "Ref", "Digest", "Referrers" (descriptors).
+
+        Docker has it not.
+        """
+        headers = [("X-Registry-Auth", auth)] if auth else []
+        query = [("artifactType", artifact_type)] if artifact_type else []
+        path = f"/distribution/{quote(image, safe=b'/:@')}/referrers"
+        return self._client.request("GET", path, query, headers=headers).json()
+
+    def attestations(
+        self, image: str, *, platform: str = "", types: Iterable[str] = (), statement: bool = False
+    ) -> Any:
+        """Attestations of an image that is here; with `statement`, their statements too."""
+        query = [("platform", _platform(platform))] if platform else []
+        query += [("type", kind) for kind in types]
+        query += flags(statement=statement)
+        return self._client.request("GET", self._path(image, "/attestations"), query).json()
+
     def push_manifest_list(
         self, image: str, raw: str, sources: Iterable[str], *, auth: str = ""
     ) -> Any:
@@ -155,9 +177,12 @@ class Images:
         query = [("repo", repository), ("tag", tag)]
         self._client.request("POST", self._path(image, "/tag"), query).read()
 
-    def remove(self, image: str, *, force: bool = False, prune: bool = True) -> Any:
+    def remove(
+        self, image: str, *, force: bool = False, prune: bool = True, platforms: Iterable[str] = ()
+    ) -> Any:
         """Returns [{"Untagged": ...} or {"Deleted": ...}, ...]."""
         query = flags(force=force, noprune=not prune)
+        query += [("platforms", _platform(text)) for text in platforms]
         return self._client.request("DELETE", self._path(image), query).json()
 
 

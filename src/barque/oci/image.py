@@ -42,21 +42,31 @@ LAYERS = frozenset(
         DOCKER_LAYER + ".zstd",
     }
 )
-# Layers that must be fetched from elsewhere; nobody may ask a registry for them.
+# Layers that a registry need not have: their descriptors say where they are.
 FOREIGN_PREFIXES = (
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 )
 
+# The same bytes as a layer like any other.
+FOREIGN_LAYERS = {
+    **{FOREIGN_PREFIXES[0] + end: OCI_LAYER + end for end in ("", "+gzip", "+zstd")},
+    **{FOREIGN_PREFIXES[1] + end: DOCKER_LAYER + end for end in ("", ".gzip", ".zstd")},
+}
+
 LAYERS_MAX = 1000
 MANIFESTS_MAX = 1000
+URLS_MAX = 8
 SIZE_MAX = (1 << 63) - 1
 
 
 class Descriptor:
-    """Where a blob is and what it must be. `platform` is None unless an index gave one."""
+    """Where a blob is and what it must be. `platform` is None unless an index gave one.
 
-    __slots__ = ("annotations", "digest", "media_type", "platform", "size")
+    `urls`: where else it may be had, in the words of whoever wrote the document.
+    """
+
+    __slots__ = ("annotations", "digest", "media_type", "platform", "size", "urls")
 
     def __init__(
         self,
@@ -65,7 +75,9 @@ class Descriptor:
         size: int,
         platform: Platform | None = None,
         annotations: Mapping[str, str] | None = None,
+        urls: tuple[str, ...] = (),
     ) -> None:
+        self.urls = urls
         self.media_type = media_type
         self.digest = digest
         self.size = size
@@ -83,6 +95,8 @@ class Descriptor:
             value["platform"] = self.platform.document()
         if self.annotations:
             value["annotations"] = dict(self.annotations)
+        if self.urls:
+            value["urls"] = list(self.urls)
         return value
 
     def __repr__(self) -> str:
@@ -227,6 +241,26 @@ def matches(wanted: Platform, offered: Platform) -> bool:
     return same and (not wanted.variant or wanted.variant == variant)
 
 
+# What runs on a processor beside its own code, best first; of Arm, older variants too.
+_ALSO = {"amd64": ("386",), "arm64": ("arm/v8", "arm/v7", "arm/v6", "arm/v5")}
+_ARM = ("v8", "v7", "v6", "v5")
+
+
+def runnable(host: Platform) -> list[Platform]:
+    """All that a machine of this platform runs by itself, best first.
+
+    Source: containerd's platforms package, by which Docker chooses from an index.
+    """
+    found = [host]
+    if host.architecture == "arm":
+        older = _ARM[_ARM.index(host.variant) + 1 :] if host.variant in _ARM else ()
+        found += [Platform(host.os, "arm", variant) for variant in older]
+    for other in _ALSO.get(host.architecture, ()):
+        architecture, _, variant = other.partition("/")
+        found.append(Platform(host.os, architecture, variant))
+    return found
+
+
 def _object(raw: bytes, what: str) -> dict[str, Any]:
     try:
         value = document.parse(raw)
@@ -263,12 +297,14 @@ def _descriptor(value: Any, name: str) -> Descriptor:
         raise InvalidArgument(f"invalid manifest: size {size} of {digest}")
     platform = _member(value, "platform", dict)
     annotations = _member(value, "annotations", dict) or {}
+    urls = _member(value, "urls", list) or []
     return Descriptor(
         media_type,
         digest,
         size,
         _platform(platform) if platform else None,
         {k: v for k, v in annotations.items() if isinstance(v, str)},
+        tuple(url for url in urls[:URLS_MAX] if isinstance(url, str)),
     )
 
 

@@ -7,6 +7,7 @@ manifest = await repository.manifest("latest")
 
 from barque.registry.auth import ANONYMOUS, Credentials
 from barque.registry.failures import refused
+from barque.registry.foreign import foreign_blob
 from barque.registry.hosts import DOCKER_HUB, Policy
 from barque.registry.mirrors import Mirrored, Source
 from barque.registry.proxies import Proxies
@@ -27,6 +28,7 @@ __all__ = [
     "Source",
     "Transport",
     "authenticate",
+    "foreign_blob",
     "open_repository",
     "open_source",
 ]

@@ -203,6 +203,8 @@ class AsyncImages(_Group):
     save = _iterated(Images.save)
     history = _awaited(Images.history)
     remote_manifest = _awaited(Images.remote_manifest)
+    referrers = _awaited(Images.referrers)
+    attestations = _awaited(Images.attestations)
     push_manifest_list = _awaited(Images.push_manifest_list)
     show = _awaited(Images.show)
     diff = _awaited(Images.diff)

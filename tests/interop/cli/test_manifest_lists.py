@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from barque.oci import image as oci
+from tests.interop.registryd.test_distribution import Asker
 from tests.support.barque import Stack, stack
 from tests.support.images import tar
 from tests.support.our_registry import OurRegistry, our_registry
@@ -135,3 +137,24 @@ def test_a_damaged_file_is_told(engine: Stack, registry: OurRegistry, tmp_path: 
     told = client("inspect", name, check=False)
     assert told.returncode == 1
     assert b"this is no manifest" in told.stderr
+
+
+def test_what_refers_to_an_image(engine: Stack, registry: OurRegistry) -> None:
+    asker = Asker(registry.address)
+    subject = asker.image("refer/red", "1")
+    about = {"mediaType": oci.OCI_MANIFEST, "digest": subject, "size": 1}
+    digests = [
+        asker.image("refer/red", "", kind.encode(), subject=about, artifactType=f"a/{kind}")
+        for kind in ("sbom", "signature")
+    ]
+    name = f"{registry.address}/refer/red:1"
+    table = engine.cli("manifest", "referrers", name).stdout.decode().splitlines()
+    assert table[0].split() == ["DIGEST", "ARTIFACT", "TYPE", "SIZE"]
+    assert sorted(line.split()[:2] for line in table[1:]) == sorted(
+        [digest, f"a/{kind}"] for digest, kind in zip(digests, ("sbom", "signature"), strict=True)
+    )
+    words = ("manifest", "referrers", "--artifact-type", "a/sbom", "--format", "{{.Digest}}", name)
+    assert engine.cli(*words).stdout.decode().split() == digests[:1]
+    missing = engine.cli("manifest", "referrers", f"{registry.address}/no/such:1", check=False)
+    assert missing.returncode == 1
+    assert b"not found" in missing.stderr

@@ -16,6 +16,7 @@ ALIASES = ("image rm", "image remove", "rmi")
 OPTIONS: tuple[Row, ...] = (
     ("force", "f", "bool", "Remove even what is in use or has several names"),
     ("no-prune", "", "bool", "Keep parents without a name"),
+    ("platform", "", "stringSlice", "Only what an image has for these platforms"),
 )
 ARGUMENTS = (1, -1)
 
@@ -26,7 +27,10 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     for name in arguments:
         try:
             done = session.client.images.remove(
-                name, force=force, prune=not options.flag("no-prune")
+                name,
+                force=force,
+                prune=not options.flag("no-prune"),
+                platforms=options.all("platform"),
             )
         except errors.BarqueError as error:
             failures.append(str(error))

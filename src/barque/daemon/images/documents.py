@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 
 from barque import errors
@@ -15,6 +15,7 @@ from barque.oci.image import Descriptor, Index, Manifest, Platform
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 8 << 20
 MAX_INDEX_DEPTH = 4  # an index in an index is legal, and a chain of them an attack
+SUBJECT_ANNOTATION = "vnd.docker.reference.digest"  # what an attestation is about
 MAX_MANIFESTS = 1000  # of one image, however its indexes are nested
 
 
@@ -69,11 +70,20 @@ async def _descend(
         await _descend(store, one, depth + 1, found, seen)
 
 
+def choose_any(index: Index, wanted: Sequence[Platform]) -> Descriptor | None:
+    """The first manifest for the best of `wanted` that the index has."""
+    return next((found for one in wanted if (found := choose(index, one)) is not None), None)
+
+
 class Documents:
     """Reads documents for one host's platform."""
 
     def __init__(self, store: Store, host: Platform) -> None:
         self._store, self._host = store, host
+        self._runnable = oci.runnable(host)
+
+    def _choose(self, index: Index, wanted: Platform | None) -> Descriptor | None:
+        return choose(index, wanted) if wanted else choose_any(index, self._runnable)
 
     async def manifest(
         self, target: Descriptor, wanted: Platform | None = None, depth: int = 0
@@ -85,7 +95,7 @@ class Documents:
             return target, parsed
         if depth == MAX_INDEX_DEPTH:
             raise errors.InvalidArgument(f"index {target.digest} is nested too deeply")
-        entry = choose(parsed, wanted or self._host)
+        entry = self._choose(parsed, wanted)
         if wanted is None and (entry is None or await self._store.get_blob(entry.digest) is None):
             entry = await self._present(parsed) or entry
         if entry is None:
@@ -95,7 +105,7 @@ class Documents:
     async def _nested(self, target: Descriptor, wanted: Platform | None) -> Descriptor:
         """As `manifest`, among what the indexes in an index have. Raises NotFound."""
         below = Index(b"", target.media_type, tuple(await leaves(self._store, target)))
-        entry = choose(below, wanted or self._host)
+        entry = self._choose(below, wanted)
         if wanted is None and (entry is None or await self._store.get_blob(entry.digest) is None):
             entry = await self._present(below) or entry
         if entry is None:
@@ -105,7 +115,7 @@ class Documents:
 
     def choose_present(self, index: Index, is_present: Callable[[str], bool]) -> Descriptor:
         """The manifest for the host if it is present, else any that is. Raises NotFound."""
-        entry = choose(index, self._host)
+        entry = self._choose(index, None)
         if entry is not None and is_present(entry.digest):
             return entry
         for other in index.manifests:
@@ -119,6 +129,53 @@ class Documents:
             if runs and await self._store.get_blob(entry.digest) is not None:
                 return entry
         return None
+
+    async def others(self, target: Descriptor, known: str) -> list[tuple[Descriptor, Manifest]]:
+        """What else of an index is here whole and runs somewhere, beside the manifest `known`."""
+        found = []
+        for entry in await leaves(self._store, target):
+            runs = entry.platform is not None and entry.platform.os != "unknown"
+            if entry.digest == known or not runs:
+                continue
+            manifest = await self._whole(entry)
+            if manifest is not None:
+                found.append((entry, manifest))
+        return found
+
+    async def _whole(self, entry: Descriptor) -> Manifest | None:
+        """The manifest, if it and all that it leads to are here."""
+        if await self._store.get_blob(entry.digest) is None:
+            return None
+        raw = await read_blob(self._store, entry.digest, MAX_MANIFEST_BYTES)
+        parsed = oci.parse(raw, entry.media_type)
+        if not isinstance(parsed, Manifest):
+            return None
+        for blob in (parsed.config, *parsed.layers):
+            if await self._store.get_blob(blob.digest) is None:
+                return None
+        return parsed
+
+    async def beside(self, target: Descriptor, manifests: Collection[str]) -> list[Descriptor]:
+        """What goes with `manifests` of an index when it is carried off: their attestations as
+        far as they are here, and the indexes, the outermost last."""
+        found: list[Descriptor] = []
+        for entry in await leaves(self._store, target):
+            if entry.annotations.get(SUBJECT_ANNOTATION) in manifests:
+                manifest = await self._whole(entry)
+                if manifest is not None:
+                    found += [*manifest.layers, manifest.config, entry]
+        return [*found, *reversed(await self.indexes(target))]
+
+    async def indexes(self, target: Descriptor, depth: int = 0) -> list[Descriptor]:
+        """`target` and the indexes below it that are here, outermost first."""
+        if depth > MAX_INDEX_DEPTH or await self._store.get_blob(target.digest) is None:
+            return []
+        raw = await read_blob(self._store, target.digest, MAX_MANIFEST_BYTES)
+        parsed, found = oci.parse(raw, target.media_type), [target]
+        for entry in parsed.manifests if isinstance(parsed, Index) else ():
+            if entry.media_type in oci.INDEXES:
+                found += await self.indexes(entry, depth + 1)
+        return found
 
     async def check_platform(self, manifest: Manifest, wanted: Platform) -> None:
         """Raises NotFound where the image is for another platform."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from barque.daemon import moments
@@ -41,7 +42,12 @@ def _text(image: Image, *keys: str) -> str:
 
 
 def inspect(
-    image: Image, names: Names, snapshotter: str, tagged_ns: int, version: tuple[int, int]
+    image: Image,
+    names: Names,
+    snapshotter: str,
+    tagged_ns: int,
+    version: tuple[int, int],
+    identity: Mapping[str, Any],
 ) -> dict[str, Any]:
     """ImageInspect, as `version` of the API has it. `tagged_ns` is 0 for never."""
     system, _, rest = image.platform.partition("/")
@@ -73,6 +79,8 @@ def inspect(
         found["ContainerConfig"] = {**_OLD_CONFIG, **image.config}
     if version >= (1, 48):
         found["Descriptor"] = image.target.document()
+    if identity:
+        found["Identity"] = dict(identity)
     return found
 
 

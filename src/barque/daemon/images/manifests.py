@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from barque import errors
+from barque.daemon.images import names
 from barque.daemon.images.documents import (
     MAX_CONFIG_BYTES,
     MAX_MANIFEST_BYTES,
+    SUBJECT_ANNOTATION,
     leaves,
     read_blob,
 )
@@ -21,7 +23,6 @@ from barque.oci import image as oci
 from barque.oci.image import Descriptor, Manifest
 
 KIND_ANNOTATION = "vnd.docker.reference.type"
-SUBJECT_ANNOTATION = "vnd.docker.reference.digest"
 ATTESTATION = "attestation-manifest"
 
 
@@ -34,10 +35,21 @@ async def parsed(store: Store, entry: Descriptor) -> Manifest | None:
 
 
 async def summaries(
-    store: Store, target: Descriptor, users: Callable[[str], Sequence[str]]
+    store: Store,
+    target: Descriptor,
+    users: Callable[[str], Sequence[str]],
+    *,
+    identity: bool = False,
 ) -> list[dict[str, Any]]:
-    """One document for each manifest. `users`: the containers made from an image, by its id."""
-    return [await _summary(store, entry, users) for entry in await leaves(store, target)]
+    """One document for each manifest. `users`: the containers made from an image, by its id;
+    `identity`: where each came from, too."""
+    found = [await _summary(store, entry, users) for entry in await leaves(store, target)]
+    for one in found if identity else ():
+        blob = await store.get_blob(one["ID"])
+        known = names.identity(blob.labels) if blob is not None else {}
+        if known and "ImageData" in one:
+            one["ImageData"]["Identity"] = known
+    return found
 
 
 async def _summary(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from barque import errors
 from barque.oci import digest as digests
@@ -110,3 +111,16 @@ def with_source(labels: Mapping[str, str], domain: str, path: str) -> dict[str, 
 
 def sources(labels: Mapping[str, str], domain: str) -> list[str]:
     return [path for path in labels.get(SOURCE_PREFIX + domain, "").split(",") if path]
+
+
+def identity(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Identity of the Engine API: the repositories that a manifest was pulled from or pushed to,
+    by the labels of its blob, which no tag changes."""
+    found = [
+        {"Repository": f"{label.removeprefix(SOURCE_PREFIX)}/{path}"}
+        for label, paths in sorted(labels.items())
+        if label.startswith(SOURCE_PREFIX)
+        for path in paths.split(",")
+        if path
+    ]
+    return {"Pull": found} if found else {}

@@ -9,7 +9,7 @@ All under one lease. The name changes last: a pull that breaks off leaves the ol
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
@@ -17,7 +17,8 @@ from weakref import WeakValueDictionary
 from barque import errors
 from barque.daemon.images import names
 from barque.daemon.images.assemble import Assembler
-from barque.daemon.images.documents import MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, choose
+from barque.daemon.images.attestations import Attestations
+from barque.daemon.images.documents import MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, choose_any
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import LayerProgress, Progress
 from barque.daemon.images.store import Store
@@ -28,9 +29,11 @@ from barque.oci.reference import DEFAULT_DOMAIN, Reference
 from barque.registry import (
     Credentials,
     Fetched,
+    ReadFrom,
     Source,
     Transport,
     authenticate,
+    foreign_blob,
     open_source,
 )
 
@@ -61,6 +64,7 @@ class Puller:
     ) -> None:
         self._store, self._unpacker, self._assembler = store, unpacker, assembler
         self._naming, self._transport, self._host = naming, transport, host
+        self._attestations = Attestations(store)
         self._downloads = asyncio.Semaphore(concurrent_downloads)
         self._blobs: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -120,11 +124,12 @@ class Puller:
         target = Descriptor(parsed.media_type, fetched.digest, len(fetched.raw))
         if isinstance(parsed, Manifest):
             return Found(target, (), fetched.digest, parsed)
-        wanted, asked = platform or self._host, [fetched.digest]
-        found = await _below(repository, (parsed,), wanted, asked)
+        wanted = [platform] if platform else oci.runnable(self._host)
+        found = await _below(repository, (parsed,), wanted, [fetched.digest])
         if found is None:
             raise errors.NotFound(
-                f"no matching manifest for {wanted} in the manifest list entries of {ref.familiar}"
+                f"no matching manifest for {wanted[0]} in the manifest list entries "
+                f"of {ref.familiar}"
             )
         indexes, entry, manifest = found
         return Found(target, indexes, entry.digest, manifest)
@@ -161,12 +166,18 @@ class Puller:
                 group.create_task(arrive(number, layer))
                 for number, layer in enumerate(manifest.layers, start=1)
             ]
+            notes = group.create_task(
+                self._attestations.fetch(repository, found.indexes, found.digest, lease)
+            )
             for number, layer in enumerate(manifest.layers, start=1):
                 await arrivals[number - 1]
                 diff_ids, line = config.diff_ids[:number], lines[number - 1]
                 await self._extract(layer, diff_ids, lease, line, ready)
+            await notes
         await self._assembler.config(config, lease)
-        await self._assembler.manifest(manifest, lease)
+        blob = await self._assembler.manifest(manifest, lease)
+        if origin := names.with_source(blob.labels, ref.domain, ref.path):
+            await self._store.label_blob(blob.digest, origin)
         for index in reversed(found.indexes):
             await self._assembler.index(index, lease)
         return await self._assembler.labels(found.digest, manifest, config)
@@ -207,13 +218,21 @@ class Puller:
                     await self._store.label_blob(layer.digest, origin)
                 return
             await self._store.fetch(
-                lambda offset: _counted(repository, layer, line, offset),
+                lambda offset: _counted(self._source(repository, ref, layer), layer, line, offset),
                 lease,
                 digest=layer.digest,
                 size=layer.size,
                 labels=origin,
             )
             line.word("Download complete")
+
+    def _source(self, repository: Source, ref: Reference, layer: Descriptor) -> ReadFrom:
+        """A foreign layer is where its URLs say, where it has any."""
+        if layer.media_type in oci.FOREIGN_LAYERS and layer.urls:
+            return lambda offset: foreign_blob(
+                self._transport, ref.domain, layer.urls, layer.digest, layer.size, offset
+            )
+        return lambda offset: repository.blob(layer.digest, layer.size, offset)
 
     async def _extract(
         self,
@@ -233,14 +252,14 @@ class Puller:
 
 
 async def _below(
-    repository: Source, indexes: tuple[Index, ...], wanted: Platform, asked: list[str]
+    repository: Source, indexes: tuple[Index, ...], wanted: Sequence[Platform], asked: list[str]
 ) -> tuple[tuple[Index, ...], Descriptor, Manifest] | None:
     """The manifest for `wanted` below the last of `indexes`, with the indexes on the way.
 
     What the index itself has for the platform comes before what an index in it may have. `asked`:
     the digests of all indexes so far, each of which is read once.
     """
-    own = choose(indexes[-1], wanted)
+    own = choose_any(indexes[-1], wanted)
     nested = (one for one in indexes[-1].manifests if one.media_type in oci.INDEXES)
     for entry in [own] if own is not None else nested:
         if entry.digest in asked:
@@ -268,10 +287,10 @@ def _parse(fetched: Fetched, media_type: str = "") -> Manifest | Index:
 
 
 async def _counted(
-    repository: Source, layer: Descriptor, line: LayerProgress, offset: int
+    read: ReadFrom, layer: Descriptor, line: LayerProgress, offset: int
 ) -> AsyncGenerator[bytes, None]:
     received = offset
-    async with aclosing(repository.blob(layer.digest, layer.size, offset)) as chunks:
+    async with aclosing(read(offset)) as chunks:
         async for chunk in chunks:
             received += len(chunk)
             line.amount("Downloading", received, layer.size)

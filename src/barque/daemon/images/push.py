@@ -119,6 +119,12 @@ class Pusher:
             await repository.put_manifest(described.digest, described.media_type, document.raw)
         target, raw = plan.target, plan.documents[-1].raw
         await repository.put_manifest(ref.digest or ref.tag, target.media_type, raw)
+        for document in plan.documents:
+            digest = document.described.digest
+            found = await self._store.get_blob(digest)
+            origin = names.with_source(found.labels if found else {}, ref.domain, ref.path)
+            if found and origin:
+                await self._store.label_blob(digest, origin)
         if target.digest == record.target.digest:
             labels = {**record.labels, PULLED_LABEL: "true"}
             await self._naming.point(record.name, record.target, labels)
@@ -141,7 +147,13 @@ class Pusher:
         raw = await read_blob(self._store, found.digest, MAX_MANIFEST_BYTES)
         media_type = manifest.media_type if found.media_type in oci.INDEXES else found.media_type
         described = Descriptor(media_type, found.digest, len(raw))
-        return Plan(_blobs(manifest), [Document(described, raw)])
+        blobs = [
+            blob
+            for blob in _blobs(manifest)
+            if not blob.media_type.startswith(FOREIGN_PREFIXES)
+            or await self._store.get_blob(blob.digest) is not None
+        ]
+        return Plan(blobs, [Document(described, raw)])
 
     async def _everything(self, target: Descriptor, depth: int = 0) -> Plan:
         """An index and all that it leads to. Raises NotFound where something is not here."""
@@ -153,7 +165,8 @@ class Pusher:
         if isinstance(parsed, Manifest):
             blobs = _blobs(parsed)
             for blob in blobs:
-                if await self._store.get_blob(blob.digest) is None:
+                foreign = blob.media_type.startswith(FOREIGN_PREFIXES)
+                if await self._store.get_blob(blob.digest) is None and not foreign:
                     raise errors.NotFound(f"content {blob.digest} is not here")
             return Plan(blobs, [own])
         plans = [await self._everything(entry, depth + 1) for entry in parsed.manifests]
@@ -199,6 +212,5 @@ class Pusher:
 
 
 def _blobs(manifest: Manifest) -> list[Descriptor]:
-    """Layers, then the config; those that are fetched from elsewhere stay there."""
-    layers = [one for one in manifest.layers if not one.media_type.startswith(FOREIGN_PREFIXES)]
-    return [*{one.digest: one for one in layers}.values(), manifest.config]
+    """Layers, then the config. Foreign layers go like any other where they are here."""
+    return [*{one.digest: one for one in manifest.layers}.values(), manifest.config]

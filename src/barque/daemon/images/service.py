@@ -27,6 +27,7 @@ from barque.daemon.images import inspect as inspecting
 from barque.daemon.images.archive.load import Loader
 from barque.daemon.images.archive.save import Saver
 from barque.daemon.images.assemble import Assembler
+from barque.daemon.images.attestations import Attestations
 from barque.daemon.images.commit import Committed, Committer
 from barque.daemon.images.documents import Documents
 from barque.daemon.images.image import Image
@@ -39,6 +40,7 @@ from barque.daemon.images.pull import MAX_CONCURRENT_DOWNLOADS, Puller
 from barque.daemon.images.push import MAX_CONCURRENT_UPLOADS, Pusher
 from barque.daemon.images.remove import Remover, Users
 from barque.daemon.images.store import Store
+from barque.daemon.images.thin import Thinner
 from barque.daemon.images.unpack import Unpacker
 from barque.daemon.images.verify import Verifier
 from barque.oci import digest as digests
@@ -83,7 +85,11 @@ class Images:
         self._listing = Listing(self._naming, self._documents)
         self._remover = Remover(self._naming, self._listing, users)
         assembler = self._assembler = Assembler(store, self._unpacker)
+        self._attestations = Attestations(store)
         self._verifier = Verifier(store, self._naming, assembler)
+        self._thinner = Thinner(
+            store, self._documents, self._naming, assembler, self._remover, users
+        )
         self._layers = Layers(store, self._documents)
         self._committer = Committer(store, assembler, self._naming, host)
         self._importer = Importer(store, self._unpacker, assembler, self._naming, host)
@@ -279,15 +285,15 @@ class Images:
         progress: Progress,
         *,
         quiet: bool = False,
-        platform: Platform | None = None,
+        platforms: Sequence[Platform] = (),
     ) -> None:
-        await self._loader.run(chunks, progress, quiet=quiet, platform=platform)
+        await self._loader.run(chunks, progress, quiet=quiet, platforms=platforms)
 
     async def save(
-        self, wanted: Sequence[str], platform: Platform | None = None
+        self, wanted: Sequence[str], platforms: Sequence[Platform] = ()
     ) -> AsyncIterator[bytes]:
         """A tar with the images; all names are looked up before the first byte."""
-        return await self._saver.run(wanted, platform)
+        return await self._saver.run(wanted, platforms)
 
     async def tag(self, text: str, repository: str, tag: str) -> None:
         ref = reference_of(repository, tag).with_default_tag()
@@ -295,7 +301,12 @@ class Images:
             raise errors.InvalidArgument("refusing to create a tag with a digest reference")
         await self._naming.tag(await self._naming.resolve(text), ref)
 
-    async def remove(self, text: str, *, force: bool) -> list[dict[str, str]]:
+    async def remove(
+        self, text: str, *, force: bool, platforms: Sequence[Platform] = ()
+    ) -> list[dict[str, str]]:
+        """With `platforms`, only what the image has for these."""
+        if platforms:
+            return await self._thinner.remove(text, platforms, force=force)
         return await self._remover.remove(text, force=force)
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -305,6 +316,7 @@ class Images:
         self, text: str, version: tuple[int, int], platform: Platform | None = None
     ) -> dict[str, Any]:
         image = await self._for_platform(text, platform)
+        blob = await self._store.get_blob(image.manifest) if version >= (1, 53) else None
         catalog = await self._naming.load()
         tagged = [r.labels.get(names.TAGGED_LABEL, "") for r in catalog.records_of(image.id)]
         return inspecting.inspect(
@@ -313,6 +325,7 @@ class Images:
             self._store.snapshotter,
             max((int(moment) for moment in tagged if moment.isdigit()), default=0),
             version,
+            names.identity(blob.labels) if blob else {},
         )
 
     async def _for_platform(self, text: str, wanted: Platform | None) -> Image:
@@ -358,11 +371,33 @@ class Images:
         """What the name leads to: an ImageManifestSummary for each manifest."""
         return await self._manifests((await self._naming.resolve(text)).target)
 
-    async def _manifests(self, target: Descriptor) -> list[dict[str, Any]]:
+    async def attestations(
+        self, text: str, platform: Platform | None, kinds: Sequence[str], *, whole: bool
+    ) -> list[dict[str, Any]]:
+        """AttestationStatements of an image for `platform`; None: for what was unpacked."""
+        image = await self._naming.resolve(text)
+        manifest = image.manifest
+        if platform is not None:
+            manifest = (await self._documents.manifest(image.target, platform))[0].digest
+        return await self._attestations.statements(image.target, manifest, kinds, whole=whole)
+
+    async def referrers(
+        self, text: str, artifact_type: str, credentials: Credentials
+    ) -> dict[str, Any]:
+        """What refers to an image at its registry, of one kind or of all, as an index says it."""
+        ref = reference.parse(text).with_default_tag()
+        repository = self._opener(credentials)(ref)
+        digest = ref.digest or (await repository.manifest(ref.tag)).digest
+        found = await repository.referrers(digest, artifact_type)
+        return {"Ref": ref.full, "Digest": digest, "Referrers": found}
+
+    async def _manifests(
+        self, target: Descriptor, *, identity: bool = False
+    ) -> list[dict[str, Any]]:
         def users(image_id: str) -> list[str]:
             return [user.container_id for user in self._users(image_id)]
 
-        return await manifests.summaries(self._store, target, users)
+        return await manifests.summaries(self._store, target, users, identity=identity)
 
     async def list(
         self,
@@ -370,8 +405,10 @@ class Images:
         *,
         count_containers: bool = False,
         manifests: bool = False,
+        identity: bool = False,
         shared_size: bool = False,
     ) -> list[dict[str, Any]]:
+        """`identity`: where each of the `manifests` came from."""
         shared: dict[str, int] = {}
         if shared_size:
             usage, _ = await self.disk_usage()
@@ -381,7 +418,8 @@ class Images:
             count = len(self._users(summary.id)) if count_containers else -1
             one = listing.document(summary, count, shared.get(summary.id, -1))
             if manifests:
-                one["Manifests"] = await self._manifests(summary.records[0].target)
+                target = summary.records[0].target
+                one["Manifests"] = await self._manifests(target, identity=identity)
             found.append(one)
         return found
 

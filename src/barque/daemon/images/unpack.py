@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from barque import errors
 from barque.daemon.images.store import UNCOMPRESSED_LABEL, Store
 from barque.oci import digest as digests
-from barque.oci.image import FOREIGN_PREFIXES, LAYERS, Config, Descriptor, Manifest
+from barque.oci.image import FOREIGN_LAYERS, LAYERS, Config, Descriptor, Manifest
 
 Ready = dict[str, str]
 """Of one operation: chain id -> key of an active snapshot that has its last layer."""
@@ -24,15 +24,19 @@ Ready = dict[str, str]
 def check_layers(manifest: Manifest, config: Config) -> None:
     """Raises InvalidArgument or Unsupported where the layers cannot make the image."""
     for layer in manifest.layers:
-        if layer.media_type.startswith(FOREIGN_PREFIXES):
-            raise errors.Unsupported(f"layer {layer.digest} is foreign: not distributed with it")
-        if layer.media_type not in LAYERS:
+        if layer.media_type not in LAYERS and layer.media_type not in FOREIGN_LAYERS:
             kind = layer.media_type[:100]
             raise errors.Unsupported(f"layer {layer.digest} has unknown media type {kind!r}")
     if len(manifest.layers) != len(config.diff_ids):
         raise errors.InvalidArgument(
             f"invalid image: {len(manifest.layers)} layers, {len(config.diff_ids)} diff ids"
         )
+
+
+def _distributed(layer: Descriptor) -> Descriptor:
+    """A foreign layer as the archive that it is."""
+    kind = FOREIGN_LAYERS.get(layer.media_type)
+    return Descriptor(kind, layer.digest, layer.size) if kind else layer
 
 
 class Unpacker:
@@ -92,7 +96,7 @@ class Unpacker:
         """The key of an active snapshot with the layer in it. Raises DataLoss."""
         key = f"extract-{secrets.token_hex(8)} {digests.chain_id(list(diff_ids))}"
         try:
-            diff_id = await self._store.apply(layer, key, parent, lease)
+            diff_id = await self._store.apply(_distributed(layer), key, parent, lease)
             if diff_id != diff_ids[-1]:
                 raise errors.DataLoss(
                     f"layer {layer.digest} unpacks to {diff_id}, "

@@ -30,8 +30,15 @@ def routes(images: Images) -> list[Route]:
         digest = await images.push_manifest_list(request.params["name"], raw, sources, credentials)
         return json_response({"Digest": digest}, 201)
 
+    async def referrers(request: Request) -> Response:
+        """Ours: what refers to an image at its registry."""
+        credentials = from_header(request.headers.get("x-registry-auth", ""))
+        name, kind = request.params["name"], request.query.get("artifactType")
+        return json_response(await images.referrers(name, kind, credentials))
+
     return [
         Route("GET", "/distribution/{name:path}/json", inspected),
+        Route("GET", "/distribution/{name:path}/referrers", referrers),
         Route("GET", "/distribution/{name:path}/manifest", manifest),
         Route("POST", "/distribution/{name:path}/manifest", pushed),
     ]

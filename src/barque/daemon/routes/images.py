@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -15,6 +14,8 @@ from barque.daemon.images.service import Images
 from barque.oci import image as oci
 from barque.oci.image import Platform
 from barque.registry.auth import Credentials, from_document, from_header
+
+MAX_PLATFORMS = 100
 
 
 def routes(images: Images) -> list[Route]:
@@ -28,6 +29,7 @@ def routes(images: Images) -> list[Route]:
         Route("GET", "/images/search", handlers.search),
         Route("GET", "/images/{name:path}/json", handlers.inspect),
         Route("GET", "/images/{name:path}/history", handlers.history),
+        Route("GET", "/images/{name:path}/attestations", handlers.attestations),
         Route("GET", "/images/{name:path}/layers", handlers.layers),
         Route("GET", "/images/{name:path}/diff", handlers.diff),
         Route("POST", "/images/{name:path}/verify", handlers.verify),
@@ -84,14 +86,17 @@ class _Handlers:
 
     async def list(self, request: Request) -> Response:
         query = request.query
-        if query.flag("identity"):
-            raise errors.Unsupported("identity of images is not there yet")
+        manifests = query.flag("manifests") and request.version >= (1, 47)
+        identity = query.flag("identity") and request.version >= (1, 54)
+        if identity and not manifests:
+            raise errors.InvalidArgument("conflicting options: identity needs manifests")
         filters = query.filters()
         if query.get("filter"):  # before 1.25: one reference
             filters["reference"] = [query.get("filter")]
         found = await self._images.list(
             filters,
-            manifests=query.flag("manifests") and request.version >= (1, 47),
+            manifests=manifests,
+            identity=identity,
             shared_size=query.flag("shared-size"),
         )
         if request.version < (1, 44):
@@ -145,9 +150,22 @@ class _Handlers:
         return Response(201)
 
     async def delete(self, request: Request) -> Response:
-        _refuse(request, "platforms")
-        force = request.query.flag("force")
-        return json_response(await self._images.remove(request.params["name"], force=force))
+        force, platforms = request.query.flag("force"), _platforms(request, "platforms")
+        found = await self._images.remove(request.params["name"], force=force, platforms=platforms)
+        return json_response(found)
+
+    async def attestations(self, request: Request) -> Response:
+        query = request.query
+        platforms = _platforms(request, "platform")
+        if len(platforms) > 1:
+            raise errors.InvalidArgument("only one platform can be asked for at once")
+        found = await self._images.attestations(
+            request.params["name"],
+            platforms[0] if platforms else None,
+            query.all("type"),
+            whole=query.flag("statement"),
+        )
+        return json_response(found)
 
     async def prune(self, request: Request) -> Response:
         return json_response(await self._images.prune(request.query.filters()))
@@ -161,21 +179,21 @@ class _Handlers:
         )
 
     async def load(self, request: Request) -> Response:
-        quiet, platform = request.query.flag("quiet"), _one_platform(request)
+        quiet, platforms = request.query.flag("quiet"), _platforms(request, "platform")
         return await _progress(
             lambda progress: self._images.load(
-                request.body_chunks, progress, quiet=quiet, platform=platform
+                request.body_chunks, progress, quiet=quiet, platforms=platforms
             )
         )
 
     async def save(self, request: Request) -> Response:
-        platform = _one_platform(request)
+        platforms = _platforms(request, "platform")
         wanted = request.query.all("names")
         if "name" in request.params:
             wanted = [request.params["name"]]
         if not wanted:
             raise errors.InvalidArgument("no image named to save")
-        return Response(200, await self._images.save(wanted, platform), "application/x-tar")
+        return Response(200, await self._images.save(wanted, platforms), "application/x-tar")
 
     async def search(self, request: Request) -> Response:
         query = request.query
@@ -195,25 +213,18 @@ class _Handlers:
         return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
 
 
-def _refuse(request: Request, *names: str) -> None:
-    """Nothing is accepted and ignored."""
-    for name in names:
-        value = request.query.get(name)
-        if value and value.lower() not in {"0", "false"}:
-            raise errors.Unsupported(f"parameter {quote(name)} of images is not there yet")
-
-
 def _platform(request: Request) -> Platform | None:
     text = request.query.get("platform")
     return oci.parse_platform(text) if text else None
 
 
-def _one_platform(request: Request) -> Platform | None:
-    """Newer clients may name several; an image is unpacked for one here."""
-    given = request.query.all("platform")
-    if len(given) > 1:
-        raise errors.Unsupported("several platforms at once are not there yet")
-    return _platform_document(given[0]) if given else None
+def _platforms(request: Request, name: str) -> list[Platform]:
+    """Newer clients may name several, each by its JSON. Raises InvalidArgument."""
+    given = request.query.all(name)
+    if len(given) > MAX_PLATFORMS:
+        raise errors.InvalidArgument(f"more than {MAX_PLATFORMS} platforms")
+    found = (_platform_document(text) for text in given)
+    return list(dict.fromkeys(platform for platform in found if platform is not None))
 
 
 def _platform_document(text: str) -> Platform | None:

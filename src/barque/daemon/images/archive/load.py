@@ -6,12 +6,13 @@ they stay when an image turns out to need them and are collected when not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from barque import errors
 from barque.daemon.images import names
 from barque.daemon.images.archive import layout
 from barque.daemon.images.archive.contents import Contents, blob_path
+from barque.daemon.images.archive.others import Others, document, store_layer
 from barque.daemon.images.assemble import Assembler
 from barque.daemon.images.documents import (
     MAX_CONFIG_BYTES,
@@ -43,9 +44,11 @@ class Loader:
         progress: Progress,
         *,
         quiet: bool = False,
-        platform: Platform | None = None,
+        platforms: Sequence[Platform] = (),
     ) -> None:
-        """Loads every image of an archive, for one platform if it is given. Events: load.
+        """Loads every image of an archive, for `platforms` or for all that it has. Events: load.
+
+        The first platform, or the host's, is unpacked; others are kept as they are.
 
         Raises InvalidArgument for what is no archive of images, DataLoss where bytes are not those
         of their digest. Images before the one that fails are loaded.
@@ -54,28 +57,29 @@ class Loader:
             contents = Contents(self._store, lease)
             await contents.fill(chunks, None if quiet else progress)
             if "index.json" in contents and "oci-layout" in contents:
-                await self._layout(contents, progress, platform)
+                await self._layout(contents, progress, platforms)
             elif "manifest.json" in contents:
-                await self._docker(contents, progress, platform)
+                await self._docker(contents, progress, platforms)
             else:
                 raise errors.InvalidArgument(
                     "invalid archive: neither manifest.json nor index.json is in it"
                 )
 
     async def _docker(
-        self, contents: Contents, progress: Progress, platform: Platform | None
+        self, contents: Contents, progress: Progress, platforms: Sequence[Platform]
     ) -> None:
         raw = await contents.document("manifest.json", MAX_MANIFEST_BYTES)
         for image in layout.parse_docker(raw):
             config = oci.parse_config(await contents.document(image.config, MAX_CONFIG_BYTES))
-            _check_platform(config, platform)
+            for platform in platforms:
+                _check_platform(config, platform)
             layers = [await contents.layer(name) for name in image.layers]
             manifest = new_manifest(config, digests.sha256(config.raw), layers)
             target, labels = await self._assembler.single(manifest, config, contents.lease)
             await self._name(image.tags, target, labels, config, progress)
 
     async def _layout(
-        self, contents: Contents, progress: Progress, platform: Platform | None
+        self, contents: Contents, progress: Progress, platforms: Sequence[Platform]
     ) -> None:
         index = oci.parse(await contents.document("index.json", MAX_MANIFEST_BYTES), oci.OCI_INDEX)
         assert isinstance(index, Index)
@@ -83,7 +87,7 @@ class Loader:
             raise errors.InvalidArgument("invalid archive: there is no image in it")
         tags = await self._docker_tags(contents)
         for entry in index.manifests[: layout.MAX_IMAGES]:
-            await self._entry(contents, entry, tags, progress, platform)
+            await self._entry(contents, entry, tags, progress, platforms)
 
     async def _docker_tags(self, contents: Contents) -> dict[str, tuple[Reference, ...]]:
         """Names by the digest of the config: newer archives of Docker have both forms."""
@@ -102,19 +106,20 @@ class Loader:
         entry: Descriptor,
         tags: dict[str, tuple[Reference, ...]],
         progress: Progress,
-        platform: Platform | None,
+        platforms: Sequence[Platform],
     ) -> None:
+        platform = platforms[0] if platforms else None
         indexes, described, manifest = await self._descend(contents, entry, platform)
-        config_raw = await self._blob(contents, manifest.config, MAX_CONFIG_BYTES)
+        config_raw = await document(contents, manifest.config, MAX_CONFIG_BYTES)
         config = oci.parse_config(config_raw)
         _check_platform(config, platform)
         for layer in manifest.layers:
-            stored = await contents.layer(blob_path(layer.digest))
-            if (stored.digest, stored.size) != (layer.digest, layer.size):
-                raise errors.DataLoss(f"layer {layer.digest} in the archive has other bytes")
+            await store_layer(contents, layer)
         target, labels = await self._assembler.single(manifest, config, contents.lease)
         if target.digest != described.digest:
             raise errors.DataLoss(f"manifest {described.digest} in the archive has other bytes")
+        if indexes:
+            await Others(contents, self._assembler).store(entry, described.digest, platforms)
         for index in reversed(indexes):
             await self._assembler.index(index, contents.lease)
         name = layout.oci_name(dict(entry.annotations))
@@ -129,7 +134,7 @@ class Loader:
         indexes: list[Index] = []
         while len(indexes) <= MAX_INDEX_DEPTH:
             parsed = oci.parse(
-                await self._blob(contents, entry, MAX_MANIFEST_BYTES), entry.media_type
+                await document(contents, entry, MAX_MANIFEST_BYTES), entry.media_type
             )
             if isinstance(parsed, Manifest):
                 return indexes, entry, parsed
@@ -141,12 +146,6 @@ class Loader:
                 parsed, lambda digest: blob_path(digest) in contents
             )
         raise errors.InvalidArgument(f"index {entry.digest} is nested too deeply")
-
-    async def _blob(self, contents: Contents, described: Descriptor, limit: int) -> bytes:
-        raw = await contents.document(blob_path(described.digest), limit)
-        if len(raw) != described.size or digests.sha256(raw) != described.digest:
-            raise errors.DataLoss(f"blob {described.digest} in the archive has other bytes")
-        return raw
 
     async def _name(
         self,

@@ -31,11 +31,15 @@ LAYOUT = b'{"imageLayoutVersion": "1.0.0"}'
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One image to be saved: its manifest here, and the names it was asked for by."""
+    """One image to be saved: what its name leads to in the archive, and its names.
+
+    `manifest` is what a reader of docker-archives gets; `blobs` all that goes, leaves first.
+    """
 
     described: Descriptor
     manifest: Manifest
     tags: tuple[Reference, ...]
+    blobs: tuple[Descriptor, ...]
 
 
 class Saver:
@@ -43,11 +47,12 @@ class Saver:
         self._store, self._naming, self._documents = store, naming, documents
 
     async def run(
-        self, wanted: Sequence[str], platform: Platform | None = None
+        self, wanted: Sequence[str], platforms: Sequence[Platform] = ()
     ) -> AsyncIterator[bytes]:
         """The tar of `wanted`: names, ids, or repositories (all their tags).
 
-        Raises NotFound for any that is not there, before the first byte.
+        One platform of each, or with `platforms` these. What is here for several platforms goes
+        with its index. Raises NotFound for any that is not there, before the first byte.
         """
         records: dict[str, list[Reference]] = {}
         targets: dict[str, Descriptor] = {}
@@ -57,15 +62,29 @@ class Saver:
                 tags = records.setdefault(record.target.digest, [])
                 if tag is not None and tag not in tags:
                     tags.append(tag)
-        images = []
-        for digest, tags in records.items():
-            described, manifest = await self._documents.manifest(targets[digest], platform)
-            if platform is not None:
-                await self._documents.check_platform(manifest, platform)
-            kind = manifest.media_type
-            size = len(manifest.raw)
-            images.append(Saved(Descriptor(kind, described.digest, size), manifest, tuple(tags)))
+        images = [
+            await self._saved(targets[digest], tuple(tags), platforms)
+            for digest, tags in records.items()
+        ]
         return self._tar(images)
+
+    async def _saved(
+        self, target: Descriptor, tags: tuple[Reference, ...], platforms: Sequence[Platform]
+    ) -> Saved:
+        found = [
+            await self._documents.manifest(target, platform) for platform in platforms or (None,)
+        ]
+        for (_, manifest), platform in zip(found, platforms, strict=False):
+            await self._documents.check_platform(manifest, platform)
+        if not platforms and target.media_type in oci.INDEXES:
+            found += await self._documents.others(target, found[0][0].digest)
+        (first, manifest), *more = found
+        blobs = [one for each in found for one in _blobs(*each)]
+        described = Descriptor(manifest.media_type, first.digest, len(manifest.raw))
+        if more:
+            blobs += await self._documents.beside(target, [one.digest for one, _ in found])
+            described = target
+        return Saved(described, manifest, tags, tuple(blobs))
 
     async def _chosen(self, text: str) -> list[tuple[Record, Reference | None]]:
         """The records that `text` stands for, each with the tag to save it under."""
@@ -86,7 +105,7 @@ class Saver:
         sent: set[str] = set()
         total = 0
         for image in images:
-            for blob in (*image.manifest.layers, image.manifest.config, image.described):
+            for blob in image.blobs:
                 if blob.digest in sent:
                     continue
                 sent.add(blob.digest)
@@ -110,6 +129,11 @@ class Saver:
         if left:
             raise errors.DataLoss(f"content {blob.digest} has not the size its manifest says")
         yield _padding(blob.size)
+
+
+def _blobs(described: Descriptor, manifest: Manifest) -> list[Descriptor]:
+    own = Descriptor(manifest.media_type, described.digest, len(manifest.raw))
+    return [*manifest.layers, manifest.config, own]
 
 
 def _header(name: str, size: int) -> bytes:
