@@ -101,6 +101,11 @@ class Node:
         options = ["--runtime", runtime, "--cgroup", f"/{self.word}/{id}", *flags]
         return self.ctr("run", *options, IMAGE, id, *arguments, check=False)
 
+    @property
+    def server_pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def tasks(self) -> dict[str, str]:
         """Every task and its status."""
         lines = self.ctr("task", "ls").stdout.splitlines()[1:]

@@ -158,9 +158,16 @@ def status_of(error: BaseException) -> tuple[Status, str]:
     for kind in type(error).__mro__:
         if kind in CODES:
             return CODES[kind], str(error)
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return Status.RESOURCE_EXHAUSTED, str(error)
+    if isinstance(error, OSError):
+        status = Status.RESOURCE_EXHAUSTED if error.errno in NO_SPACE else Status.UNKNOWN
+        return status, _said(error)
     return Status.UNKNOWN, str(error) or type(error).__name__
+
+
+def _said(error: OSError) -> str:
+    """As Go says it: the object, and what is the matter with it."""
+    text = (error.strerror or str(error) or type(error).__name__).lower()
+    return text if error.filename is None else f"{error.filename}: {text}"
 
 
 Begin = Callable[[Any, Call, ServerStream, type[Message]], Rest | None]

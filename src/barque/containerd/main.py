@@ -210,7 +210,10 @@ async def running(
                 serving.push_async_callback(ended, asyncio.create_task(work))
             yield
     finally:
-        metadata.checkpoint()
+        try:
+            metadata.checkpoint()
+        except BarqueError as error:
+            log.error("%s", error)  # its log has it all
         metadata.close()
         snapshots.close()
         for fd in locks:

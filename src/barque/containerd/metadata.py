@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -32,12 +33,15 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from barque.errors import Conflict, DataLoss, ResourceExhausted
+from barque.errors import BarqueError, Conflict, DataLoss, ResourceExhausted
 
 VERSION = 1
 CHECKPOINT_BYTES = 4 << 20
 RESERVE_BYTES = 1 << 20
 SOON_S = 0.05
+MOVES = 5  # tries to catch up with what is committed meanwhile
+
+log = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
@@ -102,6 +106,8 @@ class Metadata:
             self._prepare()
         except sqlite3.DatabaseError as error:
             raise DataLoss(f"{path} is not a metadata database: {error}") from error
+        # SQLite's log is there from its first read to its close.
+        self._log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
         self._keep_reserve()
 
     def _prepare(self) -> None:
@@ -114,6 +120,7 @@ class Metadata:
 
     def close(self) -> None:
         self._db.close()
+        os.close(self._log)
 
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         return self._db.execute(statement, values)
@@ -130,25 +137,27 @@ class Metadata:
         Raises ResourceExhausted on a full disk, and gives up the reserve: what follows will not
         fail, so that things can be removed to make room.
         """
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
         except BaseException as error:
-            if self._db.in_transaction:  # a full disk may have rolled back already
+            if self._db.in_transaction:  # a full or broken disk may have rolled back already
                 self._db.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+            if not isinstance(error, sqlite3.OperationalError):
                 raise
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise BarqueError(f"metadata {self._path}: {error}") from error
             with suppress(FileNotFoundError):
                 os.unlink(self._reserve)
             raise ResourceExhausted("no space left on device: the metadata did not fit") from error
 
     def _keep_reserve(self) -> None:
         """Room set aside for the log of removals on a full disk. Any thread; best effort."""
-        room = os.statvfs(self._path)
-        if os.path.exists(self._reserve) or room.f_bavail * room.f_frsize < 2 * RESERVE_BYTES:
-            return
         with suppress(OSError):
+            room = os.statvfs(self._path)
+            if os.path.exists(self._reserve) or room.f_bavail * room.f_frsize < 2 * RESERVE_BYTES:
+                return
             fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.posix_fallocate(fd, 0, RESERVE_BYTES)
@@ -161,6 +170,8 @@ class Metadata:
 
     async def durable(self) -> None:
         """Returns when everything committed so far would survive a power cut.
+
+        Raises BarqueError when the disk does not take it; what was committed is there until then.
 
         Callers that come while the disk is busy share the next write to it.
         """
@@ -180,6 +191,7 @@ class Metadata:
     def _begin_sync(self) -> None:
         self._soon = None
         self._sync = asyncio.create_task(self._sync_once())
+        self._sync.add_done_callback(_log_failure)
 
     async def _sync_once(self) -> None:
         async with self._one_at_a_time:
@@ -188,23 +200,35 @@ class Metadata:
 
     def _write_through(self) -> None:
         self._keep_reserve()
-        log = f"{self._path}-wal"
         try:
-            fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            os.fdatasync(fd)
-            size = os.fstat(fd).st_size
-        finally:
-            os.close(fd)
-        if size > CHECKPOINT_BYTES:
-            self.checkpoint()
+            os.fdatasync(self._log)
+        except OSError as error:
+            # What the kernel failed to write it forgets: only another copy can be written through.
+            log.error("log of the metadata cannot be synced, moving it: %s", error)
+            if not any(self.checkpoint() for _ in range(MOVES)):
+                raise BarqueError(f"metadata {self._path}: {error}") from error
+        if os.fstat(self._log).st_size > CHECKPOINT_BYTES:
+            try:
+                self.checkpoint()
+            except BarqueError as error:
+                log.error("%s", error)  # the log has it all
 
-    def checkpoint(self) -> None:
-        """Move what the log holds into the database file. Any thread."""
-        with closing(_connect(self._path)) as own:
-            own.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    def checkpoint(self) -> bool:
+        """Move what the log holds into the database file, and sync that. Any thread.
+
+        Whether all was moved: not what is committed meanwhile. Raises BarqueError.
+        """
+        try:
+            with closing(_connect(self._path)) as own:
+                _, held, moved = own.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            raise BarqueError(f"metadata {self._path}: {error}") from error
+        return bool(held == moved)
+
+
+def _log_failure(sync: asyncio.Task[None]) -> None:
+    if not sync.cancelled() and (error := sync.exception()) is not None:
+        log.error("metadata is not on the disk: %s", error)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

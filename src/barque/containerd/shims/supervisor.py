@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Coroutine
@@ -53,6 +54,7 @@ class Shims:
         self._loaded = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
         self._hidden: list[Path] = []  # bundles whose files are to be removed
+        self._left: dict[Path, Bundle] = {}  # those that could not even be taken out of sight
         self._closed = False
 
     # Looking up
@@ -121,6 +123,7 @@ class Shims:
         async with AsyncExitStack() as undo:
             self._reserved.add(key)
             undo.callback(self._reserved.discard, key)
+            self._remove_left(self._path(*key))
             bundle = create_bundle(self._path(*key), namespace, request.id, spec, runtime)
             undo.push_async_callback(self._discard, bundle, runtime)
             shim_log = None
@@ -128,9 +131,9 @@ class Shims:
                 shim_log = ShimLog(bundle)
                 undo.callback(shim_log.close)
             address = await self._launcher.start(bundle, runtime, shim_options)
-            bundle.write_record(ShimRecord(runtime, address.url, address.version))
             shim = await self._connect(bundle, runtime, address, shim_log)
             undo.push_async_callback(self._shut_down, shim)
+            bundle.write_record(ShimRecord(runtime, address.url, address.version))
             request.bundle = str(bundle.path)
             await shim.create(request)
             undo.pop_all()
@@ -328,9 +331,12 @@ class Shims:
 
     async def _discard(self, bundle: Bundle, runtime: str) -> None:
         """Undo a start, unannounced: what there is of shim and container is killed and freed."""
+        address = found_address(bundle, None)
+        if all(shim.address != address for shim in self._shims.values()):
+            kill_shim(bundle)  # one that could not be reached has not been told to leave
         try:
             await self._launcher.delete(bundle, runtime)
-        except BarqueError as error:
+        except (BarqueError, OSError) as error:
             log.warning("undoing the start of %s: %s", bundle.id, error)
         self._remove(bundle)
 
@@ -340,11 +346,17 @@ class Shims:
             hidden = bundle.hide()
         except OSError as error:
             log.error("removing bundle %s: %s", bundle.path, error)
+            self._left[bundle.path] = bundle
             return
         if hidden is not None:
             self._hidden.append(hidden)
             if len(self._hidden) == 1:
                 asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+
+    def _remove_left(self, path: Path) -> None:
+        """Once more, where the removal of an earlier bundle has failed: its id is wanted again."""
+        if (left := self._left.pop(path, None)) is not None:
+            self._remove(left)
 
     def _tidy(self) -> None:
         """Remove the files of what is gone, a little later: its client has more to ask for now."""
@@ -369,6 +381,22 @@ def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:
     except OSError:
         return None
     return Address(written, 2) if written else None
+
+
+def kill_shim(bundle: Bundle) -> None:
+    """End the process that works in the bundle as its shim. One of a group may work elsewhere."""
+    try:
+        pid = int((bundle.path / "shim.pid").read_text())
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return
+    try:
+        if os.path.samefile(f"/proc/{pid}/cwd", bundle.path):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except OSError:
+        pass  # it has gone, or is another's by now
+    finally:
+        os.close(pidfd)
 
 
 async def _remove_hidden(hidden: list[Path]) -> None:
