@@ -76,6 +76,7 @@ class Config:
     iptables: bool = True
     ip6tables: bool = True
     firewall_backend: str = ""
+    publish_host_policy: bool = False
     default_gateway: str = ""
     ipv6: bool = False
     fixed_cidr_v6: str = ""

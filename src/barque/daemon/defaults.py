@@ -115,6 +115,7 @@ def network_options(config: Config) -> NetworkOptions:
         ip_forward_no_drop=config.ip_forward_no_drop,
         firewall=config.iptables,
         firewall_backend=check_backend(config.firewall_backend),
+        host_policy=config.publish_host_policy,
         firewall6=config.ip6tables,
         pools=tuple(p for p in config.default_address_pools if ":" not in p[0]) or DEFAULT_POOLS,
         pools6=tuple(p for p in config.default_address_pools if ":" in p[0]),

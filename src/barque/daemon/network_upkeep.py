@@ -93,8 +93,20 @@ class Upkeep:
         asyncio.get_running_loop().add_reader(self._rules.fileno(), self._rules_changed)
 
     def _rules_changed(self) -> None:
-        if self._rules is not None and self._rules.changed():
+        if self._rules is None:
+            return
+        if self._rules.changed():
             self._begin(self._repair_rules())
+        if self._rules.foreign:
+            self._rules.foreign = False
+            if self._options.host_policy:
+                self._begin(self._judge_again())
+
+    async def _judge_again(self) -> None:
+        try:
+            await self._worker(self._host.firewall.forget_admitted)
+        except Exception:
+            log.exception("callers of published ports are not judged again")
 
     async def _poll_rules(self) -> None:
         await self.settled()

@@ -80,6 +80,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("iptables", "flag"),
     Option("ip6tables", "flag"),
     Option("firewall-backend", "text"),
+    Option("publish-host-policy", "flag"),  # ours
     Option("default-gateway", "text"),
     Option(
         "default-address-pool",

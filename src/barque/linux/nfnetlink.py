@@ -35,6 +35,7 @@ NFNL_MSG_BATCH_BEGIN: Final = 0x10
 NFNL_MSG_BATCH_END: Final = 0x11
 NFT_MSG_DELTABLE: Final = 2
 NFT_MSG_NEWCHAIN: Final = 3
+NFT_MSG_NEWGEN: Final = 15
 NFT_MSG_GETCHAIN: Final = 4
 NFT_MSG_NEWSETELEM: Final = 12
 NFT_MSG_GETSETELEM: Final = 13
@@ -187,6 +188,17 @@ def new_chain(kind: int, body: bytes) -> str | None:
     if kind != _kind(NFT_MSG_NEWCHAIN):
         return None
     name = attributes(body, _NFGENMSG.size).get(NFTA_CHAIN_NAME, b"")
+    return name.rstrip(b"\0").decode(errors="replace")
+
+
+def table_of(kind: int, body: bytes) -> str:
+    """The table that a multicast message is about: of nearly all kinds the first attribute."""
+    if kind == _kind(NFT_MSG_NEWGEN):
+        return ""
+    try:
+        name = attributes(body, _NFGENMSG.size).get(NFTA_CHAIN_TABLE, b"")
+    except ValueError:  # a kind without attributes
+        return ""
     return name.rstrip(b"\0").decode(errors="replace")
 
 

@@ -32,12 +32,15 @@ def choose(asked: str, which: Callable[[str], object] = shutil.which) -> str:
     return IPTABLES if not which("nft") and which("iptables") else NFTABLES
 
 
-def make(backend: str, table: str, *, enabled: bool, ipv6: bool) -> Firewall | IptablesFirewall:
-    kinds: dict[str, type[Firewall] | type[IptablesFirewall]] = {
-        NFTABLES: Firewall,
-        IPTABLES: IptablesFirewall,
-    }
-    return kinds[backend](table, enabled=enabled, ipv6=ipv6)
+def make(
+    backend: str, table: str, *, enabled: bool, ipv6: bool, policy: bool
+) -> Firewall | IptablesFirewall:
+    """`policy`: published ports honour the host's input policy. Raises InvalidArgument."""
+    if backend == NFTABLES:
+        return Firewall(table, enabled=enabled, ipv6=ipv6, policy=policy)
+    if policy:
+        raise errors.InvalidArgument("publish-host-policy needs the firewall backend nftables")
+    return IptablesFirewall(table, enabled=enabled, ipv6=ipv6)
 
 
 def purge_other(backend: str, table: str) -> bool:

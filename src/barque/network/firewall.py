@@ -63,8 +63,11 @@ def _groups(ports: Sequence[Published]) -> Iterator[tuple[str, Sequence[Publishe
 class Firewall:
     polls = False  # the kernel tells of a flush: see watch.py
 
-    def __init__(self, table: str, *, enabled: bool = True, ipv6: bool = True) -> None:
-        """Not `ipv6`: that family has no rules of ours."""
+    def __init__(
+        self, table: str, *, enabled: bool = True, ipv6: bool = True, policy: bool = False
+    ) -> None:
+        """Not `ipv6`: that family has no rules of ours. `policy`: the host's input has a say."""
+        self.policy = policy
         self.table = table
         self.enabled = enabled
         self._ipv6 = ipv6
@@ -90,7 +93,8 @@ class Firewall:
     def reload(self) -> None:
         """Load the table again as it should be, in one transaction."""
         if self.enabled:
-            run_nft(rules.base(self.table, self._segments.values(), self._published), self.keep)
+            segments, published = self._segments.values(), self._published
+            run_nft(rules.base(self.table, segments, published, policy=self.policy), self.keep)
         self.loaded = True
 
     def repair(self) -> bool:
@@ -152,6 +156,10 @@ class Firewall:
             nfnetlink.add_elements(self.table, name, [(port.key, port.data) for port in group])
             for name, group in _groups(ports)
         ]
+        messages += [
+            nfnetlink.add_elements(self.table, name, [(port.key, b"") for port in group])
+            for name, group in self._guards(ports)
+        ]
         try:
             self._transaction(*messages)
         except FileNotFoundError:  # somebody flushed the ruleset
@@ -168,6 +176,18 @@ class Firewall:
         ended = [p.container_ip for p in ports if p.protocol == "udp"]
         self._forget_flows({address.packed for address in ended if address.version == 4})
 
+    def _guards(self, ports: Sequence[Published]) -> Iterator[tuple[str, Sequence[Published]]]:
+        """As `_groups`, of the sets of ports whose callers need the host's word."""
+        if self.policy:
+            for name, group in _groups([port for port in ports if port.guard_name]):
+                yield name.replace("ports", "guarded"), group
+
+    def forget_admitted(self) -> None:
+        """The host's rules have changed: everybody is judged again."""
+        if self.policy and self.enabled and self.loaded and self._present():
+            lines = (f"flush set inet {self.table} admitted{six}\n" for six in ("", "6"))
+            run_nft("".join(lines), self.keep)
+
     def _forget_flows(self, containers: Iterable[bytes]) -> None:
         """Of udp the kernel would go on redirecting to a container that is gone."""
         for address in containers:
@@ -181,7 +201,7 @@ class Firewall:
         """Delete all elements of `ports`; False, and none is, when one is not there."""
         messages = [
             nfnetlink.delete_elements(self.table, name, [port.key for port in group])
-            for name, group in _groups(ports)
+            for name, group in (*_groups(ports), *self._guards(ports))
         ]
         try:
             self._transaction(*messages)

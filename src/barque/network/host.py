@@ -73,6 +73,7 @@ class Host:
             rules.table_name(owner),
             enabled=options.firewall,
             ipv6=options.firewall6,
+            policy=options.host_policy,
         )
         self._maker = Maker(maker_argv)
         self.pool = Pool(netns, self._maker, size=options.pool_size)

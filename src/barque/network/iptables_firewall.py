@@ -175,6 +175,9 @@ class IptablesFirewall:
             self._run(version, "-X", USER_CHAIN)  # not if it has rules of a user's
         self._in_use.discard(version)
 
+    def forget_admitted(self) -> None:
+        """Nobody is: the host's input policy is not asked here."""
+
     def guard(self, version: int) -> None:
         """The host becomes no router for others: only what is accepted passes, as with Docker."""
         self._must(version, "-P", "FORWARD", "DROP")

@@ -30,6 +30,7 @@ class NetworkOptions:
     ip_forward_no_drop: bool = False  # --ip-forward-no-drop: and let the host become a router
     firewall: bool = True  # --iptables: rules at all
     firewall_backend: str = ""  # --firewall-backend: nftables, iptables
+    host_policy: bool = False  # --publish-host-policy: published ports ask the host's input rules
     firewall6: bool = True  # --ip6tables: rules for IPv6
     default_host_ip: str = "0.0.0.0"  # --ip: where ports are published that name no address
     pools: tuple[tuple[str, int], ...] = DEFAULT_POOLS  # --default-address-pool

@@ -13,6 +13,11 @@ A network may have other modes, one for each family. `routed`: no address is tra
 is published is opened at the container's own address (`open`, `open6`); `nat-unprotected`: all
 ports of containers may be reached; `isolated` (an internal network) has no address of the host's.
 
+With `policy` a published port is open to whom the host's own firewall lets in. The first packet of
+a caller is not redirected: it comes to the host's input, where every other table decides on it.
+What they let pass is written down behind them all (`admitted`) and dropped; its repetition is
+redirected.
+
 `ports` (one host address) and `ports_any` (all of them) hold the published ports, those of IPv6
 with a 6, and are filled by netlink. From ::1 nothing is redirected: what comes from there cannot
 leave the host. Only our own table is ever touched. To accept here does not overrule another
@@ -78,6 +83,11 @@ class Published:
         return f"ports{family}" if int(self.host_ip) else f"ports{family}_any"
 
     @property
+    def guard_name(self) -> str:
+        """The set of ports whose callers need the host's word; "" where no host port is."""
+        return "" if self.is_opened else self.map_name.replace("ports", "guarded")
+
+    @property
     def key(self) -> bytes:
         """The map's key as the kernel has it: each field padded to four bytes."""
         address = self.host_ip.packed if int(self.host_ip) else b""
@@ -109,15 +119,23 @@ def chain_suffix(bridge: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in bridge)
 
 
-def base(table: str, segments: Iterable[Segment], published: Iterable[Published]) -> str:
-    """A transaction that replaces the whole table at once."""
+def base(
+    table: str,
+    segments: Iterable[Segment],
+    published: Iterable[Published],
+    *,
+    policy: bool = False,
+) -> str:
+    """A transaction that replaces the whole table at once. `policy`: see above."""
+    ports = list(published)
     return "\n".join(
         (
             f"add table inet {table}",
             f"delete table inet {table}",
-            f"table inet {table} {{{_SKELETON}}}",
+            f"table inet {table} {{{_SKELETON % _entrance(policy=policy)}{_POLICY * policy}}}",
             *(add_segment(table, segment) for segment in segments),
-            *_port_elements(table, published),
+            *_port_elements(table, ports),
+            *(_guarded_elements(table, ports) if policy else ()),
             "",
         )
     )
@@ -129,6 +147,24 @@ def _port_elements(table: str, published: Iterable[Published]) -> Iterable[str]:
         by_map.setdefault(port.map_name, []).append(port.element)
     for name, elements in by_map.items():
         yield f"add element inet {table} {name} {{ {', '.join(elements)} }}"
+
+
+def _guarded_elements(table: str, published: Iterable[Published]) -> Iterable[str]:
+    for port in published:
+        if port.guard_name:
+            address = f"{port.host_ip} . " if int(port.host_ip) else ""
+            element = f"{address}{port.protocol} . {port.host_port}"
+            yield f"add element inet {table} {port.guard_name} {{ {element} }}"
+
+
+def _entrance(*, policy: bool) -> str:
+    """What is asked of a caller's first packet before a published port is looked for."""
+    lines = []
+    for which, loopback, suffix in (("ip", "127.0.0.0/8", ""), ("ip6", "::1", "6")):
+        caller = f"{which} saddr . {which} daddr . meta l4proto . th dport @admitted{suffix} "
+        first = f"{which} daddr != {loopback} fib daddr type local "
+        lines.append(f"{first}{caller if policy else ''}jump publish")
+    return "\n        ".join(lines)
 
 
 def add_segment(table: str, segment: Segment) -> str:
@@ -253,8 +289,7 @@ _SKELETON = """
     }
     chain prerouting {
         type nat hook prerouting priority dstnat; policy accept;
-        ip daddr != 127.0.0.0/8 fib daddr type local jump publish
-        ip6 daddr != ::1 fib daddr type local jump publish
+        %s
     }
     chain output {
         type nat hook output priority -100; policy accept;
@@ -277,5 +312,45 @@ _SKELETON = """
         oifname @bridges ip saddr 127.0.0.0/8 masquerade
         oifname vmap @hairpin
         iifname vmap @leaving
+    }
+"""
+
+# The input chain comes after all that others may have: nobody sees a packet behind it.
+_POLICY = """
+    set guarded {
+        type ipv4_addr . inet_proto . inet_service
+    }
+    set guarded_any {
+        type inet_proto . inet_service
+    }
+    set guarded6 {
+        type ipv6_addr . inet_proto . inet_service
+    }
+    set guarded6_any {
+        type inet_proto . inet_service
+    }
+    set admitted {
+        type ipv4_addr . ipv4_addr . inet_proto . inet_service
+        size 65535
+        flags dynamic,timeout
+        timeout 5m
+    }
+    set admitted6 {
+        type ipv6_addr . ipv6_addr . inet_proto . inet_service
+        size 65535
+        flags dynamic,timeout
+        timeout 5m
+    }
+    chain input {
+        type filter hook input priority 10000; policy accept;
+        ip daddr . meta l4proto . th dport @guarded jump admit
+        meta nfproto ipv4 meta l4proto . th dport @guarded_any jump admit
+        ip6 daddr . meta l4proto . th dport @guarded6 jump admit
+        meta nfproto ipv6 meta l4proto . th dport @guarded6_any jump admit
+    }
+    chain admit {
+        add @admitted { ip saddr . ip daddr . meta l4proto . th dport } drop
+        add @admitted6 { ip6 saddr . ip6 daddr . meta l4proto . th dport } drop
+        drop
     }
 """

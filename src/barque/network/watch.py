@@ -11,9 +11,10 @@ import errno
 
 from barque.linux.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from barque.linux.netlink_route import RTNLGRP_IPV4_IFADDR, deleted_address
-from barque.linux.nfnetlink import NFNLGRP_NFTABLES, deleted_table, new_chain
+from barque.linux.nfnetlink import NFNLGRP_NFTABLES, deleted_table, new_chain, table_of
 
 MAX_DATAGRAMS = 256
+OUR_TABLES = "barque_"
 FORWARD_CHAINS = frozenset({"FORWARD", "DOCKER-USER"})
 
 
@@ -22,6 +23,7 @@ class RulesWatch:
 
     def __init__(self, table: str) -> None:
         self._table = table
+        self.foreign = False  # whether others' rules changed; whoever looks sets it back
         self._netlink = Netlink(NETLINK_NETFILTER)
         self._netlink.join(NFNLGRP_NFTABLES)
         self._netlink.set_blocking(False)
@@ -49,6 +51,8 @@ class RulesWatch:
         return found
 
     def _concerns(self, kind: int, body: bytes) -> bool:
+        table = table_of(kind, body)
+        self.foreign = self.foreign or (bool(table) and not table.startswith(OUR_TABLES))
         return deleted_table(kind, body) == self._table or new_chain(kind, body) in FORWARD_CHAINS
 
     def close(self) -> None:
