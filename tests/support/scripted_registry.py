@@ -148,7 +148,9 @@ async def scripted_registry(
     tls: ssl.SSLContext | None = None,
     host: str = "127.0.0.1",
     takes: Takes | None = None,
+    stalls: Callable[[Asked], bool] = lambda asked: False,
 ) -> AsyncIterator[ScriptedRegistry]:
+    """After an answer that `stalls` the connection is left open, with no more bytes."""
     registry = ScriptedRegistry("")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -158,6 +160,8 @@ async def scripted_registry(
                 registry.asked.append(asked)
                 writer.write(answer(asked))
                 await writer.drain()
+                if stalls(asked):
+                    await reader.read()  # until the client goes
         except ConnectionError:
             pass
         finally:

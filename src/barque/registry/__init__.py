@@ -6,7 +6,7 @@ manifest = await repository.manifest("latest")
 """
 
 from barque.registry.auth import ANONYMOUS, Credentials
-from barque.registry.failures import refused
+from barque.registry.failures import refused, verification
 from barque.registry.foreign import foreign_blob
 from barque.registry.hosts import DOCKER_HUB, Policy
 from barque.registry.mirrors import Mirrored, Source
@@ -31,6 +31,7 @@ __all__ = [
     "foreign_blob",
     "open_repository",
     "open_source",
+    "verification",
 ]
 
 

@@ -100,12 +100,20 @@ class Connection:
         else:
             async for chunk in body:
                 self._writer.write(chunk)
-                await asyncio.wait_for(self._writer.drain(), STALL_TIMEOUT_S)
-        await asyncio.wait_for(self._writer.drain(), STALL_TIMEOUT_S)
+                await self._drained()
+        await self._drained()
+
+    async def _drained(self) -> None:
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                await self._writer.drain()
+        except TimeoutError:
+            raise Broken(f"nothing taken for {STALL_TIMEOUT_S:.0f} seconds") from None
 
     async def _read(self) -> bytes:
         try:
-            return await asyncio.wait_for(self._reader.read(READ_BYTES), STALL_TIMEOUT_S)
+            async with asyncio.timeout(STALL_TIMEOUT_S):
+                return await self._reader.read(READ_BYTES)
         except TimeoutError:
             raise Broken(f"no answer for {STALL_TIMEOUT_S:.0f} seconds") from None
 

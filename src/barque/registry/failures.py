@@ -70,3 +70,8 @@ async def push_failure(answer: Exchange) -> errors.BarqueError:
     if code in {"DENIED", "UNAUTHORIZED"} or status in {401, 403}:
         return errors.Forbidden(text if code else f"denied: {DENIED}")
     return refused(text, status)
+
+
+def verification(digest: str) -> errors.DataLoss:
+    """The bytes of a blob are others than its digest says."""
+    return errors.DataLoss(f"filesystem layer verification failed for digest {digest}")

@@ -29,7 +29,9 @@ class Source(Protocol):
 
     async def manifest(self, reference: str) -> Fetched: ...
 
-    def blob(self, digest: str, size: int, offset: int = 0) -> AsyncGenerator[bytes, None]: ...
+    def blob(
+        self, digest: str, size: int, offset: int = 0, *, checked: bool = True
+    ) -> AsyncGenerator[bytes, None]: ...
 
     async def tags(self) -> list[str]: ...
 
@@ -52,13 +54,16 @@ class Mirrored:
                 continue
         return await ask(self._origin)
 
-    async def blob(self, digest: str, size: int, offset: int = 0) -> AsyncGenerator[bytes, None]:
+    async def blob(
+        self, digest: str, size: int, offset: int = 0, *, checked: bool = True
+    ) -> AsyncGenerator[bytes, None]:
         start = int(digest[-8:], 16) % len(self._mirrors)
         order = [*self._mirrors[start:], *self._mirrors[:start], self._origin]
         for repository in order:
             begun = False
             try:
-                async with aclosing(repository.blob(digest, size, offset)) as chunks:
+                blob = repository.blob(digest, size, offset, checked=checked)
+                async with aclosing(blob) as chunks:
                     async for chunk in chunks:
                         begun = True
                         yield chunk

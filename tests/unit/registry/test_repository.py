@@ -14,7 +14,15 @@ import pytest
 
 from barque import errors
 from barque.oci import image as oci
-from barque.registry import ANONYMOUS, Credentials, Policy, Repository, Transport, addresses
+from barque.registry import (
+    ANONYMOUS,
+    Credentials,
+    Policy,
+    Repository,
+    Transport,
+    addresses,
+    connection,
+)
 from barque.registry.session import Session
 from tests.support.scripted_registry import (
     Answer,
@@ -37,6 +45,7 @@ def against(
     ask: Callable[[Repository], Coroutine[Any, Any, Any]],
     credentials: Credentials = ANONYMOUS,
     domain: str = "",
+    stalls: Callable[[Asked], bool] = lambda asked: False,
 ) -> tuple[Any, ScriptedRegistry, list[float]]:
     """What `ask` gives or raises, what the registry was asked, and how long we meant to wait."""
     waits: list[float] = []
@@ -45,7 +54,7 @@ def against(
         waits.append(delay_s)
 
     async def run() -> tuple[Any, ScriptedRegistry, list[float]]:
-        async with scripted_registry(answer) as registry:
+        async with scripted_registry(answer, stalls=stalls) as registry:
             transport = Transport(Policy())
             where = domain.replace("PORT", registry.address.rpartition(":")[2])
             session = Session(
@@ -96,6 +105,51 @@ def test_a_transfer_that_breaks_goes_on_where_it_was() -> None:
     assert found == BLOB
     assert registry.asked[-1].headers["range"] == "bytes=4000-"
     assert len(waits) == 1
+
+
+@pytest.mark.parametrize("sent", [0, 4000])
+def test_a_server_that_stalls_is_asked_again_from_there(
+    monkeypatch: pytest.MonkeyPatch, sent: int
+) -> None:
+    monkeypatch.setattr(connection, "STALL_TIMEOUT_S", 1.0)
+    calls: list[str] = []
+
+    def answer(asked: Asked) -> bytes:
+        if "blobs" not in asked.path:
+            return response(200)
+        calls.append(asked.headers.get("range", ""))
+        if len(calls) == 1:
+            return response(200, BLOB[:sent], length=len(BLOB))
+        where = {"Content-Range": f"bytes {sent}-{len(BLOB) - 1}/{len(BLOB)}"}
+        return response(206, BLOB[sent:], where) if sent else response(200, BLOB)
+
+    found, _, waits = against(answer, blob, stalls=lambda asked: len(calls) == 1)
+    assert found == BLOB
+    assert calls[-1] == (f"bytes={sent}-" if sent else "")
+    assert waits
+
+
+def test_a_server_that_only_stalls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "STALL_TIMEOUT_S", 0.2)
+    silent = response(200, b"", length=len(BLOB))
+    found, _, waits = against(
+        lambda asked: response(200) if "blobs" not in asked.path else silent,
+        blob,
+        stalls=lambda asked: "blobs" in asked.path,
+    )
+    assert isinstance(found, errors.Unavailable)
+    assert "no answer for" in str(found)
+    assert 0 < len(waits) < 30
+
+
+def test_bytes_that_the_caller_looks_at_are_not_looked_at_here() -> None:
+    other = BLOB[:-1] + b"!"
+
+    async def ask(repository: Repository) -> bytes:
+        chunks = repository.blob(DIGEST, len(BLOB), checked=False)
+        return b"".join([chunk async for chunk in chunks])
+
+    assert against(serve(other), ask)[0] == other
 
 
 def test_a_server_that_ignores_ranges_is_read_from_the_start_again() -> None:
