@@ -278,6 +278,7 @@ def stack(
     assert sys.executable
     word = secrets.token_hex(4)
     root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    root.chmod(0o711)  # containers may be other users on the machine
     made = Stack(root, word, flags)
     (root / "daemon.json").write_text("{}")
     if data_size:

@@ -149,6 +149,7 @@ def docker_peer(
     with ExitStack() as undo:
         root = Path(tempfile.mkdtemp(prefix=f"{word}-", dir="/tmp"))
         undo.callback(shutil.rmtree, root, ignore_errors=True)
+        root.chmod(0o711)  # containers may be other users on the machine
         undo.callback(cgroups.remove, word, depth=100)
         if not own_mounts:  # dockerd mounts its root on itself, and leaves it so when it fails
             undo.callback(

@@ -40,6 +40,7 @@ from barque.daemon.networks import Networks
 from barque.daemon.own_log import log_level
 from barque.daemon.paths import Paths
 from barque.daemon.reload import Reloader
+from barque.daemon.remapping import Remap
 from barque.daemon.routes import commit as commit_routes
 from barque.daemon.routes import containers as container_routes
 from barque.daemon.routes import distribution as distribution_routes
@@ -68,7 +69,11 @@ class Composed(NamedTuple):
 
 @asynccontextmanager
 async def composed(
-    config: Config, paths: Paths, supervisor: Supervisor | None, arguments: Sequence[str]
+    config: Config,
+    paths: Paths,
+    supervisor: Supervisor | None,
+    arguments: Sequence[str],
+    remap: Remap | None = None,
 ) -> AsyncIterator[Composed]:
     """All services, restored and at work."""
     async with AsyncExitStack() as stack:
@@ -79,9 +84,9 @@ async def composed(
         networks = Networks(
             database,
             events,
-            owner=config.data_root,
+            owner=str(paths.root),
             netns=paths.netns,
-            maker_argv=program.command("barque-netns"),
+            maker_argv=program.command("barque-netns", *([remap.namespace] if remap else [])),
             names=Names(paths.run, program.command("barque-dns", str(paths.run))),
             options=defaults.network_options(config),
         )
@@ -98,6 +103,8 @@ async def composed(
         snapshotter = SNAPSHOTTERS[config.storage_driver]
         if snapshotter != DEFAULT:  # which every containerd has
             await storage.check(containerd, snapshotter)
+        if remap is not None:
+            await storage.check_remapping(containerd, snapshotter)
 
         def users(image_id: str) -> list[User]:
             return [User(c.id, c.state.running) for c in catalogue.using_image(image_id)]
@@ -116,21 +123,21 @@ async def composed(
         volumes = Volumes(
             database,
             events,
-            LocalVolumes(paths.volumes, copier),
+            LocalVolumes(paths.volumes, copier, owner=remap.root if remap else None),
             paths.subpaths,
         )
         write_scripts(paths.runtimes, config.runtimes)
         containers = Containers(
             Engine(
                 catalogue=catalogue,
-                supervisor=ContainerdSupervisor(containerd, snapshotter),
+                supervisor=ContainerdSupervisor(containerd, snapshotter, remap),
                 images=images,
                 networks=networks,
                 volumes=volumes,
                 events=events,
                 paths=paths,
                 machine=Host.probe(),
-                defaults=defaults.container_defaults(config),
+                defaults=defaults.container_defaults(config, paths, remap),
             )
         )
         stack.push_async_callback(containers.close)
@@ -144,6 +151,7 @@ async def composed(
             image_count=images.count,
             network_warnings=lambda: networks.warnings,
             listeners=lambda: events.listeners,
+            remapped=remap is not None,
         )
         router = Router(
             [

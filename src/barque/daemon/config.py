@@ -100,6 +100,7 @@ class Config:
     min_api_version: str = ""
     selinux_enabled: bool = False
     userland_proxy: bool = False
+    userns_remap: str = ""
     on_demand: bool = False  # leave when idle
     idle_timeout: int = 60  # seconds, for on_demand
     validate: bool = False

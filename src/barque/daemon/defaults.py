@@ -15,6 +15,7 @@ from barque.daemon.containers.runtimes import is_shim
 from barque.daemon.containers.runtimes import parse as parse_runtime
 from barque.daemon.forwarding import drivers
 from barque.daemon.paths import Paths
+from barque.daemon.remapping import Remap
 from barque.daemon.storage import SNAPSHOTTERS
 from barque.network.backends import check_backend
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
@@ -35,7 +36,7 @@ def size_bytes(text: str, what: str) -> int:
     return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
 
 
-def container_defaults(config: Config) -> Defaults:
+def container_defaults(config: Config, paths: Paths, remap: Remap | None = None) -> Defaults:
     """Raises InvalidArgument that names the option."""
     if config.log_driver not in LOG_DRIVERS:
         raise errors.InvalidArgument(f"log-driver: {config.log_driver!r} is not there yet")
@@ -43,7 +44,7 @@ def container_defaults(config: Config) -> Defaults:
     cgroups.check_parent(driver, config.cgroup_parent)
     systemd = driver == cgroups.SYSTEMD
     runtimes = dict.fromkeys(("barque", "runc"), Runtime(systemd_cgroup=systemd))
-    scripts = Paths(Path(config.data_root), Path(config.exec_root)).runtimes
+    scripts = paths.runtimes
     for name, value in config.runtimes.items():
         runtimes[name] = parse_runtime(name, value, scripts, systemd_cgroup=systemd)
     if config.default_runtime not in runtimes and not is_shim(config.default_runtime):
@@ -70,6 +71,7 @@ def container_defaults(config: Config) -> Defaults:
         shutdown_timeout_s=config.shutdown_timeout,
         ipc_mode=config.default_ipc_mode,
         cdi_spec_dirs=config.cdi_spec_dirs,
+        remap=remap,
     )
 
 

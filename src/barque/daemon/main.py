@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from barque import errors
+from barque.daemon import remapping
 from barque.daemon.config import VERSION_LINE, Config, VersionAsked, load
 from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.paths import Paths
@@ -45,8 +46,16 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
     os.umask(0o022)
     if config.oom_score_adjust:
         Path("/proc/self/oom_score_adj").write_text(str(config.oom_score_adjust))
-    paths = Paths(Path(config.data_root), Path(config.exec_root))
+    root, remap = Path(config.data_root), None
+    if config.userns_remap and (remap := remapping.resolve(config.userns_remap)):
+        root = remapping.prepare_roots(root, remap)
+    paths = Paths(root, Path(config.exec_root))
     paths.make()
+    if remap is not None:
+        stack.callback(remapping.release_namespaces, paths)
+        remap = remapping.bind_namespace(paths, remap)
+        for directory in (paths.root, paths.root / "containers"):
+            os.chown(directory, 0, remap.root[1])
     take_lock(stack, paths.root_lock, config.data_root)
     take_lock(stack, paths.lock, config.exec_root)
     write_pid(stack, config.pid_path)
@@ -60,7 +69,7 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
     from barque.daemon import own_log, serve
 
     own_log.to_stderr(config)
-    return serve.run(config, paths, process, arguments)
+    return serve.run(config, paths, process, arguments, remap)
 
 
 def take_lock(stack: ExitStack, path: Path, what: str) -> None:

@@ -167,12 +167,13 @@ class Networks:
         extra_hosts: Sequence[str] = (),
         domainname: str = "",
         links: Sequence[str] = (),
+        host_users: bool = True,
     ) -> Sandbox:
         """A sandbox for a container that is about to start; on failure nothing is left.
 
         `mode` is HostConfig.NetworkMode; `endpoints` NetworkingConfig.EndpointsConfig, which
         decides when it names any network; `ports` HostConfig.PortBindings (null for what is
-        exposed only).
+        exposed only). `host_users`: its user namespace is the machine's, whatever others have.
         Raises NotFound, InvalidArgument, Conflict, Unsupported, ResourceExhausted, BarqueError.
         """
         own = DnsOptions(
@@ -195,6 +196,7 @@ class Networks:
             mode={"host": "host", "null": "none"}.get(kind, asked[0].network.name),
             bindings={} if kind in {"host", "null"} else dict(ports or {}),
             servers=self._texts.servers(own),
+            host_users=host_users,
         )
         extra += self._legacy_links(links)
         requests = parse_bindings(state.bindings, self._default_host_ip(asked))

@@ -110,6 +110,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("min-api-version", "text"),
     Option("selinux-enabled", "flag"),
     Option("userland-proxy", "flag"),
+    Option("userns-remap", "text"),
 )
 # What a running daemon takes over on SIGHUP.
 RELOADABLE = frozenset(
@@ -137,7 +138,7 @@ containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd
 default-network-opt default-network-opts
 host-gateway-ips max-download-attempts network-control-plane-mtu
 node-generic-resource node-generic-resources nri-opts rootless
-storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path userns-remap
+storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path
 """
 NOT_YET = frozenset(_NOT_YET.split())
 _NOT_THERE = "is not there yet"
@@ -146,7 +147,6 @@ _WHY = {
     "cri-containerd": "is not there: containerd serves no CRI",
     "rootless": "is not there yet: the daemon needs root",
     "userland-proxy-path": "is not there: published ports need no proxy",
-    "userns-remap": "is not there yet: containers have no user namespace of their own",
 }
 
 

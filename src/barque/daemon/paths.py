@@ -15,6 +15,7 @@
     io/<id>.sock                stdio sockets of containers and execs
     io/<id>.fifos/              their fifos, below a shim that is not ours
     netns/<id>                  bound network namespaces
+    userns/<uid>.<gid>-<hash>   the bound user namespace of remapped containers: remapping.py
     dns.sock, dns.log           the name server of containers: daemon/names.py
     subpaths/<id>/<hash>        parts of volumes, mounted while container <id> runs
     shm/<id>                    mount points of containers' /dev/shm
@@ -80,6 +81,10 @@ class Paths:
     @property
     def netns(self) -> Path:
         return self.run / "netns"
+
+    @property
+    def user_namespaces(self) -> Path:
+        return self.run / "userns"
 
     @property
     def io(self) -> Path:

@@ -50,6 +50,7 @@ class SandboxState:
     mode: str
     bindings: Mapping[str, Any] = field(default_factory=dict)
     servers: Sequence[tuple[str, bool]] = ()  # who answers what is no container's name
+    host_users: bool = True  # its namespace belongs to the machine's user namespace
     id: str = ""
     path: Path | None = None  # None in the host's namespace
     endpoints: list[EndpointRecord] = field(default_factory=list)

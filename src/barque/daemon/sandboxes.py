@@ -102,7 +102,8 @@ class Sandboxes:
             state.endpoints = [self._endpoints.plain(state, one) for one in ordered]
             self.rows.write(state)
             return
-        namespace = await self._namespace(wired=bool(ordered[0].network.bridge))
+        wired = bool(ordered[0].network.bridge)
+        namespace = await self._namespace(wired=wired, host_users=state.host_users)
         try:
             state.id, state.path = namespace.id, namespace.path
             for number, one in enumerate(ordered):
@@ -160,10 +161,13 @@ class Sandboxes:
             "places": places,
         }
 
-    async def _namespace(self, *, wired: bool) -> Namespace:
-        """A namespace from the stock, or made now."""
-        found = self._host.pool.warm() if wired else None
-        return await self._worker(self._host.pool.make, wired=wired) if found is None else found
+    async def _namespace(self, *, wired: bool, host_users: bool) -> Namespace:
+        """A namespace from the stock, or made now: the stock is of the users that most have."""
+        pool = self._host.pool
+        found = pool.warm() if wired and not (host_users and pool.remapped) else None
+        if found is not None:
+            return found
+        return await self._worker(pool.make, wired=wired, host_users=host_users)
 
     async def connect(self, state: SandboxState, asked: Asked) -> None:
         """One more place for a live sandbox. It gets the default route when there is none yet."""

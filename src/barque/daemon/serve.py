@@ -24,6 +24,7 @@ from barque.daemon.http.router import Router
 from barque.daemon.http.server import Server
 from barque.daemon.listen import listen, listen_plain
 from barque.daemon.paths import Paths
+from barque.daemon.remapping import Remap
 from barque.daemon.routes import ping
 from barque.daemon.supervisor import Supervisor
 
@@ -33,16 +34,24 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    config: Config, paths: Paths, process: ContainerdProcess | None, arguments: Sequence[str]
+    config: Config,
+    paths: Paths,
+    process: ContainerdProcess | None,
+    arguments: Sequence[str],
+    remap: Remap | None,
 ) -> int:
     """Serve until SIGTERM, SIGINT, or an idle end. Raises what kept it from starting."""
     gc.disable()  # what is loaded now stays
-    asyncio.run(_run(config, paths, Supervisor(process) if process else None, arguments))
+    asyncio.run(_run(config, paths, Supervisor(process) if process else None, arguments, remap))
     return 0
 
 
 async def _run(
-    config: Config, paths: Paths, supervisor: Supervisor | None, arguments: Sequence[str]
+    config: Config,
+    paths: Paths,
+    supervisor: Supervisor | None,
+    arguments: Sequence[str],
+    remap: Remap | None,
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -56,7 +65,7 @@ async def _run(
         await _listen(stack, config, server)
         # A thread loads them, so that the loop answers pings meanwhile.
         compose = await asyncio.to_thread(importlib.import_module, "barque.daemon.compose")
-        async with compose.composed(config, paths, supervisor, arguments) as engine:
+        async with compose.composed(config, paths, supervisor, arguments, remap) as engine:
             await _serve_metrics(stack, config, engine.metrics)
             server.gate = engine.authorization
             server.open(engine.router)

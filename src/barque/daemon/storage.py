@@ -24,6 +24,9 @@ SNAPSHOTTERS: Mapping[str, str] = {
 DEFAULT = "overlayfs"
 QUOTA = "io.barque.quota"
 REBASE = "rebase"
+REMAP = "remap-ids"
+UID_LABEL = "containerd.io/snapshot/uidmapping"
+GID_LABEL = "containerd.io/snapshot/gidmapping"
 SIZE_LABEL = "io.barque.snapshot.size"
 _SHOWN = {"overlayfs": "overlay2", "native": "vfs", "devmapper": "devicemapper"}
 
@@ -42,3 +45,12 @@ async def check(containerd: Containerd, snapshotter: str) -> frozenset[str]:
             f"{facts.missing}"
         )
     return facts.capabilities
+
+
+async def check_remapping(containerd: Containerd, snapshotter: str) -> None:
+    """Raises Unsupported where snapshots cannot be seen with other ids."""
+    if REMAP not in await check(containerd, snapshotter):
+        raise errors.Unsupported(
+            f"userns-remap: storage driver {driver_of(snapshotter)} cannot show images with other "
+            "ids here: that takes id-mapped mounts (overlay2: Linux 5.19)"
+        )

@@ -77,6 +77,7 @@ class System:
         image_count: Callable[[], int],
         network_warnings: Callable[[], Sequence[str]] = tuple,
         listeners: Callable[[], int] = lambda: 0,
+        remapped: bool = False,
     ) -> None:
         self._config = config
         self._paths = paths
@@ -86,6 +87,7 @@ class System:
         self._image_count = image_count
         self._network_warnings = network_warnings
         self._listeners = listeners
+        self._remapped = remapped
 
     def reload(self, config: Config) -> None:
         """Labels, runtimes and registries as the configuration has them now."""
@@ -214,7 +216,7 @@ class System:
                 "Mirrors": mirrors,
             },
             "GenericResources": None,
-            "DockerRootDir": config.data_root,
+            "DockerRootDir": str(self._paths.root),
             "Labels": list(config.labels),
             "ExperimentalBuild": config.experimental,
             "ServerVersion": __version__,
@@ -239,7 +241,10 @@ class System:
             "ContainerdCommit": {"ID": revision or containerd},
             "RuncCommit": {"ID": __version__},
             "InitCommit": {"ID": ""},
-            "SecurityOptions": security_options(),
+            "SecurityOptions": [
+                *security_options(),
+                *(["name=userns"] if self._remapped else []),
+            ],
             "ProductLicense": "Apache-2.0",
             "DefaultAddressPools": [
                 {"Base": base, "Size": size} for base, size in config.default_address_pools

@@ -33,6 +33,7 @@ from barque.daemon.volume_records import (
     new_record,
     parse_create,
 )
+from barque.oci.id_maps import IdMap, IdMaps
 from barque.volume import plugins, subpath
 from barque.volume.local import LocalVolumes
 from barque.volume.options import MountPlan, read_only_plan
@@ -274,18 +275,21 @@ class Volumes:
         with suppress(OSError):
             directory.rmdir()
 
-    async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
+    async def populate(
+        self, name: str, layers: Sequence[str], path: str, maps: IdMaps | None = None
+    ) -> bool:
         """Copy directory `path` of the image in `layers` (directories, top first) into the volume.
 
         Only into one that is empty; whether anything was copied. See `LocalVolumes.populate`.
         """
+        ids = {"uids": _turned(maps.uids), "gids": _turned(maps.gids)} if maps else None
         async with self._locks[name]:
             record = self._get(name)
             if self._plan(record) is None:
-                return await asyncio.to_thread(self._local.populate, record.name, layers, path)
+                return await asyncio.to_thread(self._local.populate, record.name, layers, path, ids)
             await self._mount(record, "")
             try:
-                return await asyncio.to_thread(self._local.populate, record.name, layers, path)
+                return await asyncio.to_thread(self._local.populate, record.name, layers, path, ids)
             finally:
                 await self._unmount(record, "")
 
@@ -492,3 +496,8 @@ def _differs(wanted: VolumeRecord, found: VolumeRecord) -> bool:
     if wanted.driver != found.driver:
         return True
     return bool(wanted.options) and dict(wanted.options or {}) != dict(found.options or {})
+
+
+def _turned(ids: IdMap) -> str:
+    """For a mount on which an image's ids are written as those of a remapped container."""
+    return "".join(f"{host} {inside} {size}\n" for inside, host, size in ids.ranges)

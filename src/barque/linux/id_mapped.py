@@ -66,15 +66,22 @@ def mapped_tree(path: str, user_namespace: int, *, recursive: bool = False) -> i
 
 
 def overlay(
-    lowers: list[str], options: list[str], user_namespace: int, attributes: int, place: str
+    lowers: list[str],
+    options: list[str],
+    user_namespace: int,
+    attributes: int,
+    place: str,
+    plain: list[str] | None = None,
 ) -> int:
     """A detached overlay whose `lowers` (nearest first) have their ids mapped.
 
     `options` are its others, `attributes` MOUNT_ATTR_*. `place` is a directory that a kernel before
-    6.15 needs; nothing stays on it.
+    6.15 needs; nothing stays on it. What is in `plain` lies over the lowers and keeps its ids.
     """
     layers: list[int] = []
     try:
+        for directory in plain or ():
+            layers.append(kernel.open_tree(directory, kernel.OPEN_TREE_CLONE))
         for lower in lowers:
             layers.append(mapped_tree(lower, user_namespace))
         try:

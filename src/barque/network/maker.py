@@ -7,6 +7,7 @@ it leaves when its socket's other end does.
     daemon                                maker
     "make /run/barque/netns/ID"  ->       unshare, lo up, sysctls, bind /proc/self/ns/net there
                                  <-       "ok", fds: the namespace, a netlink socket opened inside
+    "make-host ..."              ->       the same, never with the user namespace of our argument
     "open /run/barque/netns/ID"  ->       setns
                                  <-       "ok", the same two fds
     "sysctl net.KEY=VALUE PATH"  ->       setns, write
@@ -18,13 +19,15 @@ One request at a time over SOCK_SEQPACKET, standard input.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import array
 import errno
 import os
+from collections.abc import Callable
 
 from barque.linux.mount import MS_BIND, mount
-from barque.linux.namespaces import CLONE_NEWNET, setns, unshare
+from barque.linux.namespaces import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
 from barque.linux.netlink import NETLINK_ROUTE, Netlink
 from barque.linux.netlink_route import set_link
 
@@ -41,7 +44,12 @@ SYSCTLS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Serve requests on standard input until its other end closes."""
+    """Serve requests on standard input until its other end closes.
+
+    An argument is the path of a user namespace: that which new network namespaces belong to.
+    """
+    if arguments:
+        VERBS["make"] = lambda path: make(path, arguments[0])
     requests = _socket.socket(fileno=0)
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -69,11 +77,17 @@ def _answer(requests: _socket.socket, request: str) -> None:
         netlink.close()
 
 
-def make(path: str) -> Netlink:
-    """A new namespace bound at `path`, which must not exist, with its loopback interface up."""
+def make(path: str, users: str = "") -> Netlink:
+    """A new namespace bound at `path`, which must not exist, with its loopback interface up.
+
+    `users` is the user namespace that it belongs to; "" for our own.
+    """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     try:
-        unshare(CLONE_NEWNET)
+        if users:
+            _enter_new_of(users)
+        else:
+            unshare(CLONE_NEWNET)
         netlink = Netlink(NETLINK_ROUTE)
         netlink.request(set_link(LOOPBACK_INDEX, up=True))
         for sysctl, value in SYSCTLS.items():
@@ -83,6 +97,37 @@ def make(path: str) -> Netlink:
         os.unlink(path)
         raise
     return netlink
+
+
+def _enter_new_of(users: str) -> None:
+    """A new namespace is of its maker's user namespace, which no one leaves: a child makes it."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            setns(os.open(users, os.O_RDONLY | os.O_CLOEXEC), CLONE_NEWUSER)
+            unshare(CLONE_NEWNET)
+            os.write(writer, b"ok")
+            _signal.pause()  # until it is killed
+        except OSError as error:
+            os.write(writer, str(error.errno).encode())
+        finally:
+            os._exit(1)
+    os.close(writer)
+    try:
+        said = os.read(reader, 16)
+        if said != b"ok":
+            number = int(said or errno.EIO)
+            raise OSError(number, f"user namespace {users}: {os.strerror(number)}")
+        made = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            setns(made, CLONE_NEWNET)
+        finally:
+            os.close(made)
+    finally:
+        os.close(reader)
+        os.kill(pid, _signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def enter(path: str) -> Netlink:
@@ -111,7 +156,12 @@ def sysctl(request: str) -> Netlink:
     return netlink
 
 
-VERBS = {"make": make, "open": enter, "sysctl": sysctl}
+VERBS: dict[str, Callable[[str], Netlink]] = {
+    "make": make,
+    "make-host": make,
+    "open": enter,
+    "sysctl": sysctl,
+}
 
 
 def _write(path: str, value: bytes) -> None:

@@ -101,6 +101,11 @@ class Maker:
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def remapped(self) -> bool:
+        """Whether it was told of another user namespace than the machine's."""
+        return not self._argv[-1].endswith("barque-netns")
+
     def start(self) -> None:
         """Spawn the process, so that it warms up before the first request."""
         with self._lock:
@@ -134,7 +139,7 @@ class Maker:
         if len(fds) != DESCRIPTORS:  # the kernel gives what there is room for
             for fd in fds:
                 os.close(fd)
-            if verb == "make":
+            if verb.startswith("make"):
                 unbind(path)
             raise OSError(errno.EMFILE, f"network namespace {path}: {os.strerror(errno.EMFILE)}")
         return fds[0], Netlink(NETLINK_ROUTE, fileno=fds[1])
@@ -215,11 +220,19 @@ class Pool:
         """A wired namespace, from the stock or made now. It is the caller's."""
         return self.warm() or self.make(wired=True)
 
-    def make(self, *, wired: bool) -> Namespace:
-        """A new namespace: wired, or with its loopback only. It is the caller's."""
+    @property
+    def remapped(self) -> bool:
+        """Whether the namespaces belong to another user namespace than the machine's."""
+        return self.maker.remapped
+
+    def make(self, *, wired: bool, host_users: bool = False) -> Namespace:
+        """A new namespace: wired, or with its loopback only. It is the caller's.
+
+        `host_users`: it belongs to the machine's user namespace, whatever others do.
+        """
         namespace_id = secrets.token_hex(ID_BYTES)
         path = self.directory / bound_name(namespace_id)
-        fd, netlink = self.maker.request("make", path)
+        fd, netlink = self.maker.request("make-host" if host_users else "make", path)
         namespace = Namespace(namespace_id, path, fd, netlink)
         try:
             if wired:

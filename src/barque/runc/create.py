@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.errors import BarqueError, Forbidden, InvalidArgument, NotFound
 from barque.linux import cgroup as control
 from barque.linux import namespaces as kinds
 from barque.linux.cgroup import Cgroup
@@ -386,6 +386,8 @@ def spawn(
     theirs.close()
     container.pid = pid
     container.start_time = process_times(pid) or 0
+    if launch.user_namespace and os.geteuid() == 0:
+        adjust_oom_score(pid, launch.process.oom_score_adj)
     if launch.mapped:
         admit(ours, pid, linux, launch.process.oom_score_adj)
 
@@ -415,6 +417,18 @@ def give_resources(container: Container, linux: Linux, undo: Undo) -> None:
         from barque.runc import rdt
 
         rdt.join(rdt.Group(linux.rdt, container.id), container.pid, container.id, undo)
+
+
+def adjust_oom_score(pid: int, value: int | None) -> None:
+    """From outside, for a process that is root of another user namespace; one that ended tells."""
+    if value is None:
+        return
+    try:
+        write_file(f"/proc/{pid}/oom_score_adj", str(value))
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    except OSError as error:
+        raise Forbidden(f"oom_score_adj {value}: {reason(error)}") from error
 
 
 def admit(ours: channel.Channel, pid: int, linux: Linux, oom_score: int | None) -> None:

@@ -166,7 +166,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     tree.enter(by_pivot=launch.pivot)
     set_names(launch.spec)
     write_sysctls(launch.proc, launch.spec.linux.sysctl)
-    if not launch.unprivileged:
+    if not launch.unprivileged and not launch.user_namespace:  # of which /proc is not its own
         adjust_oom_score(launch.proc, launch.process)
     if launch.spec.linux.personality:
         set_personality(PERSONALITIES[launch.spec.linux.personality])

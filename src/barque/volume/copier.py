@@ -2,9 +2,10 @@
 
 It mounts the image's layers in a mount namespace that dies with it, so nothing is left mounted
 however it ends, and resolves the path as inside the image. Standard input is one line of JSON:
-`layers` (top first), `path`, `target`; with `held`, it ends when its standard input does, at
-whatever point: who started it is gone, and what was copied is to be deleted. Exit code 0: copied;
-3: the image has no such directory; else failed, the reason is the last line of standard error.
+`layers` (top first), `path`, `target`; `ids` where those on the disk are others; with `held`, it
+ends when its standard input does, at whatever point: who started it is gone, and what was copied is
+to be deleted. Exit code 0: copied; 3: the image has no such directory; else failed, the reason is
+the last line of standard error.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from barque import errors
+from barque.linux import id_mapped
 from barque.linux.fs import open_in_root
 from barque.linux.mount import MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, mount
 from barque.linux.namespaces import CLONE_NEWNS, unshare
@@ -28,10 +30,15 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def main(arguments: list[str]) -> int:
     request = json.loads(sys.stdin.buffer.readline())
+    try:
+        target = _target(request["target"], request.get("ids"))
+    except (OSError, errors.BarqueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
     if request.get("held"):
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        return copy(request["layers"], request["path"], request["target"])
+        return copy(request["layers"], request["path"], target)
     except (OSError, errors.BarqueError) as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
@@ -43,9 +50,26 @@ def _end_with_input() -> None:
     os._exit(FAILED)
 
 
-def copy(layers: Sequence[str], path: str, target: str) -> int:
-    """Copy `path` of the merged `layers` into `target`. Changes this process's mount namespace."""
-    target_fd = os.open(target, _DIRECTORY | os.O_NOFOLLOW)
+def _target(path: str, ids: Mapping[str, str] | None) -> int:
+    """The directory to copy into, open; `ids` are lines of uid_map: on the disk, and as we see it.
+
+    For a process that has one thread.
+    """
+    if ids is None:
+        return os.open(path, _DIRECTORY | os.O_NOFOLLOW)
+    namespace = id_mapped.new_user_namespace(ids["uids"], ids["gids"])
+    try:
+        tree = id_mapped.mapped_tree(path, namespace)
+    finally:
+        os.close(namespace)
+    try:
+        return os.open(".", _DIRECTORY, dir_fd=tree)
+    finally:
+        os.close(tree)
+
+
+def copy(layers: Sequence[str], path: str, target_fd: int) -> int:
+    """Copy `path` of the merged `layers` into a directory. Changes our mount namespace."""
     root = _merged(layers)
     try:
         source = open_in_root(root, path, _DIRECTORY)

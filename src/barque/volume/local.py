@@ -12,9 +12,10 @@ import re
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from barque import errors
 from barque.linux.fs import remove_at, remove_tree, sync_directory, sync_filesystem
@@ -70,8 +71,12 @@ def _resolved(server: str) -> str:
 class LocalVolumes:
     """`copier_argv` starts the program that copies an image's content (see `copier`)."""
 
-    def __init__(self, root: Path, copier_argv: Sequence[str]) -> None:
+    def __init__(
+        self, root: Path, copier_argv: Sequence[str], owner: tuple[int, int] | None = None
+    ) -> None:
+        """`owner` is whom new volumes belong to: root of containers that are remapped."""
         self._paths = Paths(root)
+        self._owner = owner
         self._copier_argv = list(copier_argv)
 
     def data_path(self, name: str) -> Path:
@@ -91,6 +96,8 @@ class LocalVolumes:
             try:
                 self._paths.volume(name).mkdir(mode=0o701, exist_ok=True)
                 data.mkdir(mode=0o755, exist_ok=True)
+                if self._owner is not None:
+                    os.chown(data, *self._owner)
             except OSError as error:
                 raise errors.BarqueError(f"create {name}: {error.strerror}: {data}") from error
             try:
@@ -152,6 +159,8 @@ class LocalVolumes:
         staged.mkdir(mode=0o701)
         (staged / DATA).mkdir(mode=0o755)
         try:
+            if self._owner is not None:
+                os.chown(staged / DATA, *self._owner)
             if size:
                 quota.limit(staged.name, staged / DATA, size)
         except BaseException:
@@ -248,12 +257,15 @@ class LocalVolumes:
         with os.scandir(self._paths.data(name)) as entries:
             return next(entries, None) is None
 
-    def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
+    def populate(
+        self, name: str, layers: Sequence[str], path: str, ids: Mapping[str, str] | None = None
+    ) -> bool:
         """Copy directory `path` of the image in `layers` (top first) into an empty volume.
 
         Owner and mode of the directory become the volume's. Whether anything was copied: not if the
         volume has content or the image has no such directory. A copy that breaks off is begun again
-        by the next call.
+        by the next call. `ids` (`uids`, `gids`: lines of uid_map) are on the disk others than in
+        the image.
         """
         if not self.is_untouched(name):
             return False
@@ -261,7 +273,9 @@ class LocalVolumes:
         if marker.exists():
             self._empty(data)
         marker.touch()
-        request = {"layers": list(layers), "path": path, "target": str(data)}
+        request: dict[str, Any] = {"layers": list(layers), "path": path, "target": str(data)}
+        if ids:
+            request["ids"] = dict(ids)
         copied = self._copy(name, json.dumps(request).encode())
         sync_directory(data)
         marker.unlink()

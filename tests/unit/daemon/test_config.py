@@ -46,8 +46,8 @@ def test_networks_by_flag_and_by_file(tmp_path: Path) -> None:
 
 def test_what_is_known_and_not_there_is_refused_in_a_file_too(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
-    path.write_text(json.dumps({"userns-remap": "default", "debug": True}))
-    with pytest.raises(Usage, match="userns-remap is not there yet"):
+    path.write_text(json.dumps({"swarm-default-advertise-addr": "default", "debug": True}))
+    with pytest.raises(Usage, match="swarm-default-advertise-addr is not there yet"):
         load(["--config-file", str(path)])
 
 
@@ -104,7 +104,10 @@ def test_a_bad_file_is_refused_by_key(tmp_path: Path, document: object, said: st
         (["--shutdown-timeout", "-2"], "shutdown-timeout -2: expected seconds, or -1"),
         (["--data-root", "relative"], "not an absolute path"),
         (["-H", "ssh://a"], "invalid bind address"),
-        (["--userns-remap", "default"], "--userns-remap is not there yet"),
+        (
+            ["--swarm-default-advertise-addr", "default"],
+            "--swarm-default-advertise-addr is not there yet",
+        ),
         (["--default-address-pool", "base=10.0.0.0/16,size=8"], "expected base=NETWORK,size=BITS"),
         (["--default-address-pool", "10.0.0.0/16"], "expected base=NETWORK,size=BITS"),
         (["--log-format", "xml"], "log-format 'xml' is not one of text, json"),

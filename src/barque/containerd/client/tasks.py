@@ -52,6 +52,8 @@ class RuntimeOptions:
     systemd_cgroup: bool = False
     no_pivot_root: bool = False
     no_new_keyring: bool = False
+    io_uid: int = 0  # whom the pipes belong to
+    io_gid: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +224,8 @@ def packed(options: RuntimeOptions) -> AnyMessage:
         systemd_cgroup=options.systemd_cgroup,
         no_pivot_root=options.no_pivot_root,
         no_new_keyring=options.no_new_keyring,
+        io_uid=options.io_uid,
+        io_gid=options.io_gid,
     )
     return AnyMessage(type_url=Options.DESCRIPTOR.full_name, value=message.SerializeToString())
 

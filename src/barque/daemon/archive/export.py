@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from barque.daemon.archive.copier import Copier
+from barque.daemon.archive.service import remapped
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.layers import layer_directories
 from barque.daemon.containers.rootfs import writable_rootfs
@@ -33,6 +34,7 @@ async def export(engine: Engine, reference: str) -> AsyncIterator[bytes]:
         "work": "",
         "keep_kinds": False,
         "owner": None,
+        **remapped(engine, container.record),
     }
     copier = await Copier.start(request)
     try:

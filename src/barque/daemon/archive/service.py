@@ -12,6 +12,7 @@ from barque.daemon.archive.copier import Copier
 from barque.daemon.containers.container import EXIT_KNOWN_S, Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.layers import layer_directories
+from barque.daemon.containers.record import Record
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.http.messages import Source
 from barque.daemon.moments import rfc3339
@@ -128,6 +129,7 @@ async def _request(
         "write": do == "put",
         "read_only": record.host.readonly_rootfs,
         "mounts": _mounts(engine, container),
+        **remapped(engine, record),
         "keep_kinds": False,
         "owner": None,
     }
@@ -137,6 +139,20 @@ async def _request(
         options = [option.partition("=") for mount in mounts for option in mount.options]
         request["work"] = next((value for key, _, value in options if key == "workdir"), "")
     return request
+
+
+def remapped(engine: Engine, record: Record) -> dict[str, Any]:
+    """Who does the work for a container with other ids: its own root."""
+    remap = engine.defaults.remap_of(record.host.userns_mode)
+    if remap is None:
+        return {}
+    return {
+        "users": {
+            "namespace": remap.namespace,
+            "uids": remap.maps.uids.text,
+            "gids": remap.maps.gids.text,
+        }
+    }
 
 
 def _mounts(engine: Engine, container: Container) -> list[dict[str, Any]]:

@@ -17,9 +17,11 @@ import os
 import stat
 
 from barque.errors import Conflict, Unsupported
+from barque.linux import id_mapped
 from barque.linux import mount as m
 from barque.linux.fs import open_in_root
-from barque.linux.namespaces import CLONE_NEWNS, setns, unshare
+from barque.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
+from barque.oci.id_maps import IdMaps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,8 +71,10 @@ def assemble(request: dict[str, Any]) -> Tree:
 
     `request`: `place` (an empty directory to mount on), `id`, `pid` (0: it does not run), `layers`
     (of the snapshot, top first, with `work`; only when it does not run), `write`, `mounts`: a list
-    of `source`, `destination`, `rw`, by depth.
+    of `source`, `destination`, `rw`, by depth; `users` of a container with other ids than ours:
+    `namespace`, and `uids`, `gids` as in oci.id_maps. We are its root then.
     """
+    users = request.get("users")
     place = request["place"]
     sources = [_clone(item["source"]) for item in request["mounts"]]
     unshare(CLONE_NEWNS)
@@ -80,15 +84,28 @@ def assemble(request: dict[str, Any]) -> Tree:
         m.mount_setattr(theirs, propagation=m.MS_PRIVATE, recursive=True)
         m.move_mount_to(theirs, place)
     elif request["write"]:
-        _mount_writable(request["layers"], request["work"], place)
+        _mount_writable(request["layers"], request["work"], place, users)
     else:
-        place = _mount_readable(request["layers"], place)
+        place = _mount_readable(request["layers"], place, users)
     root = os.open(place, _PLACE)
     points = []
     for item, source in zip(request["mounts"], sources, strict=True):
         if source is not None and _attach(root, item, source):
             points.append(Point(item["destination"], bool(item["rw"])))
-    return Tree(root, os.readlink(f"/proc/self/fd/{root}"), points)
+    tree = Tree(root, os.readlink(f"/proc/self/fd/{root}"), points)
+    if users:
+        _become_root_of(users["namespace"])
+    return tree
+
+
+def _become_root_of(namespace: str) -> None:
+    """user_namespaces(7): who joins has every right in it, and as its root ids that it knows."""
+    fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    setns(fd, CLONE_NEWUSER)
+    os.close(fd)
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 def _clone(source: str) -> int | None:
@@ -131,24 +148,56 @@ def _lower(fds: list[int]) -> str:
     return "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in fds)
 
 
-def _mount_writable(layers: list[str], work: str, place: str) -> None:
+def _mount_writable(layers: list[str], work: str, place: str, users: dict[str, str] | None) -> None:
     if len(layers) == 1:
-        m.mount(layers[0], place, flags=m.MS_BIND)
+        if users:
+            m.move_mount_to(id_mapped.mapped_tree(layers[0], _users(users)), place)
+        else:
+            m.mount(layers[0], place, flags=m.MS_BIND)
         return
     upper, *lowers = _named(layers)
+    if users:
+        given = [f"upperdir=/proc/self/fd/{upper}", f"workdir={work}"]
+        tree = id_mapped.overlay(layers[1:], given, _users(users), 0, place)
+        m.move_mount_to(tree, place)
+        return
     options = f"{_lower(lowers)},upperdir=/proc/self/fd/{upper},workdir={work}"
     m.mount("overlay", place, "overlay", 0, options)
 
 
-def _mount_readable(layers: list[str], place: str) -> str:
-    """Below an empty layer of our own: mount points may be missing in the snapshot."""
+def _users(users: dict[str, str]) -> int:
+    """A user namespace for mounts: it may not be the one that is ours later, but maps alike."""
+    return os.open(users["namespace"], os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _mount_readable(layers: list[str], place: str, users: dict[str, str] | None) -> str:
+    """Below an empty layer of our own: mount points may be missing in the snapshot.
+
+    Of a remapped snapshot the first layer has the machine's ids on disk, the others have not,
+    unless it is the only one: a whole tree.
+    """
     lowers = _named(layers)
     m.mount("tmpfs", place, "tmpfs", m.MS_NODEV | m.MS_NOSUID, "mode=700,size=1m")
     for name in ("upper", "work", "root"):
         os.mkdir(f"{place}/{name}", 0o755)
+    if users:
+        _mount_lowers_mapped(layers, place, users)
+        return f"{place}/root"
     options = f"{_lower(lowers)},upperdir={place}/upper,workdir={place}/work"
     m.mount("overlay", f"{place}/root", "overlay", 0, options)
     return f"{place}/root"
+
+
+def _mount_lowers_mapped(layers: list[str], place: str, users: dict[str, str]) -> None:
+    namespace = _users(users)
+    ids = IdMaps(users["uids"], users["gids"]).root
+    os.chown(f"{place}/upper", *ids)
+    options = [f"upperdir={place}/upper", f"workdir={place}/work"]
+    written = layers[:1] if len(layers) > 1 else []
+    tree = id_mapped.overlay(
+        layers[len(written) :], options, namespace, 0, f"{place}/root", plain=written
+    )
+    m.move_mount_to(tree, f"{place}/root")
 
 
 def _attach(root: int, item: dict[str, Any], source: int) -> bool:

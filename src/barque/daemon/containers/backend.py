@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from barque.oci.id_maps import IdMaps
+
 
 class Image(Protocol):
     @property
@@ -68,6 +70,7 @@ class Networks(Protocol):
         extra_hosts: Sequence[str] = (),
         domainname: str = "",
         links: Sequence[str] = (),
+        host_users: bool = True,
     ) -> Sandbox: ...
 
     async def rename(self, container_id: str, name: str) -> None:
@@ -114,7 +117,9 @@ class Volumes(Protocol):
     def is_untouched(self, name: str) -> bool:
         """Whether `populate` may still copy something into the volume."""
 
-    async def populate(self, name: str, layers: Sequence[str], path: str) -> bool:
+    async def populate(
+        self, name: str, layers: Sequence[str], path: str, maps: IdMaps | None = None
+    ) -> bool:
         """Copy directory `path` of an image's `layers` (top first) into an empty volume."""
 
     async def remove(self, name: str) -> None: ...

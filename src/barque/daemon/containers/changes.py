@@ -20,6 +20,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.layers import layer_directories, opaque
 from barque.daemon.containers.rootfs import writable_rootfs
+from barque.oci.id_maps import IdMaps
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 MAX_DEPTH = 512
@@ -62,7 +63,9 @@ async def _changes(engine: Engine, container: Container) -> list[tuple[str, int]
     layers = layer_directories(await writable_rootfs(engine, container))
     if len(layers) < 2:
         return await _changes_of_copy(engine, container, layers[0])
-    return await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:])))
+    remap = engine.defaults.remap_of(container.record.host.userns_mode)
+    maps = remap.maps if remap else None
+    return await asyncio.to_thread(lambda: list(compare(layers[0], layers[1:], maps)))
 
 
 async def _changes_of_copy(
@@ -153,24 +156,31 @@ def _facts_differ(now: os.stat_result, before: os.stat_result) -> bool:
     )
 
 
-def compare(upper: str, lowers: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The changes that `upper` makes to the merged `lowers` (top first)."""
+def compare(
+    upper: str, lowers: Sequence[str], maps: IdMaps | None = None
+) -> Iterator[tuple[str, int]]:
+    """The changes that `upper` makes to the merged `lowers` (top first).
+
+    `maps`: ids in `upper` are the machine's, those in `lowers` the container's.
+    """
     with ExitStack() as stack:
         top = os.open(upper, _DIRECTORY)
         stack.callback(os.close, top)
         below = [os.open(path, _PATH) for path in lowers]
         for fd in below:
             stack.callback(os.close, fd)
-        yield from _directory(top, below, "", 0)
+        yield from _directory(top, below, "", 0, maps)
 
 
-def _directory(upper: int, lowers: list[int], path: str, depth: int) -> Iterator[tuple[str, int]]:
+def _directory(
+    upper: int, lowers: list[int], path: str, depth: int, maps: IdMaps | None
+) -> Iterator[tuple[str, int]]:
     if depth > MAX_DEPTH:
         raise errors.ResourceExhausted(f"deeper than {MAX_DEPTH} directories: {path[:100]}")
     names = os.listdir(upper)
     for name in names:
         try:
-            yield from _entry(upper, lowers, name, f"{path}/{name}", depth)
+            yield from _entry(upper, lowers, name, f"{path}/{name}", depth, maps)
         except FileNotFoundError:
             continue  # gone since it was listed
     if opaque(upper):
@@ -179,7 +189,7 @@ def _directory(upper: int, lowers: list[int], path: str, depth: int) -> Iterator
 
 
 def _entry(
-    upper: int, lowers: list[int], name: str, path: str, depth: int
+    upper: int, lowers: list[int], name: str, path: str, depth: int, maps: IdMaps | None
 ) -> Iterator[tuple[str, int]]:
     facts = os.lstat(name, dir_fd=upper)
     if path in MADE_TO_MOUNT_ON and not stat.S_ISDIR(facts.st_mode):
@@ -196,13 +206,13 @@ def _entry(
         fd = os.open(name, _DIRECTORY, dir_fd=upper)
         try:
             merged = below if before is not None and stat.S_ISDIR(before.st_mode) else []
-            inner = list(_directory(fd, merged, path, depth + 1))
+            inner = list(_directory(fd, merged, path, depth + 1, maps))
         finally:
             os.close(fd)
         if before is None:
             if path not in MADE_TO_MOUNT_ON or inner:
                 yield path, ADDED
-        elif _changed(facts, before, path, inner):
+        elif _changed(facts, before, path, inner, maps):
             yield path, MODIFIED
         yield from inner
     finally:
@@ -211,7 +221,11 @@ def _entry(
 
 
 def _changed(
-    now: os.stat_result, before: os.stat_result, path: str, inner: list[tuple[str, int]]
+    now: os.stat_result,
+    before: os.stat_result,
+    path: str,
+    inner: list[tuple[str, int]],
+    maps: IdMaps | None = None,
 ) -> bool:
     """Whether a directory counts as modified: itself, or by what was made or deleted in it.
 
@@ -220,7 +234,10 @@ def _changed(
     direct = path.count("/") + 1
     if any(kind != MODIFIED and inside.count("/") == direct for inside, kind in inner):
         return True
-    if (now.st_mode, now.st_uid, now.st_gid) != (before.st_mode, before.st_uid, before.st_gid):
+    owner = now.st_uid, now.st_gid
+    if maps is not None:
+        owner = maps.uids.to_container(owner[0]), maps.gids.to_container(owner[1])
+    if (now.st_mode, *owner) != (before.st_mode, before.st_uid, before.st_gid):
         return True
     holds = any(place.rpartition("/")[0] == path for place in MADE_TO_MOUNT_ON)
     return not holds and now.st_mtime_ns != before.st_mtime_ns

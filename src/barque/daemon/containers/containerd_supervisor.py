@@ -22,7 +22,8 @@ from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.supervise import Ended, RootfsMount, Task, TaskEvent
 from barque.daemon.containers.supervise import Stdio as StdioRequest
 from barque.daemon.moments import rfc3339
-from barque.daemon.storage import QUOTA, SIZE_LABEL, driver_of
+from barque.daemon.remapping import Remap
+from barque.daemon.storage import GID_LABEL, QUOTA, SIZE_LABEL, UID_LABEL, driver_of
 from barque.oci.image import OCI_LAYER
 
 ROOT_LABEL = "containerd.io/gc.root"
@@ -33,13 +34,21 @@ SIGKILL = 9
 class ContainerdSupervisor:
     """See `supervise.Supervisor` for the contract."""
 
-    def __init__(self, containerd: Containerd, snapshotter: str) -> None:
+    def __init__(
+        self, containerd: Containerd, snapshotter: str, remap: Remap | None = None
+    ) -> None:
         self._containerd = containerd
+        self._remap = remap
         self._snapshotter = snapshotter
         self._snapshots = containerd.snapshots.of(snapshotter)
 
-    async def prepare(self, container_id: str, parent: str, size: int = 0) -> list[RootfsMount]:
+    async def prepare(
+        self, container_id: str, parent: str, size: int = 0, *, remapped: bool = True
+    ) -> list[RootfsMount]:
         labels = {ROOT_LABEL: "barque", OWNER_LABEL: container_id}
+        if remapped and self._remap is not None:
+            maps = self._remap.maps
+            labels |= {UID_LABEL: maps.uids.text, GID_LABEL: maps.gids.text}
         if size:
             await self._check_quota()
             labels[SIZE_LABEL] = str(size)
@@ -250,5 +259,7 @@ def _runtime_options(runtime: Runtime) -> RuntimeOptions | None:
         systemd_cgroup=runtime.systemd_cgroup,
         no_pivot_root=runtime.no_pivot_root,
         no_new_keyring=runtime.no_new_keyring,
+        io_uid=runtime.io_owner[0],
+        io_gid=runtime.io_owner[1],
     )
     return options if options != RuntimeOptions() else None

@@ -67,7 +67,9 @@ async def create(
         remove_snapshot = engine.supervisor.remove_snapshot
         undo.push_async_callback(engine.undo, "snapshot", remove_snapshot, container_id)
         size = storage_size(host.storage_opt or {})
-        container.rootfs = await _snapshot(engine, container_id, image, size)
+        container.rootfs = await _snapshot(
+            engine, container_id, image, size, remapped=host.userns_mode != "host"
+        )
         container.pristine, container.has_task = True, False
         undo.push_async_callback(engine.undo, "images", image_mounts.drop_views, engine, record)
         await image_mounts.make_views(engine, record)
@@ -258,14 +260,18 @@ def _mounts(engine: Engine, config: Config, host: HostConfig) -> list[MountPoint
 
 
 async def _snapshot(
-    engine: Engine, container_id: str, image: Image, size: int
+    engine: Engine, container_id: str, image: Image, size: int, *, remapped: bool
 ) -> list[RootfsMount]:
     """An image that others put into containerd may lack its snapshots: made when missed."""
     try:
-        return await engine.supervisor.prepare(container_id, image.chain_id, size)
+        return await engine.supervisor.prepare(
+            container_id, image.chain_id, size, remapped=remapped
+        )
     except errors.NotFound:
         await engine.images.ensure_unpacked(image)
-        return await engine.supervisor.prepare(container_id, image.chain_id, size)
+        return await engine.supervisor.prepare(
+            container_id, image.chain_id, size, remapped=remapped
+        )
 
 
 def storage_size(options: Mapping[str, str]) -> int:
@@ -309,4 +315,7 @@ async def _fill_volumes(engine: Engine, record: Record, rootfs: list[RootfsMount
         if point.type == "volume" and point.copy_up and engine.volumes.is_untouched(point.name):
             layers = layer_directories(rootfs)
             if is_directory(layers, point.destination):
-                await engine.volumes.populate(point.name, layers, point.destination)
+                remap = engine.defaults.remap_of(record.host.userns_mode)
+                await engine.volumes.populate(
+                    point.name, layers, point.destination, remap.maps if remap else None
+                )

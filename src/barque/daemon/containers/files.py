@@ -11,14 +11,20 @@ from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.shm import unmount_shm
 from barque.daemon.paths import Paths
+from barque.daemon.remapping import Remap
 
 FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
-def write_files(paths: Paths, container: Container, sandbox: Sandbox) -> dict[str, str]:
+def write_files(
+    paths: Paths, container: Container, sandbox: Sandbox, remap: Remap | None = None
+) -> dict[str, str]:
     """Write them anew for a start: destination in the container -> path on the host."""
     directory = paths.container(container.id)
     directory.mkdir(mode=0o710, parents=True, exist_ok=True)
+    if remap is not None:
+        os.chown(directory, 0, remap.root[1])
+    owner = remap.root if remap else None
     config = container.record.config
     full_name = f"{config.hostname}.{config.domainname}".rstrip(".")
     contents = {
@@ -29,7 +35,7 @@ def write_files(paths: Paths, container: Container, sandbox: Sandbox) -> dict[st
     result = {}
     for destination, text in contents.items():
         path = str(directory / destination.rpartition("/")[2])
-        _replace_content(path, text)
+        _replace_content(path, text, owner)
         result[destination] = path
     return result
 
@@ -40,12 +46,14 @@ def shared_files(paths: Paths, owner_id: str) -> Mapping[str, str]:
     return {destination: str(directory / destination.rpartition("/")[2]) for destination in FILES}
 
 
-def _replace_content(path: str, text: str) -> None:
+def _replace_content(path: str, text: str, owner: tuple[int, int] | None) -> None:
     """In place: the inode may still be bind-mounted. World-readable whatever our umask."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with os.fdopen(fd, "w") as file:
         file.write(text)
         os.fchmod(fd, 0o644)
+        if owner is not None:
+            os.fchown(fd, *owner)
 
 
 def remove_files(paths: Paths, container_id: str) -> None:

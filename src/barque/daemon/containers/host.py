@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from barque.daemon.containers import capabilities
+from barque.daemon.remapping import Remap
 
 INIT_PROGRAMS = ("docker-init", "tini", "catatonit")
 MAX_CPUS = 8192
@@ -66,6 +67,8 @@ class Runtime:
     systemd_cgroup: bool = False
     no_pivot_root: bool = False
     no_new_keyring: bool = False
+    io_owner: tuple[int, int] = (0, 0)
+    """Whom the pipes of a process belong to."""
 
     @property
     def foreign(self) -> bool:
@@ -98,6 +101,12 @@ class Defaults:
     shutdown_timeout_s: int = 15
     ipc_mode: str = "private"
     cdi_spec_dirs: tuple[str, ...] = ()
+    remap: Remap | None = None
+    """Whose ids containers have on the machine; None: the same."""
+
+    def remap_of(self, userns_mode: str) -> Remap | None:
+        """HostConfig.UsernsMode: "host" is for a container that is not remapped."""
+        return None if userns_mode == "host" else self.remap
 
     def find_init(self) -> str | None:
         """The program that `--init` runs as the first process."""

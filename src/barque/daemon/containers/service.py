@@ -75,7 +75,7 @@ class Containers:
 
     def reload(self, config: Config) -> None:
         """What the configuration may change while we run; all else stays as at start."""
-        wanted = container_defaults(config)
+        wanted = container_defaults(config, self.engine.paths)
         runtimes.write_scripts(self.engine.paths.runtimes, config.runtimes)
         self.engine.defaults = replace(
             self.engine.defaults,

@@ -17,13 +17,18 @@ from barque.linux.mount import (
 )
 
 
-def mount_shm(paths: Paths, container_id: str, size_bytes: int) -> str:
+def mount_shm(
+    paths: Paths, container_id: str, size_bytes: int, owner: tuple[int, int] | None = None
+) -> str:
     """Mount it; its path. One that a crash left is replaced."""
     unmount_shm(paths, container_id)
     path = str(paths.shm(container_id))
     os.mkdir(path, 0o700)
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    mount("shm", path, "tmpfs", flags, f"mode=1777,size={size_bytes}")
+    data = f"mode=1777,size={size_bytes}"
+    if owner is not None:
+        data += ",uid={},gid={}".format(*owner)
+    mount("shm", path, "tmpfs", flags, data)
     return path
 
 

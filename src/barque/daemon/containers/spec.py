@@ -33,9 +33,10 @@ MASKED_PATHS = (
     "/sys/firmware",
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+PING_GROUPS = "net.ipv4.ping_group_range"
 NETWORK_SYSCTLS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
-    "net.ipv4.ping_group_range": "0 2147483647",
+    PING_GROUPS: "0 2147483647",
 }
 
 
@@ -44,9 +45,10 @@ def build(record: Record, facts: StartFacts, machine: Host, defaults: Defaults) 
     options = security.parse(record.host.security_opt or (), machine)
     linux: dict[str, Any] = {
         "cgroupsPath": cgroups_path(record, defaults),
-        "namespaces": _namespaces(record, facts, machine),
+        "namespaces": _namespaces(record, facts, machine, defaults),
+        **_user_namespace(record, defaults),
         "resources": resources(record, facts),
-        "sysctl": _sysctls(record),
+        "sysctl": _sysctls(record, defaults),
         **_paths(record, options, machine),
     }
     if facts.devices:
@@ -154,7 +156,9 @@ def rlimits(record: Record, defaults: Defaults) -> list[dict[str, Any]]:
     ]
 
 
-def _namespaces(record: Record, facts: StartFacts, machine: Host) -> list[dict[str, str]]:
+def _namespaces(
+    record: Record, facts: StartFacts, machine: Host, defaults: Defaults
+) -> list[dict[str, str]]:
     host = record.host
     result = [{"type": "mount"}]
     if host.network_mode != "host":
@@ -167,6 +171,8 @@ def _namespaces(record: Record, facts: StartFacts, machine: Host) -> list[dict[s
         result.append(_namespace("ipc", facts.ipc_namespace))
     if private_cgroup_namespace(host, machine):
         result.append({"type": "cgroup"})
+    if remap := defaults.remap_of(host.userns_mode):
+        result.append({"type": "user", "path": remap.namespace})
     return result
 
 
@@ -177,14 +183,30 @@ def private_cgroup_namespace(host: HostConfig, machine: Host) -> bool:
     return machine.cgroup_version == 2 and not host.privileged
 
 
+def _user_namespace(record: Record, defaults: Defaults) -> dict[str, Any]:
+    """The maps of the namespace that `_namespaces` names: runtimes compare them with its own."""
+    remap = defaults.remap_of(record.host.userns_mode)
+    if remap is None:
+        return {}
+    return {
+        f"{kind}Mappings": [
+            {"containerID": inside, "hostID": host, "size": size} for inside, host, size in ranges
+        ]
+        for kind, ranges in (("uid", remap.maps.uids.ranges), ("gid", remap.maps.gids.ranges))
+    }
+
+
 def _namespace(kind: str, path: str | None) -> dict[str, str]:
     return {"type": kind, "path": path} if path else {"type": kind}
 
 
-def _sysctls(record: Record) -> dict[str, str]:
+def _sysctls(record: Record, defaults: Defaults) -> dict[str, str]:
     own = record.host.network_mode != "host"
+    network = dict(NETWORK_SYSCTLS)
+    if remap := defaults.remap_of(record.host.userns_mode):
+        network[PING_GROUPS] = f"0 {remap.maps.gids.ranges[0][2] - 1}"  # groups that it has
     asked = {name.replace("/", "."): value for name, value in (record.host.sysctls or {}).items()}
-    return {**(NETWORK_SYSCTLS if own else {}), **asked}
+    return {**(network if own else {}), **asked}
 
 
 def _paths(record: Record, options: security.Security, machine: Host) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from barque import errors
@@ -34,6 +35,7 @@ from barque.daemon.containers.backend import Sandbox
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine, together
 from barque.daemon.containers.files import shared_files, write_files
+from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.outcome import exit_code_of, start_error
 from barque.daemon.containers.record import Record
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
@@ -43,6 +45,7 @@ from barque.daemon.containers.start_facts import Device, StartFacts
 from barque.daemon.containers.state import Move, Status
 from barque.daemon.containers.supervise import RootfsMount, Stdio
 from barque.daemon.containers.user import User
+from barque.daemon.remapping import Remap
 
 MAX_USERS_KEPT = 1024
 log = logging.getLogger(__name__)
@@ -110,6 +113,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     cdi.apply(spec, cdi.resolve(requests, engine.defaults.cdi_spec_dirs))
     socket = engine.paths.stdio_socket(container.id)
     runtime = engine.runtime_of(container)
+    remap = engine.defaults.remap_of(container.record.host.userns_mode)
     if runtime.foreign:
         undo.callback(streams.remove, socket)
     undo.push_async_callback(engine.undo, "task", engine.supervisor.delete, container.id)
@@ -119,7 +123,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         await engine.supervisor.create(
             container.id,
             spec,
-            runtime,
+            _owned_streams(runtime, remap),
             container.record.config.image,
             mounts,
             Stdio(
@@ -136,6 +140,11 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     except errors.BarqueError as error:
         raise start_error(error) from error
     _running(engine, container, pid)
+
+
+def _owned_streams(runtime: Runtime, remap: Remap | None) -> Runtime:
+    """Root of a remapped container may open its streams again: they are its own."""
+    return runtime if remap is None else replace(runtime, io_owner=remap.root)
 
 
 def _running(engine: Engine, container: Container, pid: int) -> None:
@@ -180,6 +189,7 @@ async def _attach_network(engine: Engine, container: Container) -> Sandbox:
         extra_hosts=record.host.extra_hosts or (),
         domainname=record.config.domainname,
         links=_legacy_links(record),
+        host_users=engine.defaults.remap_of(record.host.userns_mode) is None,
     )
 
 
@@ -201,18 +211,25 @@ async def _sources(engine: Engine, container: Container) -> dict[str, str]:
             result[point.destination] = await image_mounts.mount(engine, container.id, point)
         elif point.type == "bind":
             if not os.path.lexists(point.source):
-                _make_source(point.source, point.create_source)
+                remap = engine.defaults.remap_of(container.record.host.userns_mode)
+                _make_source(point.source, point.create_source, remap.root if remap else None)
             result[point.destination] = point.source
     return result
 
 
-def _make_source(path: str, allowed: bool) -> None:
+def _make_source(path: str, allowed: bool, owner: tuple[int, int] | None) -> None:
     if not allowed:
         raise errors.InvalidArgument(
             f'invalid mount config for type "bind": bind source path does not exist: {path}'
         )
     try:
+        missing = [path]
+        while not os.path.lexists(above := os.path.dirname(missing[-1])):
+            missing.append(above)
         os.makedirs(path, mode=0o755, exist_ok=True)
+        if owner is not None:
+            for made in missing:
+                os.chown(made, *owner)
     except OSError as error:
         raise errors.BarqueError(
             f"error while creating mount source path '{path}': mkdir {path}: {error.strerror}"
@@ -247,7 +264,12 @@ def _files(engine: Engine, container: Container, sandbox: Sandbox) -> Mapping[st
     if mode.startswith("container:"):
         directory.mkdir(mode=0o710, parents=True, exist_ok=True)
         return shared_files(engine.paths, mode.partition(":")[2])
-    return write_files(engine.paths, container, sandbox)
+    return write_files(
+        engine.paths,
+        container,
+        sandbox,
+        engine.defaults.remap_of(container.record.host.userns_mode),
+    )
 
 
 def _devices(container: Container) -> list[Device]:
@@ -284,7 +306,9 @@ def _shared_namespaces(engine: Engine, container: Container) -> dict[str, Any]:
             if name == "ipc":
                 result["shm"] = _donated_shm(engine, other)
     if host.ipc_mode == "shareable":
-        result["shm"] = mount_shm(engine.paths, container.id, host.shm_size)
+        remap = engine.defaults.remap_of(host.userns_mode)
+        owner = remap.root if remap else None
+        result["shm"] = mount_shm(engine.paths, container.id, host.shm_size, owner)
     return result
 
 

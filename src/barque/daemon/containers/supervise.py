@@ -59,8 +59,12 @@ class Stdio(NamedTuple):
 
 
 class Supervisor(Protocol):
-    async def prepare(self, container_id: str, parent: str, size: int = 0) -> list[RootfsMount]:
+    async def prepare(
+        self, container_id: str, parent: str, size: int = 0, *, remapped: bool = True
+    ) -> list[RootfsMount]:
         """Make the writable snapshot on top of the image's `parent`, of at most `size` bytes.
+
+        `remapped`: with the ids of the daemon's userns-remap, where it has one.
 
         Raises Unsupported for a size where the snapshotter knows no quotas."""
 

@@ -125,6 +125,8 @@ def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]
     warnings = check_resources(host, machine)
     _check_unsupported(host)
     _check_modes(host)
+    if defaults.remap_of(host.userns_mode) is not None:
+        _check_remapped(host)
     cgroups.check_parent(defaults.cgroup_driver, host.cgroup_parent)
     check_restart_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in {"", "no"}:
@@ -410,6 +412,21 @@ def _check_unsupported(host: HostConfig) -> None:
         raise _invalid(f"invalid isolation {host.isolation!r} on linux")
     if host.userns_mode not in {"", "host"}:
         raise _invalid(f"invalid user namespace mode: {host.userns_mode}")
+
+
+def _check_remapped(host: HostConfig) -> None:
+    """What a user namespace of other ids shuts out. The words are dockerd's."""
+    if host.privileged:
+        raise _invalid(
+            "privileged mode is incompatible with user namespaces.  You must run the container in "
+            "the host namespace when running privileged mode"
+        )
+    if host.network_mode == "host":
+        raise _invalid("cannot share the host's network namespace when user namespaces are enabled")
+    if host.pid_mode == "host":
+        raise _invalid("cannot share the host PID namespace when user namespaces are enabled")
+    if any(mount.type == "image" for mount in host.mounts or ()):
+        raise errors.Unsupported("mounts of images with userns-remap are not there yet")
 
 
 def _check_mounts(host: HostConfig, machine: Host) -> None:
