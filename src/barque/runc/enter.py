@@ -38,6 +38,7 @@ from barque.runc.create import (
 from barque.runc.identity import Identity, home_of
 from barque.runc.lifecycle import open_init
 from barque.runc.log import reason
+from barque.runc.rootfs import change_root
 from barque.runc.undo import Undo
 from barque.runc.validate import check_process, has_apparmor
 
@@ -87,8 +88,10 @@ def enter(
         except OSError as error:
             raise BarqueError(START_FAILED + reason(error)) from error
         finally:
-            for fd in (launch.proc, *launch.entries, *(fd for fd, _ in launch.joined)):
-                os.close(fd)
+            joined = (fd for fd, _ in launch.joined)
+            for fd in (launch.proc, launch.root, *launch.entries, *joined):
+                if fd >= 0:
+                    os.close(fd)
         undo.keep()
     return pid
 
@@ -119,8 +122,18 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     if pidfd < 0:
         raise Conflict("cannot exec in a stopped container")
     launch.joined = [(pidfd, namespace_flags(container))]
+    launch.root = -1 if "mount" in container.namespaces else open_root(container)
     launch.proc = open_proc()
     return launch
+
+
+def open_root(container: Container) -> int:
+    """The root of the first process, for one that joins no mount namespace."""
+    fd = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not container.alive():  # its number may be another's by now
+        os.close(fd)
+        raise Conflict("cannot exec in a stopped container")
+    return fd
 
 
 def affinity_of(process: Process) -> Affinity | None:
@@ -267,3 +280,5 @@ def prepare_outside(launch: init.Launch) -> None:
     if not launch.unprivileged:
         init.adjust_oom_score(launch.proc, launch.process)
     init.confine(launch.proc, launch.apparmor)
+    if launch.root >= 0:
+        change_root(launch.root)

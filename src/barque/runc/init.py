@@ -78,6 +78,7 @@ class Launch:
         "preserved",
         "proc",
         "process",
+        "root",
         "rootfs",
         "scheduling",
         "sources",
@@ -112,6 +113,7 @@ class Launch:
     cgroup_directories: dict[str, str]
     nodes: tuple[Device, ...]
     pivot: bool  # the root is changed by pivot_root, not by moving a mount over it
+    root: int  # of an exec where the container has no mount namespace: its root, else -1
     preserved: int  # descriptors from 3 on that go to the program
     keyring: str  # name of the new session keyring; empty: keep the caller's
     state: dict[str, Any]  # for hooks: runtime.md, "State"
@@ -163,7 +165,10 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
         unshare(CLONE_NEWCGROUP)
     tree = build_tree(launch)
     home = home_of(tree.fd, launch.process.uid)
-    tree.enter(by_pivot=launch.pivot)
+    if "mount" in launch.spec.linux.namespaces:
+        tree.enter(by_pivot=launch.pivot)
+    else:
+        rootfs.change_root(tree.fd)
     set_names(launch.spec)
     write_sysctls(launch.proc, launch.spec.linux.sysctl)
     if not launch.unprivileged and not launch.user_namespace:  # of which /proc is not its own
@@ -182,7 +187,10 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
 def build_tree(launch: Launch) -> Rootfs:
     """The file tree, complete but for being the root."""
     spec = launch.spec
-    tree = rootfs.prepare(launch.rootfs, launch.bundle, spec.linux.rootfs_propagation)
+    if "mount" in spec.linux.namespaces:
+        tree = rootfs.prepare(launch.rootfs, launch.bundle, spec.linux.rootfs_propagation)
+    else:
+        tree = rootfs.detached(launch.rootfs, launch.bundle)
     for index, mount in enumerate(spec.mounts):
         if mount.type == "cgroup":
             tree.mount_cgroups(mount, launch.cgroup_directories)

@@ -367,8 +367,7 @@ class Rootfs:
                 kernel.mount("tmpfs", place, "tmpfs", kernel.MS_RDONLY)
         os.fchdir(self.fd)
         kernel.mount(".", "/", None, kernel.MS_MOVE)
-        os.chroot(".")
-        os.chdir("/")
+        change_root(self.fd)
 
 
 def open_source(bundle: str, source: str, *, recursive: bool) -> int:
@@ -419,6 +418,20 @@ def prepare(path: str, bundle: str, propagation: str) -> Rootfs:
     tree = kernel.open_tree(path, kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE)
     kernel.move_mount_to(tree, path)
     return Rootfs(tree, bundle)
+
+
+def detached(path: str, bundle: str) -> Rootfs:
+    """For a container in the runtime's own mount namespace: `path` as the root of mounts that are
+    in no namespace. Nobody else sees them, and they go with the last process that is in them."""
+    tree = kernel.open_tree(path, kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE)
+    kernel.mount_setattr(tree, propagation=kernel.MS_PRIVATE, recursive=True)
+    return Rootfs(tree, bundle)
+
+
+def change_root(directory: int) -> None:
+    """The open `directory` becomes the root and the working directory of this process."""
+    os.fchdir(directory)
+    os.chroot(".")
 
 
 # config-linux.md, "Rootfs Mount Propagation"; 0 is the default

@@ -20,6 +20,7 @@ IPC_SYSCTLS = frozenset(
 PERSONALITY_DOMAINS = ("", "LINUX", "LINUX32")
 PROC_NAMES = {"network": "net", "ipc": "ipc", "user": "user", "uts": "uts"}
 UNCONFINED = "unconfined"
+TREES_OF_MOUNTS_SINCE = (6, 15)  # that may grow without being in a mount namespace
 LONGEST_NAME = 64  # bytes of a host or domain name, __NEW_UTS_LEN
 
 
@@ -27,7 +28,7 @@ def check_spec(spec: Spec) -> None:
     """Raise InvalidArgument or Unsupported with the member's name."""
     namespaces = spec.linux.namespaces
     if "mount" not in namespaces:
-        raise Unsupported("a container without a mount namespace of its own is not supported")
+        check_shared_mounts(spec)
     if spec.linux.time_offsets and ("time" not in namespaces or namespaces["time"].path):
         raise InvalidArgument(
             "time namespace offsets specified, but time namespace isn't enabled in the config"
@@ -49,6 +50,17 @@ def check_spec(spec: Spec) -> None:
         raise InvalidArgument("user namespace mappings specified, but user namespace isn't enabled")
     check_sysctls(spec)
     check_process(spec.process)
+
+
+def check_shared_mounts(spec: Spec) -> None:
+    """What goes with the runtime's own mount namespace: see `barque.runc.rootfs.detached`."""
+    release = os.uname().release.split(".")
+    if (int(release[0]), int(release[1])) < TREES_OF_MOUNTS_SINCE:
+        raise Unsupported("a container without a mount namespace of its own takes Linux 6.15")
+    if "user" in spec.linux.namespaces:
+        raise Unsupported("a user namespace takes a mount namespace of its own")
+    if spec.linux.rootfs_propagation:
+        raise InvalidArgument("unable to set rootfsPropagation without a private MNT namespace")
 
 
 def check_process(process: Process) -> None:
