@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import Any
 
+from barque.containerd.room import check_room
 from barque.containerd.threads import hashing
 from barque.errors import DataLoss
 from barque.linux.fs import sync_directory, write_all
@@ -45,6 +46,11 @@ class Ingest:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o644)
 
+    def check_room(self) -> None:
+        """Raises ResourceExhausted where what is to come, as far as that is known, has no room."""
+        if self.total > self.offset:
+            check_room(self._fd, self.total - self.offset, f"content {self.expected or self.ref}")
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -71,6 +77,7 @@ class Ingest:
     def write(self, data: bytes) -> None:
         """Append. A write that fails in part is undone, so `offset` stays true."""
         self.catch_up()
+        check_room(self._fd, len(data), f"content {self.expected or self.ref}")
         os.lseek(self._fd, self.offset, os.SEEK_SET)
         hashed = hashing(self._hash, data)
         try:

@@ -18,7 +18,7 @@ from barque.containerd.content.ingest import Ingest
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels, now_ns
 from barque.containerd.paths import ContentPaths
 from barque.containerd.references import CONTENT, Node, References
-from barque.errors import AlreadyExists, NotFound, Unavailable
+from barque.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
 from barque.oci import digest as digests
 
 INGEST_LIFETIME_NS = 24 * 3600 * 10**9
@@ -130,7 +130,8 @@ class ContentStore:
     def begin(self, namespace: str, ref: str, total: int, expected: str) -> Ingest:
         """Take up the ingest `ref`, from where it was left or anew; one writer at a time.
 
-        Raises Unavailable while another writes it. `release` or `commit` or `abort` gives it up.
+        Raises Unavailable while another writes it, ResourceExhausted where `total` bytes have no
+        room. `release` or `commit` or `abort` gives it up.
         """
         if expected:
             digests.parse(expected)
@@ -151,6 +152,13 @@ class ContentStore:
             )
         ingest = self.find_ingest(namespace, ref)
         ingest.open()
+        try:
+            ingest.check_room()
+        except ResourceExhausted:
+            ingest.close()
+            if not ingest.offset:
+                self._forget(ingest)
+            raise
         self._locked.add((namespace, ref))
         return ingest
 

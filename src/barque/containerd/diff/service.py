@@ -22,6 +22,7 @@ from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto import diff_pb2 as api
 from barque.containerd.proto.types_pb2 import Descriptor, Mount
+from barque.containerd.room import check_room
 from barque.containerd.threads import finished
 from barque.errors import InvalidArgument, Unavailable, Unsupported
 from barque.linux.fs import sync_filesystem
@@ -122,6 +123,7 @@ def apply_layer(
         for piece in layer.pieces():
             if cancelled.is_set():
                 raise Unavailable("applying the layer was cancelled")
+            check_room(target.directory, len(piece), "a layer")
             events.feed(piece)
             _take(events, applier)
         events.end()
