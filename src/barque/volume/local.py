@@ -45,7 +45,8 @@ def check_name(name: str) -> str:
     """A volume name, safe as a path component. Raises InvalidArgument with Docker's words."""
     if len(name) == 1:
         raise errors.InvalidArgument(
-            "volume name is too short, names should be at least two alphanumeric characters"
+            f"create {name}: volume name is too short, names should be at least two alphanumeric "
+            "characters"
         )
     if not NAME.match(name) or len(name) > MAX_NAME_BYTES:
         raise errors.InvalidArgument(

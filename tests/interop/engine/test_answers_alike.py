@@ -101,3 +101,17 @@ def test_the_id_among_the_aliases(both: Both) -> None:
     endpoint = newest["NetworkSettings"]["Networks"]["net"]
     assert endpoint["Aliases"] is None
     assert endpoint["DNSNames"] == ["long", newest["Id"][:12]]
+
+
+def test_the_file_that_says_that_it_is_a_container(both: Both) -> None:
+    look = ("run", "--rm", "--network", "none", "busybox", "stat", "-c", "%F %a %s", "/.dockerenv")
+    for daemon in both:
+        assert daemon.docker(*look).stdout == b"regular empty file 755 0\n"
+        assert b".dockerenv" not in daemon.docker("diff", "long").stdout
+
+
+def test_nothing_of_any_kind_has_the_name(both: Both) -> None:
+    """The command asks for one kind after the other, managed plugins at last."""
+    for daemon in both:
+        said = daemon.docker("inspect", "nosuch", check=False).stderr.decode().lower()
+        assert said == "error: no such object: nosuch\n"

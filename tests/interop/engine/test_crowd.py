@@ -191,6 +191,22 @@ class Member:
         client.close()
 
 
+def test_the_same_file_from_many_at_once(barque: Stack) -> None:
+    """Archives go into a container that runs one after the other."""
+    run = ("run", "-d", "--name", "filled", "--network", "none", "busybox", "sleep", "1000")
+    barque.docker(*run)
+    try:
+
+        def fill(_number: int) -> int:
+            target = "/containers/filled/archive?path=/tmp"
+            return max(ask(barque.socket, "PUT", target, _tar()).status for _ in range(6))
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            assert set(pool.map(fill, range(CLIENTS))) == {200}
+    finally:
+        barque.docker("rm", "-f", "filled")
+
+
 def held(barque: Stack) -> int:
     assert barque.daemon is not None
     return len(os.listdir(f"/proc/{barque.daemon.pid}/fd"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from typing import Any
 
 from barque import errors
@@ -62,7 +61,7 @@ async def put(
     container = engine.catalogue.find(reference)
     container.refuse_when_gone()
     owner = await _owner(engine, container) if copy_owner else None
-    async with nullcontext() if container.state.running else container.lock:
+    async with container.filling if container.state.running else container.lock:
         container.pristine = False
         copier, _ = await _begun(
             engine, container, "put", path, reference, keep_kinds=keep_kinds, owner=owner

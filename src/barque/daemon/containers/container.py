@@ -36,6 +36,7 @@ class Container:
         "ending",
         "execs",
         "exits",
+        "filling",
         "has_task",
         "health",
         "kept",
@@ -53,6 +54,8 @@ class Container:
         self.record = record
         self.state = state
         self.lock = asyncio.Lock()
+        self.filling = asyncio.Lock()
+        """Held while an archive is unpacked in it as it runs: one at a time, as in Docker."""
         self.rootfs: list[RootfsMount] | None = None
         """The snapshot's mounts, once asked for."""
         self.pristine = False
@@ -87,12 +90,10 @@ class Container:
         return _waiter(self.removals)
 
     async def has_ended(self, pid: int) -> bool:
-        """Whether its process `pid` is no more; waits for a moment for it to go.
+        """Whether its process `pid` is no more; waits for a moment to be told of it.
 
         After a failure: the end may be the cause, and not be known here yet.
         """
-        if _is_dead(pid):
-            return True
         if self.state.running and self.state.pid == pid:
             await asyncio.wait([self.next_exit()], timeout=EXIT_KNOWN_S)
         return not self.state.running or self.state.pid != pid or _is_dead(pid)

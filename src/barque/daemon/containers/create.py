@@ -19,6 +19,7 @@ from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.host import Host
 from barque.daemon.containers.layers import is_directory, layer_directories
 from barque.daemon.containers.record import MountPoint, Record
+from barque.daemon.containers.rootfs import mark
 from barque.daemon.containers.security import parse as parse_security
 from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
 from barque.daemon.containers.state import State
@@ -70,6 +71,7 @@ async def create(
         container.rootfs = await _snapshot(
             engine, container_id, image, size, remapped=host.userns_mode != "host"
         )
+        mark(container.rootfs)
         container.pristine, container.has_task = True, False
         undo.push_async_callback(engine.undo, "images", image_mounts.drop_views, engine, record)
         await image_mounts.make_views(engine, record)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 
+from barque import errors
 from barque.daemon.containers import layers, user
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.supervise import RootfsMount
 from barque.daemon.containers.user import User
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 async def writable_rootfs(engine: Engine, container: Container) -> list[RootfsMount]:
@@ -16,6 +21,30 @@ async def writable_rootfs(engine: Engine, container: Container) -> list[RootfsMo
     if container.rootfs is None:
         container.rootfs = await engine.supervisor.mounts(container.id)
     return container.rootfs
+
+
+def mark(mounts: Sequence[RootfsMount]) -> None:
+    """Put an empty `/.dockerenv` into a snapshot that has just been made.
+
+    Programs look for it to know that they are in a container. Docker: daemon/initlayer.
+    """
+    for mount in mounts:
+        words = [option.partition("=") for option in mount.options]
+        upper = next((value for key, _, value in words if key == "upperdir"), "")
+        top = upper or (mount.source if mount.type == "bind" else "")
+        if top:
+            _touch(f"{top}/.dockerenv")
+
+
+def _touch(path: str) -> None:
+    """Nothing is followed: in a snapshot that is a copy the name may be the image's."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        kind = errors.ResourceExhausted if error.errno in _FULL else errors.BarqueError
+        raise kind(f"{path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def resolve_user(mounts: Sequence[RootfsMount], wanted: str, groups: Sequence[str]) -> User:

@@ -95,8 +95,11 @@ def _throttle(throttle: ThrottleDevice) -> dict[str, Any]:
 def _numbers(path: str) -> dict[str, int]:
     try:
         number = os.stat(path).st_rdev
-    except (OSError, ValueError) as error:
-        raise errors.InvalidArgument(f"device {path}: {error}") from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise errors.InvalidArgument(f"stat {path}: {reason}") from None
+    except ValueError as error:
+        raise errors.InvalidArgument(f"stat {path!r}: {error}") from None
     return {"major": os.major(number), "minor": os.minor(number)}
 
 

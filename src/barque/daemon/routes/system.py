@@ -63,6 +63,9 @@ def routes(system: System, events: Events, disk: DiskUsage, migration: Migration
         """Managed plugins: there are none. Those with a socket of their own are not listed."""
         return json_response([])
 
+    async def plugin(request: Request) -> Response:
+        raise errors.NotFound(f'plugin "{request.params["name"]}" not found')
+
     async def no_plugins(request: Request) -> Response:
         raise errors.Unsupported("managed plugins are not there yet")
 
@@ -84,6 +87,7 @@ def routes(system: System, events: Events, disk: DiskUsage, migration: Migration
         Route("POST", "/session", no_build),
         Route("POST", "/grpc", no_build),
         Route("GET", "/plugins", plugins),
+        Route("GET", "/plugins/{name:path}/json", plugin),
         *(
             Route(method, "/plugins/{rest:path}", no_plugins)
             for method in ("GET", "POST", "DELETE")

@@ -36,8 +36,12 @@ def until(barque: Stack, name: str, **wanted: object) -> dict[str, Any]:
 
 @pytest.fixture
 def sleeper(barque: Stack) -> Iterator[str]:
-    barque.docker("run", "-d", "--name", "zz", "busybox", "sh", "-c",
-                  "trap 'exit 3' TERM; while true; do sleep 0.05; done")  # fmt: skip
+    script = "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done"
+    barque.docker("run", "-d", "--name", "zz", "busybox", "sh", "-c", script)
+    deadline = time.monotonic() + LIMIT_S
+    while barque.docker("logs", "zz").stdout != b"ready\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     yield "zz"
     barque.docker("rm", "-f", "zz", check=False)
 
