@@ -90,14 +90,15 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a disk that fails may have ended it
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if "full" in str(error):
                 raise errors.ResourceExhausted(f"no space left on device: {error}") from error
-            raise
+            raise errors.BarqueError(f"database of the daemon: {error}") from error
         finally:
             if durable:
                 self._connection.execute("PRAGMA synchronous = NORMAL")

@@ -132,12 +132,15 @@ class World:
 
 
 def pid_of(barque: Stack, program: str) -> int:
-    (pid,) = [
-        pid
-        for pid in barque.pids("")
-        if open(f"/proc/{pid}/comm").read().strip() == program[:15]  # noqa: SIM115
-    ]
+    (pid,) = [pid for pid in barque.pids("") if name_of(pid) == program[:15]]
     return pid
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # it has gone meanwhile
 
 
 def try_all(barque: Stack, steps: Callable[[], Iterator[tuple[int, int, int]]]) -> int:

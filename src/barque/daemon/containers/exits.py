@@ -58,7 +58,7 @@ def _settle(
     if keep:
         try:
             engine.catalogue.save_state(container)
-        except errors.ResourceExhausted as error:  # whoever waits is told all the same
+        except errors.BarqueError as error:  # whoever waits is told all the same
             log.error("keeping the exit of container %s: %s", container.id, error)
     container.tell_exit()
     ran_s = run_time_s(container)

@@ -47,6 +47,7 @@ NEXT: Mapping[tuple[Status, Move], Status] = {
     (Status.CREATED, Move.FAIL): Status.CREATED,
     (Status.EXITED, Move.FAIL): Status.EXITED,
     (Status.RESTARTING, Move.FAIL): Status.EXITED,
+    (Status.RUNNING, Move.FAIL): Status.EXITED,  # it could not be remembered that it runs
     (Status.RUNNING, Move.EXIT): Status.EXITED,
     (Status.PAUSED, Move.EXIT): Status.EXITED,
     (Status.RESTARTING, Move.EXIT): Status.EXITED,
