@@ -9,6 +9,7 @@ calls copy (or link) what the cache holds.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -59,14 +60,19 @@ def build(
     """The tar in the cache, made first where it is not there. Needs root and a package mirror."""
     cache.mkdir(parents=True, exist_ok=True)
     wanted = cache / cache_name(suite, packages)
-    if wanted.exists():
-        return wanted
-    with tempfile.TemporaryDirectory(prefix="bq-debian-", dir=cache) as work:
+    with open(cache / "debian.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits for what the first one makes
+        if not wanted.exists():
+            _build(suite, packages, wanted, mirror)
+    return wanted
+
+
+def _build(suite: str, packages: tuple[str, ...], wanted: Path, mirror: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="bq-debian-", dir=wanted.parent) as work:
         rootfs, packed = Path(work) / "rootfs", Path(work) / "packed.tar"
         _debootstrap(suite, packages, rootfs, mirror)
         _pack(rootfs, packed)
         packed.rename(wanted)
-    return wanted
 
 
 def _place(source: Path, output: Path) -> None:
