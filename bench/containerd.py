@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bench.answers import answering
 from bench.measure import Figure, interleaved, pss_kib
 from tests.support.node import OURS, RUNC, Node, node, parent
 
@@ -48,15 +49,18 @@ def _pod_kib(node: Node, runtime: str) -> float:
 
 
 def figures() -> Iterator[Figure]:
-    with node("ours", BASE) as ours, node("real", BASE) as theirs:
+    with node("ours", BASE) as ours, node("real", BASE) as theirs, answering(BASE) as at_once:
         medians = interleaved(
             {
                 "ours": lambda: _run(ours, OURS),
                 "their-shim": lambda: _run(ours, RUNC),
                 "theirs": lambda: _run(theirs, RUNC),
+                "at-once": lambda: _run(at_once, OURS),
             },
             ROUNDS,
         )
+        alone = medians["at-once"]
+        yield Figure("ctr run --rm, answered at once", alone, medians["theirs"], "ms")
         yield Figure("ctr run --rm", medians["ours"], medians["theirs"], "ms", 0.4)
         yield Figure("... with their shim and runc", medians["their-shim"], medians["theirs"], "ms")
         for node_, runtime in ((ours, OURS), (theirs, RUNC)):

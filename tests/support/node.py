@@ -22,7 +22,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,15 +55,21 @@ class Node:
     def log(self) -> str:
         return (self.root / "log").read_text(errors="replace")
 
+    def command(self) -> Sequence[str]:
+        return _command(self.kind, self.root, self.settings)
+
+    def environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"]}
+
     def start(self) -> None:
         """Start containerd and wait until it answers."""
         with (self.root / "log").open("ab") as output:
             self.process = subprocess.Popen(
-                _command(self.kind, self.root, self.settings),
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={"PATH": os.environ["PATH"]},
+                env=self.environment(),
             )
         deadline = time.monotonic() + START_LIMIT_S
         while self.ctr("version", check=False).returncode != 0:
@@ -175,10 +181,12 @@ class Node:
 
 
 @contextmanager
-def node(kind: str = "ours", base: str = "/tmp", settings: str = "") -> Iterator[Node]:
+def node(
+    kind: str = "ours", base: str = "/tmp", settings: str = "", made: type[Node] = Node
+) -> Iterator[Node]:
     """`kind` is "ours" or "real"; all its files are below `base`."""
     root = Path(tempfile.mkdtemp(prefix="bq-", dir=base))
-    it = Node(root, kind, settings)
+    it = made(root, kind, settings)
     try:
         it.start()
         it.import_busybox()
