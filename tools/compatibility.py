@@ -97,7 +97,7 @@ def routes() -> list[Route]:
         *distribution.routes(none),
         *networks.routes(none, none),
         *volumes.routes(none, none),
-        *system.routes(none, none, none, none),
+        *system.routes(none, none, none, none, none),
     ]
 
 

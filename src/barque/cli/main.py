@@ -48,7 +48,7 @@ _ALONE = _words(
     "attach cp create diff events exec images import info inspect kill load logs pause port ps"
 )
 _ALONE += _words("pull rename restart rm rmi run start stats stop tag top unpause")
-_ALONE += _words("update version wait")
+_ALONE += _words("doctor update version wait")
 _OF_CONTAINER = _words(
     "attach create exec kill logs pause port ps rename restart rm run start stop"
 )

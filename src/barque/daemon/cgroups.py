@@ -46,6 +46,11 @@ def driver(options: Iterable[str]) -> str:
     return wanted or (SYSTEMD if possible else CGROUPFS)
 
 
+def own_parent(options: Iterable[str], parent: str) -> str:
+    """Below what group those of containers are; "" where systemd keeps them."""
+    return (parent or PARENTS[CGROUPFS]) if driver(options) == CGROUPFS else ""
+
+
 def check_parent(driver: str, parent: str) -> None:
     """Raises InvalidArgument, in dockerd's words, for what is no slice where one is needed."""
     if driver == SYSTEMD and parent and _SLICE.fullmatch(parent) is None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from barque import __version__, program
 from barque.containerd.client import Containerd
-from barque.daemon import defaults, storage
+from barque.daemon import cgroups, defaults, storage
 from barque.daemon import metrics as metric_routes
 from barque.daemon.authorization import Authorization
 from barque.daemon.config import Config
@@ -27,6 +27,7 @@ from barque.daemon.containers.runtimes import write_scripts
 from barque.daemon.containers.service import Containers
 from barque.daemon.database import Database
 from barque.daemon.disk_usage import DiskUsage
+from barque.daemon.doctor import Doctor
 from barque.daemon.events import Events
 from barque.daemon.http.messages import Route
 from barque.daemon.http.router import Router
@@ -153,6 +154,7 @@ async def composed(
             listeners=lambda: events.listeners,
             remapped=remap is not None,
         )
+        groups = cgroups.own_parent(config.exec_opts, config.cgroup_parent)
         router = Router(
             [
                 *container_routes.routes(containers),
@@ -167,6 +169,7 @@ async def composed(
                     events,
                     DiskUsage(containers, images, volumes),
                     Migration(containers.engine, images),
+                    Doctor(networks, catalogue, paths, groups),
                 ),
             ]
         )

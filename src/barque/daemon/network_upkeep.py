@@ -8,17 +8,19 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from barque import errors
+from barque.daemon.network_examination import Examination
 from barque.daemon.network_records import NetworkRecord
 from barque.daemon.network_registry import Registry
 from barque.daemon.network_worker import Worker
 from barque.daemon.sandbox_state import SandboxState
 from barque.daemon.sandboxes import Sandboxes
+from barque.network.examination import Fault
 from barque.network.host import Host
 from barque.network.options import NetworkOptions
 from barque.network.uplinks import Uplink
 from barque.network.watch import AddressWatch, RulesWatch
 
-POLL_S = 5.0  # between looks at rules of whose loss nobody tells
+LOOK_S = 5.0  # between looks at what is lost without a word
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,11 @@ class Upkeep:
         self._worker = worker
         self._options = options
         self._changing = changing
+        self._examination = Examination(registry, sandboxes, host, worker, options, changing)
         self._loading: asyncio.Task[None] | None = None
         self._rules: RulesWatch | None = None
         self._addresses: AddressWatch | None = None
-        self._polling: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._repairs: set[asyncio.Task[None]] = set()
 
     def start(self, kept: Sequence[SandboxState]) -> None:
@@ -52,6 +55,7 @@ class Upkeep:
         self._loading = asyncio.create_task(self._load(kept))
         self._watch_rules()
         self._watch_addresses()
+        self._looking = self._begin(self._look())
 
     async def _load(self, states: Sequence[SandboxState]) -> None:
         for record in self._registry:
@@ -87,7 +91,6 @@ class Upkeep:
         if not self._options.firewall:
             return
         if self._host.firewall.polls:
-            self._polling = self._begin(self._poll_rules())
             return
         self._rules = RulesWatch(self._host.firewall.table)
         asyncio.get_running_loop().add_reader(self._rules.fileno(), self._rules_changed)
@@ -108,11 +111,24 @@ class Upkeep:
         except Exception:
             log.exception("callers of published ports are not judged again")
 
-    async def _poll_rules(self) -> None:
+    async def _look(self) -> None:
+        """From time to time at what nobody tells of: settings, links, rules of iptables."""
         await self.settled()
+        told: set[Fault] = set()
         while True:
-            await asyncio.sleep(POLL_S)
-            await self._repair_rules()
+            await asyncio.sleep(LOOK_S)
+            try:
+                found = await self.examine(repair=True)
+            except Exception:
+                log.exception("networks cannot be looked at")
+                continue
+            _tell([fault for fault in found if fault not in told])
+            told = {fault for fault in found if not fault.repaired}
+
+    async def examine(self, *, repair: bool) -> list[Fault]:
+        """What of networks is not as it should be."""
+        await self.settled()
+        return await self._examination.run(repair=repair)
 
     async def _repair_rules(self) -> None:
         try:
@@ -146,27 +162,7 @@ class Upkeep:
         for record in records:
             async with self._changing:  # it may be we who are taking it away
                 if self._registry.get(record.id) is not None:
-                    await self._repair_bridge(record)
-
-    async def _repair_bridge(self, record: NetworkRecord) -> None:
-        try:
-            index = await self._worker(
-                self._host.repair_bridge,
-                record.bridge,
-                record.interface,
-                record.mtu,
-                record.interface6,
-            )
-            if not index:
-                return
-            self._sandboxes.bridges.set(record.id, index)
-            if record.name == "bridge":
-                self._host.pool.bridge = index
-            for state in self._sandboxes.states_in(record.id):
-                await self._worker(self._sandboxes.repair, state)
-            log.warning("bridge %s was changed by another program: made again", record.bridge)
-        except (errors.BarqueError, OSError) as error:
-            log.warning("bridge %s of network %s is harmed: %s", record.bridge, record.name, error)
+                    _tell(await self._examination.network(record, repair=True))
 
     async def wait_ready(self) -> None:
         """Until the rules are there; raises what kept them from loading."""
@@ -193,7 +189,13 @@ class Upkeep:
                 loop.remove_reader(watch.fileno())
                 watch.close()
         self._rules = self._addresses = None
-        if self._polling is not None:
-            self._polling.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._loading is not None:
             await asyncio.gather(self._loading, *self._repairs, return_exceptions=True)
+
+
+def _tell(faults: Sequence[Fault]) -> None:
+    for fault in faults:
+        outcome = "repaired" if fault.repaired else "not repaired"
+        log.warning("%s %s: %s: %s", fault.check, fault.object, fault.problem, outcome)

@@ -32,6 +32,7 @@ from barque.daemon.network_worker import Worker
 from barque.daemon.sandbox_state import Asked, SandboxState
 from barque.daemon.sandboxes import Sandboxes
 from barque.network import files
+from barque.network.examination import Fault
 from barque.network.host import Host
 from barque.network.ipam import parse_address
 from barque.network.options import DnsOptions, NetworkOptions
@@ -125,6 +126,14 @@ class Networks:
     async def wait_ready(self) -> None:
         """Until the rules are there; raises what kept them from loading."""
         await self._upkeep.wait_ready()
+
+    async def examine(self, *, repair: bool) -> list[Fault]:
+        """What of networks is not as it should be, and whether it was put right."""
+        return await self._upkeep.examine(repair=repair)
+
+    def sandboxes(self) -> list[str]:
+        """The ids of the sandboxes of running containers that have a namespace of their own."""
+        return self._sandboxes.ids()
 
     async def close(self) -> None:
         """Leave: the stock of namespaces goes, running containers keep theirs."""

@@ -52,6 +52,7 @@ class SandboxState:
     servers: Sequence[tuple[str, bool]] = ()  # who answers what is no container's name
     host_users: bool = True  # its namespace belongs to the machine's user namespace
     id: str = ""
+    settled: bool = False  # whole, and not going
     path: Path | None = None  # None in the host's namespace
     endpoints: list[EndpointRecord] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)

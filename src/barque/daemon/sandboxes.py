@@ -71,9 +71,17 @@ class Sandboxes:
     def __len__(self) -> int:
         return len(self._states)
 
+    def ids(self) -> list[str]:
+        """Of those that are whole and have a namespace."""
+        return [state.id for state in self._states.values() if state.settled and state.id]
+
     def states_in(self, network: str) -> list[SandboxState]:
-        """The sandboxes that have a place in a network."""
-        return [s for s in self._states.values() if any(e.network == network for e in s.endpoints)]
+        """The sandboxes that have a place in a network: those that are whole and stay."""
+        return [
+            s
+            for s in self._states.values()
+            if s.settled and any(e.network == network for e in s.endpoints)
+        ]
 
     async def build(
         self, state: SandboxState, asked: Sequence[Asked], requests: Sequence[PortRequest]
@@ -90,6 +98,7 @@ class Sandboxes:
         except BaseException:
             await asyncio.shield(self.dismantle(state.container))
             raise
+        state.settled = True
         return state
 
     async def _assemble(
@@ -273,6 +282,7 @@ class Sandboxes:
         state = self._states.get(container)
         if state is None:
             return
+        state.settled = False
         await self._names.drop(state.id)
         await self._worker(
             self._host.tear_down,
@@ -319,6 +329,7 @@ class Sandboxes:
             path=self._host.path_of(first.sandbox) if first.sandbox else None,
             endpoints=sorted(endpoints, key=lambda e: e.inner_link),
             published=self.rows.published(container),
+            settled=True,
         )
         for endpoint in endpoints:
             self._registry.take(endpoint.network, endpoint.addresses)
@@ -338,7 +349,7 @@ class Sandboxes:
         for endpoint in state.endpoints:
             bridge = self.bridges.get(endpoint.network)
             network = self._registry.get(endpoint.network)
-            if not endpoint.host_link or not bridge or network is None:
+            if not (endpoint.host_link and endpoint.whole and bridge) or network is None:
                 continue
             wiring = self._host.wiring
             if not wiring.replug(endpoint.host_link, bridge, isolated=not network.icc):

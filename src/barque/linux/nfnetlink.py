@@ -35,6 +35,11 @@ NFNL_MSG_BATCH_BEGIN: Final = 0x10
 NFNL_MSG_BATCH_END: Final = 0x11
 NFT_MSG_DELTABLE: Final = 2
 NFT_MSG_NEWCHAIN: Final = 3
+NFT_MSG_DELCHAIN: Final = 5
+NFT_MSG_GETRULE: Final = 7
+NFT_MSG_DELRULE: Final = 8
+NFTA_RULE_TABLE: Final = 1
+NFTA_RULE_CHAIN: Final = 2
 NFT_MSG_NEWGEN: Final = 15
 NFT_MSG_GETCHAIN: Final = 4
 NFT_MSG_NEWSETELEM: Final = 12
@@ -151,6 +156,25 @@ def _chain(netlink: Netlink, family: int, table: str, chain: str) -> dict[int, b
 
 def has_chain(netlink: Netlink, family: int, table: str, chain: str) -> bool:
     return _chain(netlink, family, table, chain) is not None
+
+
+def rule_chains(netlink: Netlink, table: str) -> list[str]:
+    """The chain of each rule of a table of family inet."""
+    body = _NFGENMSG.pack(NFPROTO_INET, 0, 0) + text(NFTA_RULE_TABLE, table)
+    query = Message(_kind(NFT_MSG_GETRULE), 0, body, f"list rules of table {table}")
+    found = []
+    for reply in netlink.dump(query):
+        fields = attributes(reply.body, _NFGENMSG.size)
+        if fields.get(NFTA_RULE_TABLE, b"").rstrip(b"\0").decode() == table:
+            found.append(fields[NFTA_RULE_CHAIN].rstrip(b"\0").decode())
+    return found
+
+
+def lost_rules(kind: int, body: bytes) -> str | None:
+    """The name of the table that this multicast message tells lost a rule or a chain, or None."""
+    if kind not in (_kind(NFT_MSG_DELRULE), _kind(NFT_MSG_DELCHAIN)):
+        return None
+    return table_of(kind, body)
 
 
 def drops_by_default(netlink: Netlink, family: int, table: str, chain: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -93,16 +94,36 @@ class Firewall:
     def reload(self) -> None:
         """Load the table again as it should be, in one transaction."""
         if self.enabled:
-            segments, published = self._segments.values(), self._published
-            run_nft(rules.base(self.table, segments, published, policy=self.policy), self.keep)
+            run_nft(self._text(), self.keep)
         self.loaded = True
 
     def repair(self) -> bool:
-        """Load the table again if it is gone; whether it was."""
-        if not (self.enabled and self.loaded) or self._present():
+        """Load the table again if it is not whole; whether it was so."""
+        if not self.missing():
             return False
         self.reload()
         return True
+
+    def missing(self) -> list[str]:
+        """What is not there of the table: itself, rules of a chain, elements of published ports."""
+        if not (self.enabled and self.loaded):
+            return []
+        if not self._present():
+            return [f"table {self.table}"]
+        wanted = rules.rule_counts(self._text())
+        present = Counter(nfnetlink.rule_chains(self._socket(), self.table))
+        found = [f"rules of chain {chain}" for chain in wanted if present[chain] < wanted[chain]]
+        for name, group in _groups(list(self._published)):
+            try:
+                there = {key for key, _ in nfnetlink.elements(self._socket(), self.table, name)}
+            except FileNotFoundError:
+                there = set()
+            found += [f"port {p.element} of {name}" for p in group if p.key not in there]
+        return found
+
+    def _text(self) -> str:
+        segments, published = self._segments.values(), self._published
+        return rules.base(self.table, segments, published, policy=self.policy)
 
     def _present(self) -> bool:
         try:

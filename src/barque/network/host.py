@@ -27,6 +27,7 @@ from pathlib import Path
 from barque import errors
 from barque.linux import netlink_route as route
 from barque.network import backends, iptables, rules
+from barque.network.examination import Bridge, bridge_faults
 from barque.network.ipam import (
     choose_subnet,
     choose_subnet6,
@@ -65,6 +66,7 @@ class Host:
         self._netns = netns
         self._pool6 = unique_local_pool(owner)
         self._lock: int | None = None
+        self._ipv6 = False  # whether a network has it
         self.warnings: list[str] = []  # what keeps packets from passing and is not ours to change
         self.wiring = Wiring(owner)
         self.backend = backends.choose(options.firewall_backend)
@@ -201,11 +203,16 @@ class Host:
         if self._options.firewall and backends.purge_other(self.backend, self.firewall.table):
             log.info("removed the rules of the other firewall backend")
         self.firewall.load(segments, published)
+        self._ipv6 = any(segment.subnet6 is not None for segment in segments)
+        self.forward()
+        self._let_through()
+
+    def forward(self) -> None:
+        """Let this host forward packets of the families that its networks have."""
         if self._options.ip_forward and enable_forwarding():
             self._guard(4)
-        if any(segment.subnet6 is not None for segment in segments):
+        if self._ipv6:
             self._forward6()
-        self._let_through()
 
     def repair(self) -> bool:
         """After others changed their rules or ours: whether ours were gone and are loaded again."""
@@ -248,7 +255,8 @@ class Host:
 
         One that the administrator made (--bridge) stays his.
         """
-        if self.wiring.has_addresses(name, (interface, interface6)):
+        wanted = [address for address in (interface, interface6) if address is not None]
+        if not bridge_faults(self.wiring, Bridge(name, wanted)):
             return 0
         return self.wiring.ensure_bridge(name, interface, mtu, address6=interface6)
 
@@ -271,6 +279,7 @@ class Host:
             else:
                 self.firewall.add_segment(segment)
                 if segment.subnet6 is not None:
+                    self._ipv6 = True
                     self._forward6()
                 self._let_through()
         except BaseException:

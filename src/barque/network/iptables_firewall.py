@@ -84,10 +84,20 @@ class IptablesFirewall:
 
     def repair(self) -> bool:
         """Load the rules again if some are gone; whether they were."""
-        if not (self.enabled and self.loaded) or all(map(self._present, self._wanted())):
+        if not self.missing():
             return False
         self.reload()
         return True
+
+    def missing(self) -> list[str]:
+        """The families whose rules are not whole."""
+        if not (self.enabled and self.loaded):
+            return []
+        return [
+            f"rules of {PROGRAMS[family.version]}"
+            for family in self._wanted()
+            if not self._present(family)
+        ]
 
     def _present(self, family: Family) -> bool:
         for table in TABLES:

@@ -27,6 +27,7 @@ table's drop.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -165,6 +166,22 @@ def _entrance(*, policy: bool) -> str:
         first = f"{which} daddr != {loopback} fib daddr type local "
         lines.append(f"{first}{caller if policy else ''}jump publish")
     return "\n        ".join(lines)
+
+
+def rule_counts(text: str) -> Counter[str]:
+    """How many rules each chain has after `base` is loaded, by the chain's name."""
+    found: Counter[str] = Counter()
+    chain = ""
+    for line in map(str.split, text.splitlines()):
+        if line[:2] == ["add", "rule"]:
+            found[line[4]] += 1
+        elif line[:1] == ["chain"]:
+            chain = line[1]
+        elif line == ["}"]:
+            chain = ""
+        elif chain and line and line[0] != "type":
+            found[chain] += 1
+    return found
 
 
 def add_segment(table: str, segment: Segment) -> str:

@@ -10,8 +10,14 @@ from __future__ import annotations
 import errno
 
 from barque.linux.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
-from barque.linux.netlink_route import RTNLGRP_IPV4_IFADDR, deleted_address
-from barque.linux.nfnetlink import NFNLGRP_NFTABLES, deleted_table, new_chain, table_of
+from barque.linux.netlink_route import RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, deleted_address
+from barque.linux.nfnetlink import (
+    NFNLGRP_NFTABLES,
+    deleted_table,
+    lost_rules,
+    new_chain,
+    table_of,
+)
 
 MAX_DATAGRAMS = 256
 OUR_TABLES = "barque_"
@@ -53,14 +59,16 @@ class RulesWatch:
     def _concerns(self, kind: int, body: bytes) -> bool:
         table = table_of(kind, body)
         self.foreign = self.foreign or (bool(table) and not table.startswith(OUR_TABLES))
-        return deleted_table(kind, body) == self._table or new_chain(kind, body) in FORWARD_CHAINS
+        if self._table in (deleted_table(kind, body), lost_rules(kind, body)):
+            return True
+        return new_chain(kind, body) in FORWARD_CHAINS
 
     def close(self) -> None:
         self._netlink.close()
 
 
 class AddressWatch:
-    """Which interfaces of this host lose an IPv4 address: a bridge that is deleted loses its own.
+    """Which interfaces of this host lose an address: a bridge that is deleted loses its own.
 
     Addresses only: links come and go with every container, and nobody is to be woken for them.
     """
@@ -68,6 +76,7 @@ class AddressWatch:
     def __init__(self) -> None:
         self._netlink = Netlink(NETLINK_ROUTE)
         self._netlink.join(RTNLGRP_IPV4_IFADDR)
+        self._netlink.join(RTNLGRP_IPV6_IFADDR)
         self._netlink.set_blocking(False)
 
     def fileno(self) -> int:

@@ -210,15 +210,9 @@ class Wiring:
                 return IPv4Interface((packed, prefix))
         return None
 
-    def has_addresses(
-        self, name: str, addresses: Iterable[IPv4Interface | IPv6Interface | None]
-    ) -> bool:
-        """Whether an interface is there, up, and has these addresses."""
-        link = self.link(name)
-        if link is None or not link.up:
-            return False
-        wanted = {(a.packed, a.network.prefixlen) for a in addresses if a is not None}
-        return wanted <= set(route.addresses(self._host, link.index))
+    def addresses(self, index: int) -> set[tuple[bytes, int]]:
+        """An interface's addresses, packed, with their prefixes."""
+        return set(route.addresses(self._host, index))
 
     def ensure_bridge(
         self,

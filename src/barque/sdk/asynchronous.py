@@ -240,5 +240,6 @@ class AsyncSystem(_Group):
     version = _awaited(System.version)
     info = _awaited(System.info)
     auth = _awaited(System.auth)
+    doctor = _awaited(System.doctor)
     migrate = _awaited(System.migrate)
     watch = _iterated(System.watch)

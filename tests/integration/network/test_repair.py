@@ -7,17 +7,28 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from barque.daemon import network_upkeep
 from barque.daemon.networks import Networks
 from tests.support.netns_host import Neighbour, ask, attempt, isolated, run, server, temporary_root
 from tests.support.networks import BRIDGE, networks
 
 pytestmark = pytest.mark.root
 SIX = {"Name": "six", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:6::/64"}]}}
+OVER = {
+    "Name": "over",
+    "Driver": "overlay",
+    "IPAM": {"Config": [{"Subnet": "10.99.0.0/24"}]},
+    "Options": {
+        "barque.overlay.peers": "192.0.2.2",
+        "com.docker.network.driver.overlay.vxlanid_list": "4242",
+    },
+}
 PORTS = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
 PATIENCE_S = 30.0
 
@@ -36,9 +47,8 @@ def addresses(link: str) -> set[str]:
 
 
 def ports(bridge: str) -> set[str]:
-    return {
-        link["ifname"] for link in json.loads(run("ip", "-j", "link", "show", "master", bridge))
-    }
+    done = attempt("ip", "-j", "link", "show", "master", bridge)
+    return {link["ifname"] for link in json.loads(done.stdout or "[]")}
 
 
 def bridge_of(made: Networks, network: str) -> str:
@@ -108,6 +118,106 @@ def test_what_we_take_away_stays_away() -> None:
             for link in json.loads(run("ip", "-j", "link"))
             if link["ifname"].startswith(("br-", BRIDGE))
         ]
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
+
+
+def has_setting(path: str, value: str) -> bool:
+    return Path("/proc/sys/net", path).read_text().strip() == value
+
+
+@isolated
+def test_what_is_lost_without_a_word_is_found_and_put_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(network_upkeep, "LOOK_S", 0.1)
+
+    async def scenario(root: Path, stack: ExitStack) -> None:
+        lan = Neighbour("lan0", "192.0.2")
+        stack.callback(lan.close)
+        async with networks(root) as made:
+            await made.create(SIX)
+            await made.create(OVER)
+            web = await attach(made, "web", "six", ports=PORTS)
+            await attach(made, "far", "over")
+            bridge, over = bridge_of(made, "six"), bridge_of(made, "over")
+            link = f"veth{web.settings['SandboxID'][:7]}"
+            vxlan = f"vx-{made.inspect('over')['Id'][:12]}"
+            settings = {
+                f"ipv4/conf/{bridge}/route_localnet": "1",
+                f"ipv6/conf/{bridge}/accept_ra": "0",
+                "ipv4/ip_forward": "1",
+            }
+            for path, wanted in settings.items():
+                Path("/proc/sys/net", path).write_text("0" if wanted == "1" else "1")
+                await until(partial(has_setting, path, wanted))
+            run("ip", "-6", "addr", "flush", "dev", bridge, "scope", "global")
+            await until(lambda: "fd00:6::1" in addresses(bridge))
+            run("ip", "link", "set", link, "nomaster")
+            await until(lambda: link in ports(bridge))
+            run("ip", "link", "del", vxlan)
+            await until(lambda: vxlan in ports(over))
+            run("ip", "link", "del", over)
+            await until(lambda: vxlan in ports(over) and len(ports(over)) == 2)
+            assert await made.examine(repair=False) == []
+            for name in ("web", "far"):
+                await made.detach(name)
+
+    with temporary_root() as root, ExitStack() as stack:
+        asyncio.run(scenario(root, stack))
+
+
+@isolated
+@pytest.mark.parametrize(
+    "harm", ["flush table inet {}", "flush chain inet {} forward", "delete table inet {}"]
+)
+def test_rules_that_are_flushed_in_part_are_loaded_again(harm: str) -> None:
+    async def scenario(root: Path) -> None:
+        async with networks(root) as made:
+            web = await attach(made, "web", "bridge", ports=PORTS)
+            table = next(w for w in run("nft", "list", "tables").split() if "barque" in w)
+            whole = run("nft", "-s", "list", "table", "inet", table)
+            run("nft", harm.format(table))
+            await until(lambda: sorted(listed(table)) == sorted(whole.splitlines()))
+            with server("web", 80, netns=web.netns):
+                assert ask("127.0.0.1", 8080).startswith("web ")
+            await made.detach("web")
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
+
+
+def listed(table: str) -> list[str]:
+    return attempt("nft", "-s", "list", "table", "inet", table).stdout.splitlines()
+
+
+@isolated
+def test_an_examination_says_what_is_wrong_and_mends_only_when_asked() -> None:
+    async def scenario(root: Path) -> None:
+        async with networks(root) as made:
+            web = await attach(made, "web", "bridge", ports=PORTS)
+            assert await made.examine(repair=False) == []
+            table = next(w for w in run("nft", "list", "tables").split() if "barque" in w)
+            run("nft", f"flush map inet {table} ports_any")  # nobody is woken by this
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+            run("ip", "link", "set", f"veth{web.settings['SandboxID'][:7]}", "down")
+            found = await made.examine(repair=False)
+            assert [(f.check, f.repaired) for f in found] == [
+                ("firewall", False),
+                ("link", False),
+                ("forwarding", False),
+            ]
+            assert "tcp . 8080" in found[0].object
+            found = await made.examine(repair=True)
+            assert [f.repaired for f in found] == [True] * 3
+            assert await made.examine(repair=False) == []
+            with server("web", 80, netns=web.netns):
+                assert ask("127.0.0.1", 8080).startswith("web ")
+            run("ip", "link", "del", f"veth{web.settings['SandboxID'][:7]}")
+            (lost,) = await made.examine(repair=True)
+            assert (lost.check, lost.problem, lost.repaired) == ("link", "it is gone", False)
+            await made.detach("web")
 
     with temporary_root() as root:
         asyncio.run(scenario(root))

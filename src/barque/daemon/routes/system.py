@@ -12,6 +12,7 @@ import msgspec
 from barque import errors
 from barque.daemon import moments
 from barque.daemon.disk_usage import DiskUsage
+from barque.daemon.doctor import Doctor
 from barque.daemon.events import Events
 from barque.daemon.http.messages import Request, Response, Route, json_response
 from barque.daemon.migration import Migration
@@ -26,7 +27,9 @@ _EVENT_TYPES = ("builder", "config", "node", "plugin", "secret", "service")
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
 
 
-def routes(system: System, events: Events, disk: DiskUsage, migration: Migration) -> list[Route]:
+def routes(
+    system: System, events: Events, disk: DiskUsage, migration: Migration, doctor: Doctor
+) -> list[Route]:
     async def version(request: Request) -> Response:
         return json_response(system.version())
 
@@ -45,6 +48,12 @@ def routes(system: System, events: Events, disk: DiskUsage, migration: Migration
 
     async def migrate(request: Request) -> Response:
         return json_response(await migration.run())
+
+    async def examine(request: Request) -> Response:
+        return json_response(await doctor.run(repair=False))
+
+    async def repair(request: Request) -> Response:
+        return json_response(await doctor.run(repair=True))
 
     async def prune_builds(request: Request) -> Response:
         """There is no build cache yet, so nothing of it is left to prune."""
@@ -78,6 +87,8 @@ def routes(system: System, events: Events, disk: DiskUsage, migration: Migration
         Route("GET", "/events", stream_events),
         Route("GET", "/system/df", usage),
         Route("POST", "/system/migrate", migrate),
+        Route("GET", "/system/doctor", examine),
+        Route("POST", "/system/doctor", repair),
         Route("POST", "/build/prune", prune_builds),
         Route("POST", "/swarm/init", no_swarm_mode),
         Route("POST", "/swarm/join", no_swarm_mode),
