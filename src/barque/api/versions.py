@@ -1,6 +1,6 @@
 """The versions of the Engine API that this engine speaks, and where it listens."""
 
-API_VERSION = "1.51"
+API_VERSION = "1.55"
 MIN_API_VERSION = "1.24"
 DEFAULT_SOCKET = "/run/barque/barque.sock"
 ON_DEMAND_LOG = "/run/barque/barqued.log"  # what a daemon started by the command tells

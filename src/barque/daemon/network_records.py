@@ -16,6 +16,7 @@ from ipaddress import (
 )
 from typing import Any
 
+from barque.daemon.answers import subnet_status
 from barque.network.ipam import AddressSpace, AddressSpace6
 from barque.network.rules import ISOLATED, NAT, Published, Segment
 from barque.network.uplinks import Uplink
@@ -170,6 +171,18 @@ class NetworkRecord:
             "Options": dict(self.ipam_options) or None,
             "Config": [config for config in configs if config],
         }
+
+    def status(self, places: Sequence[EndpointRecord]) -> dict[str, Any]:
+        """The API's NetworkStatus."""
+        mine = (self.gateway, self.default_gateway, *self.auxiliary.values())
+        subnets = {
+            self.subnet: subnet_status(self.subnet, self.ip_range, mine, [e.ip for e in places])
+        }
+        if self.subnet6:
+            mine = (self.gateway6, self.default_gateway6, *self.auxiliary6.values())
+            taken = [e.ip6 for e in places]
+            subnets[self.subnet6] = subnet_status(self.subnet6, self.ip_range6, mine, taken)
+        return {"IPAM": {"Subnets": subnets}}
 
     def document(self, containers: Mapping[str, Any]) -> dict[str, Any]:
         """The API's Network."""

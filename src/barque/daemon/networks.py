@@ -317,11 +317,14 @@ class Networks:
 
     # -- networks
 
-    def inspect(self, reference: str) -> dict[str, Any]:
-        """The API's Network with its containers. Raises NotFound."""
+    def inspect(self, reference: str, *, status: bool = False) -> dict[str, Any]:
+        """The API's NetworkInspect, with its `status` where wanted. Raises NotFound."""
         record = self._registry.resolve(reference)
-        members = {e.container: e.member() for e in self._sandboxes.rows.members(record.id)}
-        return record.document(members)
+        places = self._sandboxes.rows.members(record.id)
+        found = record.document({place.container: place.member() for place in places})
+        if status and record.subnet:
+            found["Status"] = record.status(places)
+        return found
 
     def summaries(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """The API's Networks that match, without their containers."""

@@ -41,8 +41,8 @@ HOST = (
 )
 CONFIG = (
     "Hostname Domainname User AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce Env "
-    "Cmd Image Volumes WorkingDir Entrypoint OnBuild Labels | ExposedPorts Healthcheck ArgsEscaped "
-    "NetworkDisabled MacAddress StopSignal StopTimeout Shell"
+    "Cmd Image Volumes WorkingDir Entrypoint Labels | ExposedPorts Healthcheck ArgsEscaped "
+    "NetworkDisabled MacAddress StopSignal StopTimeout Shell OnBuild"
 )
 INFO = (
     "ID Containers ContainersRunning ContainersPaused ContainersStopped Images Driver DriverStatus "
@@ -86,7 +86,7 @@ def check(found: dict[str, object], published: str) -> None:
     assert (missing, unknown) == (set(), set())
 
 
-@pytest.mark.parametrize("version", ["", "/v1.24", "/v1.40", "/v1.44", "/v1.51"])
+@pytest.mark.parametrize("version", ["", "/v1.24", "/v1.40", "/v1.44", "/v1.51", "/v1.55"])
 def test_documents(made: Stack, version: str) -> None:
     inspected = ask(made.socket, "GET", f"{version}/containers/made/json?size=1").json()
     check(inspected, INSPECT)
@@ -118,9 +118,9 @@ def test_types(made: Stack) -> None:
 
 
 def test_every_version_in_range_is_served(barque: Stack) -> None:
-    for minor in range(24, 52):
+    for minor in range(24, 56):
         assert ask(barque.socket, "GET", f"/v1.{minor}/_ping").body == b"OK"
     assert ask(barque.socket, "GET", "/v1.23/_ping").status == 400
-    refused = ask(barque.socket, "GET", "/v1.52/_ping")
+    refused = ask(barque.socket, "GET", "/v1.56/_ping")
     assert refused.status == 400
-    assert "Maximum supported API version is 1.51" in json.loads(refused.body)["message"]
+    assert "Maximum supported API version is 1.55" in json.loads(refused.body)["message"]

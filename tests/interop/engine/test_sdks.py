@@ -72,7 +72,7 @@ def test_docker_sdk(client: docker.DockerClient) -> None:
     container.unpause()
     container.kill("KILL")
     assert container.wait(timeout=LIMIT_S)["StatusCode"] == 137
-    assert client.df()["Containers"][0]["SizeRw"] > 0
+    assert client.df()["ContainerUsage"]["TotalSize"] > 0
     pruned = client.containers.prune()
     assert pruned["ContainersDeleted"] == [container.id]
     assert client.info()["ContainersRunning"] == 0

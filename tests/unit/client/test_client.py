@@ -13,7 +13,7 @@ import pytest
 from barque import errors
 from barque.client.client import Client
 
-TOO_NEW = b'{"message":"client version 1.51 is too new. Maximum supported API version is 1.41"}'
+TOO_NEW = b'{"message":"client version 1.55 is too new. Maximum supported API version is 1.41"}'
 
 
 class Script:
@@ -72,7 +72,7 @@ class Script:
         self._listener.close()
 
 
-def answer(status: int, body: bytes, version: str = "1.51") -> bytes:
+def answer(status: int, body: bytes, version: str = "1.55") -> bytes:
     return b"HTTP/1.1 %d X\r\nApi-Version: %b\r\nContent-Length: %d\r\n\r\n%b" % (
         status,
         version.encode(),
@@ -94,7 +94,7 @@ def test_a_new_daemon_costs_no_extra_request(script: Script) -> None:
     client = Client(script.host)
     client.containers.list()
     client.containers.list()
-    assert script.lines() == ["GET /v1.51/containers/json HTTP/1.1"] * 2
+    assert script.lines() == ["GET /v1.55/containers/json HTTP/1.1"] * 2
     assert script.connections == 1
 
 
@@ -104,7 +104,7 @@ def test_an_older_daemon_is_asked_again_in_its_version(script: Script) -> None:
     assert client.containers.list() == []
     client.images.list()
     assert script.lines() == [
-        "GET /v1.51/containers/json HTTP/1.1",
+        "GET /v1.55/containers/json HTTP/1.1",
         "GET /v1.41/containers/json HTTP/1.1",
         "GET /v1.41/images/json HTTP/1.1",
     ]
@@ -112,7 +112,7 @@ def test_an_older_daemon_is_asked_again_in_its_version(script: Script) -> None:
 
 
 def test_several_first_requests_are_all_asked_again(script: Script) -> None:
-    script.refused = "/v1.51/"
+    script.refused = "/v1.55/"
     script.answers = [answer(204, b"", "1.41")] * 2
     client = Client(script.host)
     finish = [client.containers.begin_remove(name) for name in "ab"]
@@ -122,7 +122,7 @@ def test_several_first_requests_are_all_asked_again(script: Script) -> None:
 def test_a_fixed_version_is_not_negotiated(script: Script) -> None:
     script.answers = [answer(400, TOO_NEW)]
     with pytest.raises(errors.InvalidArgument, match="too new"):
-        Client(script.host, version="1.51").containers.list()
+        Client(script.host, version="1.55").containers.list()
 
 
 def test_a_daemon_that_tells_an_older_version_is_believed(script: Script) -> None:

@@ -96,7 +96,7 @@ def test_reading_goes_on_after_our_end(files: Path, serve: Callable[..., tuple[s
 
 def test_a_client_over_tls(files: Path, serve: Callable[..., tuple[str, int]]) -> None:
     def talk(end: ssl.SSLSocket) -> None:
-        assert end.recv(1 << 16).startswith(b"GET /v1.51/version ")
+        assert end.recv(1 << 16).startswith(b"GET /v1.55/version ")
         end.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"Version": "1"}'[:-1])
         end.sendall(b"")
 

@@ -85,8 +85,19 @@ class _Event:
         if name == "TimeNano":
             return self._event.get("timeNano", 0)
         if name in self._NAMES:
-            return self._event.get(self._NAMES[name], "")
+            return self._event.get(self._NAMES[name], "") or self._older(name)
         return self._event[name]
+
+    def _older(self, name: str) -> str:
+        """What an API before 1.52 repeats under these names."""
+        actor = self._event.get("Actor") or {}
+        return str(
+            {
+                "ID": actor.get("ID", ""),
+                "Status": self._event.get("Action", ""),
+                "From": (actor.get("Attributes") or {}).get("image", ""),
+            }.get(name, "")
+        )
 
     def document(self) -> dict[str, Any]:
         return self._event

@@ -42,7 +42,7 @@ FIELDS: tables.Fields = {
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    usage = session.client.request("GET", "/system/df").json()
+    usage = _whole(session.client.request("GET", "/system/df", (("verbose", "1"),)).json())
     format = options.text("format")
     if options.flag("verbose"):
         _verbose(usage, format)
@@ -50,6 +50,21 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     rows = [_images(usage), _containers(usage), _volumes(usage), _build(usage)]
     tables.show(rows, FIELDS, COLUMNS, format, kind="formatter.diskUsageContext")
     return 0
+
+
+def _whole(usage: Document) -> Document:
+    """As it was told until API 1.51: since then the items are in the sums."""
+    for name, items in (
+        ("ImageUsage", "Images"),
+        ("ContainerUsage", "Containers"),
+        ("VolumeUsage", "Volumes"),
+        ("BuildCacheUsage", "BuildCache"),
+    ):
+        if name in usage:
+            usage[items] = usage[name].get("Items") or []
+    if "ImageUsage" in usage:
+        usage["LayersSize"] = usage["ImageUsage"].get("TotalSize") or 0
+    return usage
 
 
 def _reclaimable(row: Document) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from barque import errors
+from barque.daemon import answers
 from barque.daemon.archive import service as archive
 from barque.daemon.containers import changes, logs, stats, top
 from barque.daemon.containers.container import Container, Exit
@@ -29,6 +30,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 PATH_STAT = "X-Docker-Container-Path-Stat"
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED_SINCE = (1, 42)
+NO_OWN_MAC_SINCE = (1, 52)
 OWN_ALIASES_SINCE = (1, 45)  # before, a container's id was one of its aliases
 WAIT_BODY_AT_ONCE_SINCE = (1, 30)
 
@@ -88,6 +90,14 @@ def _alias_by_id(found: dict[str, Any]) -> None:
             endpoint["Aliases"] = [*(endpoint["Aliases"] or ()), found["Id"][:12]]
 
 
+def _binding_warnings(bindings: Mapping[str, Any] | None) -> list[str]:
+    return [
+        f"Following HostConfig.PortBindings entry is deprecated: {port} has an empty list, which "
+        "stands for a port of the host's choice; list a PortBinding without HostIp and HostPort"
+        for port in answers.empty_bindings(bindings)
+    ]
+
+
 class _Handlers:
     def __init__(self, containers: Containers) -> None:
         self._containers = containers
@@ -105,7 +115,14 @@ class _Handlers:
     async def create(self, request: Request) -> Response:
         name = request.query.get("name")
         body, platform = await request.json(), request.query.get("platform")
+        if request.version >= NO_OWN_MAC_SINCE and body.get("MacAddress"):
+            raise errors.InvalidArgument(
+                "container-wide MAC address no longer supported; use endpoint-specific MAC address "
+                "instead"
+            )
         container, warnings = await self._containers.create(name, body, platform)
+        if request.version >= answers.TRIMMED_SINCE:
+            warnings = [*warnings, *_binding_warnings(container.record.host.port_bindings)]
         return json_response({"Id": container.id, "Warnings": warnings}, 201)
 
     async def prune(self, request: Request) -> Response:
@@ -117,7 +134,7 @@ class _Handlers:
         found = await self._containers.inspect(request.params["id"], size=size)
         if request.version < OWN_ALIASES_SINCE:
             _alias_by_id(found)
-        return json_response(found)
+        return json_response(answers.container(found, request.version))
 
     async def start(self, request: Request) -> Response:
         if request.query.get("checkpoint"):

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from barque import errors
+from barque.daemon import answers
 from barque.daemon.http.messages import Request, Response, Route, json_response
 from barque.daemon.images.progress import Progress, run
 from barque.daemon.images.service import Images
@@ -116,7 +117,7 @@ class _Handlers:
         found = await self._images.inspect(name, version, platform)
         if wants_manifests:
             found["Manifests"] = await self._images.manifests(name)
-        return json_response(found)
+        return json_response(answers.image(found, version))
 
     async def layers(self, request: Request) -> Response:
         """Ours: what each layer does."""

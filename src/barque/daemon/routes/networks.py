@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from barque import errors
+from barque.daemon import answers
 from barque.daemon.http.messages import Request, Response, Route, json_response, no_content
 from barque.daemon.moments import rfc3339
 from barque.daemon.networks import Networks
@@ -28,7 +29,8 @@ def routes(networks: Networks, membership: Membership) -> list[Route]:
         scope = request.query.get("scope")
         if scope not in {"", "local"}:
             raise errors.NotFound(f"network {request.params['id']} not found")
-        return json_response(networks.inspect(request.params["id"]))
+        told = request.version >= answers.TRIMMED_SINCE
+        return json_response(networks.inspect(request.params["id"], status=told))
 
     async def create(request: Request) -> Response:
         network_id = await networks.create(await request.json())

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from barque import errors
-from barque.daemon import moments
+from barque.daemon import answers, moments
 from barque.daemon.disk_usage import DiskUsage
 from barque.daemon.doctor import Doctor
 from barque.daemon.events import Events
@@ -22,6 +22,7 @@ NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
     "this node to swarm and try again."
 )
+JSON_SEQUENCE = "application/json-seq"
 _ABOUT = ("container", "image", "network", "volume", "daemon")
 _EVENT_TYPES = ("builder", "config", "node", "plugin", "secret", "service")
 _SWARM = ("swarm", "nodes", "services", "tasks", "secrets", "configs")
@@ -41,10 +42,16 @@ def routes(
         since = parse_time(request.query.get("since"))
         filters = request.query.filters()
         _check_keys(filters)
-        return Response(200, _events(events, filters, since, until))
+        kind = _events_type(request)
+        lines = _events(events, filters, since, until, request.version)
+        if kind == JSON_SEQUENCE:
+            lines = _as_sequence(lines)
+        return Response(200, lines, kind)
 
     async def usage(request: Request) -> Response:
-        return json_response(await disk.usage(request.query.all("type"), request.version))
+        query, version = request.query, request.version
+        verbose = query.flag("verbose") and version >= answers.TRIMMED_SINCE
+        return json_response(await disk.usage(query.all("type"), version, verbose=verbose))
 
     async def migrate(request: Request) -> Response:
         return json_response(await migration.run())
@@ -112,6 +119,24 @@ def routes(
     ]
 
 
+def _events_type(request: Request) -> str:
+    """What the client takes of what a stream of documents can be; plain lines else."""
+    taken = [
+        part.partition(";")[0].strip() for part in request.headers.get("accept", "").split(",")
+    ]
+    known = {"application/x-ndjson": (1, 52), JSON_SEQUENCE: (1, 52), "application/jsonl": (1, 53)}
+    return next(
+        (kind for kind in taken if kind in known and request.version >= known[kind]),
+        "application/json",
+    )
+
+
+async def _as_sequence(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """RFC 7464: each text begins with a record separator."""
+    async for line in lines:
+        yield b"\x1e" + line
+
+
 def parse_time(text: str, now_s: float | None = None) -> int | None:
     """Docker's times as ns since 1970: seconds[.fraction], RFC 3339, or a duration ago (10m)."""
     if not text:
@@ -130,20 +155,24 @@ def _check_keys(filters: Mapping[str, list[str]]) -> None:
 
 
 async def _events(
-    events: Events, filters: Mapping[str, list[str]], since: int | None, until: int | None
+    events: Events,
+    filters: Mapping[str, list[str]],
+    since: int | None,
+    until: int | None,
+    version: tuple[int, int],
 ) -> AsyncIterator[bytes]:
     """What happened since, then what happens, until the time, the filters applied."""
     with events.subscribe() as live:
         past = events.since(since) if since is not None else []
         for event in past:
             if (until is None or event["timeNano"] <= until) and matches(event, filters):
-                yield msgspec.json.encode(event) + b"\n"
+                yield msgspec.json.encode(answers.event(event, version)) + b"\n"
         wait_s = None if until is None else max(0.0, until / 1e9 - time.time())
         try:
             async with asyncio.timeout(wait_s):
                 async for event in live:
                     if matches(event, filters):
-                        yield msgspec.json.encode(event) + b"\n"
+                        yield msgspec.json.encode(answers.event(event, version)) + b"\n"
         except TimeoutError:
             return
 
