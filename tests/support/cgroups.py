@@ -9,7 +9,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 VERSION_2 = (CGROUPS / "cgroup.controllers").exists()  # of this machine: alone, not hybrid
-GONE_LIMIT_S = 10.0
+GONE_LIMIT_S = 30.0
 POLL_S = 0.02
 
 

@@ -15,7 +15,7 @@ from barque.network.options import NetworkOptions
 from barque.program import command
 
 BRIDGE = "bqt0"
-FULL_S = 10.0
+FULL_S = 30.0
 
 
 def open_networks(root: Path, options: NetworkOptions | None = None) -> tuple[Networks, Database]:

@@ -35,7 +35,7 @@ OURS = "io.containerd.barque.v2"
 RUNC = "io.containerd.runc.v2"
 IMAGE = "docker.io/library/busybox:latest"
 START_LIMIT_S = 30.0
-GONE_LIMIT_S = 15.0
+GONE_LIMIT_S = 30.0
 OCI = "application/vnd.oci.image"
 
 

@@ -35,7 +35,7 @@ from tests.support import rootfs
 
 RUNC = "io.containerd.runc.v2"
 NAMESPACE = "test"
-EVENT_TIMEOUT_S = 15.0
+EVENT_TIMEOUT_S = 30.0
 
 __all__ = ["NAMESPACE", "OURS", "RUNC", "Supervisor", "spec", "supervisor"]
 

@@ -29,7 +29,7 @@ from tests.support.supervisor import (
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(60)]
-GONE_TIMEOUT_S = 10.0
+GONE_TIMEOUT_S = 30.0
 SPEC_TYPES = "types.containerd.io/opencontainers/runtime-spec/1/"
 
 Check = Callable[[Supervisor], Awaitable[None]]

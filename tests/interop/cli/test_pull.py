@@ -47,7 +47,7 @@ def registry(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
     finally:
         serve.terminate()
-        serve.wait(10)
+        serve.wait(30)
 
 
 def _layer() -> bytes:

@@ -132,7 +132,10 @@ def test_standard_input_and_its_end(containerd: Node, runtime: str) -> None:
 
 
 def test_a_terminal(containerd: Node, runtime: str) -> None:
-    script = "sleep 0.5; stty size; tty; sleep 0.5; exit 4"  # ctr may end before it has read all
+    sized = (
+        'i=0; while [ "$(stty size)" != "33 99" ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i+1)); done'
+    )
+    script = f"{sized}; stty size; tty; sleep 1; exit 4"  # ctr may end before it has read all
     command = (
         f"ctr --address {containerd.address} run --rm -t --runtime {runtime} "
         f"--cgroup /{containerd.word}/tty {IMAGE} tty sh -c '{script}'"

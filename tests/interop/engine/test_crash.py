@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -154,16 +155,18 @@ def test_the_command_starts_a_daemon_on_demand(own_barque: Stack) -> None:
     barque.stop()
     barque.flags = ["--on-demand", "--idle-timeout", "1"]
     barque.start()
-    barque.docker("run", "-d", "--name", "keeps-it", "busybox", "sleep", "3")
+    barque.docker("run", "-d", "--name", "keeps-it", "busybox", "sleep", "1000")
+    pid = pid_of(barque, "keeps-it")
     time.sleep(2.5)
     assert barque.daemon is not None
     assert barque.daemon.poll() is None, "it left while a container ran"
+    os.kill(pid, signal.SIGKILL)
     barque.daemon.wait(WAIT_S)
     barque.daemon = None
     assert not barque.socket.exists()
     barque.flags = []
     barque.start()
-    assert state_of(barque, "keeps-it") == "exited 0"
+    assert state_of(barque, "keeps-it") == "exited 137"
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15])

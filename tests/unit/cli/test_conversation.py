@@ -33,7 +33,7 @@ class Talk:
 
     def __init__(self, *, tty: bool = False, stdin: bool = False) -> None:
         self.far, near = socket.socketpair()
-        self.far.settimeout(10)
+        self.far.settimeout(30)
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", "-c", TALK, str(SOURCE), str(near.fileno())),
@@ -106,7 +106,7 @@ def test_a_reader_that_has_gone_ends_it() -> None:
     assert talk.process.stdout is not None
     talk.process.stdout.close()
     talk.far.sendall(frame(STDOUT, b"x" * 100))
-    assert talk.process.wait(10) == -13
+    assert talk.process.wait(30) == -13
     talk.far.close()
     assert talk.process.stderr is not None
     assert talk.process.stderr.read() == b""

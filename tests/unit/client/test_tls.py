@@ -65,7 +65,7 @@ def serve(files: Path) -> Iterator[Callable[[Callable[[ssl.SSLSocket], None]], t
     yield start
     listener.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
 
 
 def options(files: Path) -> Tls:

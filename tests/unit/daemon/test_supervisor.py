@@ -32,7 +32,7 @@ def test_nothing_is_started_after_stop(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         await keeper.stop()
         starts = process.starts
-        await asyncio.wait_for(keeper._watch, 5)
+        await asyncio.wait_for(keeper._watch, 30)
         assert process.starts == starts
 
     asyncio.run(run())

@@ -25,7 +25,7 @@ from barque.daemon.containers.record import Record
 from barque.daemon.containers.state import State
 from barque.daemon.containers.stdio import Stdio, Wanted
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
