@@ -28,7 +28,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-        text = json.dumps(self.server.plugin.answer(self.path.strip("/"), body)).encode()
+        method = self.path.strip("/")
+        text = json.dumps(self.server.plugin.answer(method, body)).encode()
+        if method == self.server.plugin.dies:  # having done it, before it has said so
+            self.close_connection = True
+            self.connection.close()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -50,6 +55,7 @@ class Plugin:
         self.pools: dict[str, IPv4Network | IPv6Network] = {}
         self.addresses: set[tuple[str, str]] = set()
         self.refuse = ""  # the method that fails
+        self.dies = ""  # the method whose answer never comes
         self.join: dict[str, Any] = {}  # what Join answers beside the interface
         self._lock = threading.Lock()
 
@@ -81,6 +87,8 @@ class Plugin:
         return {}
 
     def _NetworkDriver_CreateEndpoint(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body["NetworkID"] not in self.networks:
+            return {"Err": f"network {body['NetworkID']} not found"}
         self.endpoints[body["EndpointID"]] = f"pp{body['EndpointID'][:8]}"
         mac = body["Interface"]["MacAddress"]
         return {"Interface": {} if mac else {"MacAddress": f"02:aa:{_pairs(body['EndpointID'])}"}}

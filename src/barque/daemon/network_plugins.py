@@ -7,6 +7,8 @@ call is a request that may wait for the plugin: never in the thread of the kerne
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import (
@@ -35,6 +37,13 @@ MAC_OPTION = "com.docker.network.endpoint.macaddress"
 GATEWAY_OPTION = {"RequestAddressType": "com.docker.network.gateway"}
 MAX_PREFIX_BYTES = 10
 MAX_ROUTES = 256
+
+log = logging.getLogger(__name__)
+
+# A plugin that was started again may have lost what it knew; the protocol has no code for that.
+_FORGOTTEN = re.compile(
+    r"network.*(not found|not exist|no such|unknown)|(unknown|no such) network", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,12 @@ def _pool(subnet: str, gateway: str) -> dict[str, Any]:
 
 
 async def delete_network(record: NetworkRecord) -> None:
-    await call(record.driver, NETWORK, "DeleteNetwork", NetworkID=record.id)
+    """One that its driver does not know (any more) is deleted."""
+    try:
+        await call(record.driver, NETWORK, "DeleteNetwork", NetworkID=record.id)
+    except errors.BarqueError as error:
+        if not _FORGOTTEN.search(str(error)):
+            raise
 
 
 async def join(
@@ -117,9 +131,15 @@ async def join(
     interface = {"Address": address, "AddressIPv6": address6, "MacAddress": mac}
     more = {GENERIC: dict(options), PORTS: list(ports)}
     place = {"NetworkID": record.id, "EndpointID": endpoint}
-    made = await call(
-        record.driver, NETWORK, "CreateEndpoint", **place, Interface=interface, Options=more
-    )
+    wanted = {**place, "Interface": interface, "Options": more}
+    try:
+        made = await call(record.driver, NETWORK, "CreateEndpoint", **wanted)
+    except errors.BarqueError as error:
+        if not _FORGOTTEN.search(str(error)):
+            raise
+        log.warning("plugin %s has forgotten network %s: told again", record.driver, record.name)
+        await create_network(record)
+        made = await call(record.driver, NETWORK, "CreateEndpoint", **wanted)
     given = (made.get("Interface") or {}).get("MacAddress") or mac
     joined = await call(record.driver, NETWORK, "Join", **place, SandboxKey=sandbox, Options=more)
     return parse_join(record.driver, joined, given)

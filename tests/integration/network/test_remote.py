@@ -150,6 +150,59 @@ def test_a_plugin_that_refuses_leaves_nothing_behind() -> None:
 
 
 @isolated
+def test_a_plugin_that_dies_in_the_middle_of_a_call_leaves_nothing() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            await made.create({"Name": "far", **PLUGGED})
+            for method in ("CreateEndpoint", "Join"):
+                plugin.dies = f"NetworkDriver.{method}"
+                with pytest.raises(errors.Unavailable, match=f"NetworkDriver.{method}"):
+                    await made.attach("c1", "c1", "c1", "far")
+                assert not made.attached("c1")
+                assert not plugin.endpoints
+            for method in ("Leave", "DeleteEndpoint"):
+                plugin.dies = ""
+                await made.attach("c1", "c1", "c1", "far")
+                plugin.dies = f"NetworkDriver.{method}"
+                await made.detach("c1")  # the container goes all the same
+                assert not made.attached("c1")
+                assert not plugin.endpoints
+            plugin.dies = "NetworkDriver.DeleteNetwork"
+            with pytest.raises(errors.Unavailable):
+                await made.remove("far")
+            plugin.dies = ""
+            assert not plugin.networks
+            await made.remove("far")  # the plugin knows it no more
+            assert not made.summaries({"name": ["far"]})
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_a_plugin_that_was_started_again_is_told_what_it_has_forgotten() -> None:
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        async with networks(root) as made:
+            network = await made.create({"Name": "far", **PLUGGED})
+            await made.attach("c1", "c1", "c1", "far")
+            plugin.networks.clear()
+            await made.attach("c2", "c2", "c2", "far")
+            assert plugin.networks == {network}
+            created = [body for name, body in plugin.calls if name.endswith("CreateNetwork")]
+            assert created[0] == created[1]
+            plugin.networks.clear()
+            plugin.refuse = "NetworkDriver.CreateNetwork"
+            with pytest.raises(errors.BarqueError, match="CreateNetwork is refused"):
+                await made.attach("c3", "c3", "c3", "far")
+            plugin.refuse = ""
+            plugin.networks.add(network)
+            await made.detach("c1")
+            await made.detach("c2")
+            await made.remove("far")
+
+    with_plugin(scenario)
+
+
+@isolated
 def test_addresses_of_a_plugin() -> None:
     async def scenario(root: Path, plugin: Plugin) -> None:
         async with networks(root) as made:
