@@ -13,7 +13,7 @@ from barque.runc.container import process_times
 from tests.integration.runc.conftest import Case
 from tests.support.runtimes import wait_for
 
-pytestmark = [pytest.mark.root, pytest.mark.version_2, pytest.mark.runtimes("ours", "warm")]
+pytestmark = [pytest.mark.root, pytest.mark.runtimes("ours", "warm")]
 SPOILT = [None, b"", b"{", b"[]", b'{"id": 1}', b"\xff" * 100, b'{"cgroup": []}']
 
 
@@ -55,6 +55,7 @@ def test_a_running_container(case: Case, state: bytes | None) -> None:
     assert process_times(int(str(before["pid"]))) is None
 
 
+@pytest.mark.version_2
 def test_one_that_shares_the_pid_namespace(case: Case) -> None:
     before = running(case, own_pids=False)
     spoil(case, None)
@@ -65,6 +66,7 @@ def test_one_that_shares_the_pid_namespace(case: Case) -> None:
     case.call("delete", "--force", case.id).check()
 
 
+@pytest.mark.version_2
 def test_one_that_waits_and_one_that_is_paused(case: Case) -> None:
     case.create("sleep", "1000").check()
     spoil(case, None)

@@ -51,15 +51,16 @@ def ids_of_options(options: Mapping[str, str]) -> IdMaps | None:
 class Remapping:
     """Whether snapshots below a directory can be seen so."""
 
-    def __init__(self, base: str) -> None:
-        """`base` is there by the time it is asked for."""
+    def __init__(self, base: str, *, always: bool = False) -> None:
+        """`base` is there by the time it is asked for; `always`: its file system can do it."""
         self._base = base
+        self._always = always
         self._possible: bool | None = None
 
     @property
     def available(self) -> bool:
         if self._possible is None:
-            self._possible = _release() >= OVERLAYS_SINCE and _tried(self._base)
+            self._possible = _release() >= OVERLAYS_SINCE and (self._always or _tried(self._base))
         return self._possible
 
     def check(self, ids: IdMaps | None) -> None:

@@ -61,10 +61,16 @@ def _no_erofs(_directory: str) -> str:
     return missing()
 
 
+def _devmapper(paths: SnapshotPaths) -> Snapshotter:
+    from barque.containerd.snapshots.devmapper import Devmapper
+
+    return Devmapper(paths)
+
+
 def _no_devmapper(_directory: str) -> str:
-    if not os.path.exists("/dev/mapper/control"):
-        return "the kernel has no device-mapper (/dev/mapper/control is missing)"
-    return "thin pools of device-mapper are not supported"
+    from barque.containerd.snapshots.devmapper import missing
+
+    return missing()
 
 
 def _no_zfs(_directory: str) -> str:
@@ -90,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
     "native": Kind(lambda _directory: "", _native),
     "btrfs": Kind(_not_btrfs, _btrfs),
     "erofs": Kind(_no_erofs, _erofs),
-    "devmapper": Kind(_no_devmapper, _never),
+    "devmapper": Kind(_no_devmapper, _devmapper),
     "zfs": Kind(_no_zfs, _never),
     "fuse-overlayfs": Kind(_no_fuse_overlayfs, _never),
 }
