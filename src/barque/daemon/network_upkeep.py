@@ -92,7 +92,7 @@ class Upkeep:
             return
         if self._host.firewall.polls:
             return
-        self._rules = RulesWatch(self._host.firewall.table)
+        self._rules = RulesWatch(self._host.firewall.table, self._host.firewall.port)
         asyncio.get_running_loop().add_reader(self._rules.fileno(), self._rules_changed)
 
     def _rules_changed(self) -> None:

@@ -121,25 +121,26 @@ class Message:
 
 
 class Reply:
-    """A received message: its type, flags, sequence number and body."""
+    """A received message: its type, flags, sequence number, body and whose request it is about."""
 
-    __slots__ = ("body", "flags", "kind", "sequence")
+    __slots__ = ("body", "flags", "kind", "port", "sequence")
 
-    def __init__(self, kind: int, flags: int, sequence: int, body: bytes) -> None:
+    def __init__(self, kind: int, flags: int, sequence: int, body: bytes, port: int = 0) -> None:
         self.kind = kind
         self.flags = flags
         self.sequence = sequence
         self.body = body
+        self.port = port
 
 
 def replies(data: bytes) -> Iterator[Reply]:
     """The messages of one datagram. Raises ValueError for a length that leaves it."""
     offset = 0
     while offset + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _port = _HEADER.unpack_from(data, offset)
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size or offset + length > len(data):
             raise ValueError(f"netlink message of {length} bytes at {offset} of {len(data)}")
-        yield Reply(kind, flags, sequence, data[offset + _HEADER.size : offset + length])
+        yield Reply(kind, flags, sequence, data[offset + _HEADER.size : offset + length], port)
         offset += (length + 3) & ~3
 
 
@@ -182,6 +183,11 @@ class Netlink:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @property
+    def port(self) -> int:
+        """Our address: multicast messages name with it whose request made the change."""
+        return int(self._socket.getsockname()[0])
 
     def join(self, group: int) -> None:
         """Receive the multicast messages of `group` (NETLINK_ADD_MEMBERSHIP)."""

@@ -104,6 +104,10 @@ class Firewall:
         self.reload()
         return True
 
+    def port(self) -> int:
+        """What our own changes come from; 0 before there was any."""
+        return self._netlink.port if self._netlink is not None else 0
+
     def missing(self) -> list[str]:
         """What is not there of the table: itself, rules of a chain, elements of published ports."""
         if not (self.enabled and self.loaded):

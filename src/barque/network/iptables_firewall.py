@@ -89,6 +89,10 @@ class IptablesFirewall:
         self.reload()
         return True
 
+    def port(self) -> int:
+        """Changes are made by programs, whose are not known."""
+        return 0
+
     def missing(self) -> list[str]:
         """The families whose rules are not whole."""
         if not (self.enabled and self.loaded):

@@ -8,8 +8,9 @@ kernel tells of every change by multicast.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
-from barque.linux.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from barque.linux.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, Reply
 from barque.linux.netlink_route import RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, deleted_address
 from barque.linux.nfnetlink import (
     NFNLGRP_NFTABLES,
@@ -27,8 +28,10 @@ FORWARD_CHAINS = frozenset({"FORWARD", "DOCKER-USER"})
 class RulesWatch:
     """A non-blocking multicast socket: register `fileno`, call `changed` when it is readable."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, ours: Callable[[], int]) -> None:
+        """`ours`: the netlink port that our own changes of rules come from; 0 for none yet."""
         self._table = table
+        self._ours = ours
         self.foreign = False  # whether others' rules changed; whoever looks sets it back
         self._netlink = Netlink(NETLINK_NETFILTER)
         self._netlink.join(NFNLGRP_NFTABLES)
@@ -53,10 +56,13 @@ class RulesWatch:
                     raise
                 found = True
                 continue
-            found = found or any(self._concerns(reply.kind, reply.body) for reply in replies)
+            found = any([*map(self._concerns, replies)]) or found
         return found
 
-    def _concerns(self, kind: int, body: bytes) -> bool:
+    def _concerns(self, reply: Reply) -> bool:
+        kind, body = reply.kind, reply.body
+        if reply.port and reply.port == self._ours():
+            return False
         table = table_of(kind, body)
         self.foreign = self.foreign or (bool(table) and not table.startswith(OUR_TABLES))
         if self._table in (deleted_table(kind, body), lost_rules(kind, body)):
