@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("registry.md",)
+PAGES = ("registry.md", "security.md")
 
 
 def every_test() -> set[str]:

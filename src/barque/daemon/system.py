@@ -14,11 +14,12 @@ from barque.daemon import cgroups
 from barque.daemon.config import Config
 from barque.daemon.containers import cdi
 from barque.daemon.database import Database
-from barque.daemon.defaults import LOG_DRIVERS
+from barque.daemon.defaults import LOG_DRIVERS, registry_policy
 from barque.daemon.moments import rfc3339_now
 from barque.daemon.paths import Paths
 from barque.daemon.storage import SNAPSHOTTERS, driver_of
 from barque.network.backends import choose
+from barque.registry import proxies
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 INDEX_SERVER = "https://index.docker.io/v1/"
@@ -148,6 +149,7 @@ class System:
         }
 
     def _host(self) -> dict[str, Any]:
+        used = registry_policy(self._config).proxies
         return {
             "ID": engine_id(self._database),
             "Name": platform.node(),
@@ -172,9 +174,9 @@ class System:
             "NFd": len(os.listdir("/proc/self/fd")),
             "NGoroutines": 1,
             "SystemTime": rfc3339_now(),
-            "HttpProxy": os.environ.get("HTTP_PROXY", ""),
-            "HttpsProxy": os.environ.get("HTTPS_PROXY", ""),
-            "NoProxy": os.environ.get("NO_PROXY", ""),
+            "HttpProxy": proxies.shown(used.http),
+            "HttpsProxy": proxies.shown(used.https),
+            "NoProxy": used.none,
         }
 
     def _engine(self) -> dict[str, Any]:

@@ -40,6 +40,14 @@ class Proxies:
         return parse(text)
 
 
+def shown(text: str) -> str:
+    """A proxy as anyone may read it: Docker's `xxxxx:xxxxx` for who asks it."""
+    scheme, mark, rest = text.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{scheme}{mark}{'xxxxx:xxxxx' if user else ''}{at}{host}{slash}{path}"
+
+
 def parse(text: str) -> Proxy:
     """`http://user:password@host:port`; the scheme may be missing. Raises InvalidArgument."""
     parts = urlsplit(text if "://" in text else f"http://{text}")

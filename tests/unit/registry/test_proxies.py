@@ -6,7 +6,7 @@ import pytest
 
 from barque import errors
 from barque.registry import addresses
-from barque.registry.proxies import Proxies, parse
+from barque.registry.proxies import Proxies, parse, shown
 
 PROXIES = Proxies("http://plain:1", "u%40x:p@secure:2", "a.example,.b.example,10.0.0.0/8,c:5000")
 
@@ -46,3 +46,16 @@ def test_a_user() -> None:
 def test_no_proxy(text: str) -> None:
     with pytest.raises(errors.InvalidArgument):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("http://proxy:3128", "http://proxy:3128"),
+        ("http://me:secret@proxy:3128/x", "http://xxxxx:xxxxx@proxy:3128/x"),
+        ("me:se@cret@proxy", "xxxxx:xxxxx@proxy"),
+    ],
+)
+def test_what_anyone_may_read(text: str, expected: str) -> None:
+    assert shown(text) == expected
