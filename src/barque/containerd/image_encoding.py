@@ -15,7 +15,7 @@ from barque.containerd.metadata import decode_labels
 
 # Field numbers, as tags of length-delimited fields (number << 3 | 2) or varints (number << 3).
 IMAGES = b"\x0a"
-NAME, LABELS, TARGET, CREATED, UPDATED = b"\x0a", b"\x12", b"\x1a", b"\x3a", b"\x42"
+NAME, LABELS = b"\x0a", b"\x12"  # target is 0x1a, created_at 0x3a, updated_at 0x42
 MEDIA_TYPE, DIGEST, SIZE, ANNOTATIONS = b"\x0a", b"\x12", b"\x18", b"\x2a"
 KEY, VALUE = b"\x0a", b"\x12"
 SECONDS, NANOS = b"\x08", b"\x10"
@@ -26,30 +26,32 @@ class EncodedList:
 
     def __init__(self, rows: Iterable[Any]) -> None:
         """`rows`: name, media type, digest, size, annotations, labels, created, updated."""
-        self._parts = [_sized(IMAGES, encoded(row)) for row in rows]
+        self._whole = b"".join([_sized(IMAGES, encoded(row)) for row in rows])
+
+    def __len__(self) -> int:
+        """Bytes."""
+        return len(self._whole)
 
     def SerializeToString(self) -> bytes:
-        return b"".join(self._parts)
+        return self._whole
 
 
 def encoded(row: Any) -> bytes:
     """One image."""
     name, media_type, digest, size, annotations, labels, created, updated = row
-    target = _text(MEDIA_TYPE, media_type) + _text(DIGEST, digest)
+    target = _kind(media_type) + _text(DIGEST, digest)
     if size:
-        target += SIZE + _varint(size)
+        target += SIZE + _small(size)
     if annotations != "{}":
         target += _entries(ANNOTATIONS, decode_labels(annotations))
     found = _text(NAME, name)
     if labels != "{}":
         found += _entries(LABELS, decode_labels(labels))
-    return b"".join(
-        (
-            found,
-            _sized(TARGET, target),
-            _sized(CREATED, _timestamp(created)),
-            _sized(UPDATED, _timestamp(updated)),
-        )
+    made = _timestamp(created)
+    changed = made if updated == created else _timestamp(updated)
+    return b"%b\x1a%b%b\x3a%c%b\x42%c%b" % (
+        *(found, _size(len(target)), target),
+        *(len(made), made, len(changed), changed),
     )
 
 
@@ -65,13 +67,20 @@ def _text(tag: bytes, text: str, *, always: bool = False) -> bytes:
 
 
 def _sized(tag: bytes, data: bytes) -> bytes:
-    size = len(data)
-    return tag + (SHORT[size] if size < 128 else _varint(size)) + data
+    return tag + _size(len(data)) + data
+
+
+def _size(size: int) -> bytes:
+    return SHORT[size] if size < len(SHORT) else _varint(size)
+
+
+def _kind(media_type: str) -> bytes:
+    return _kinds(media_type) if len(media_type) < LONGEST_KIND else _text(MEDIA_TYPE, media_type)
 
 
 def _timestamp(time_ns: int) -> bytes:
     seconds, nanos = divmod(time_ns, SECOND_NS)
-    found = SECONDS + _seconds(seconds) if seconds else b""
+    found = SECONDS + _small(seconds) if seconds else b""
     return found + NANOS + _varint(nanos) if nanos else found
 
 
@@ -84,5 +93,8 @@ def _varint(number: int) -> bytes:
     return bytes(found)
 
 
-_seconds = lru_cache(1024)(_varint)
-SHORT = [bytes((number,)) for number in range(128)]
+LONGEST_KIND = 128
+# Of what is the same again and again: sizes of manifests, seconds, media types.
+_small = lru_cache(1024)(_varint)
+_kinds = lru_cache(64)(lambda media_type: _text(MEDIA_TYPE, media_type))
+SHORT = [_varint(number) for number in range(1024)]

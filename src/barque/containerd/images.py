@@ -6,6 +6,7 @@ With any number of images, getting, making and removing one costs the same; a Li
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,8 @@ from barque.errors import AlreadyExists, InvalidArgument, NotFound
 from barque.oci import digest as digests
 
 COLUMNS = "name, media_type, digest, size, annotations, labels, created, updated"
+MANY_BYTES, MOST_BYTES = 1 << 16, 8 << 20  # of a list that is kept for who asks again
+KEPT_S = 30.0
 # Which filters are answered without reading all; the planner would rather save the sorting.
 POINT_QUERIES = (
     ("name", "", ("name",)),
@@ -55,6 +58,7 @@ class Images:
         self._references = references
         self._events = events
         self._collector = collector
+        self._listed: tuple[tuple[str, int], EncodedList] | None = None
 
     def service(self) -> Service:
         return Service(
@@ -76,10 +80,25 @@ class Images:
     ) -> api.ListImagesResponse | EncodedList:
         wanted = filters.parse_all(request.filters)
         if not wanted:
-            return EncodedList(self._rows(namespace_of(call), wanted))
+            return self._whole_list(namespace_of(call))
         accepts = filters.any_of(wanted)
         images = map(_message, self._rows(namespace_of(call), wanted))
         return api.ListImagesResponse(images=[image for image in images if accepts(_view(image))])
+
+    def _whole_list(self, namespace: str) -> EncodedList:
+        """All images: who lists many of them does so again, and mostly nothing has changed."""
+        key = namespace, self._metadata.changes
+        if self._listed is not None and self._listed[0] == key:
+            return self._listed[1]
+        made = EncodedList(self._rows(namespace, ()))
+        if MANY_BYTES < len(made) < MOST_BYTES:
+            self._listed = key, made
+            asyncio.get_running_loop().call_later(KEPT_S, self._forget_list, made)
+        return made
+
+    def _forget_list(self, made: EncodedList) -> None:
+        if self._listed is not None and self._listed[1] is made:
+            self._listed = None
 
     def _rows(self, namespace: str, wanted: tuple[filters.Filter, ...]) -> Iterator[Any]:
         for column, index, path in POINT_QUERIES:

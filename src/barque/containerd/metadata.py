@@ -122,6 +122,11 @@ class Metadata:
         self._db.close()
         os.close(self._log)
 
+    @property
+    def changes(self) -> int:
+        """Grows with every change: where it is as it was, so is all that is kept."""
+        return self._db.total_changes
+
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         return self._db.execute(statement, values)
 
