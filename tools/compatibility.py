@@ -149,6 +149,7 @@ def host_fields() -> Iterator[tuple[str, str]]:
         thermal_paths=(),
         hostname="host",
         apparmor=False,
+        cpu_realtime=True,
     )
     defaults = Defaults(runtimes={"barque": Runtime(), "other": Runtime()}, init_path="/bin/sh")
     for field in msgspec.structs.fields(HostConfig):

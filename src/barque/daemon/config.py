@@ -83,7 +83,7 @@ class Config:
     bip6: str = ""
     default_gateway_v6: str = ""
     default_address_pools: tuple[tuple[str, int], ...] = ()
-    host_gateway_ip: str = ""
+    host_gateway_ips: tuple[str, ...] = ()
     default_cgroupns_mode: str = ""
     default_ipc_mode: str = "private"
     default_stop_timeout: int = 10  # seconds; -1 for ever
@@ -101,6 +101,11 @@ class Config:
     selinux_enabled: bool = False
     userland_proxy: bool = False
     userns_remap: str = ""
+    cpu_rt_period: int = 0  # microseconds
+    cpu_rt_runtime: int = 0
+    default_network_opts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by driver
+    max_download_attempts: int = 5
+    storage_opts: tuple[str, ...] = ()
     on_demand: bool = False  # leave when idle
     idle_timeout: int = 60  # seconds, for on_demand
     validate: bool = False
@@ -169,6 +174,13 @@ def _store(values: dict[str, Any], option: Option, text: str) -> None:
         if not equals:
             _refuse(f"invalid argument {text!r} for --{option.flag}: expected name=value")
         item: Any = {"path": value} if option.name == "runtimes" else value
+        if option.name == "default_network_opts":
+            inner, equals, item = value.partition("=")
+            if not equals:
+                _refuse(
+                    f"invalid argument {text!r} for --{option.flag}: expected driver=name=value"
+                )
+            item = {**values.get(option.name, {}).get(key, {}), inner: item}
         values[option.name] = {**values.get(option.name, {}), key: item}
     elif option.kind == "pools":
         pairs = dict(pair.partition("=")[::2] for pair in text.split(","))
@@ -212,6 +224,8 @@ def parse_file(path: Path, raw: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         _refuse(f"unable to configure the daemon with file {path}: not a JSON object")
     by_key = {option.json_key: option for option in OPTIONS}
+    if "host-gateway-ip" in document:  # one, as it was called before
+        document.setdefault("host-gateway-ips", [document.pop("host-gateway-ip")])
     later = sorted(NOT_YET & document.keys())
     if later:
         _refuse(f"{path}: {'; '.join(f'{name} {refusal(name)}' for name in later)}")
@@ -298,6 +312,20 @@ def _checked(config: Config) -> Config:
     ):
         if seconds < -1:
             _refuse(f"{name} {seconds}: expected seconds, or -1")
+    if config.max_download_attempts < 1:
+        _refuse(f"invalid max download attempts: {config.max_download_attempts}")
+    for text in config.host_gateway_ips:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            _refuse(f"host-gateway-ip: {text!r} is no IP address")
+    if len({ipaddress.ip_address(text).version for text in config.host_gateway_ips}) != len(
+        config.host_gateway_ips
+    ):
+        _refuse("host-gateway-ip: at most one address of each IP version")
+    for driver, given in config.default_network_opts.items():
+        if not isinstance(given, Mapping) or not all(isinstance(v, str) for v in given.values()):
+            _refuse(f"default-network-opts: {driver}: expected an object of texts")
     _check_features(config.features)
     _check_unsupported(config)
     return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from barque.daemon.forwarding import drivers
 from barque.daemon.paths import Paths
 from barque.daemon.remapping import Remap
 from barque.daemon.storage import SNAPSHOTTERS
+from barque.linux import cpu_realtime
 from barque.network.backends import check_backend
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy, Proxies
@@ -72,7 +74,39 @@ def container_defaults(config: Config, paths: Paths, remap: Remap | None = None)
         ipc_mode=config.default_ipc_mode,
         cdi_spec_dirs=config.cdi_spec_dirs,
         remap=remap,
+        storage_size_bytes=_storage_size(config.storage_opts),
+        realtime=_realtime(config),
     )
+
+
+def _storage_size(options: Sequence[str]) -> int:
+    """What containers may write that name no size: `overlay2.size` and its like; 0: no bound."""
+    size = 0
+    for text in options:
+        name, equals, value = text.partition("=")
+        driver, dot, key = name.partition(".")
+        if not equals or (key if dot else driver) != "size" or (dot and driver not in SNAPSHOTTERS):
+            raise errors.InvalidArgument(f"storage-opt {text!r}: only DRIVER.size=BYTES is known")
+        size = size_bytes(value, "storage-opt size")
+    return size
+
+
+def _realtime(config: Config) -> tuple[int, int]:
+    """Period and runtime of the group of all containers. dockerd's words where it cannot be."""
+    asked = config.cpu_rt_period, config.cpu_rt_runtime
+    if not any(asked):
+        return 0, 0
+    if cgroups.version() == "2":
+        raise errors.InvalidArgument(
+            "daemon-scoped cpu-rt-period and cpu-rt-runtime are not implemented for cgroup v2"
+        )
+    if not cpu_realtime.available():
+        raise errors.InvalidArgument(
+            "daemon-scoped cpu-rt-period and cpu-rt-runtime are not supported by kernel"
+        )
+    if cgroups.driver(config.exec_opts) == cgroups.SYSTEMD:
+        raise errors.Unsupported("cpu-rt-runtime with groups by systemd is not there yet")
+    return asked
 
 
 def _ulimit(name: str, value: Any) -> tuple[int, int]:
@@ -125,7 +159,8 @@ def network_options(config: Config) -> NetworkOptions:
         fixed_cidr_v6=config.fixed_cidr_v6,
         bip6=config.bip6,
         default_gateway_v6=config.default_gateway_v6,
-        host_gateway_ip=config.host_gateway_ip,
+        host_gateway_ips=config.host_gateway_ips,
+        driver_options=config.default_network_opts,
         default_host_ip=config.ip or "0.0.0.0",
         dns=config.dns,
         dns_search=config.dns_search,
@@ -152,6 +187,7 @@ def registry_policy(config: Config) -> Policy:
         insecure=frozenset(config.insecure_registries),
         mirrors=config.registry_mirrors,
         proxies=proxies,
+        attempts=config.max_download_attempts,
     )
     policy.mirror_domains()
     return policy

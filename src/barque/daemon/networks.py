@@ -196,7 +196,7 @@ class Networks:
             return self._shared(mode.removeprefix(CONTAINER_MODE), own)
         asked = self.asked(mode, endpoints or {})
         kind = asked[0].network.driver
-        extra = [files.extra_host(entry, self._host_gateway()) for entry in extra_hosts]
+        extra = [line for entry in extra_hosts for line in self._extra_hosts(entry)]
         state = SandboxState(
             container=container_id,
             name=name,
@@ -238,9 +238,13 @@ class Networks:
         first = min(asked, key=lambda one: one.order).network
         return parse_address(first.host_ip or self._options.default_host_ip)
 
-    def _host_gateway(self) -> str:
+    def _extra_hosts(self, entry: str) -> list[tuple[str, str]]:
+        """The lines that an --add-host makes: as many as "host-gateway" has addresses."""
+        if not entry.endswith(files.HOST_GATEWAY):
+            return [files.extra_host(entry, "")]
         bridge = self._registry.named("bridge")
-        return self._options.host_gateway_ip or (bridge.gateway if bridge else "")
+        gateways = self._options.host_gateway_ips or (bridge.gateway if bridge else "",)
+        return [files.extra_host(entry, gateway) for gateway in gateways]
 
     def _shared(self, other: str, dns: DnsOptions) -> Sandbox:
         """The sandbox of container `other`, by id or name."""
@@ -338,6 +342,10 @@ class Networks:
 
     async def create(self, body: Mapping[str, Any]) -> str:
         """Make a network; returns its id. On failure nothing is left."""
+        defaults = self._options.driver_options.get(str(body.get("Driver") or "bridge"))
+        given = body.get("Options") or {}
+        if defaults and isinstance(given, Mapping):
+            body = {**body, "Options": {**defaults, **given}}
         return await self._making.create(body)
 
     async def remove(self, reference: str) -> None:

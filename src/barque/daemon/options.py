@@ -88,7 +88,7 @@ OPTIONS: tuple[Option, ...] = (
         key="default-address-pools",
         attribute="default_address_pools",
     ),
-    Option("host-gateway-ip", "text"),
+    Option("host-gateway-ip", "list", key="host-gateway-ips", attribute="host_gateway_ips"),
     Option("default-cgroupns-mode", "text"),
     Option("default-ipc-mode", "text"),
     Option("default-stop-timeout", "number"),
@@ -111,6 +111,16 @@ OPTIONS: tuple[Option, ...] = (
     Option("selinux-enabled", "flag"),
     Option("userland-proxy", "flag"),
     Option("userns-remap", "text"),
+    Option("cpu-rt-period", "number"),
+    Option("cpu-rt-runtime", "number"),
+    Option(
+        "default-network-opt",
+        "map",
+        key="default-network-opts",
+        attribute="default_network_opts",
+    ),
+    Option("max-download-attempts", "number"),
+    Option("storage-opt", "list", key="storage-opts", attribute="storage_opts"),
 )
 # What a running daemon takes over on SIGHUP.
 RELOADABLE = frozenset(
@@ -134,17 +144,23 @@ RELOADABLE = frozenset(
 # dockerd's other options: refused by their names until they are there.
 _NOT_YET = """
 allow-direct-routing allow-nondistributable-artifacts bridge-accept-fwmark builder
-containerd-plugins-namespace cpu-rt-period cpu-rt-runtime cri-containerd
-default-network-opt default-network-opts
-host-gateway-ips max-download-attempts network-control-plane-mtu
+containerd-plugins-namespace cri-containerd network-control-plane-mtu
 node-generic-resource node-generic-resources nri-opts rootless
-storage-opt storage-opts swarm-default-advertise-addr userland-proxy-path
+swarm-default-advertise-addr userland-proxy-path
 """
 NOT_YET = frozenset(_NOT_YET.split())
 _NOT_THERE = "is not there yet"
+_OF_SWARM = "is not there yet: it is for swarm mode, which is not there yet"
 _WHY = {
     "allow-nondistributable-artifacts": "was taken out of Docker: all layers are pushed alike",
     "cri-containerd": "is not there: containerd serves no CRI",
+    "builder": "is not there: images are not built yet",
+    "containerd-plugins-namespace": "is not there yet: there are no managed plugins",
+    "network-control-plane-mtu": _OF_SWARM,
+    "node-generic-resource": _OF_SWARM,
+    "node-generic-resources": _OF_SWARM,
+    "nri-opts": "is not there: containerd serves no NRI",
+    "swarm-default-advertise-addr": _OF_SWARM,
     "rootless": "is not there yet: the daemon needs root",
     "userland-proxy-path": "is not there: published ports need no proxy",
 }

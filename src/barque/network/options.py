@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 DEFAULT_BRIDGE = "barque0"
 NO_BRIDGE = "none"
@@ -42,7 +43,10 @@ class NetworkOptions:
     dns: tuple[str, ...] = ()  # --dns
     dns_search: tuple[str, ...] = ()  # --dns-search
     dns_options: tuple[str, ...] = ()  # --dns-opt
-    host_gateway_ip: str = ""  # --host-gateway-ip: what "host-gateway" in --add-host means
+    host_gateway_ips: tuple[str, ...] = ()  # --host-gateway-ip: "host-gateway" in --add-host
+    driver_options: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # --default-network-opt: of new networks, by driver
     pool_size: int = 4  # warm network namespaces kept
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from barque.daemon import defaults
-from barque.daemon.config import Config, Usage, VersionAsked, load
+from barque.daemon.config import Config, Usage, VersionAsked, load, parse_flags
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -132,3 +132,37 @@ def test_a_bad_command_line_is_one_clear_line(arguments: list[str], said: str) -
 def test_the_version_is_asked() -> None:
     with pytest.raises(VersionAsked):
         load(["--version"])
+
+
+def test_default_options_of_networks_are_of_a_driver() -> None:
+    flags = ["--default-network-opt", "bridge=a.b=1", "--default-network-opt=bridge=c=d=e"]
+    assert parse_flags(flags)["default_network_opts"] == {"bridge": {"a.b": "1", "c": "d=e"}}
+    with pytest.raises(Usage, match="expected driver=name=value"):
+        parse_flags(["--default-network-opt", "bridge=a"])
+
+
+def test_the_gateway_of_the_host_has_an_address_of_each_version(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({"host-gateway-ip": "10.0.0.1"}))
+    assert load(["--config-file", str(path)]).host_gateway_ips == ("10.0.0.1",)
+    path.write_text(json.dumps({"host-gateway-ips": ["10.0.0.1", "fd00::1"]}))
+    assert load(["--config-file", str(path)]).host_gateway_ips == ("10.0.0.1", "fd00::1")
+    path.write_text(json.dumps({"host-gateway-ips": ["10.0.0.1", "10.0.0.2"]}))
+    with pytest.raises(Usage, match="at most one address of each IP version"):
+        load(["--config-file", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--max-download-attempts", "0"], "invalid max download attempts: 0"),
+        (["--host-gateway-ip", "here"], "'here' is no IP address"),
+        (["--nri-opts", "enable=true"], "--nri-opts is not there: containerd serves no NRI"),
+        (["--node-generic-resource", "a=b"], "it is for swarm mode"),
+    ],
+)
+def test_options_that_cannot_be(flags: list[str], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text("{}")
+    with pytest.raises(Usage, match=words):
+        load(["--config-file", str(path), *flags])

@@ -67,7 +67,7 @@ async def create(
         await _make_volumes(engine, record)
         remove_snapshot = engine.supervisor.remove_snapshot
         undo.push_async_callback(engine.undo, "snapshot", remove_snapshot, container_id)
-        size = storage_size(host.storage_opt or {})
+        size = storage_size(host.storage_opt or {}) or engine.defaults.storage_size_bytes
         container.rootfs = await _snapshot(
             engine, container_id, image, size, remapped=host.userns_mode != "host"
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from barque.daemon.containers import capabilities
 from barque.daemon.remapping import Remap
+from barque.linux import cpu_realtime
 
 INIT_PROGRAMS = ("docker-init", "tini", "catatonit")
 MAX_CPUS = 8192
@@ -31,6 +32,7 @@ class Host:
     apparmor: bool
     block_weight: bool = True
     block_weight_device: bool = True
+    cpu_realtime: bool = False
 
     @classmethod
     def probe(cls) -> Host:
@@ -50,6 +52,7 @@ class Host:
             hostname=name.nodename,
             block_weight=v2 or _has_block("weight"),
             block_weight_device=v2 or _has_block("weight_device"),
+            cpu_realtime=not v2 and cpu_realtime.available(),
             apparmor=_read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         )
 
@@ -101,6 +104,10 @@ class Defaults:
     shutdown_timeout_s: int = 15
     ipc_mode: str = "private"
     cdi_spec_dirs: tuple[str, ...] = ()
+    storage_size_bytes: int = 0
+    """What a container may write that names no size; 0: no bound."""
+    realtime: tuple[int, int] = (0, 0)
+    """Microseconds of real time in each period that the group of all containers may have."""
     remap: Remap | None = None
     """Whose ids containers have on the machine; None: the same."""
 

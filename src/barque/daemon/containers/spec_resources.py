@@ -62,6 +62,8 @@ def _cpu(asked: Resources) -> dict[str, Any]:
         ("quota", asked.cpu_quota),
         ("cpus", asked.cpuset_cpus),
         ("mems", asked.cpuset_mems),
+        ("realtimePeriod", asked.cpu_realtime_period),
+        ("realtimeRuntime", asked.cpu_realtime_runtime),
     ):
         if value:
             cpu[key] = value

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from barque import errors
+from barque.daemon import cgroups
 from barque.daemon.containers import (
     apparmor,
     cdi,
@@ -46,6 +47,7 @@ from barque.daemon.containers.state import Move, Status
 from barque.daemon.containers.supervise import RootfsMount, Stdio
 from barque.daemon.containers.user import User
 from barque.daemon.remapping import Remap
+from barque.linux import cpu_realtime
 
 MAX_USERS_KEPT = 1024
 log = logging.getLogger(__name__)
@@ -97,6 +99,8 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         writable_rootfs(engine, container),
         _sources(engine, container),
     )
+    if any(engine.defaults.realtime):
+        await asyncio.to_thread(_give_realtime, engine, container)
     if profile := apparmor.profile_of(container.record, engine.machine):
         await asyncio.to_thread(engine.profiles.need, profile)
     facts = StartFacts(
@@ -140,6 +144,18 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     except errors.BarqueError as error:
         raise start_error(error) from error
     _running(engine, container, pid)
+
+
+def _give_realtime(engine: Engine, container: Container) -> None:
+    """dockerd: initCPURtController. A container may have no more than the group above it."""
+    parent = container.record.host.cgroup_parent or engine.defaults.cgroup_parent
+    group = cgroups.path(engine.defaults.cgroup_driver, parent, container.id)
+    try:
+        cpu_realtime.give(os.path.dirname(group), *engine.defaults.realtime)
+    except OSError as error:
+        raise errors.InvalidArgument(
+            f"cpu-rt-runtime: the group of containers cannot have it: {error.strerror}"
+        ) from error
 
 
 def _owned_streams(runtime: Runtime, remap: Remap | None) -> Runtime:

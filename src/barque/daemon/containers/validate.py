@@ -172,7 +172,10 @@ def check_resources(limits: Resources, machine: Host) -> list[str]:
     if limits.blkio_weight and not 10 <= limits.blkio_weight <= 1000:
         raise _invalid("range of blkio weight is from 10 to 1000")
     if limits.cpu_realtime_period or limits.cpu_realtime_runtime:
-        raise errors.Unsupported("real-time scheduling of CPU groups is not there yet")
+        if not machine.cpu_realtime:
+            raise _invalid("Your kernel does not support CPU real-time scheduler")
+        if 0 < limits.cpu_realtime_period < limits.cpu_realtime_runtime:
+            raise _invalid("cpu real-time runtime cannot be higher than cpu real-time period")
     for name in ("cpu_count", "cpu_percent", "io_maximum_iops", "io_maximum_bandwidth"):
         if getattr(limits, name):
             raise errors.Unsupported(f"{name.replace('_', ' ')} is a setting of Windows only")
@@ -405,9 +408,8 @@ def size_bytes(text: str) -> int:
 
 def _check_unsupported(host: HostConfig) -> None:
     """Known to the API, not there yet: refused by name."""
-    for name, given in (("the legacy cgroup mode", host.cgroup),):
-        if given:
-            raise errors.Unsupported(f"{name} of a container are not there yet")
+    if host.cgroup:  # dockerd takes it and does nothing
+        raise errors.Unsupported("HostConfig.Cgroup is not there: CgroupParent names a group")
     if host.isolation not in {"", "default"}:
         raise _invalid(f"invalid isolation {host.isolation!r} on linux")
     if host.userns_mode not in {"", "host"}:

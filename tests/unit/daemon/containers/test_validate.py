@@ -98,7 +98,7 @@ def test_refusals_in_dockers_words(fields: dict[str, Any], text: str) -> None:
     "fields",
     [
         {"LogConfig": {"Type": "splunk"}},
-        {"CpuRealtimePeriod": 1},
+        {"Cgroup": "container:x"},
         {"CpuCount": 1},
         {"SecurityOpt": ["label=type:x"]},
         {"SecurityOpt": ["apparmor=x"]},
