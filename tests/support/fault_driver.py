@@ -37,9 +37,15 @@ OS_CALLS = (
     *("fstat", "lseek", "lstat", "link", "listdir", "mkdir", "mkfifo", "mknod", "open"),
     *("pidfd_open", "pipe2", "pread", "read", "readlink", "rename", "rmdir", "scandir", "sendfile"),
     *("setgroups", "setresgid", "setresuid", "setsid", "stat", "symlink", "unlink", "utime"),
-    *("waitpid", "write"),
+    *("waitpid", "write", "chroot", "ftruncate", "memfd_create", "fork", "set_inheritable"),
+    *("set_blocking", "getxattr", "setxattr", "listxattr", "sched_setaffinity", "kill"),
 )
-NEVER_FAIL = ("close", "waitpid")  # the kernel's do not either, of what a process has made itself
+SOCKET_CALLS = ("sendmsg", "recvmsg", "send", "recv", "connect")
+NEVER_FAIL = (
+    "close",
+    "waitpid",
+    "kill",
+)  # the kernel's do not either, of what a process has made itself
 KILL = 9
 HEAD, RECORD, MOST_CALLS = 8, 24, 4096
 
@@ -108,6 +114,7 @@ for module in [name for name in sys.modules if name.startswith("barque.linux.")]
         del sys.modules[module]  # loaded again, with the wrapped calls
 
 import _socket
+import fcntl
 import gc
 import json
 import resource
@@ -121,7 +128,26 @@ os.supports_follow_symlinks.update((os.stat, os.chown, os.utime))
 os.supports_dir_fd.update((os.stat, os.open, os.mkdir, os.rmdir, os.unlink, os.symlink))
 os.supports_fd.update((os.stat, os.listdir, os.scandir))
 resource.setrlimit = wrapped_os("setrlimit", resource.setrlimit)
-_socket.socketpair = wrapped_os("socketpair", _socket.socketpair)
+fcntl.ioctl = wrapped_os("ioctl", fcntl.ioctl)
+fcntl.flock = wrapped_os("flock", fcntl.flock)
+
+
+class Socket(_socket.socket):
+    """One whose calls may fail."""
+
+
+for call in SOCKET_CALLS:
+    setattr(Socket, call, wrapped_os(call, getattr(_socket.socket, call)))
+
+
+def socketpair(*arguments: int) -> tuple[Socket, Socket]:
+    one, other = real_socketpair(*arguments)
+    return Socket(fileno=one.detach()), Socket(fileno=other.detach())
+
+
+real_socketpair = _socket.socketpair
+_socket.socketpair = wrapped_os("socketpair", socketpair)
+_socket.socket = Socket  # type: ignore[misc]
 
 MOST_FDS = 8
 LOG = 900  # beyond the descriptors that the runtime has

@@ -106,6 +106,7 @@ def test_create(case: Case, faulty: Faulty) -> None:
     create(case).check()
     calls = faulty.calls()
     assert len(calls) > 200
+    assert {"mount", "open", "flock", "send", "recvmsg", "symlink", "mkfifo"} <= set(calls)
     remove(case)
     for place in chosen(calls):
         faulty.break_at(place)
