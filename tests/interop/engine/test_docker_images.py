@@ -15,8 +15,9 @@ import docker  # type: ignore[import-untyped]
 import docker.errors  # type: ignore[import-untyped]
 import pytest
 
+from barque.oci import digest as digests
 from tests.support.barque import Stack
-from tests.support.docker_peer import real_docker_cli
+from tests.support.docker_peer import docker_peer, real_docker_cli
 from tests.support.images import tar
 from tests.support.registry_peer import RegistryPeer, registry_peer
 from tools.busybox_image import docker_archive, rootfs
@@ -259,3 +260,30 @@ def test_one_platform(barque: Stack, loaded: str, tmp_path: Path) -> None:
         refused = barque.docker(*words, check=False)
         assert refused.returncode != 0
         assert b"linux/arm64" in refused.stderr
+
+
+def test_an_image_for_another_machine(barque: Stack) -> None:
+    """Told of in the words of Docker's own daemon, unless it was asked for."""
+    layer = tar(("bin/sh", b"not for here"))
+    rootfs = {"type": "layers", "diff_ids": [digests.sha256(layer)]}
+    config = {"architecture": "riscv64", "os": "linux", "config": {"Cmd": ["sh"]}, "rootfs": rootfs}
+    entry = {"Config": "c.json", "RepoTags": ["alien:1"], "Layers": ["l.tar"]}
+    archive = tar(
+        ("c.json", json.dumps(config).encode()),
+        ("l.tar", layer),
+        ("manifest.json", json.dumps([entry]).encode()),
+    )
+    said = []
+    with docker_peer() as peer:
+        for engine in (peer, barque):
+            engine.docker("load", stdin=archive)
+            made = engine.docker("create", "--net=none", "alien:1")
+            said.append(made.stderr.decode().splitlines())
+            asked = engine.docker("create", "--net=none", "--platform", "linux/riscv64", "alien:1")
+            assert asked.stderr == b""
+            for one in (made, asked):
+                engine.docker("rm", one.stdout.decode().strip())
+            engine.docker("rmi", "alien:1")
+    theirs, ours = said
+    assert ours[0] == theirs[0]
+    assert "no emulator" in ours[1]

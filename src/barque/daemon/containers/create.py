@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from barque import errors
+from barque.daemon import emulation
 from barque.daemon.containers import image_mounts, mounts, names, others, validate
 from barque.daemon.containers.backend import Image
 from barque.daemon.containers.container import Container
@@ -43,6 +44,8 @@ async def create(
     container_id = secrets.token_hex(32)
     others.check(engine, host, endpoints)
     warnings = [*_discarded(body), *_settle(engine, container_id, config, host)]
+    if not platform:
+        warnings += emulation.warnings(image.platform, os.uname().machine)
     record = Record(
         id=container_id,
         name=_choose_name(engine, name),
