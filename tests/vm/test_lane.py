@@ -18,7 +18,7 @@ from tests.support.vm import INSIDE, PROJECT, Machine
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(1600)]
 HERE = Path(__file__).parent
-WITH_SYSTEMD = ("test_systemd.py",)
+WITH_SYSTEMD = ("test_systemd.py", "test_systemd_user.py")
 ALL = os.environ.get("BARQUE_VM") == "all"
 LONG = () if ALL else ("test_storage_devicemapper.py",)  # its snapshotter's tests are not
 FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - {*WITH_SYSTEMD, *LONG})
@@ -64,6 +64,11 @@ def test_inside(machine: Machine, file: str) -> None:
 @pytest.mark.parametrize("file", WITH_SYSTEMD)
 def test_inside_with_systemd(machine_with_systemd: Machine, file: str) -> None:
     run(machine_with_systemd, f"tests/vm/inside/{file}", LIMIT_S)
+
+
+def test_the_interpreters_file_is_put_away(machine: Machine) -> None:
+    """The sealed executable needs what a kernel may be built without: Debian's is built with it."""
+    run(machine, "tests/integration/linux/test_kernel_calls.py -k executable", LIMIT_S)
 
 
 def test_what_differs_with_the_version(machine: Machine) -> None:

@@ -192,8 +192,23 @@ def length_of(head: bytes) -> int:
     return total
 
 
+def users_buses() -> tuple[str, ...]:
+    """Where a user's bus may be, and his systemd's own socket. D-Bus, "Well-known Message Bus
+    Instances"; sd_bus_default_user(3). Raises Unavailable where the environment does not tell."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not runtime:
+        raise Unavailable("unable to connect to systemd: XDG_RUNTIME_DIR is not set")
+    told = os.environ.get("DBUS_SESSION_BUS_ADDRESS", "")
+    named = [one for one in told.split(";") if one.startswith("unix:path=") and "%" not in one]
+    first = [one.removeprefix("unix:path=").split(",")[0] for one in named]
+    return (*first, f"{runtime}/bus", f"{runtime}/systemd/private")
+
+
 class Connection:
-    """One connection to a bus, or to systemd itself. Calls are made one after another."""
+    """One connection to a bus, or to systemd itself. Calls are made one after another.
+
+    Root's is to the system's, an ordinary user's to his own.
+    """
 
     def __init__(self) -> None:
         self.serial = 0
@@ -210,14 +225,16 @@ class Connection:
             raise
 
     def _connect(self) -> bool:
-        """The system bus, or systemd's own socket; True: it is the latter."""
-        for path in (SYSTEM_BUS, PRIVATE_BUS):
+        """The bus, or systemd's own socket; True: it is the latter."""
+        paths = users_buses() if os.geteuid() else (SYSTEM_BUS, PRIVATE_BUS)
+        for path in paths:
             try:
                 self.socket.connect(path)
-                return path == PRIVATE_BUS
+                return path == paths[-1]
             except OSError:
                 continue
-        raise Unavailable("unable to connect to systemd: no system bus is running")
+        which = "user" if os.geteuid() else "system"
+        raise Unavailable(f"unable to connect to systemd: no {which} bus is running")
 
     def _authenticate(self) -> None:
         identity = str(os.geteuid()).encode().hex().encode()

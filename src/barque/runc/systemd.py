@@ -6,6 +6,9 @@ again; all of them are written to the files as well, by `barque.runc.resources`,
 fewer. For cgroups of version 2. systemd.scope(5), systemd.resource-control(5),
 org.freedesktop.systemd1(5).
 
+Root's scopes are the system's systemd's; an ordinary user's are his own's, below the cgroup that it
+was given (user@.service), and have no rules for devices.
+
 A scope cannot be empty: a placeholder lives in it until the container's first process does.
 """
 
@@ -39,7 +42,9 @@ MANAGER = (
 )
 NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 UNIT_EXISTS = "org.freedesktop.systemd1.UnitExists"
-DEFAULT_SLICE = "system.slice"
+PROPERTIES = (*MANAGER[:2], "org.freedesktop.DBus.Properties")
+DEFAULT_SLICE, DEFAULT_USER_SLICE = "system.slice", "user.slice"
+OWN_SCOPE = "/init.scope"  # where a systemd itself is, below its cgroup
 DEFAULT_PREFIX = "runc"
 ANNOTATION = "org.systemd.property."
 UNLIMITED = (1 << 64) - 1
@@ -69,8 +74,9 @@ ALWAYS: Properties = [
 
 def place_of(path: str, container: str) -> tuple[str, str]:
     """The slice and the unit of `linux.cgroupsPath`; InvalidArgument in runc's words."""
+    default = DEFAULT_USER_SLICE if os.geteuid() else DEFAULT_SLICE
     if not path:
-        return DEFAULT_SLICE, f"{DEFAULT_PREFIX}-{container}.scope"
+        return default, f"{DEFAULT_PREFIX}-{container}.scope"
     parts = path.split(":")
     if len(parts) != 3:
         raise InvalidArgument(
@@ -84,7 +90,7 @@ def place_of(path: str, container: str) -> tuple[str, str]:
         parent = "-.slice"
     if name.endswith(".slice"):
         raise Unsupported(f'cgroupsPath "{path}": a slice has no processes, so no container')
-    return parent or DEFAULT_SLICE, f"{prefix}-{name}.scope"
+    return parent or default, f"{prefix}-{name}.scope"
 
 
 def expand(parent: str) -> str:
@@ -105,7 +111,22 @@ def locate(path: str, container: str) -> tuple[dict[str, str], str, str]:
     if not control.is_unified():
         raise Unsupported("--systemd-cgroup needs cgroup version 2")
     parent, unit = place_of(path, container)
-    return {control.UNIFIED: f"{control.ROOT}{expand(parent)}/{unit}"}, unit, parent
+    where = f"{control.ROOT}{managers_cgroup()}{expand(parent)}/{unit}"
+    return {control.UNIFIED: where}, unit, parent
+
+
+def managers_cgroup() -> str:
+    """Below which the slices are: of the system's systemd the root of all."""
+    if not os.geteuid():
+        return ""
+    connection = Connection()
+    try:
+        (path,) = connection.call(PROPERTIES, "Get", "ss", MANAGER[2], "ControlGroup")
+    except Refused as error:
+        raise BarqueError(f"systemd does not tell its cgroup: {error}") from None
+    finally:
+        connection.close()
+    return str(path).removesuffix(OWN_SCOPE).rstrip("/")
 
 
 def properties_of(writes: Iterable[Write]) -> Properties:
@@ -223,14 +244,16 @@ def make(
 ) -> Callable[[], None]:
     """Start the container's unit; returns what lets its placeholder go."""
     writes, rules = limits
-    _, unit, parent = locate(spec.linux.cgroups_path, container.id)
-    properties = [*device_properties(rules), *properties_of(writes), *annotated(spec.annotations)]
+    directories, unit, parent = locate(spec.linux.cgroups_path, container.id)
+    properties = [*properties_of(writes), *annotated(spec.annotations)]
+    if not os.geteuid():
+        properties = [*device_properties(rules), *properties]
     pid = _placeholder()
     undo.add(end_placeholder, pid)
     start(container.id, unit, parent, pid, properties)
     undo.add(stop, unit)
     where = control.own_paths(pid)[""]
-    if where != f"{expand(parent)}/{unit}":
+    if f"{control.ROOT}{where}" != directories[control.UNIFIED]:
         raise BarqueError(f'systemd has put unit "{unit}" at {where}')
     return lambda: end_placeholder(pid)
 

@@ -37,6 +37,10 @@ def as_user(kind: type[Runtime], place: Path) -> Runtime:
 
 @pytest.fixture(autouse=True)
 def account() -> None:
+    make_account()
+
+
+def make_account() -> None:
     """The user, with a range of ids; the interpreter of the tests may be in root's home."""
     Path("/root").chmod(0o755)
     for file, line in (
