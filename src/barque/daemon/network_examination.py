@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from barque import errors
 from barque.daemon.network_records import NetworkRecord
 from barque.daemon.network_registry import Registry
 from barque.daemon.network_worker import Worker
+from barque.daemon.sandbox_state import SandboxState
 from barque.daemon.sandboxes import Sandboxes
 from barque.network import examination
 from barque.network.examination import Bridge, Fault
@@ -40,6 +41,7 @@ class Examination:
         self._worker = worker
         self._options = options
         self._changing = changing
+        self._failed: dict[str, str] = {}
 
     async def run(self, *, repair: bool) -> list[Fault]:
         """All that is wrong; with `repair` what could be put right is, and says so."""
@@ -58,14 +60,26 @@ class Examination:
     async def network(self, record: NetworkRecord, *, repair: bool) -> list[Fault]:
         """One network's bridge, and the links of containers that are its ports."""
         problems = await self._worker(self._problems, record)
-        links = await self._worker(self._link_problems, record)
+        harmed = await self._worker(self._link_problems, record, self._links(record))
+        staying = set(self._links(record))  # one that left meanwhile had no fault
+        links = [(name, problem) for name, problem in harmed if name in staying]
         done = False
         if (problems or links) and repair:
-            done = await self._did(record.name, lambda: self._mend(record))
+            states = self._sandboxes.states_in(record.id)
+            done = await self._did(record.name, lambda: self._mend(record, states))
         found = [Fault("bridge", record.bridge, problem, done) for problem in problems]
         gone = {name for name, problem in links if problem == "it is gone"}  # with its container
         return found + [
             Fault("link", name, problem, done and name not in gone) for name, problem in links
+        ]
+
+    def _links(self, record: NetworkRecord) -> list[str]:
+        """The host's ends of what is to be a port of its bridge now."""
+        return [
+            endpoint.host_link
+            for state in self._sandboxes.states_in(record.id)
+            for endpoint in state.endpoints
+            if endpoint.network == record.id and endpoint.host_link and endpoint.whole
         ]
 
     def _problems(self, record: NetworkRecord) -> list[str]:
@@ -77,19 +91,13 @@ class Examination:
             found += [f"interface {record.leads.link} of its uplink: {fault}"] if fault else []
         return found
 
-    def _link_problems(self, record: NetworkRecord) -> list[tuple[str, str]]:
+    def _link_problems(self, record: NetworkRecord, links: Sequence[str]) -> list[tuple[str, str]]:
         index = self._sandboxes.bridges.get(record.id)
-        links = [
-            endpoint.host_link
-            for state in self._sandboxes.states_in(record.id)
-            for endpoint in state.endpoints
-            if endpoint.network == record.id and endpoint.host_link and endpoint.whole
-        ]
         wiring = self._host.wiring
         found = ((name, examination.link_fault(wiring, name, index)) for name in links)
         return [(name, problem) for name, problem in found if problem]
 
-    def _mend(self, record: NetworkRecord) -> None:
+    def _mend(self, record: NetworkRecord, states: Sequence[SandboxState]) -> None:
         """In the worker thread."""
         if record.leads is not None:
             index = self._host.restore_uplink(record.leads, record.bridge, record.mtu)
@@ -101,7 +109,7 @@ class Examination:
             self._sandboxes.bridges.set(record.id, index)
             if record.name == "bridge":
                 self._host.pool.bridge = index
-        for state in self._sandboxes.states_in(record.id):
+        for state in [state for state in states if state.settled]:
             self._sandboxes.repair(state)
 
     async def _forwarding(self, *, repair: bool) -> list[Fault]:
@@ -119,6 +127,9 @@ class Examination:
         try:
             await self._worker(work)
         except (errors.BarqueError, OSError) as error:
-            log.warning("%s is not repaired: %s", what, error)
+            if self._failed.get(what) != str(error):  # said once
+                log.warning("%s is not repaired: %s", what, error)
+            self._failed[what] = str(error)
             return False
+        self._failed.pop(what, None)
         return True

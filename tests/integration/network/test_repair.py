@@ -221,3 +221,28 @@ def test_an_examination_says_what_is_wrong_and_mends_only_when_asked() -> None:
 
     with temporary_root() as root:
         asyncio.run(scenario(root))
+
+
+@isolated
+def test_who_comes_and_goes_while_networks_are_looked_at_is_no_fault(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_upkeep, "LOOK_S", 0.001)
+
+    async def one(made: Networks, name: str) -> None:
+        for _ in range(8):
+            await attach(made, name, "bridge")
+            await made.connect("six", name, {})
+            await made.disconnect("six", name)
+            await made.detach(name)
+
+    async def scenario(root: Path) -> None:
+        async with networks(root) as made:
+            await made.create(SIX)
+            await asyncio.gather(*(one(made, f"c{number}") for number in range(4)))
+            assert await made.examine(repair=False) == []
+        said = [r.message for r in caplog.records if r.name == "barque.daemon.network_upkeep"]
+        assert said == []
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
