@@ -13,6 +13,7 @@ USAGE = "[OPTIONS]"
 SUMMARY = "Remove all containers that do not run"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
+    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
     ("filter", "", "filter", "Only those that this applies to"),
     ("force", "f", "bool", "Do not ask"),
 )
@@ -26,6 +27,11 @@ WARNING = (
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
 
+    if options.flag("dry-run"):
+        from barque.cli.prunable import Dry, tell, total
+
+        total(tell("Containers", Dry(session, parse(options)).containers()))
+        return 0
     if not options.flag("force") and not terminal.confirmed(WARNING):
         return 1
     done = session.client.containers.prune(parse(options))

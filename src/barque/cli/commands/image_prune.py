@@ -14,6 +14,7 @@ SUMMARY = "Remove images that are not used"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("all", "a", "bool", "All that no container uses, not only those without a name"),
+    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
     ("filter", "", "filter", "Only those that this applies to"),
     ("force", "f", "bool", "Do not ask"),
 )
@@ -32,6 +33,11 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
 
     everything = options.flag("all")
+    if options.flag("dry-run"):
+        from barque.cli.prunable import Dry, tell, total
+
+        total(tell("Images", Dry(session, parse(options)).images(named=everything)))
+        return 0
     warning = UNUSED if everything else DANGLING
     if not options.flag("force") and not terminal.confirmed(warning):
         return 1

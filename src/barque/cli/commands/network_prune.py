@@ -13,6 +13,7 @@ USAGE = "[OPTIONS]"
 SUMMARY = "Remove all networks that no container is in"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
+    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
     ("filter", "", "filter", "Only those that this applies to"),
     ("force", "f", "bool", "Do not ask"),
 )
@@ -27,6 +28,11 @@ WARNING = (
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
 
+    if options.flag("dry-run"):
+        from barque.cli.prunable import Dry, tell
+
+        tell("Networks", Dry(session, parse(options)).networks())
+        return 0
     if not options.flag("force") and not terminal.confirmed(WARNING):
         return 1
     done = session.client.networks.prune(parse(options))

@@ -16,6 +16,7 @@ SUMMARY = "Remove what nothing uses"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("all", "a", "bool", "Images that no container uses too, not only those without a name"),
+    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
     ("filter", "", "filter", "Only those that this applies to (as label=key=value)"),
     ("force", "f", "bool", "Do not ask"),
     ("volumes", "", "bool", "Anonymous volumes too"),
@@ -39,6 +40,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     volumes = options.flag("volumes")
     if volumes and "until" in filters:
         raise errors.InvalidArgument('ERROR: The "until" filter is not supported with "--volumes"')
+    if options.flag("dry-run"):
+        return _dry(session, filters, everything=options.flag("all"), volumes=volumes)
     if not options.flag("force") and not terminal.confirmed(_warning(options, filters)):
         return 1
     freed = 0
@@ -47,6 +50,19 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
             continue
         freed += _prune(session, path, title, key, _filters(title, filters, options.flag("all")))
     terminal.out(f"Total reclaimed space: {units.size(freed, 4)}\n")
+    return 0
+
+
+def _dry(
+    session: Session, filters: dict[str, list[str]], *, everything: bool, volumes: bool
+) -> int:
+    from barque.cli.prunable import Dry, tell, total
+
+    dry = Dry(session, filters)
+    freed = tell("Containers", dry.containers()) + tell("Networks", dry.networks())
+    if volumes:
+        freed += tell("Volumes", dry.volumes(named=False))
+    total(freed + tell("Images", dry.images(named=everything)))
     return 0
 
 

@@ -15,6 +15,7 @@ SUMMARY = "Remove anonymous volumes that no container uses"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("all", "a", "bool", "Those with names too"),
+    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
     ("filter", "", "filter", "Only those that this applies to"),
     ("force", "f", "bool", "Do not ask"),
 )
@@ -34,6 +35,12 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         if "all" in filters:
             raise errors.InvalidArgument("conflicting options: cannot specify both --all and all=")
         filters["all"] = ["true"]
+    if options.flag("dry-run"):
+        from barque.cli.prunable import Dry, tell, total
+
+        named = "true" in filters.get("all", ())
+        total(tell("Volumes", Dry(session, filters).volumes(named=named)))
+        return 0
     if not options.flag("force"):
         kind = "all volumes" if options.flag("all") else "anonymous local volumes"
         if not terminal.confirmed(WARNING.format(kind)):

@@ -115,6 +115,23 @@ class Containers:
     ) -> tuple[Container, list[str]]:
         return await create.create(self.engine, name, body, platform)
 
+    async def unlink(self, reference: str, alias: str) -> None:
+        """Forget a legacy link; a running container has it to its end. Raises NotFound."""
+        try:
+            container = self.find(reference)
+        except errors.NotFound:
+            raise errors.NotFound(
+                f"Cannot get parent {reference} for link name /{reference}/{alias}"
+            ) from None
+        async with container.lock:
+            container.refuse_when_gone()
+            links = container.record.host.links or []
+            kept = [link for link in links if (link.partition(":")[2] or link) != alias]
+            if len(kept) == len(links):
+                raise errors.NotFound(f"No such link: /{reference}/{alias}")
+            container.record.host.links = kept or None
+            self.engine.catalogue.save_record(container)
+
     async def start(self, reference: str) -> None:
         container = self.find(reference)
         try:

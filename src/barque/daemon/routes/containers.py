@@ -63,6 +63,7 @@ def routes(containers: Containers) -> list[Route]:
         ("PUT", f"{one}/archive", handlers.extract),
         ("GET", f"{one}/changes", handlers.changes),
         ("DELETE", one, handlers.remove),
+        ("DELETE", f"{one}/{{alias}}", handlers.remove_link),
         *(
             (method, f"{one}/{name}", _not_there(name))
             for method, name in (
@@ -178,10 +179,18 @@ class _Handlers:
     async def remove(self, request: Request) -> Response:
         query = request.query
         if query.flag("link"):
-            raise errors.Unsupported("removing a legacy link is not there yet")
+            raise errors.Conflict("Conflict, cannot remove the default link name of the container")
         await self._containers.remove(
             request.params["id"], force=query.flag("force"), volumes=query.flag("v")
         )
+        return no_content()
+
+    async def remove_link(self, request: Request) -> Response:
+        """`rm --link PARENT/ALIAS`."""
+        parent, alias = request.params["id"], request.params["alias"]
+        if not request.query.flag("link"):
+            raise errors.NotFound(f"No such container: {parent}/{alias}")
+        await self._containers.unlink(parent, alias)
         return no_content()
 
     async def wait(self, request: Request) -> Response:
