@@ -106,7 +106,7 @@ def made(
                         lower, upper, media_type=media_type, ref="made", labels={"a": "b"}
                     )
                     again = await held.diff.make(
-                        lower, upper, media_type=media_type, ref="again", labels={"c": "d"}
+                        lower, upper, media_type=media_type, ref="again", labels={"a": "b"}
                     )
                     if again.digest == found.digest:
                         break
@@ -188,6 +188,8 @@ def test_what_was_made_makes_the_same_again() -> None:
                         pictures.append(picture(place / "root"))
                     finally:
                         umount2(f"{place}/root")
+                for tree in pictures:  # a layer does not date its root: that is when it was changed
+                    tree["."] = (*tree["."][:3], *tree["."][4:])
                 assert pictures[0] == pictures[1]
         finally:
             client.close()
