@@ -28,14 +28,24 @@ def test_kill_and_delete(case: Case, delay_ms: int) -> None:
 def test_a_container_that_is_being_made(case: Case) -> None:
     """Its state is `creating`, and `delete` waits until it is made."""
     spec = case.configure("sleep", "1000")
-    hook = {"path": "/bin/sleep", "args": ["sleep", "1"]}
+    gate = case.place / "gate"
+    os.mkfifo(gate)
+    opened = os.open(gate, os.O_RDWR)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"read line <{gate}"]}
     spec["hooks"] = {"createRuntime": [hook]}
     case.write(spec)
     argv = case.runtime.argv("create", "--bundle", str(case.bundle), case.id)
+    delete = case.runtime.argv("delete", "--force", case.id)
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
-        wait_for(lambda: os.path.exists(case.runtime.root / case.id / "state.json"))
-        assert case.runtime.status(case.id) == "creating"
-        assert "container not running" in case.call("kill", case.id, "KILL").err
-        case.call("delete", "--force", case.id).check()
-        assert process.wait() == 0
+        try:
+            wait_for(lambda: os.path.exists(case.runtime.root / case.id / "state.json"))
+            assert case.runtime.status(case.id) == "creating"
+            assert "container not running" in case.call("kill", case.id, "KILL").err
+            with subprocess.Popen(delete) as waiting:
+                os.write(opened, b"go\n")
+                assert process.wait() == 0
+                assert waiting.wait() == 0
+        finally:
+            os.write(opened, b"go\n")
+            os.close(opened)
     assert not cgroups_of(case.id)
