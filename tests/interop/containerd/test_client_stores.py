@@ -95,6 +95,7 @@ def test_content_is_written_and_read(run: Run) -> None:
             assert writer.offset == 0
             await writer.write(data[:1000])
             await writer.write(data[1000:])
+            assert await writer.digest() == digest(data)
             status = await client.content.status("r")
             assert (status.ref, status.offset, status.total) == ("r", len(data), len(data))
             assert await writer.commit(labels={"a": "b"}) == digest(data)

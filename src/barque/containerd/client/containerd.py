@@ -16,10 +16,14 @@ from google.protobuf.empty_pb2 import Empty
 from barque.containerd.client.channel import Channel
 from barque.containerd.client.containers import Containers
 from barque.containerd.client.content import Content
-from barque.containerd.client.diff import Diff
+from barque.containerd.client.diff import FOLLOW, Diff
 from barque.containerd.client.events import Events
 from barque.containerd.client.images import Images
-from barque.containerd.client.introspection import SnapshotterFacts, snapshotter
+from barque.containerd.client.introspection import (
+    SnapshotterFacts,
+    differ_capabilities,
+    snapshotter,
+)
 from barque.containerd.client.leases import Leases
 from barque.containerd.client.snapshots import Snapshots
 from barque.containerd.client.tasks import Tasks
@@ -74,6 +78,10 @@ class Containerd:
     async def snapshotter(self, name: str) -> SnapshotterFacts:
         """Whether it is there, and what it can do beyond the contract."""
         return await snapshotter(self._channel, name)
+
+    async def applies_as_written(self) -> bool:
+        """Whether a layer can be unpacked while it is written: `diff.apply_written`."""
+        return FOLLOW in await differ_capabilities(self._channel)
 
     async def version(self) -> Version:
         answer = await self._channel.unary(

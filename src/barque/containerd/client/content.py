@@ -15,6 +15,7 @@ from barque.errors import AlreadyExists, Conflict, DataLoss, ResourceExhausted, 
 
 SERVICE = "containerd.services.content.v1.Content"
 CHUNK_BYTES = 1 << 20
+UNANSWERED_MAX = 3  # writes on their way: the store has something to do while we make the next
 SMALL_BYTES_MAX = 16 << 20
 
 _Stream = Duplex[api.WriteContentRequest, api.WriteContentResponse]
@@ -50,6 +51,7 @@ class Writer:
         self._total = total
         self._expected = expected
         self.offset = offset
+        self._unanswered = 0
         self.ended = False  # a commit is our last word: a Go server resets a stream left open
 
     async def write(self, data: bytes) -> None:
@@ -58,7 +60,23 @@ class Writer:
             request = api.WriteContentRequest(
                 action=api.WRITE, offset=self.offset, data=data[at : at + CHUNK_BYTES]
             )
-            self.offset = (await self._ask(request)).offset
+            await self._stream.send(request)
+            self.offset += len(request.data)
+            self._unanswered += 1
+            if self._unanswered > UNANSWERED_MAX:
+                await self._answer()
+
+    async def _answer(self) -> api.WriteContentResponse:
+        """The next one: they come in the order of what was asked."""
+        answer = await self._stream.receive()
+        if answer is None:
+            raise Unavailable(f"content ref {self._ref}: containerd ended the write")
+        self._unanswered -= 1
+        return answer
+
+    async def digest(self) -> str:
+        """Of what was written so far."""
+        return (await self._ask(api.WriteContentRequest(action=api.STAT))).digest
 
     async def restart(self) -> None:
         """Forget what is there and begin at 0."""
@@ -93,10 +111,10 @@ class Writer:
         self, request: api.WriteContentRequest, *, end: bool = False
     ) -> api.WriteContentResponse:
         await self._stream.send(request, end=end)
-        answer = await self._stream.receive()
-        if answer is None:
-            raise Unavailable(f"content ref {self._ref}: containerd ended the write")
-        return answer
+        self._unanswered += 1
+        while self._unanswered > 1:
+            await self._answer()
+        return await self._answer()
 
 
 class Content:

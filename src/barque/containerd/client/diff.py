@@ -11,6 +11,8 @@ from barque.containerd.client.mounts import Mount
 from barque.containerd.proto import diff_pb2 as api
 
 SERVICE = "containerd.services.diff.v1.Diff"
+INGEST = "io.barque.ingest"
+FOLLOW = "io.barque.follow"  # the capability to apply what is being written
 
 
 class Diff:
@@ -27,6 +29,13 @@ class Diff:
         )
         answer = await self._channel.unary(SERVICE, "Apply", request, api.ApplyResponse)
         return descriptors.from_message(answer.applied)
+
+    async def apply_written(self, media_type: str, ref: str, onto: Sequence[Mount]) -> Descriptor:
+        """As `apply`, of what another stream writes under `ref` right now, while it comes.
+
+        For a containerd with the capability `FOLLOW`. Raises Unavailable when the writer gives up.
+        """
+        return await self.apply(Descriptor(media_type, "", 0, {INGEST: ref}), onto)
 
     async def make(
         self,

@@ -9,12 +9,19 @@ from barque.containerd.proto import introspection_pb2 as api
 
 SERVICE = "containerd.services.introspection.v1.Introspection"
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
+DIFFER = "io.containerd.differ.v1"
 SKIPPED = ": skip plugin"
 
 
 class SnapshotterFacts(NamedTuple):
     missing: str  # why it cannot be used; "" when it can
     capabilities: frozenset[str] = frozenset()
+
+
+async def differ_capabilities(channel: Channel) -> frozenset[str]:
+    request = api.PluginsRequest(filters=[f"type=={DIFFER},id==walking"])
+    answer = await channel.unary(SERVICE, "Plugins", request, api.PluginsResponse)
+    return frozenset(answer.plugins[0].capabilities) if answer.plugins else frozenset()
 
 
 async def snapshotter(channel: Channel, name: str) -> SnapshotterFacts:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import Any
 
+from barque.containerd.content.growth import Growth
 from barque.containerd.room import check_room
 from barque.containerd.threads import hashing
 from barque.errors import DataLoss
@@ -41,6 +42,7 @@ class Ingest:
         self._hash: Any = None
         self._algorithm = expected.partition(":")[0] or "sha256"
         self.offset, self.updated_ns = _size_and_time(path, started_ns)
+        self.growth = Growth(self.offset)
 
     def open(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -55,6 +57,11 @@ class Ingest:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self.growth.give_up()
+
+    def reader(self) -> int:
+        """A descriptor of its own to read it by; the caller closes it."""
+        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
     def needs_catching_up(self) -> bool:
@@ -88,9 +95,12 @@ class Ingest:
             raise
         hashed.result()
         self.offset += len(data)
+        self.growth.grew(self.offset)
 
     def restart(self) -> None:
         """Drop everything written."""
+        self.growth.give_up()
+        self.growth = Growth(0)
         os.ftruncate(self._fd, 0)
         self.offset = 0
         self._hash = hashlib.new(self._algorithm, usedforsecurity=False)
@@ -110,6 +120,7 @@ class Ingest:
             raise DataLoss(
                 f"unexpected commit digest {digest}, expected {expected}: failed precondition"
             )
+        self.growth.complete(digest)
         return digest
 
     def keep(self, target: str) -> os.stat_result:

@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from barque.containerd.content.growth import Growth
 from barque.containerd.content.ingest import Ingest
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels, now_ns
 from barque.containerd.paths import ContentPaths
 from barque.containerd.references import CONTENT, Node, References
-from barque.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
+from barque.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from barque.oci import digest as digests
 
 INGEST_LIFETIME_NS = 24 * 3600 * 10**9
@@ -42,7 +43,7 @@ class ContentStore:
         self._metadata = metadata
         self._references = references
         self._paths = paths
-        self._locked: set[tuple[str, str]] = set()
+        self._locked: dict[tuple[str, str], Ingest] = {}
         self._verified: dict[str, tuple[int, ...]] = {}
         self._landing: list[str] = []  # digests whose file is in its place, whose row is not yet
         for directory in (paths.blobs / "sha256", paths.ingests):
@@ -159,13 +160,25 @@ class ContentStore:
             if not ingest.offset:
                 self._forget(ingest)
             raise
-        self._locked.add((namespace, ref))
+        self._locked[namespace, ref] = ingest
         return ingest
 
     def release(self, ingest: Ingest) -> None:
         """Stop writing for now; what was written stays and can be taken up again."""
         ingest.close()
-        self._locked.discard((ingest.namespace, ingest.ref))
+        self._locked.pop((ingest.namespace, ingest.ref), None)
+
+    def follow(self, namespace: str, ref: str) -> tuple[int, Growth]:
+        """What another writes right now, to be read meanwhile; the caller closes the descriptor.
+
+        Raises NotFound when nobody writes it, InvalidArgument for a digest other than by sha256.
+        """
+        ingest = self._locked.get((namespace, ref))
+        if ingest is None:
+            raise NotFound(f"ingest ref {ref}: nobody writes it: not found")
+        if ingest.expected and not ingest.expected.startswith("sha256:"):
+            raise InvalidArgument(f"ingest ref {ref}: its digest is not by sha256")
+        return ingest.reader(), ingest.growth
 
     def find_ingest(self, namespace: str, ref: str) -> Ingest:
         row = self._metadata.one(

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
+from barque.containerd.content.growth import Growth
 from barque.containerd.threads import hashing
 from barque.errors import DataLoss, ResourceExhausted, Unsupported
 
@@ -44,12 +46,22 @@ class Layer:
     """The blob in `fd`, from its start. `digest` and `size` are of what `pieces` gave so far.
 
     `verified` is the digest that the blob is known to have: one that is not compressed is not
-    hashed again, and its `digest` is right once `pieces` has ended.
+    hashed again, and its `digest` is right once `pieces` has ended. With a `growth` the blob is
+    being written, and read as it comes, until that is `cancelled`.
     """
 
-    def __init__(self, fd: int, verified: str = "") -> None:
+    def __init__(
+        self,
+        fd: int,
+        verified: str = "",
+        growth: Growth | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> None:
         self._fd = fd
         self._verified = verified if verified.startswith("sha256:") else ""
+        self._hashed_by_others = bool(self._verified) or growth is not None
+        self._growth = growth
+        self._cancelled = cancelled or threading.Event()
         self._read = 0
         self._hash = hashlib.sha256(usedforsecurity=False)
         self._hashed: Future[None] | None = None
@@ -58,8 +70,8 @@ class Layer:
     @property
     def digest(self) -> str:
         self._wait()
-        if self._verified:
-            return self._verified
+        if self._hashed_by_others:
+            return self._growth.digest if self._growth else self._verified
         return f"sha256:{self._hash.hexdigest()}"
 
     def pieces(self) -> Iterator[bytes]:
@@ -71,7 +83,7 @@ class Layer:
                 raise ResourceExhausted(
                     f"layer grows to more than {RATIO_MAX} times its compressed size"
                 )
-            if not self._verified:
+            if not self._hashed_by_others:
                 self._wait()
                 self._hashed = hashing(self._hash, piece)
             yield piece
@@ -82,14 +94,17 @@ class Layer:
             self._hashed.result()
 
     def _more(self) -> bytes:
-        data = os.pread(self._fd, READ_BYTES, self._read)
+        count = READ_BYTES
+        if self._growth is not None:
+            count = min(count, self._growth.beyond(self._read, self._cancelled))
+        data = os.pread(self._fd, count, self._read)
         self._read += len(data)
         return data
 
     def _uncompressed(self, first: bytes) -> Iterator[bytes]:
         start = _decompressor(first)
         if start is not None:
-            self._verified = ""
+            self._hashed_by_others = False
             return self._streams(first, start)
         for magic, name in OTHERS.items():
             if first.startswith(magic):

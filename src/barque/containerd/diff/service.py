@@ -32,6 +32,10 @@ from barque.oci import tar
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 APPLIED_TYPE = "application/vnd.oci.image.layer.v1.tar"
 THREADS = 4
+FOLLOWERS = 32  # they wait for what somebody sends, however slowly
+# Ours: of a descriptor without digest, the ref that its bytes are being written under.
+INGEST = "io.barque.ingest"
+FOLLOW = "io.barque.follow"  # the capability
 
 
 class Target(NamedTuple):
@@ -47,6 +51,7 @@ class Diff:
     def __init__(self, content: ContentStore, blobs: Blobs) -> None:
         self._content, self._blobs = content, blobs
         self._workers = ThreadPoolExecutor(THREADS, "diff")
+        self._followers = ThreadPoolExecutor(FOLLOWERS, "follow")
 
     def service(self) -> Service:
         return Service(
@@ -69,20 +74,45 @@ class Diff:
         )
 
     async def apply(self, call: Call, request: api.ApplyRequest) -> api.ApplyResponse:
-        digests.parse(request.diff.digest)
-        target = target_of(request.mounts)
-        fd = self._content.open(namespace_of(call), request.diff.digest)
-        cancelled = threading.Event()
-        try:
-            # A caller who gives up will remove the snapshot: be out of it before.
-            known = request.diff.digest if self._content.verified(request.diff.digest, fd) else ""
-            work = partial(apply_layer, fd, target, cancelled, request.sync_fs, known)
-            digest, size = await finished(self._workers, work, cancelled.set)
-        finally:
-            os.close(fd)
+        if ref := request.diff.annotations.get(INGEST, ""):
+            digest, size = await self._apply_as_it_comes(call, request, ref)
+        else:
+            digest, size = await self._apply_blob(call, request)
         return api.ApplyResponse(
             applied=Descriptor(media_type=APPLIED_TYPE, digest=digest, size=size)
         )
+
+    async def _apply_blob(self, call: Call, request: api.ApplyRequest) -> tuple[str, int]:
+        digest = request.diff.digest
+        digests.parse(digest)
+        target = target_of(request.mounts)
+        fd = self._content.open(namespace_of(call), digest)
+        cancelled = threading.Event()
+        try:
+            known = digest if self._content.verified(digest, fd) else ""
+            work = partial(_apply, Layer(fd, known), target, cancelled, request.sync_fs)
+            # A caller who gives up will remove the snapshot: be out of it before.
+            return await finished(self._workers, work, cancelled.set)
+        finally:
+            os.close(fd)
+
+    async def _apply_as_it_comes(
+        self, call: Call, request: api.ApplyRequest, ref: str
+    ) -> tuple[str, int]:
+        target = target_of(request.mounts)
+        fd, growth = self._content.follow(namespace_of(call), ref)
+        cancelled = threading.Event()
+
+        def cancel() -> None:
+            cancelled.set()
+            growth.wake()
+
+        try:
+            layer = Layer(fd, "", growth, cancelled)
+            work = partial(_apply, layer, target, cancelled, request.sync_fs)
+            return await finished(self._followers, work, cancel)
+        finally:
+            os.close(fd)
 
 
 def target_of(mounts: Sequence[Mount]) -> Target:
@@ -106,18 +136,14 @@ def target_of(mounts: Sequence[Mount]) -> Target:
     raise Unsupported(f"applying onto a mount of type {mount.type} is not supported")
 
 
-def apply_layer(
-    fd: int,
-    target: Target,
-    cancelled: threading.Event,
-    durable: bool = False,
-    verified: str = "",
-) -> tuple[str, int]:
-    """Apply the layer in `fd`; the digest and size of what it is uncompressed. Blocks.
+def apply_layer(fd: int, target: Target, cancelled: threading.Event) -> tuple[str, int]:
+    """Apply the layer in `fd`; the digest and size of what it is uncompressed. Blocks."""
+    return _apply(Layer(fd), target, cancelled)
 
-    `verified` is the digest that the blob is known to have ("" for none).
-    """
-    layer = Layer(fd, verified)
+
+def _apply(
+    layer: Layer, target: Target, cancelled: threading.Event, durable: bool = False
+) -> tuple[str, int]:
     with _opened(target) as applier:
         events = tar.Reader()
         for piece in layer.pieces():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -32,6 +31,7 @@ RESUMED_BYTES = 1 << 20  # a smaller blob is fetched anew
 ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 DIFFERENCE = OCI_LAYER + "+gzip"
 WRITE_BYTES = 1 << 20
+CAUSE_LIMIT_S = 10.0
 LEASE_LIFETIME_S = 24 * 3600.0
 DRIVERS_LABEL = "io.barque.image.drivers"  # snapshotters that a name is shown with; absent: any
 
@@ -44,6 +44,7 @@ class ContainerdStore:
         self._snapshots = containerd.snapshots.of(snapshotter)
         self._snapshotter = snapshotter
         # Until asked; the default one is known not to be of that kind.
+        self._follows: bool | None = None
         self._independent = False if snapshotter == DEFAULT_SNAPSHOTTER else None
 
     @property
@@ -140,14 +141,27 @@ class ContainerdStore:
         size: int = 0,
         labels: Mapping[str, str] | None = None,
     ) -> Blob:
-        content = self._containerd.with_lease(lease).content
         ref = INGEST_PREFIX + secrets.token_hex(8)
-        hasher = None if digest else hashlib.sha256()
+        return await self._write(ref, chunks, lease, digest, size, labels)
+
+    async def _write(
+        self,
+        ref: str,
+        chunks: AsyncIterator[bytes],
+        lease: str,
+        digest: str = "",
+        size: int = 0,
+        labels: Mapping[str, str] | None = None,
+        begun: Callable[[], object] = lambda: None,
+    ) -> Blob:
+        """`begun` is called once containerd has the ref."""
+        content = self._containerd.with_lease(lease).content
         try:
             async with content.writer(ref, size=size, digest=digest) as writer:
+                begun()
                 if not writer.offset:  # else another namespace has it, whole: the ref is new
-                    await _write(writer, chunks, hasher)
-                digest = digest or f"sha256:{hasher.hexdigest() if hasher else ''}"
+                    await _write(writer, chunks)
+                digest = digest or await writer.digest()
                 await writer.commit(digest=digest, size=size, labels=labels)
             return Blob(digest, writer.offset, labels or {})
         except errors.AlreadyExists:
@@ -155,6 +169,27 @@ class ContainerdStore:
         except BaseException:
             await asyncio.shield(self._abort(ref))
             raise
+
+    async def write_unpacked(
+        self, chunks: AsyncIterator[bytes], media_type: str, key: str, lease: str
+    ) -> tuple[Blob, str]:
+        if self._follows is None:
+            self._follows = await self._containerd.applies_as_written()
+        if not self._follows:
+            blob = await self.write(chunks, lease)
+            layer = Descriptor(media_type, blob.digest, blob.size)
+            return blob, await self.apply(layer, key, "", lease)
+        held = self._containerd.with_lease(lease)
+        mounts = await held.snapshots.of(self._snapshotter).prepare(key, "")
+        ref = INGEST_PREFIX + secrets.token_hex(8)
+        begun = asyncio.Event()
+
+        async def apply() -> str:
+            await begun.wait()
+            return (await held.diff.apply_written(media_type, ref, mounts)).digest
+
+        writing = self._write(ref, chunks, lease, begun=begun.set)
+        return await _fed(asyncio.create_task(writing), asyncio.create_task(apply()))
 
     async def fetch(
         self,
@@ -180,7 +215,7 @@ class ContainerdStore:
                     resumed = writer.offset > 0
                     if writer.offset < size:
                         async with aclosing(open_at(writer.offset)) as chunks:
-                            await _write(writer, chunks, None)
+                            await _write(writer, chunks)
                     await writer.commit(digest=digest, size=size, labels=labels)
                 return Blob(digest, size, labels or {})
             except errors.AlreadyExists:
@@ -330,15 +365,32 @@ class ContainerdStore:
                 await asyncio.shield(leases.delete(lease.id))
 
 
-async def _write(writer: Writer, chunks: AsyncIterator[bytes], hasher: Any) -> None:
+async def _fed(writing: asyncio.Task[Blob], applying: asyncio.Task[str]) -> tuple[Blob, str]:
+    """Their results. The failure of one ends the other and is told: that of the writer, where who
+    reads only says that it gave up.
+    """
+    tasks: list[asyncio.Task[Any]] = [writing, applying]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        if applying.done() and isinstance(applying.exception(), errors.Unavailable):
+            await asyncio.wait([writing], timeout=CAUSE_LIMIT_S)
+        for task in tasks:
+            if task.done():
+                task.result()
+        return writing.result(), applying.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _write(writer: Writer, chunks: AsyncIterator[bytes]) -> None:
     """All of `chunks`. A write waits for its answer: so they are large, and the next is read
     meanwhile.
     """
     under_way: asyncio.Task[None] | None = None
     try:
         async for data in _gathered(chunks):
-            if hasher is not None:
-                hasher.update(data)
             if under_way is not None:
                 await under_way
             under_way = asyncio.create_task(writer.write(data))

@@ -103,9 +103,7 @@ class Importer:
 
     async def _layer(self, chunks: AsyncIterator[bytes], lease: str) -> tuple[Descriptor, str]:
         kind, stream = await compression.layer_stream(chunks)
-        blob = await self._store.write(stream, lease)
-        layer = Descriptor(oci.OCI_LAYER + kind, blob.digest, blob.size)
-        return layer, await self._unpacker.base(layer, lease)
+        return await self._unpacker.written_base(stream, oci.OCI_LAYER + kind, lease)
 
 
 async def download(

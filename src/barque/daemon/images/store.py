@@ -75,6 +75,14 @@ class Store(Protocol):
         `chunks` leaves nothing. A blob that is there already is fine; labels are added to it.
         """
 
+    async def write_unpacked(
+        self, chunks: AsyncIterator[bytes], media_type: str, key: str, lease: str
+    ) -> tuple[Blob, str]:
+        """As `write` of a layer, then `apply` of it onto nothing, at once where containerd can.
+
+        Returns the blob and its diff id. The snapshot `key` is there even when this fails.
+        """
+
     async def fetch(
         self,
         open_at: Callable[[int], AsyncGenerator[bytes, None]],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
@@ -120,17 +120,19 @@ class Unpacker:
         for layer, diff_ids in layers:
             await self.layer(layer, diff_ids, lease, ready)
 
-    async def base(self, layer: Descriptor, lease: str) -> str:
-        """Makes the snapshot of a first layer whose diff id is not known yet; returns that."""
+    async def written_base(
+        self, chunks: AsyncIterator[bytes], media_type: str, lease: str
+    ) -> tuple[Descriptor, str]:
+        """Stores a first layer and makes its snapshot; the layer, and its diff id."""
         key = f"extract-{secrets.token_hex(8)}"
         try:
-            diff_id = await self._store.apply(layer, key, "", lease)
+            blob, diff_id = await self._store.write_unpacked(chunks, media_type, key, lease)
             await self._store.commit_snapshot(diff_id, key, lease)
         except BaseException:
             await self._undo(key)
             raise
-        await self._store.label_blob(layer.digest, {UNCOMPRESSED_LABEL: diff_id})
-        return diff_id
+        await self._store.label_blob(blob.digest, {UNCOMPRESSED_LABEL: diff_id})
+        return Descriptor(media_type, blob.digest, blob.size), diff_id
 
     async def _undo(self, key: str) -> None:
         """What failed is what is told; the lease ends the snapshot if we cannot."""
