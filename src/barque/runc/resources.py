@@ -333,4 +333,5 @@ def _block_v2(block: Fields) -> Iterator[tuple[str, str, str]]:
             yield "io", BFQ_WEIGHT, f"{device} {weight}"
     for name, _, word in THROTTLES:
         for device, entry in _block_devices(block, name):
-            yield "io", "io.max", f"{device} {word}={entry.required_number('rate', 0, UINT64)}"
+            rate = entry.required_number("rate", 0, UINT64)
+            yield "io", "io.max", f"{device} {word}={rate or 'max'}"

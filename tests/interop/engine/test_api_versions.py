@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -148,3 +149,34 @@ def test_our_command_reads_the_newest(barque: Stack, name: str) -> None:
     flags = ("--since", "1", "--until", until, "--filter", f"container={name}", "--format", format)
     lines = barque.cli("events", *flags).stdout.decode().splitlines()
     assert any(line.endswith(" start busybox") for line in lines), lines
+
+
+def test_limits_of_devices_are_changed_and_lifted(barque: Stack) -> None:
+    word = f"a{secrets.token_hex(4)}"
+    flags = ("--device-read-bps", "/dev/loop0:1mb", "--device-write-iops", "/dev/loop0:100")
+    barque.docker("run", "-d", "--name", word, *flags, "busybox", "sleep", "600")
+
+    def update(document: Any) -> Any:
+        target = f"{NEW}/containers/{word}/update"
+        answer = ask(barque.socket, "POST", target, document=document)
+        assert answer.status == 200, answer.body
+        host = get(barque, f"{NEW}/containers/{word}/json")["HostConfig"]
+        return host["BlkioDeviceReadBps"], host["BlkioDeviceWriteIOps"]
+
+    def kernel(name: str) -> str:
+        script = "blkio=$(sed -n 's/.*:blkio://p' /proc/1/cgroup); echo $blkio"
+        group = barque.docker("exec", word, "sh", "-c", script).stdout.decode().strip()
+        return Path(f"/sys/fs/cgroup/blkio{group}/blkio.throttle.{name}").read_text()
+
+    try:
+        assert kernel("read_bps_device").split() == ["7:0", str(1 << 20)]
+        more = {"BlkioDeviceReadBps": [{"Path": "/dev/loop0", "Rate": 2048}]}
+        reads, writes = update(more)
+        assert (reads[0]["Rate"], writes[0]["Rate"]) == (2048, 100)
+        assert kernel("read_bps_device").split() == ["7:0", "2048"]
+        assert update({"BlkioDeviceReadBps": None})[0][0]["Rate"] == 2048
+        assert update({"BlkioDeviceReadBps": []})[0] == []
+        assert kernel("read_bps_device").split() == []
+        assert kernel("write_iops_device").split() == ["7:0", "100"]
+    finally:
+        barque.docker("rm", "-f", word)

@@ -11,7 +11,13 @@ import msgspec
 from barque import errors
 from barque.daemon.containers import listing, remove, validate
 from barque.daemon.containers.container import Container
-from barque.daemon.containers.documents import Resources, RestartPolicy, parse
+from barque.daemon.containers.documents import (
+    HostConfig,
+    Resources,
+    RestartPolicy,
+    docker_name,
+    parse,
+)
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.listing import Filters
 from barque.daemon.containers.logs import parse_time
@@ -20,6 +26,13 @@ from barque.daemon.containers.state import Status
 from barque.daemon.moments import parse_rfc3339
 
 TRIES = 3
+DEVICE_LISTS = (
+    "blkio_weight_device",
+    "blkio_device_read_bps",
+    "blkio_device_write_bps",
+    "blkio_device_read_iops",
+    "blkio_device_write_iops",
+)
 PRUNE_FILTERS = frozenset({"until", "label", "label!"})
 
 
@@ -47,7 +60,8 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
     async with container.lock:
         container.refuse_when_gone()
         host = copy.deepcopy(container.record.host)
-        changed = _merge(host, asked)
+        lifted = _devices(host, asked, body)
+        changed = _merge(host, asked) or bool(lifted)
         warnings = validate.check_resources(host, engine.machine)
         if isinstance(policy, Mapping) and policy:
             chosen = parse(RestartPolicy, policy)
@@ -60,7 +74,7 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
                     )
                 host.restart_policy = chosen
         if changed and container.state.running:
-            await engine.supervisor.update(container.id, limits(host))
+            await engine.supervisor.update(container.id, limits(_with(host, lifted)))
         before, container.record.host = container.record.host, host
         try:
             engine.catalogue.save_record(container)
@@ -69,6 +83,33 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
             raise
     engine.publish(container, "update")
     return warnings
+
+
+def _devices(host: Resources, asked: Resources, body: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Put the named lists of devices into `host`; the entries that lift a limit which has gone.
+
+    API 1.55: a list that is not named stays, an empty one takes the limits away.
+    """
+    given = {key.lower() for key, value in body.items() if value is not None}
+    lifted: dict[str, list[Any]] = {}
+    for name in DEVICE_LISTS:
+        if docker_name(name).lower() not in given:
+            continue
+        before, now = getattr(host, name), getattr(asked, name)
+        kept = {device.path for device in now}
+        gone = [type(device)(path=device.path) for device in before if device.path not in kept]
+        if before != now:
+            lifted[name] = gone
+        setattr(host, name, now)
+    return lifted
+
+
+def _with(host: HostConfig, lifted: Mapping[str, list[Any]]) -> HostConfig:
+    """`host` with the entries that lift what has gone: no limit, written as zero."""
+    whole = copy.copy(host)
+    for name, gone in lifted.items():
+        setattr(whole, name, [*getattr(host, name), *gone])
+    return whole
 
 
 def _merge(host: Resources, asked: Resources) -> bool:
