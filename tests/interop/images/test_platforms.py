@@ -7,16 +7,19 @@ import io
 import json
 import tarfile
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import barque
 from barque import errors
 from barque.daemon.images.remove import User
 from barque.oci import image as oci
 from barque.oci.image import Platform
 from barque.registry import ANONYMOUS, Credentials
 from tests.interop.registryd.test_distribution import Asker
+from tests.support.barque import stack
 from tests.support.containerds import containerd
 from tests.support.images import Bench, bench, pieces, tar
 from tests.support.our_registry import OurRegistry, our_registry
@@ -348,3 +351,27 @@ def test_a_foreign_layer_comes_from_its_url(address: str, way: str) -> None:
     asyncio.run(run())
     assert seen
     assert not any("authorization" in one.headers for one in seen)
+
+
+def test_platforms_on_the_command_line(tmp_path: Path) -> None:
+    with stack(busybox=False) as engine:
+        engine.docker("load", stdin=FULL.archive("docker.io/library/many:1"))
+        both = ("save", "--platform", "linux/amd64,linux/arm64", "-o", str(tmp_path / "both.tar"))
+        engine.cli(*both, "many:1")
+        with tarfile.open(tmp_path / "both.tar") as archive:
+            names = set(archive.getnames())
+        assert {path(digest) for digest in FULL.manifests.values()} <= names
+        with barque.Client(engine.host) as client:
+            found = client.images.attestations("many:1", types=[SBOM], statement=True)
+            assert [one["PredicateType"] for one in found] == [SBOM]
+            assert found[0]["Statement"]["predicateType"] == SBOM
+            assert client.images.attestations("many:1", platform="linux/arm64") == []
+        gone = FULL.manifests[str(ARM)]
+        done = engine.cli("image", "rm", "--platform", "linux/arm64", "many:1").stdout.decode()
+        assert done == f"Deleted: {gone}\n"
+        again = engine.cli("rmi", "--platform", "linux/arm64", "many:1", check=False)
+        assert again.returncode == 1
+        assert b"No such image: many:1 for platform linux/arm64" in again.stderr
+        assert engine.cli("images", "-q").stdout.split()
+        engine.cli("rmi", "--platform", "linux/amd64", "many:1")
+        assert engine.cli("images", "-q").stdout == b""

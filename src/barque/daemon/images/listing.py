@@ -124,7 +124,7 @@ def boolean(name: str, values: Sequence[str]) -> bool:
     """One boolean; contradictions and anything else are refused."""
     found = {_BOOLEANS.get(value.lower()) for value in values}
     if len(found) != 1 or None in found:
-        raise errors.InvalidArgument(f"invalid filter '{name}={list(values)}'")
+        raise errors.InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
     return True in found
 
 
