@@ -12,6 +12,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.supervise import RootfsMount
 from barque.daemon.containers.user import User
+from barque.oci.id_maps import IdMaps
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -29,17 +30,23 @@ def mark(mounts: Sequence[RootfsMount]) -> None:
     Programs look for it to know that they are in a container. Docker: daemon/initlayer.
     """
     for mount in mounts:
-        words = [option.partition("=") for option in mount.options]
-        upper = next((value for key, _, value in words if key == "upperdir"), "")
-        top = upper or (mount.source if mount.type == "bind" else "")
-        if top:
-            _touch(f"{top}/.dockerenv")
+        words = {key: value for key, _, value in (o.partition("=") for o in mount.options)}
+        if upper := words.get("upperdir", ""):
+            ids = IdMaps(words["uidmap"], words["gidmap"]) if "uidmap" in words else None
+            _touch(f"{upper}/.dockerenv", ids.root if ids else None)
+        elif mount.type == "bind":  # of which the mount as a whole has other ids
+            _touch(f"{mount.source}/.dockerenv", None)
 
 
-def _touch(path: str) -> None:
+def _touch(path: str, owner: tuple[int, int] | None) -> None:
     """Nothing is followed: in a snapshot that is a copy the name may be the image's."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755))
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755)
+        try:
+            if owner is not None:
+                os.fchown(fd, *owner)
+        finally:
+            os.close(fd)
     except FileExistsError:
         pass
     except OSError as error:
