@@ -77,6 +77,7 @@ class Config:
     ip6tables: bool = True
     firewall_backend: str = ""
     publish_host_policy: bool = False
+    bridge_accept_fwmark: str = ""
     default_gateway: str = ""
     ipv6: bool = False
     fixed_cidr_v6: str = ""

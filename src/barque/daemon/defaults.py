@@ -19,7 +19,7 @@ from barque.daemon.paths import Paths
 from barque.daemon.remapping import Remap
 from barque.daemon.storage import SNAPSHOTTERS
 from barque.linux import cpu_realtime
-from barque.network.backends import check_backend
+from barque.network.backends import check_backend, parse_mark
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy, Proxies
 from barque.registry.proxies import parse as parse_proxy
@@ -151,6 +151,7 @@ def network_options(config: Config) -> NetworkOptions:
         ip_forward_no_drop=config.ip_forward_no_drop,
         firewall=config.iptables,
         firewall_backend=check_backend(config.firewall_backend),
+        accept_mark=parse_mark(config.bridge_accept_fwmark) if config.bridge_accept_fwmark else "",
         host_policy=config.publish_host_policy,
         firewall6=config.ip6tables,
         pools=tuple(p for p in config.default_address_pools if ":" not in p[0]) or DEFAULT_POOLS,

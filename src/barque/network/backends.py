@@ -13,6 +13,7 @@ from barque.network.firewall import Firewall
 from barque.network.iptables import LEGACY_TABLES
 from barque.network.iptables_firewall import IptablesFirewall
 
+MAX_MARK = (1 << 32) - 1
 NFTABLES, IPTABLES = "nftables", "iptables"
 
 
@@ -23,6 +24,21 @@ def check_backend(name: str) -> str:
             f"invalid firewall-backend: {name!r} (nftables and iptables are there)"
         )
     return name
+
+
+def parse_mark(text: str) -> str:
+    """--bridge-accept-fwmark: MARK or MARK/MASK, decimal or 0x, as hexadecimal MARK/MASK.
+
+    Raises InvalidArgument.
+    """
+    mark, slash, mask = text.partition("/")
+    try:
+        numbers = [int(mark, 0), int(mask, 0) if slash else MAX_MARK]
+    except ValueError:
+        numbers = [-1]
+    if not all(0 <= number <= MAX_MARK for number in numbers):
+        raise errors.InvalidArgument(f"invalid firewall mark {text!r}: MARK/MASK is wanted")
+    return f"{numbers[0]:#x}/{numbers[1]:#x}"
 
 
 def choose(asked: str, which: Callable[[str], object] = shutil.which) -> str:

@@ -69,6 +69,7 @@ class Firewall:
     ) -> None:
         """Not `ipv6`: that family has no rules of ours. `policy`: the host's input has a say."""
         self.policy = policy
+        self.accept_mark = ""
         self.table = table
         self.enabled = enabled
         self._ipv6 = ipv6
@@ -79,6 +80,7 @@ class Firewall:
         self.loaded = False
 
     def _of_families(self, segment: Segment) -> Segment:
+        segment = replace(segment, accept_mark=self.accept_mark) if self.accept_mark else segment
         return segment if self._ipv6 else replace(segment, mode6=rules.UNFILTERED)
 
     @property

@@ -77,6 +77,7 @@ class Host:
             ipv6=options.firewall6,
             policy=options.host_policy,
         )
+        self.firewall.accept_mark = options.accept_mark
         self._maker = Maker(maker_argv)
         self.pool = Pool(netns, self._maker, size=options.pool_size)
 

@@ -31,6 +31,7 @@ class IptablesFirewall:
     def __init__(self, table: str, *, enabled: bool = True, ipv6: bool = True) -> None:
         self.table = table
         self.enabled = enabled
+        self.accept_mark = ""
         self.keep: Sequence[int] = ()  # what every program holds open
         self.loaded = False
         self._segments: dict[str, Segment] = {}
@@ -51,6 +52,7 @@ class IptablesFirewall:
         self.reload()
 
     def _of_families(self, segment: Segment) -> Segment:
+        segment = replace(segment, accept_mark=self.accept_mark) if self.accept_mark else segment
         return segment if self._ipv6 else replace(segment, mode6=rules.UNFILTERED)
 
     def _wanted(self) -> list[Family]:

@@ -154,6 +154,8 @@ class Family:
         ]
         if not segment.internal:
             rules.append(f"-o {bridge} -m conntrack --ctstate DNAT -j ACCEPT")
+            if segment.accept_mark:
+                rules.append(f"-o {bridge} -m mark --mark {segment.accept_mark} -j ACCEPT")
             if mode == UNPROTECTED:
                 rules.append(f"-o {bridge} -j ACCEPT")
             if mode == ROUTED:

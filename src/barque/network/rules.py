@@ -52,11 +52,12 @@ class Segment:
     subnet6: IPv6Network | None = None
     mode: str = NAT
     mode6: str = NAT
+    accept_mark: str = ""  # MARK/MASK of packets that may reach them
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is to be said of one family that is not of the other."""
-        return self.mode == self.mode6 == NAT
+        """Whether it has only the rules that nearly all networks have."""
+        return self.mode == self.mode6 == NAT and not self.accept_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ def add_segment(table: str, segment: Segment) -> str:
     if not segment.internal:
         into.append("ct status dnat accept")
         if not segment.is_plain:
-            into += [*_opened("4", segment.mode), *_opened("6", segment.mode6)]
+            into += [*_marked(segment), *_opened("4", segment.mode), *_opened("6", segment.mode6)]
         if segment.masquerade:
             out += _masqueraded(name, segment)
     lines = [
@@ -217,6 +218,11 @@ def add_segment(table: str, segment: Segment) -> str:
         lines.append(f"add rule inet {table} from_{chain} oifname != {name} drop")
         lines.append(f"add element inet {table} from_bridge {{ {name} : jump from_{chain} }}")
     return "\n".join(lines) + "\n"
+
+
+def _marked(segment: Segment) -> Sequence[str]:
+    mark, _, mask = segment.accept_mark.partition("/")
+    return (f"meta mark & {mask} == {mark} accept",) if mark else ()
 
 
 def _opened(family: str, mode: str) -> Sequence[str]:

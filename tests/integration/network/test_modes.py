@@ -233,6 +233,39 @@ def test_what_cannot_be_asked_of_a_place_leaves_nothing() -> None:
     with_host(scenario)
 
 
+MARK = """
+table inet site {
+    chain prerouting {
+        type filter hook prerouting priority -150; policy accept;
+        iifname "ext0" tcp dport 81 meta mark set 0x12
+    }
+}
+"""
+
+
+@isolated
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_packets_with_the_administrators_mark_may_come_in(backend: str) -> None:
+    async def scenario(root: Path, lan: Neighbour, stack: ExitStack) -> None:
+        options = NetworkOptions(bridge=BRIDGE, firewall_backend=backend, accept_mark="0x2/0x3")
+        async with networks(root, options) as made:
+            await made.create(network("nat", "nat"))
+            await made.create({"Name": "in", "Internal": True})
+            run("nft", "-f", "-", stdin=MARK)
+            web = await made.attach("web", "web", "web", "n", ports=PORTS)
+            assert web.netns is not None
+            serve(stack, web.netns, 81, 82)
+            assert ask("10.61.0.2", 81, netns=lan.netns) == f"four81 {lan.address}"
+            assert ask("fd00:61::2", 81, netns=lan.netns) == "six81 2001:db8:1::2"
+            shut = ask("10.61.0.2", 82, netns=lan.netns, timeout_s=SHUT_S)
+            assert shut.startswith("failed")
+            await made.detach("web")
+            await made.remove("n")
+            await made.remove("in")
+
+    with_host(scenario)
+
+
 def addresses(netns: str | None, link: str) -> set[str]:
     (found,) = json.loads(run("ip", "-j", "addr", "show", "dev", link, netns=netns))
     return {f"{one['local']}/{one['prefixlen']}" for one in found["addr_info"]}

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 import pytest
 
 from barque import errors
-from barque.network.backends import check_backend, choose
+from barque.network.backends import check_backend, choose, parse_mark
 from barque.network.iptables_rules import Family
 from barque.network.rules import Published, Segment
 
@@ -79,3 +79,16 @@ def test_an_internal_network_is_shut_before_anything_is_let_through() -> None:
     shut = rules.index("-A BQx-F -i b1 ! -o b1 -j DROP")
     assert shut < min(n for n, rule in enumerate(rules) if "ACCEPT" in rule)
     assert not [rule for rule in rules if rule.startswith("-A BQx-G -i b1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"), [("2/3", "0x2/0x3"), ("0x1068", "0x1068/0xffffffff"), ("0/0", "0x0/0x0")]
+)
+def test_marks(text: str, mark: str) -> None:
+    assert parse_mark(text) == mark
+
+
+@pytest.mark.parametrize("text", ["", "x", "1/", "/1", "-1", "1/0x100000000", "1/2/3", "1;drop"])
+def test_a_mark_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match="invalid firewall mark"):
+        parse_mark(text)
