@@ -409,7 +409,11 @@ class Volumes:
         return [user for user in self._mounted.get(name, ()) if user.startswith(READER)]
 
     async def remove(self, name: str, *, force: bool = False) -> None:
-        """Remove an unused volume with its data. Raises NotFound (not with `force`), Conflict."""
+        """Remove an unused volume with its data. Raises NotFound, Conflict.
+
+        With `force` one that is not there is no failure, and what its plugin does not remove is
+        forgotten, and the plugin's words are raised.
+        """
         async with self._locks[name]:
             record = self._find(name)
             if record is None:
@@ -419,7 +423,12 @@ class Volumes:
             users = [*self.users(name), *self._readers(name)]
             if users:
                 raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
-            removed = await self._discard(record)
+            try:
+                removed = await self._discard(record)
+            except errors.BarqueError:
+                if force and record.driver != LOCAL:
+                    self._forget(name)
+                raise
             self._forget(name)
         self._locks.pop(name, None)
         if removed is not None:

@@ -131,9 +131,11 @@ class LocalVolumes:
                 mount(None, target, None, propagation)
         except OSError as error:
             self.unmount(name)
+            number = error.errno or 0  # below 0 for a name that is not found
+            reason = os.strerror(number) if number > 0 else str(error)
             raise errors.BarqueError(
                 f"error while mounting volume '{target}': failed to mount local volume: mount "
-                f"{plan.source}:{target}, data: {data}: {(error.strerror or str(error)).lower()}"
+                f"{plan.source}:{target}, data: {data}: {reason.lower()}"
             ) from error
 
     def unmount(self, name: str) -> None:

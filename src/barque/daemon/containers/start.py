@@ -29,6 +29,7 @@ from barque.daemon.containers import (
     image_mounts,
     log_options,
     ports,
+    propagation,
     streams,
 )
 from barque.daemon.containers.attach import abandon_pending, connect_pending
@@ -229,6 +230,7 @@ async def _sources(engine: Engine, container: Container) -> dict[str, str]:
             if not os.path.lexists(point.source):
                 remap = engine.defaults.remap_of(container.record.host.userns_mode)
                 _make_source(point.source, point.create_source, remap.root if remap else None)
+            propagation.check(point)
             result[point.destination] = point.source
     return result
 
