@@ -273,6 +273,25 @@ def test_a_pull_brings_attestations_and_a_push_takes_them(address: str, kind: st
         on(address, body)
 
 
+def test_a_push_of_what_is_here_alone_says_so(address: str, registry: OurRegistry) -> None:
+    """Docker's command tells its user by this that the other platforms stay behind."""
+    FULL.push(registry.address, "part/ly", "1")
+
+    async def body(made: Bench) -> None:
+        await made.pull(f"{registry.address}/part/ly", "1")
+        await made.images.tag(f"{registry.address}/part/ly:1", f"{registry.address}/sent", "1")
+        lines = await made.lines(
+            lambda progress: made.images.push(f"{registry.address}/sent", "1", ANONYMOUS, progress)
+        )
+        notes = [line["aux"] for line in lines if "aux" in line]
+        assert notes[0]["manifestPushedInsteadOfIndex"] is True
+        assert notes[0]["originalIndex"]["digest"] == FULL.digest
+        assert notes[0]["selectedManifest"]["digest"] == FULL.manifests[str(AMD)]
+        assert notes[-1]["Digest"] == FULL.manifests[str(AMD)]
+
+    on(address, body)
+
+
 def test_an_image_for_an_older_processor_of_the_kind(address: str, registry: OurRegistry) -> None:
     """As Docker: what the machine runs by itself is taken, and nothing else."""
     for name, image in (("old", Image(ARM, OLD)), ("alien", Image(ARM))):
@@ -353,8 +372,14 @@ def test_a_foreign_layer_comes_from_its_url(address: str, way: str) -> None:
     assert not any("authorization" in one.headers for one in seen)
 
 
-def test_platforms_on_the_command_line(tmp_path: Path) -> None:
+def test_platforms_on_the_command_line(registry: OurRegistry, tmp_path: Path) -> None:
     with stack(busybox=False) as engine:
+        name = f"{registry.address}/command/line:1"
+        FULL.push(registry.address, "command/line", "1")
+        engine.cli("pull", name)
+        said = engine.cli("push", name).stderr.decode()
+        assert f"only {FULL.manifests[str(AMD)]} was pushed" in said
+        engine.cli("rmi", name)
         engine.docker("load", stdin=FULL.archive("docker.io/library/many:1"))
         both = ("save", "--platform", "linux/amd64,linux/arm64", "-o", str(tmp_path / "both.tar"))
         engine.cli(*both, "many:1")

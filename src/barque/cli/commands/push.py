@@ -9,6 +9,8 @@ from barque.cli.references import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from barque.cli.flags import Options, Row
     from barque.cli.session import Session
 
@@ -41,7 +43,17 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         platform=options.text("platform"),
         auth=push_auth(session.settings, reference.registry),
     )
-    progress.show(documents, -1 if quiet else terminal.STDOUT)
+    notes: list[str] = []
+    progress.show(documents, -1 if quiet else terminal.STDOUT, lambda aux: notes.extend(_left(aux)))
     if quiet:
         terminal.out(f"{reference.full}\n")
+    terminal.err("".join(notes))
     return 0
+
+
+def _left(aux: Any) -> list[str]:
+    """What a push that left platforms behind says of it."""
+    if not isinstance(aux, dict) or not aux.get("manifestPushedInsteadOfIndex"):
+        return []
+    index, chosen = (aux[key]["digest"] for key in ("originalIndex", "selectedManifest"))
+    return [f"Not all platforms of {index} are here: only {chosen} was pushed\n"]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from barque import errors
 from barque.daemon.images import names
@@ -104,6 +105,8 @@ class Pusher:
         progress: Progress,
     ) -> None:
         plan = await self._plan(record.target, platform)
+        if platform is None and plan.target.digest != record.target.digest:
+            progress.line({"progressDetail": {}, "aux": _instead(record.target, plan.target)})
         lines = [
             progress.layer(blob.digest) if blob.media_type in oci.LAYERS else None
             for blob in plan.blobs
@@ -209,6 +212,15 @@ class Pusher:
                 if line:
                     line.amount("Pushing", sent, blob.size)
                 yield chunk
+
+
+def _instead(index: Descriptor, chosen: Descriptor) -> dict[str, Any]:
+    """That one platform goes, for not all of the index is here. API: moby's auxprogress."""
+    return {
+        "manifestPushedInsteadOfIndex": True,
+        "originalIndex": index.document(),
+        "selectedManifest": chosen.document(),
+    }
 
 
 def _blobs(manifest: Manifest) -> list[Descriptor]:
