@@ -13,7 +13,9 @@ pytestmark = [
     *(pytest.mark.root, pytest.mark.peer),
     pytest.mark.runtimes("warm", "runc"),
 ]
+LISTENED = "until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':0063 '; do sleep 0.1; done"
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.2; done"
+SENT = f"sleep 100000 | nc -l -p 99 & {LISTENED}; {{ {COUNT}; }} | nc 127.0.0.1 99"
 
 
 class Pipe:
@@ -43,9 +45,11 @@ def call(case: Case, pipe: Pipe, *arguments: str, runtime: Runtime | None = None
     assert runtime.execute(arguments, str(case.bundle), fds) == 0, (arguments, pipe.read())
 
 
-def counting(case: Case) -> Pipe:
+def counting(case: Case, script: str = COUNT) -> Pipe:
     pipe = Pipe()
-    spec = case.configure("sh", "-c", COUNT)
+    spec = case.configure("sh", "-c", script)
+    for kind in ("bounding", "effective", "permitted"):
+        spec["process"]["capabilities"][kind].append("CAP_NET_ADMIN")
     spec["linux"]["resources"]["pids"] = {"limit": 77}
     case.write(spec)
     call(case, pipe, "create", "--bundle", str(case.bundle), case.id)
@@ -63,13 +67,13 @@ def images(case: Case) -> str:
     return str(case.place / "images")
 
 
-def restored(case: Case, pipe: Pipe, runtime: Runtime | None = None) -> None:
+def restored(
+    case: Case, pipe: Pipe, runtime: Runtime | None = None, flags: tuple[str, ...] = ()
+) -> None:
     before = numbers_of(pipe)[-1]
     paths = ("--image-path", images(case), "--work-path", str(case.place / "work"))
-    call(
-        *(case, pipe, "restore", "--detach", *paths, "--bundle", str(case.bundle), case.id),
-        runtime=runtime,
-    )
+    where = ("--bundle", str(case.bundle), case.id)
+    call(case, pipe, "restore", "--detach", *paths, *flags, *where, runtime=runtime)
     wait_for(lambda: numbers_of(pipe)[-1] > before + 2)
     counted = numbers_of(pipe)
     assert counted == list(range(1, len(counted) + 1))
@@ -90,6 +94,19 @@ def test_a_container_goes_on_where_it_was(case: Case) -> None:
     case.call("kill", case.id, "KILL").check()
     case.runtime.wait_stopped(case.id)
     case.call("delete", case.id).check()
+    pipe.close()
+
+
+@pytest.mark.runtimes("warm")  # Debian's runc fails to restore it
+def test_an_established_connection(case: Case) -> None:
+    """Its two ends are in the container, and what is counted goes from one to the other."""
+    pipe = counting(case, f"ifconfig lo up; {SENT}")
+    refused = case.call("checkpoint", "--image-path", images(case), case.id)
+    assert refused.code == 1
+    assert case.runtime.status(case.id) == "running"
+    flags = ("--tcp-established", "--image-path", images(case))
+    case.call("checkpoint", *flags, case.id).check()
+    restored(case, pipe, flags=("--tcp-established",))
     pipe.close()
 
 
