@@ -6,6 +6,7 @@ crun refuses hybrid cgroups, so every command runs in a mount namespace without 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -75,13 +76,17 @@ class Contender:
         return os.wait4(pid, 0)[2].ru_maxrss
 
     def steps(self) -> None:
-        """create, start, delete, as the shim calls them."""
-        for arguments in (
-            ("create", "--bundle", str(self.bundle), self.id),
-            ("start", self.id),
-            ("delete", "--force", self.id),
-        ):
-            assert self.runtime.execute(arguments, "/", [0, 1, 2]) == 0
+        """create, start, the end of the process, delete, as the shim calls them."""
+        pid_file = self.bundle / "pid"
+        self.step("create", "--bundle", str(self.bundle), "--pid-file", str(pid_file))
+        pidfd = os.pidfd_open(int(pid_file.read_text()))
+        self.step("start")
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+        self.step("delete")
+
+    def step(self, *arguments: str) -> None:
+        assert self.runtime.execute((*arguments, self.id), "/", [0, 1, 2]) == 0
 
 
 def figures() -> Iterator[Figure]:

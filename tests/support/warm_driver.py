@@ -1,4 +1,5 @@
-"""A warm process that calls the runtime as the shim does: fork, `main(argv)`, exit code.
+"""A warm process that calls the runtime as the shim does: `at_once(argv)` in this process, or, if
+that does not do it, fork, `main(argv)`, exit code.
 
 Started as `python -I -S warm_driver.py SOURCE FD`: requests come over the SOCK_SEQPACKET socket FD,
 each one packet `{"argv": [...], "cwd": "..."}` with descriptors 0, 1, 2 and any preserved ones; the
@@ -22,6 +23,7 @@ import json
 import struct
 
 import barque.runc.main
+from barque.linux.process import fork
 
 MOST_FDS = 8
 
@@ -49,6 +51,12 @@ def child(request: dict[str, object], fds: list[int], argv: list[str]) -> None:
         os._exit(code)
 
 
+def finish(socket: _socket.socket, fds: list[int], code: int) -> None:
+    for fd in fds:
+        os.close(fd)
+    socket.send(str(code).encode())
+
+
 def main() -> None:
     socket = _socket.socket(fileno=int(sys.argv[2]))
     barque.runc.main.preload()
@@ -60,13 +68,13 @@ def main() -> None:
         if not data:
             return
         request = json.loads(data)
-        pid = os.fork()
+        if len(fds) == 3 and barque.runc.main.at_once(request["argv"]):
+            finish(socket, fds, 0)
+            continue
+        pid = fork()
         if pid == 0:
             child(request, fds, request["argv"])
-        for fd in fds:
-            os.close(fd)
-        _, status = os.waitpid(pid, 0)
-        socket.send(str(os.waitstatus_to_exitcode(status)).encode())
+        finish(socket, fds, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 main()

@@ -265,6 +265,19 @@ class Cgroup:
         for directory in self.distinct():
             remove_directory(directory)
 
+    def remove_now(self) -> bool:
+        """`remove` of directories that nothing holds or is below; False: `remove` has to go on."""
+        for directory in self.distinct():
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    raise
+                return False
+        return True
+
 
 def make_directory(directory: str) -> bool:
     """Make a cgroup with those above it; False: it was there."""

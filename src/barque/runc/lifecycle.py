@@ -72,7 +72,7 @@ def start(container: Container, log: Log) -> None:
             raise Conflict(f"cannot start a container in the {status} state")
         proxy = _notify_proxy(container)
         hooks = hooks_of(container, "poststart")
-        _release(container, until_executed=bool(hooks))
+        release(container, until_executed=bool(hooks))
     finally:
         unlock(lock)
     _run_late_hooks(container, hooks, "poststart", RUNNING, log)
@@ -93,7 +93,8 @@ def _notify_proxy(container: Container) -> Proxy | None:
     return Proxy(container, manager)
 
 
-def _release(container: Container, *, until_executed: bool) -> None:
+def release(container: Container, *, until_executed: bool) -> None:
+    """Tell the waiting process to go on. Who calls holds the lock, and the status is created."""
     path = container.paths.fifo(container.id)
     try:
         fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -206,16 +207,17 @@ def remove_cgroup(container: Container) -> None:
 
 def remove_rdt_groups(container: Container) -> None:
     """The groups of resctrl that `create` made for this container alone."""
-    if not os.path.isdir(RESCTRL_INFO):
-        return
-    raw = _config(container)
-    if b'"intelRdt"' not in raw:
+    if not may_have_rdt_groups(container):
         return
     from barque.runc import rdt
 
-    fields = parse_spec(parse(raw)).linux.rdt
+    fields = parse_spec(parse(_config(container))).linux.rdt
     if fields is not None:
         rdt.leave(rdt.Group(fields, container.id), container.id)
+
+
+def may_have_rdt_groups(container: Container) -> bool:
+    return os.path.isdir(RESCTRL_INFO) and b'"intelRdt"' in _config(container)
 
 
 def _kill_and_wait(container: Container) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.runc import at_once as quick
 from barque.runc import commands
 from barque.runc.flags import FALSE, SWITCH, TRUE, VALUE, Arguments, Flag, parse
 from barque.runc.log import Log, reason
@@ -69,6 +70,22 @@ def main(argv: Sequence[str]) -> int:
             raise
         log.failure(f"{type(error).__name__}: {error}")
     return code
+
+
+def at_once(argv: Sequence[str]) -> bool:
+    """Run `argv` in the caller's own process, if that takes no time and leaves nothing behind in
+    it: `start` and `delete` of most containers. False: it is not done, and `main` has to do it.
+    """
+    try:
+        given = parse(argv, GLOBAL_FLAGS)
+        systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
+    except InvalidArgument:
+        return False
+    if len(given.words) != 2 or given.words[0] not in quick.NAMES:
+        return False
+    name, identifier = given.words
+    paths = Paths(given.get("root", DEFAULT_ROOT), systemd=systemd, rootless=rootless)
+    return quick.run(name, identifier, paths)
 
 
 def default_root() -> str:

@@ -19,12 +19,11 @@ from barque.shim.sockets import listen
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
     from typing import Final
 
     from barque.shim.main import Invocation
+    from barque.shim.runtime import Entry
 
-    Entry = Callable[[list[str]], int] | None
 
 KILLED: Final = 128 + 9
 JSON_SINCE_VERSION: Final = 2
@@ -89,7 +88,7 @@ def prepare_group(
 
 
 def become_shim(
-    invocation: Invocation, socket_path: str, server: _socket.socket, entry: Entry
+    invocation: Invocation, socket_path: str, server: _socket.socket, entry: Entry | None
 ) -> None:
     """In the shim's own process: leave the caller's session and streams, serve, never return."""
     code = 1
@@ -116,14 +115,14 @@ def become_shim(
         os._exit(code)
 
 
-def delete(invocation: Invocation, entry: Entry = None) -> int:
+def delete(invocation: Invocation, entry: Entry | None = None) -> int:
     """Clean up after a dead shim: its container, its mounts, its socket. Twice is fine."""
     sys.stdout.buffer.write(clean_up(invocation, entry))
     sys.stdout.flush()
     return 0
 
 
-def clean_up(invocation: Invocation, entry: Entry) -> bytes:
+def clean_up(invocation: Invocation, entry: Entry | None) -> bytes:
     """The work of `delete`; an encoded DeleteResponse. The working directory is the bundle.
 
     Raises BarqueError when the runtime cannot delete the container: then its mounts stay too.
@@ -142,7 +141,7 @@ def clean_up(invocation: Invocation, entry: Entry) -> bytes:
     return wire.encode(DELETE_RESPONSE, values)
 
 
-def run_delete(bundle: str, invocation: Invocation, entry: Entry) -> BaseException | None:
+def run_delete(bundle: str, invocation: Invocation, entry: Entry | None) -> BaseException | None:
     """`delete --force` of the runtime the bundle's task was made with."""
     options = {"root": "", "binary": "", "systemd_cgroup": False}
     try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from barque.shim.loop import Loop, Routine
+    from barque.shim.runtime import Entry
 
     Values = dict[str, Any]
 
@@ -49,7 +50,7 @@ class Host:
         address: str,
         namespace: str,
         version: str,
-        entry: Callable[[list[str]], int] | None,
+        entry: Entry | None,
         warn: Callable[[str], None],
         publish: Callable[[str, Values], None],
         move: Callable[[str], None],

@@ -13,7 +13,7 @@ import _signal  # type: ignore[import-not-found]  # the module without its enums
 import os
 
 from barque.errors import BarqueError, NotFound
-from barque.linux.process import close_range
+from barque.linux.process import close_range, fork
 from barque.oci import document
 from barque.program import command
 from barque.shim import paths
@@ -30,10 +30,23 @@ LOG_TAIL_BYTES: Final = 1 << 16
 STDERR: Final = 2
 
 
+class Entry:
+    """Our runtime, loaded in this process. `main` runs a command in a process forked for it;
+    `at_once` in this one, where that takes no time; False: it was not done."""
+
+    __slots__ = ("at_once", "main")
+
+    def __init__(
+        self, main: Callable[[list[str]], int], at_once: Callable[[list[str]], bool]
+    ) -> None:
+        self.main = main
+        self.at_once = at_once
+
+
 class Runtime:
     """How the runtime is called for one container.
 
-    `binary`: the foreign runtime, or empty for ours. `entry`: `main` of our runtime when it is
+    `binary`: the foreign runtime, or empty for ours. `entry`: our runtime when it is
     loaded and this process runs from a sealed interpreter, else None: then ours is executed too.
     """
 
@@ -44,7 +57,7 @@ class Runtime:
         root: str,
         binary: str,
         systemd_cgroup: bool,
-        entry: Callable[[list[str]], int] | None,
+        entry: Entry | None,
         criu: str = "",
     ) -> None:
         self._criu = criu
@@ -77,8 +90,12 @@ class Runtime:
         """
         self._calls += 1
         log = paths.runtime_log(self._bundle, self._calls)
+        argv = self._argv(log, arguments)
+        ours = None if self.binary else self._entry
+        if ours is not None and stdio is None and ours.at_once(argv):
+            return None
         try:
-            pid = self._fork(self._argv(log, arguments), stdio, log)
+            pid = self._fork(argv, stdio, log)
             status = yield self._loop.exited(pid)
             code = os.waitstatus_to_exitcode(status)
             if code != 0:
@@ -97,7 +114,7 @@ class Runtime:
         return [*argv, *arguments]
 
     def _fork(self, argv: list[str], stdio: tuple[int, int, int] | None, log: str) -> int:
-        pid = os.fork()
+        pid = fork()
         if pid:
             return pid
         code = 1
@@ -115,7 +132,7 @@ class Runtime:
         place_stdio(stdio)
         close_range(3)
         if self._entry is not None and not self.binary:
-            return self._entry(argv)
+            return self._entry.main(argv)
         _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
         _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
         program = [self.binary] if self.binary else command("barque-runc")
@@ -186,8 +203,8 @@ def kill_error(error: BarqueError) -> BarqueError:
     return error
 
 
-def load_entry() -> Callable[[list[str]], int] | None:
-    """`main` of our runtime, loaded for calls in forked children; None: not from this process."""
+def load_entry() -> Entry | None:
+    """Our runtime, loaded for calls in forked children; None: not from this process."""
     from barque.linux import memfd
 
     if not memfd.is_sealed():
@@ -195,4 +212,4 @@ def load_entry() -> Callable[[list[str]], int] | None:
     import barque.runc.main as main
 
     main.preload()
-    return main.main
+    return Entry(main.main, main.at_once)

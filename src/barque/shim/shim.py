@@ -23,8 +23,9 @@ from barque.shim.sockets import Listener
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
     from typing import Final
+
+    from barque.shim.runtime import Entry
 
 PROCESS_NAME: Final = "barque-shim"
 FAREWELL_S: Final = 5.0  # for containerd to take the last events
@@ -103,7 +104,7 @@ def serve(
     config: Config,
     socket_path: str,
     server: _socket.socket,
-    entry: Callable[[list[str]], int] | None,
+    entry: Entry | None,
 ) -> None:
     """Be the shim that listens on `server`, until Shutdown."""
     set_name(PROCESS_NAME)

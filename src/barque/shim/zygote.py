@@ -30,10 +30,10 @@ from barque.shim.sockets import listen, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Final
 
-    Entry = Callable[[list[str]], int] | None
+    from barque.shim.runtime import Entry
+
 
 REQUEST_BYTES_MAX: Final = 1 << 17
 WAITING_MAX: Final = 256
@@ -50,6 +50,7 @@ def run(socket_path: str) -> int:
     server = listen(socket_path, _socket.SOCK_SEQPACKET)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # children are reaped by the kernel
     entry = load_entry()
+    assert process.threads() == 1  # `process.fork` is for such alone
     os.chdir("/")
     gc.collect()
     gc.disable()
@@ -64,7 +65,7 @@ def run(socket_path: str) -> int:
 class Zygote:
     """The loop: connections that have a packet become children."""
 
-    def __init__(self, server: _socket.socket, entry: Entry) -> None:
+    def __init__(self, server: _socket.socket, entry: Entry | None) -> None:
         self._server = server
         self._entry = entry
         self._waiting: set[int] = set()
@@ -109,7 +110,7 @@ class Zygote:
         self._poll.unregister(fd)
         self._waiting.discard(fd)
         try:
-            pid = os.fork()
+            pid = process.fork()
         except OSError as error:
             reply(fd, 1, "", f"{NAME}: fork: {error.strerror}\n")
             os.close(fd)
@@ -132,7 +133,7 @@ class Zygote:
             os._exit(code)
 
 
-def handle(fd: int, entry: Entry) -> int:
+def handle(fd: int, entry: Entry | None) -> int:
     """One request, in a process of its own, to its answer and beyond."""
     try:
         invocation = receive(fd)
