@@ -71,6 +71,13 @@ def pss_kib(pids: Iterable[int]) -> int:
     return total
 
 
+def workers(shim: int) -> list[int]:
+    """The children of a shim that are parts of it: ours has one while there is something to do."""
+    name = Path(f"/proc/{shim}/comm").read_text()
+    children = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+    return [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == name]
+
+
 def processes_naming(text: str) -> list[int]:
     """The pids whose command line contains `text`."""
     found = []

@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+from bench.measure import workers
 from tests.support import rootfs
-from tests.support.shim import Shims, shims
+from tests.support.shim import Shim, Shims, shims
 
 COUNT = 20
+IDLE_S = 4.0
 STEPS = ("start", "create", "run", "exit", "delete")
 
 
@@ -46,6 +48,15 @@ def one(it: Shims, name: str) -> list[float]:
     return [(after - before) * 1000 for before, after in itertools.pairwise(marks)]
 
 
+def sizes(held: list[Shim]) -> str:
+    """Of each with the worker that it may have."""
+    rows = [[shim.pid, *workers(shim.pid)] for shim in held]
+    totals = [sum(pss(pid) for pid in row) for row in rows]
+    dirty = [sum(pss(pid, "Private_Dirty:") for pid in row) for row in rows]
+    kinds = f"PSS a shim {statistics.median(totals)} kB"
+    return f"{kinds} (private dirty {statistics.median(dirty)})"
+
+
 def measure(runtime: str, count: int) -> None:
     with shims(runtime) as it:
         rows = [one(it, f"c{number}") for number in range(count)]
@@ -58,12 +69,9 @@ def measure(runtime: str, count: int) -> None:
             shim.create(stdout=f"barque://{it.root}/io-{shim.id}?log=json-file&path={it.root}/l")
             shim.call("Start")
             shim.call("State")
-        sizes = [pss(shim.pid) for shim in held]
-        dirty = [pss(shim.pid, "Private_Dirty:") for shim in held]
-        print(
-            f"{runtime or 'ours'}: PSS a shim {statistics.median(sizes)} kB "
-            f"(private dirty {statistics.median(dirty)}), zygote {zygote_before} kB alone"
-        )
+        print(f"{runtime or 'ours'}: busy, {sizes(held)}, zygote {zygote_before} kB alone")
+        time.sleep(IDLE_S)
+        print(f"{runtime or 'ours'}: idle, {sizes(held)}, zygote {pss(it.zygote.pid)} kB")
         for shim in held:
             shim.call("Kill", signal=9)
             shim.call("Wait")

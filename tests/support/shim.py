@@ -356,3 +356,8 @@ def eventually(check: Any, what: str) -> None:
     while not check():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process with one thread."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -58,18 +58,20 @@ _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 
 LAST_FD = 0xFFFFFFFF
 SIGCHLD = 17
+CLONE_FS = 0x200
 CLONE_FILES = 0x400
 
 
-def fork(*, share_files: bool = False) -> int:
+def fork(*, share: bool = False) -> int:
     """fork(2) of a process with one thread: the child's pid, in the child 0.
 
     None of what `os.fork` does in the child (for other threads' locks) is done: that writes to some
-    160 pages, each of which is copied. `share_files`: both have one table of descriptors, and
-    what one opens or closes the other has open or closed.
+    160 pages, each of which is copied. `share`: both have one table of descriptors, so that what
+    one opens or closes the other has open or closed, one working directory and one umask.
     """
+    shared = CLONE_FS | CLONE_FILES if share else 0
     # the order of clone's arguments differs between machines, but for the first all are zero
-    pid: int = _clone(CLONE_NUMBER, SIGCHLD | (CLONE_FILES if share_files else 0), 0, 0, 0, 0)
+    pid: int = _clone(CLONE_NUMBER, SIGCHLD | shared, 0, 0, 0, 0)
     if pid < 0:
         raise_errno("fork")
     return pid
@@ -123,6 +125,16 @@ def close_range(first: int, last: int = LAST_FD, flags: int = 0) -> None:
     """Close (or mark, CLOSE_RANGE_CLOEXEC) every file descriptor from `first` to `last`."""
     if _close_range(first, last, flags) < 0:
         raise_errno("close_range")
+
+
+def parent_of(pid: int) -> int:
+    """Its parent's pid; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            raw = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(raw[raw.rindex(b")") + 2 :].split()[1])
 
 
 def pidfd_open(pid: int) -> int:

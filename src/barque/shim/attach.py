@@ -103,8 +103,15 @@ class Attachments:
     was slow has caught up or gone."""
 
     def __init__(
-        self, loop: Loop, path: str, tty: bool, stdin: Input | None, balance: Callable[[], None]
+        self,
+        loop: Loop,
+        path: str,
+        tty: bool,
+        stdin: Input | None,
+        balance: Callable[[], None],
+        saved: tuple[bool, tuple[int, int]] | None = None,
     ) -> None:
+        """`saved`: as it was when `save` was called, by a worker that has left."""
         self._loop = loop
         self._path = path
         self._tty = tty
@@ -112,7 +119,15 @@ class Attachments:
         self._clients: set[Client] = set()
         self._ended = False
         self.balance = balance
-        self._listener = Listener(loop, listen(path), self._accept)
+        if saved is None:
+            self._listener = Listener(loop, listen(path), self._accept)
+        else:
+            self._ended, listener = saved
+            self._listener = Listener.restored(loop, listener, self._accept)
+
+    def save(self) -> tuple[bool, tuple[int, int]] | None:
+        """What to make it from again; None while there are clients."""
+        return None if self._clients else (self._ended, self._listener.save())
 
     def _accept(self, fd: int) -> None:
         if len(self._clients) >= CLIENTS_MAX:

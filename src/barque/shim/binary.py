@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the module without its enums
 import os
 import sys
 import time
 
 from barque.errors import BarqueError
 from barque.oci import document
-from barque.shim import group, paths, rootfs, shim, wire
+from barque.shim import group, keeper, paths, rootfs, shim, wire
+from barque.shim.ground import Ground
 from barque.shim.loop import Loop, Pending
 from barque.shim.messages import DELETE_RESPONSE, timestamp
 from barque.shim.process import read_pid
@@ -33,9 +33,16 @@ def start(invocation: Invocation) -> int:
     """Start a shim in a process of its own and print where it listens."""
     socket_path, server = prepare(invocation)
     if server is not None:
+        listening = server
         pid = os.fork()
         if pid == 0:
-            become_shim(invocation, socket_path, server, None)
+            ground = Ground()
+            ground.share()
+            keeper.Keeper(
+                ground,
+                lambda ground: serve(invocation, socket_path, listening, None, ground),
+                lambda ground: resume(None, ground),
+            ).keep()
         write(paths.SHIM_PID, str(pid))
         server.close()
     sys.stdout.write(answer(socket_path))
@@ -87,32 +94,40 @@ def prepare_group(
     return path, server
 
 
-def become_shim(
-    invocation: Invocation, socket_path: str, server: _socket.socket, entry: Entry | None
-) -> None:
-    """In the shim's own process: leave the caller's session and streams, serve, never return."""
-    code = 1
+def serve(
+    invocation: Invocation,
+    socket_path: str,
+    server: _socket.socket,
+    entry: Entry | None,
+    ground: Ground,
+    env: dict[str, str] | None = None,
+) -> int:
+    """Be the first worker of the shim; its exit code. A bug is a line in the shim's log."""
     try:
-        os.setsid()
         place_stdio(None)
-        shim.serve(
-            shim.Config(
-                namespace=invocation.namespace,
-                identity=invocation.id,
-                address=invocation.address,
-                events_address=os.environ.get("TTRPC_ADDRESS", ""),
-                bundle=os.getcwd(),
-                debug="debug" in invocation.switches,
-            ),
-            socket_path,
-            server,
-            entry,
+        config = shim.Config(
+            namespace=invocation.namespace,
+            identity=invocation.id,
+            address=invocation.address,
+            events_address=os.environ.get("TTRPC_ADDRESS", ""),
+            env=env or {},
         )
-        code = 0
+        return shim.serve(config, socket_path, server, entry, ground)
     except BaseException as error:
-        shim.Log(paths.LOG, invocation.values["id"]).warn(f"shim ends: {error!r}")
-    finally:
-        os._exit(code)
+        return failed(invocation.values["id"], error)
+
+
+def resume(entry: Entry | None, ground: Ground) -> int:
+    """Be a later worker of the shim; its exit code."""
+    try:
+        return shim.resume(entry, ground)
+    except BaseException as error:
+        return failed("", error)
+
+
+def failed(identity: str, error: BaseException) -> int:
+    shim.Log(paths.LOG, identity).failed("shim ends", error)
+    return keeper.FAILED
 
 
 def delete(invocation: Invocation, entry: Entry | None = None) -> int:
@@ -186,8 +201,3 @@ def write(path: str, text: str) -> None:
     with open(f"{path}~", "w") as file:
         file.write(text)
     os.rename(f"{path}~", path)
-
-
-def reset_signals() -> None:
-    """In a process forked from the zygote: signals as a new process has them."""
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)

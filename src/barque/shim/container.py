@@ -33,6 +33,17 @@ if TYPE_CHECKING:
     Values = dict[str, Any]
 
 SIGKILL: Final = 9
+KEPT: Final = (  # of the CreateTaskRequest
+    "id",
+    "bundle",
+    "options",
+    "checkpoint",
+    "parent_checkpoint",
+    "terminal",
+    "stdin",
+    "stdout",
+    "stderr",
+)
 CHECKPOINT_FLAGS: Final = {
     "open_tcp": "--tcp-established",
     "external_unix_sockets": "--ext-unix-sk",
@@ -57,6 +68,7 @@ class Host:
     ) -> None:
         """`move`: have the shim live in another bundle, as its first one is going."""
         self.loop = loop
+        self.pid = loop.ground.keeper or os.getpid()  # the shim's, as others know it
         self.publish = publish
         self.move = move
         self.address = address
@@ -69,8 +81,12 @@ class Host:
 class Container:
     """Everything of it; which calls its state allows is decided by `Tasks` and `Process`."""
 
-    def __init__(self, host: Host, request: Values) -> None:
-        """From a CreateTaskRequest; nothing is done yet. Raises InvalidArgument for its options."""
+    def __init__(self, host: Host, request: Values, saved: Values | None = None) -> None:
+        """From a CreateTaskRequest; nothing is done yet. Raises InvalidArgument for its options.
+
+        `saved`: as it was when `save` was called, by a worker that has left.
+        """
+        self._request = {name: request[name] for name in KEPT}
         self.id: str = request["id"]
         self.bundle: str = request["bundle"]
         self._host = host
@@ -88,14 +104,47 @@ class Container:
         self._images: str = request["checkpoint"]  # of criu: what it is restored from
         if request["parent_checkpoint"]:
             raise Unsupported("restoring a task from a chain of checkpoints is not supported")
-        self.init = Process(self.id, "", request, self._stdio(request))
+        self.init = self._process("", request, saved and saved["init"])
         self.execs: dict[str, Process] = {}
         self.shares_pids = False
         self.oom: OomWatch | None = None
         self._cgroup: Cgroup | None = None
         self._cgroup_paths: dict[str, str] = {}
+        if saved is not None:
+            self._recall(saved)
 
-    def _stdio(self, request: Values) -> Stdio:
+    def _process(self, exec_id: str, io: Values, saved: Values | None = None) -> Process:
+        stdio = self._stdio(io, saved and saved["stdio"])
+        process = Process(self.id, exec_id, io, stdio)
+        if saved is not None:
+            process.restore(saved)
+        return process
+
+    def save(self) -> Values | None:
+        """What to make it from again; None: not now."""
+        execs = [(target.exec_id, target.io, target.save()) for target in self.execs.values()]
+        init = self.init.save()
+        if init is None or any(saved is None for _, _, saved in execs):
+            return None
+        return {
+            "request": self._request,
+            "init": init,
+            "execs": execs,
+            "shares_pids": self.shares_pids,
+            "cgroup_paths": self._cgroup_paths,
+            "oom": self.oom and self.oom.save(),
+        }
+
+    def _recall(self, saved: Values) -> None:
+        self.shares_pids = saved["shares_pids"]
+        self._cgroup_paths = saved["cgroup_paths"]
+        for exec_id, io, process in saved["execs"]:
+            self.execs[exec_id] = self._process(exec_id, io, process)
+        if saved["oom"] is not None:
+            loop = self._host.loop
+            self.oom = OomWatch(loop, self.cgroup(), self._told_oom, saved["oom"])
+
+    def _stdio(self, request: Values, saved: Values | None = None) -> Stdio:
         return Stdio(
             self._host.loop,
             request["terminal"],
@@ -108,6 +157,7 @@ class Container:
                 "CONTAINER_ID": self.id,
                 "CONTAINER_NAMESPACE": self._host.namespace,
             },
+            saved=saved,
         )
 
     # life
@@ -148,7 +198,9 @@ class Container:
         if not wanted:
             return
         try:
-            Cgroup(locate(f"/{wanted.lstrip('/')}", self.id)).attach(os.getpid())
+            group = Cgroup(locate(f"/{wanted.lstrip('/')}", self.id))
+            for pid in {os.getpid(), self._host.pid}:
+                group.attach(pid)
         except OSError as error:
             raise BarqueError(f"shim cannot join cgroup {wanted}: {error.strerror}") from error
 
@@ -211,7 +263,7 @@ class Container:
             yield from self.runtime.call(
                 what, *argv, "--pid-file", pid_file, identity, stdio=target.stdio.child
             )
-            target.pid = read_pid(pid_file)
+            target.know(read_pid(pid_file))
             if console is not None:
                 target.stdio.set_console(console.take())
             if not target.exec_id:
@@ -245,7 +297,7 @@ class Container:
         if self.oom is not None:
             self.oom.close()
         for target in (self.init, *self.execs.values()):
-            target.stdio.close()
+            target.close()
 
     def kill_rest(self) -> Routine:
         """The first process is gone. Without a pid namespace of its own it leaves others behind."""
@@ -305,18 +357,18 @@ class Container:
         spec = request["spec"]
         if spec is None or not spec["value"]:
             raise InvalidArgument(f"exec {exec_id} has no process spec")
-        target = Process(self.id, exec_id, request, self._stdio(request))
+        target = self._process(exec_id, request)
         try:
             write_private(paths.exec_process(self.bundle, exec_id), spec["value"])
         except OSError as error:
-            target.stdio.close()
+            target.close()
             raise BarqueError(f"exec {exec_id}: {error}") from error
         self.execs[exec_id] = target
 
     def delete_exec(self, target: Process) -> None:
         if target.pid and not target.ended.done:
             raise Conflict("cannot delete a running process")
-        target.stdio.close()
+        target.close()
         for name in (
             paths.exec_process(self.bundle, target.exec_id),
             paths.exec_pid(self.bundle, target.exec_id),

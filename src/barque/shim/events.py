@@ -69,6 +69,14 @@ class Publisher:
         self._queue.append(encode(FORWARD_REQUEST, {"envelope": envelope}))
         self._pump()
 
+    def rest(self) -> bool:
+        """Close the connection, which is made again for the next event. False: some wait."""
+        if self._queue or self._waiting or self._retry is not None:
+            return False
+        if self._stream is not None:
+            self._stream.close()
+        return True
+
     def when_empty(self, callback: Callable[[], None]) -> None:
         """Call `callback` once every event has been taken."""
         if self._queue:

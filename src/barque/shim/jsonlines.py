@@ -84,6 +84,13 @@ class Lines:
         self._middle = f'","stream":"{STREAMS[stream]}"{extra},"time":"'
         self._rest = b""
 
+    def save(self) -> bytes | None:
+        """The unfinished line."""
+        return self._rest
+
+    def restore(self, rest: bytes) -> None:
+        self._rest = rest
+
     def feed(self, data: bytes, now_ns: int) -> bytes:
         """Whole log lines for what `data` completes, all with the one time."""
         cut = data.rfind(b"\n") + 1

@@ -57,6 +57,13 @@ class Records:
         self._ordinal = 0  # of the last part of the line under way
         self._partial_id = b""
 
+    def save(self) -> bytes | None:
+        """The unfinished line; None when a part of it is written."""
+        return None if self._ordinal else self._rest
+
+    def restore(self, rest: bytes) -> None:
+        self._rest = rest
+
     def feed(self, data: bytes, now_ns: int) -> bytes:
         """Whole records for what `data` completes, all with the one time."""
         if b"\n" not in data and len(self._rest) + len(data) < LINE_BYTES_MAX:

@@ -18,7 +18,7 @@ from barque.shim.locallog import Records
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
+    from typing import Any, Final
 
     from barque.shim.loop import Pending
 
@@ -40,8 +40,9 @@ class LogFile:
         framing: Newlines | Sizes | None = None,
         *,
         packed: bool = False,
+        fd: int = -1,
     ) -> None:
-        """Raises OSError when the file cannot be opened."""
+        """Raises OSError when the file cannot be opened. `fd`: it is open already."""
         self._path = path
         self._max_size = max_size
         self._max_files = max_files
@@ -49,7 +50,7 @@ class LogFile:
         self._framing = framing or Newlines()
         self._packed = packed and max_files > 1
         self._packer = 0
-        self._fd = self._open()
+        self._fd = self._open() if fd < 0 else fd
         self._size = os.fstat(self._fd).st_size
         self.lost_lines = 0
         self._warned = False
@@ -124,6 +125,11 @@ class LogFile:
             elif number > 1 and os.path.lexists(paths.packed(newer)):
                 os.rename(paths.packed(newer), paths.packed(older))
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether its descriptor is all of it: nothing is lost that has to be told."""
+        return not self.lost_lines and not self._warned
+
     def fileno(self) -> int:
         return self._fd
 
@@ -162,6 +168,17 @@ class OutputLog:
         text = f"[barque: {lost} lines of this log are lost: {why}]\n"
         self._file.append(self._notes.feed(text.encode(), time.time_ns()))
 
+    def save(self) -> dict[str, Any] | None:
+        """What `restore` wants; None: not now."""
+        rests = {stream: lines.save() for stream, lines in self._streams.items()}
+        if None in rests.values() or not self._file.at_rest:
+            return None
+        return {"fd": self._file.fileno(), "rests": rests}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        for stream, rest in saved["rests"].items():
+            self._streams[stream].restore(rest)
+
     def settled(self) -> Pending | None:
         """What to wait for until all that was taken so far is written; None for nothing."""
         return None
@@ -181,16 +198,24 @@ def json_file(
     warn: Callable[[str], None],
     *,
     packed: bool = False,
+    fd: int = -1,
 ) -> OutputLog:
     """A log in Docker's json-file format. Raises OSError when the file cannot be opened."""
-    file = LogFile(path, max_size, max_files, warn, packed=packed)
+    file = LogFile(path, max_size, max_files, warn, packed=packed, fd=fd)
     text = document.dump(attributes).decode() if attributes else ""
     return OutputLog(file, lambda stream: Lines(stream, text))
 
 
 def local(
-    path: str, max_size: int, max_files: int, warn: Callable[[str], None], *, packed: bool = False
+    path: str,
+    max_size: int,
+    max_files: int,
+    warn: Callable[[str], None],
+    *,
+    packed: bool = False,
+    fd: int = -1,
 ) -> OutputLog:
     """A log in the format of Docker's `local` driver. Raises OSError when it cannot be opened."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    return OutputLog(LogFile(path, max_size, max_files, warn, Sizes(), packed=packed), Records)
+    file = LogFile(path, max_size, max_files, warn, Sizes(), packed=packed, fd=fd)
+    return OutputLog(file, Records)

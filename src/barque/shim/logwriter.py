@@ -16,7 +16,8 @@ import _signal  # type: ignore[import-not-found]  # the module without its enums
 import os
 import time
 
-from barque.shim.loop import IGNORED_SIGNALS, READ, Loop, Pending
+from barque.shim.ground import IGNORED_SIGNALS
+from barque.shim.loop import READ, Loop, Pending
 from barque.shim.streams import Writer
 
 TYPE_CHECKING = False
@@ -82,6 +83,9 @@ class BackgroundLog:
         self._told = told_read
         os.set_blocking(told_read, False)
         self._loop.watch(told_read, READ, self._hear)
+
+    def save(self) -> None:
+        """Never now: the process that writes is a child of this one."""
 
     # output
 

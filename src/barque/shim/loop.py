@@ -11,12 +11,13 @@ at a time.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # the module without its enums
 import os
 import select
 import time
 
+from barque.linux.process import parent_of
 from barque.shim.flood import Flood
+from barque.shim.ground import NOBODY, REPORT, Ground
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 HANG_UP: Final = select.EPOLLHUP
 ERROR: Final = select.EPOLLERR
-WAKE_BYTES: Final = 4096
-# Whoever stops containerd and all it started must not stop the containers. A handler that does
-# nothing, and not SIG_IGN, which programs would inherit.
-IGNORED_SIGNALS: Final = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
+REPORTS_MAX: Final = 512
 # Statuses of children nobody watches yet are kept, for a pid that a pid-file will name.
 UNCLAIMED_MAX: Final = 4096
 
@@ -85,10 +83,16 @@ class Deadline:
 
 
 class Loop:
-    """See the module. Made in the process that runs it: it owns SIGCHLD."""
+    """See the module. Made in the process that runs it: it owns SIGCHLD.
 
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
+    `quiet`, if there is one, is called when nothing has happened for `quiet_s`, once each time.
+    """
+
+    def __init__(self, ground: Ground | None = None) -> None:
+        self.ground = ground or Ground()
+        self._epoll = self.ground.epoll
+        self.quiet: Callable[[], None] | None = None
+        self.quiet_s = 0.0
         self._watched: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []
         self._children: dict[int, Callable[[int], None]] = {}
@@ -98,18 +102,19 @@ class Loop:
         self.flood = Flood(self)
         self._lingering: set[object] = set()
         self._idle: Callable[[], None] | None = None
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for number in (_signal.SIGCHLD, *IGNORED_SIGNALS):
-            _signal.signal(number, _ignore)
-        _signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        self.watch(self._wake_read, READ, self._reap)
+        self.watch(self.ground.wake, READ, self._reap)
+        if self.ground.reports != NOBODY:
+            self.watch(self.ground.reports, READ, self._read_reports)
 
     # descriptors
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` whenever `fd` is ready, again and again; 0: only its end."""
         self._watched[fd] = callback
-        self._epoll.register(fd, events)
+        try:
+            self._epoll.register(fd, events)
+        except FileExistsError:  # who stood here before watched it
+            self._epoll.modify(fd, events)
 
     def change(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
@@ -150,10 +155,15 @@ class Loop:
     def on_exit(self, pid: int, callback: Callable[[int], None]) -> None:
         """Call `callback(status)`, as waitpid(2) gives it, when the child `pid` has been reaped."""
         status = self._unclaimed.pop(pid, None)
-        if status is None or is_child(pid):  # what had the pid before was another
+        if (
+            status is None or is_child(pid) or self._is_keepers(pid)
+        ):  # what had the pid before was another
             self._children[pid] = callback
         else:
             callback(status)
+
+    def _is_keepers(self, pid: int) -> bool:
+        return self.ground.keeper != 0 and parent_of(pid) == self.ground.keeper
 
     def exited(self, pid: int) -> Pending:
         pending = Pending()
@@ -171,10 +181,7 @@ class Loop:
             self._unclaimed.clear()
 
     def _reap(self, events: int) -> None:
-        try:
-            os.read(self._wake_read, WAKE_BYTES)
-        except BlockingIOError:
-            pass
+        self.ground.drain()
         self.reap()
 
     def reap(self) -> None:
@@ -186,13 +193,21 @@ class Loop:
                 return
             if pid == 0:
                 return
-            callback = self._children.pop(pid, None)
-            if callback is not None:
-                callback(status)
-            elif self._expecting:
-                self._unclaimed[pid] = status
-                if len(self._unclaimed) > UNCLAIMED_MAX:
-                    del self._unclaimed[next(iter(self._unclaimed))]
+            self._ended(pid, status)
+
+    def _read_reports(self, events: int) -> None:
+        """Of the keeper. Each was written whole."""
+        for pid, status in REPORT.iter_unpack(os.read(self.ground.reports, REPORTS_MAX)):
+            self._ended(pid, status)
+
+    def _ended(self, pid: int, status: int) -> None:
+        callback = self._children.pop(pid, None)
+        if callback is not None:
+            callback(status)
+        elif self._expecting:
+            self._unclaimed[pid] = status
+            if len(self._unclaimed) > UNCLAIMED_MAX:
+                del self._unclaimed[next(iter(self._unclaimed))]
 
     # routines
 
@@ -226,14 +241,28 @@ class Loop:
     def run(self) -> None:
         """Until `stop`."""
         self._running = True
+        told = False
         while self._running:
             timeout = self._fire()
             if not self._running:
                 break
-            for fd, events in self._epoll.poll(timeout):
+            resting = timeout < 0 and self.quiet is not None and not told
+            happened = self._epoll.poll(self.quiet_s if resting else timeout)
+            if resting and not happened and self.quiet is not None:
+                told = True
+                self.quiet()
+                continue
+            told = False
+            for fd, events in happened:
                 callback = self._watched.get(fd)
                 if callback is not None:
                     callback(events)
+
+    def at_rest(self) -> bool:
+        """Whether nothing is under way that would be lost with this loop: what is watched, and the
+        dead who are waited for, may be watched and waited for by another."""
+        under_way = self._deadlines or self._lingering or self._idle or self._expecting
+        return not under_way and not has_children()
 
     def linger(self, what: object) -> None:
         """`what` still has output to deliver: `when_idle` waits for it."""
@@ -255,12 +284,7 @@ class Loop:
 
     def close(self) -> None:
         """Give SIGCHLD back and close what the loop opened."""
-        _signal.set_wakeup_fd(-1)
-        for number in (_signal.SIGCHLD, *IGNORED_SIGNALS):
-            _signal.signal(number, _signal.SIG_DFL)
-        self._epoll.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self.ground.close()
 
 
 def is_child(pid: int) -> bool:
@@ -272,5 +296,10 @@ def is_child(pid: int) -> bool:
     return True
 
 
-def _ignore(number: int, frame: object) -> None:
-    """A handler must be there for the wake-up pipe to be written to."""
+def has_children() -> bool:
+    """Whether this process has a child, alive or not reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

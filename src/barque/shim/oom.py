@@ -36,18 +36,37 @@ def has_killed(cgroup: Cgroup) -> bool:
 class OomWatch:
     """Calls `told` once for each time the count of killed processes is found to have grown."""
 
-    def __init__(self, loop: Loop, cgroup: Cgroup, told: Callable[[], None]) -> None:
-        """Raises OSError when the group has no memory controller."""
+    def __init__(
+        self,
+        loop: Loop,
+        cgroup: Cgroup,
+        told: Callable[[], None],
+        saved: tuple[int, int] | None = None,
+    ) -> None:
+        """Raises OSError when the group has no memory controller. `saved`: as it was when `save`
+        was called, by a worker that has left."""
         self._loop = loop
         self._told = told
         self._unified = cgroup.unified_only
         self._directory = directory_of(cgroup)
         self._seen = 0
+        if saved is not None:
+            self._fd, self._seen = saved
+            if self._fd >= 0:
+                self._watch()
+            return
         self._fd = accounting.open_oom_events(self._directory, self._unified)
         if self._unified:
             os.read(self._fd, 4096)  # from here on it is ready only after a change
-        loop.watch(self._fd, select.EPOLLPRI if self._unified else select.EPOLLIN, self._ready)
+        self._watch()
         self.check()
+
+    def save(self) -> tuple[int, int]:
+        return self._fd, self._seen
+
+    def _watch(self) -> None:
+        events = select.EPOLLPRI if self._unified else select.EPOLLIN
+        self._loop.watch(self._fd, events, self._ready)
 
     def _ready(self, events: int) -> None:
         try:

@@ -11,6 +11,7 @@ import os
 import time
 
 from barque.errors import Conflict, InvalidArgument, NotFound
+from barque.linux.process import pidfd_send_signal
 from barque.shim.loop import Pending
 from barque.shim.messages import CREATED, PAUSED, RUNNING, STOPPED, timestamp
 
@@ -34,6 +35,15 @@ NEXT: Final = {
     (PAUSED, EXIT): STOPPED,
 }
 SIGNAL_MAX: Final = 64
+KEPT: Final = (  # attributes that a worker leaves for the next
+    "pid",
+    "pidfd",
+    "status",
+    "exit_status",
+    "exited_ns",
+    "watched",
+    "reaped",
+)
 PID_FILE_BYTES: Final = 32
 
 
@@ -55,6 +65,10 @@ class Turn:
             pending.set()
         return pending
 
+    @property
+    def taken(self) -> bool:
+        return self._taken
+
     def give(self) -> None:
         if self._waiting:
             self._waiting.pop(0).set()
@@ -71,6 +85,7 @@ class Process:
         self.io = {key: io[key] for key in ("stdin", "stdout", "stderr", "terminal")}
         self.stdio = stdio
         self.pid = 0
+        self.pidfd = -1
         self.status = CREATED
         self.exit_status = 0
         self.exited_ns = 0
@@ -79,6 +94,39 @@ class Process:
         self.turn = Turn()
         self.starting: Pending | None = None
         self.ended = Pending()
+
+    def know(self, pid: int) -> None:
+        """The runtime has made it. It may have ended, and been reaped by the keeper."""
+        self.pid = pid
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass
+
+    def save(self) -> dict[str, Any] | None:
+        """What `restore` wants, and its stdio; None: not now."""
+        stdio = self.stdio.save()
+        if stdio is None or self.turn.taken or self.starting is not None:
+            return None
+        if self.reaped != self.ended.done:
+            return None  # its exit is about to be told
+        return {"stdio": stdio, "kept": [getattr(self, name) for name in KEPT]}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        for name, value in zip(KEPT, saved["kept"], strict=True):
+            setattr(self, name, value)
+        if self.reaped:
+            self.ended.set()
+
+    def close(self) -> None:
+        """Let go of its streams."""
+        self.stdio.close()
+        self._forget_pidfd()
+
+    def _forget_pidfd(self) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     def check(self, event: str) -> None:
         """Raises Conflict when the state does not allow `event`."""
@@ -95,6 +143,7 @@ class Process:
         self.reaped = True
         self.exit_status = code if code >= 0 else 128 - code
         self.exited_ns = time.time_ns()
+        self._forget_pidfd()
 
     def check_signal(self, signal: int) -> None:
         """Raises when it cannot be signalled."""
@@ -106,10 +155,12 @@ class Process:
             raise Conflict("process not created")
 
     def signal(self, signal: int) -> None:
-        """Send a signal. The pid is its own until it is reaped, and only the loop reaps."""
+        """Send a signal: to itself, also where its pid is another's by now."""
         self.check_signal(signal)
+        if self.pidfd < 0:
+            raise NotFound("process already finished")
         try:
-            os.kill(self.pid, signal)
+            pidfd_send_signal(self.pidfd, signal)
         except ProcessLookupError as error:
             raise NotFound("process already finished") from error
 

@@ -17,7 +17,7 @@ from barque.linux.process import close_range, fork
 from barque.oci import document
 from barque.program import command
 from barque.shim import paths
-from barque.shim.loop import IGNORED_SIGNALS
+from barque.shim.ground import IGNORED_SIGNALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

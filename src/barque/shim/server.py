@@ -35,6 +35,7 @@ class Server:
         self._methods = methods
         self._failed = failed
         self._connections: set[Connection] = set()
+        self._under_way: dict[tuple[Connection, int], ttrpc.Frame] = {}
         self.connected: Callable[[], None] | None = None
 
     def accept(self, fd: int) -> None:
@@ -67,12 +68,37 @@ class Server:
             return
 
         def ended(pending: Pending) -> None:
+            self._under_way.pop((connection, frame.stream), None)
             if pending.error is not None:
                 self._fail(connection, frame, pending.error)
             else:
                 connection.answer(frame.stream, answer, pending.value)
 
-        self._loop.spawn(result).then(ended)
+        running = self._loop.spawn(result)
+        if not running.done:
+            self._under_way[connection, frame.stream] = frame
+        running.then(ended)
+
+    def save(self, repeatable: str) -> list[tuple[int, list[tuple[int, bytes]]]] | None:
+        """The connections: their descriptors, and calls under way, which are all of the method
+        `repeatable`; None: not now."""
+        calls: dict[Connection, list[tuple[int, bytes]]] = {}
+        for (connection, stream), frame in self._under_way.items():
+            if ttrpc.parse_request(frame.data)["method"] != repeatable:
+                return None
+            calls.setdefault(connection, []).append((stream, frame.data))
+        if not all(connection.at_rest for connection in self._connections):
+            return None
+        open_ones = self._connections
+        return [(connection.stream.fd, calls.get(connection, [])) for connection in open_ones]
+
+    def restore(self, saved: list[tuple[int, list[tuple[int, bytes]]]]) -> None:
+        """Make what `save` gave again; the calls are made again too."""
+        for fd, calls in saved:
+            connection = Connection(self, self._loop, fd)
+            self._connections.add(connection)
+            for stream, data in calls:
+                self.call(connection, ttrpc.Frame(stream, ttrpc.REQUEST, 0, data))
 
     def _fail(self, connection: Connection, frame: ttrpc.Frame, error: BaseException) -> None:
         if not isinstance(error, BarqueError):
@@ -87,6 +113,10 @@ class Connection:
         self._server = server
         self._parser = ttrpc.Parser()
         self.stream = Stream(loop, fd, self._received, self._closed)
+
+    @property
+    def at_rest(self) -> bool:
+        return self.stream.at_rest and self._parser.empty
 
     def answer(self, stream: int, table: Table, values: dict[str, Any]) -> None:
         self.stream.send(ttrpc.response(stream, encode(table, values)))

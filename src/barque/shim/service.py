@@ -6,8 +6,6 @@ are those of containerd's shim for runc, which clients match on.
 
 from __future__ import annotations
 
-import os
-
 from barque.errors import AlreadyExists, BarqueError, Conflict, NotFound
 from barque.shim import container as containers
 from barque.shim import group, messages, paths, process, runtime
@@ -71,6 +69,29 @@ class Tasks:
         }
         table[group.SERVICE, "Join"] = (group.JOIN_REQUEST, group.JOIN_RESPONSE, self.join)
         return table
+
+    # from one worker to the next
+
+    def save(self) -> list[Values] | None:
+        """What `restore` wants; None: not now."""
+        if self._told_to_end or self._expected:
+            return None
+        saved: list[Values] = []
+        for container in self._containers.values():
+            one = container.save()
+            if one is None:
+                return None
+            saved.append(one)
+        return saved
+
+    def restore(self, saved: list[Values]) -> None:
+        """The containers that another worker had."""
+        for one in saved:
+            container = Container(self._host, one["request"], one)
+            self._containers[container.id] = container
+            for target in (container.init, *container.execs.values()):
+                if target.watched and not target.reaped:
+                    self._watch(container, target)
 
     # finding
 
@@ -343,7 +364,7 @@ class Tasks:
     def connect(self, request: Values) -> Values:
         found = self._containers.get(request["id"])
         pid = found.init.pid if found is not None else 0
-        return {"shim_pid": os.getpid(), "task_pid": pid, "version": self._host.version}
+        return {"shim_pid": self._host.pid, "task_pid": pid, "version": self._host.version}
 
     def shutdown(self, request: Values) -> Values:
         """Ends the shim, when it has no container and expects none."""
@@ -366,4 +387,4 @@ class Tasks:
         if identity in self._expected:
             self._expected.pop(identity).cancel()
         self._expected[identity] = self._loop.after(EXPECTED_S, forget)
-        return {"pid": os.getpid()}
+        return {"pid": self._host.pid}

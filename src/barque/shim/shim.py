@@ -1,19 +1,21 @@
-"""The shim: one process that is the parent of a container's processes, until it is told to end.
+"""The shim: the parent of a container's processes, until it is told to end.
 
-This is where its parts are put together. It needs nothing of the process that started it.
+This is where the parts of its worker are put together; what stays when there is nothing to do is
+its keeper. It needs nothing of the process that started it.
 """
 
 from __future__ import annotations
 
+import marshal
 import os
 import time
 
 from barque import __version__
-from barque.linux.process import set_child_subreaper, set_name
 from barque.oci import document
-from barque.shim import paths
+from barque.shim import keeper, paths
 from barque.shim.container import Host
 from barque.shim.events import Publisher
+from barque.shim.ground import read_state, write_state
 from barque.shim.jsonlines import stamp
 from barque.shim.loop import Loop
 from barque.shim.server import Server
@@ -23,11 +25,14 @@ from barque.shim.sockets import Listener
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from typing import Final
+    from typing import Any, Final
 
+    from barque.shim.ground import Ground
     from barque.shim.runtime import Entry
 
-PROCESS_NAME: Final = "barque-shim"
+QUIET_S: Final = 1.5  # before a worker leaves
+SOON_S: Final = 5.0  # a worker that is needed again within this time has left too early,
+QUIET_MAX_S: Final = 48.0  # and the next one stays twice as long
 FAREWELL_S: Final = 5.0  # for containerd to take the last events
 LINGER_S: Final = 30.0  # for slow clients to take the last output
 
@@ -42,15 +47,23 @@ class Config:
         identity: str,
         address: str,
         events_address: str,
-        bundle: str,
-        debug: bool,
+        env: dict[str, str],
     ) -> None:
+        """`env`: what the request for the shim added to the zygote's environment."""
         self.namespace = namespace
         self.identity = identity
         self.address = address
         self.events_address = events_address
-        self.bundle = bundle
-        self.debug = debug
+        self.env = env
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "namespace": self.namespace,
+            "identity": self.identity,
+            "address": self.address,
+            "events_address": self.events_address,
+            "env": self.env,
+        }
 
 
 class Log:
@@ -64,6 +77,10 @@ class Log:
     def move(self, bundle: str) -> None:
         """The bundle that it was in is going: write to the log of this one."""
         os.chdir(bundle)
+        self.close()
+
+    def close(self) -> None:
+        """It is opened again for the next line."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -100,46 +117,119 @@ class Log:
                 self._fd = -1
 
 
+class Shim:
+    """One worker's life. The first makes the shim; each later one goes on with what `_leave` left
+    when all was quiet (see `barque.shim.keeper`)."""
+
+    def __init__(
+        self, config: Config, socket_path: str, entry: Entry | None, ground: Ground
+    ) -> None:
+        self._config = config
+        self._socket_path = socket_path
+        self._ground = ground
+        self._left = False
+        self._began = time.monotonic()
+        self._log = Log(paths.LOG, config.identity)
+        self._loop = Loop(ground)
+        warn, events = self._log.warn, config.events_address
+        self._publisher = Publisher(self._loop, events, config.namespace, warn)
+        host = Host(
+            self._loop,
+            config.address,
+            config.namespace,
+            __version__,
+            entry,
+            warn,
+            self._publisher.publish,
+            self._log.move,
+        )
+        self._tasks = Tasks(self._loop, self._publisher, host, self._shut_down)
+        self._rpc = Server(self._loop, self._tasks.methods(), self._log.failed)
+        self._rpc.connected = self._publisher.hurry
+        if ground.keeper:
+            self._loop.quiet_s = quiet_s()
+            self._loop.quiet = self._leave
+
+    def listen(self, server: _socket.socket) -> None:
+        self._listener = Listener(self._loop, server, self._rpc.accept)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Have what another worker left. One that was called soon leaves later the next time."""
+        if self._began - state["left"] < SOON_S:
+            self._loop.quiet_s = min(state["quiet_s"] * 2, QUIET_MAX_S)
+        self._listener = Listener.restored(self._loop, state["listener"], self._rpc.accept)
+        self._tasks.restore(state["tasks"])
+        self._rpc.restore(state["connections"])
+
+    def run(self) -> int:
+        """Until Shutdown, or until all is quiet: the exit code of the worker."""
+        self._loop.run()
+        if self._left:
+            return keeper.PARKED
+        remove(self._socket_path)
+        return 0
+
+    def _leave(self) -> None:
+        """Nothing happens: leave all to who comes when something does. If something is under way,
+        stay."""
+        if not self._loop.at_rest():
+            return
+        tasks, connections = self._tasks.save(), self._rpc.save("Wait")
+        if tasks is None or connections is None or not self._publisher.rest():
+            return
+        self._log.close()
+        state = {
+            "config": self._config.save(),
+            "socket": self._socket_path,
+            "listener": self._listener.save(),
+            "tasks": tasks,
+            "connections": connections,
+            "left": time.monotonic(),
+            "quiet_s": self._loop.quiet_s,
+        }
+        write_state(self._ground, marshal.dumps(state))
+        self._left = True
+        self._loop.stop()
+
+    def _shut_down(self) -> None:
+        self._listener.close()
+        remove(self._socket_path)
+        self._rpc.close()
+        self._loop.after(FAREWELL_S, self._publisher.close)
+        self._publisher.when_empty(self._linger)
+
+    def _linger(self) -> None:
+        self._loop.after(LINGER_S, self._loop.stop)
+        self._loop.when_idle(self._loop.stop)
+
+
+def quiet_s() -> float:
+    """How long nothing happens before a worker leaves. Tests name another time, in milliseconds."""
+    named = os.environ.get("BARQUE_SHIM_QUIET_MS", "")
+    return int(named) / 1000 if named.isdecimal() else QUIET_S
+
+
 def serve(
     config: Config,
     socket_path: str,
     server: _socket.socket,
     entry: Entry | None,
-) -> None:
-    """Be the shim that listens on `server`, until Shutdown."""
-    set_name(PROCESS_NAME)
-    set_child_subreaper()
-    log = Log(paths.LOG, config.identity)
-    loop = Loop()
-    publisher = Publisher(loop, config.events_address, config.namespace, log.warn)
-    host = Host(
-        loop,
-        config.address,
-        config.namespace,
-        __version__,
-        entry,
-        log.warn,
-        publisher.publish,
-        log.move,
-    )
+    ground: Ground,
+) -> int:
+    """Be the first worker of the shim that listens on `server`; its exit code."""
+    shim = Shim(config, socket_path, entry, ground)
+    shim.listen(server)
+    return shim.run()
 
-    def shutdown() -> None:
-        listener.close()
-        remove(socket_path)
-        rpc.close()
-        loop.after(FAREWELL_S, publisher.close)
-        publisher.when_empty(linger)
 
-    def linger() -> None:
-        loop.after(LINGER_S, loop.stop)
-        loop.when_idle(loop.stop)
-
-    tasks = Tasks(loop, publisher, host, shutdown)
-    rpc = Server(loop, tasks.methods(), log.failed)
-    rpc.connected = publisher.hurry
-    listener = Listener(loop, server, rpc.accept)
-    loop.run()
-    remove(socket_path)
+def resume(entry: Entry | None, ground: Ground) -> int:
+    """Be a later worker."""
+    state = marshal.loads(read_state(ground))
+    config = Config(**state["config"])
+    os.environ.update(config.env)
+    shim = Shim(config, state["socket"], entry, ground)
+    shim.restore(state)
+    return shim.run()
 
 
 def remove(path: str) -> None:

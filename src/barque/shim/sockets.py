@@ -60,11 +60,25 @@ class Listener:
     for this: a ready listener that nobody accepts from would spin the loop.
     """
 
-    def __init__(self, loop: Loop, server: _socket.socket, accepted: Callable[[int], None]) -> None:
+    @classmethod
+    def restored(
+        cls, loop: Loop, saved: tuple[int, int], accepted: Callable[[int], None]
+    ) -> Listener:
+        """As it was when `save` was called, by a worker that has left."""
+        fd, spare = saved
+        return cls(loop, _socket.socket(fileno=fd), accepted, spare)
+
+    def __init__(
+        self,
+        loop: Loop,
+        server: _socket.socket,
+        accepted: Callable[[int], None],
+        spare: int | None = None,
+    ) -> None:
         self._loop = loop
         self._server = server
         self._accepted = accepted
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = _spare() if spare is None else spare
         loop.watch(server.fileno(), READ, self._ready)
 
     def _ready(self, events: int) -> None:
@@ -93,15 +107,22 @@ class Listener:
         except OSError:
             pass
         try:
-            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            self._spare = _spare()
         except OSError:
             pass
+
+    def save(self) -> tuple[int, int]:
+        return self._server.fileno(), self._spare
 
     def close(self) -> None:
         self._loop.unwatch(self._server.fileno())
         self._server.close()
         if self._spare >= 0:
             os.close(self._spare)
+
+
+def _spare() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 class Stream:
@@ -131,6 +152,12 @@ class Stream:
     def queued(self) -> int:
         """Bytes not yet taken by the kernel."""
         return len(self._out)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is open and nothing is under way: its descriptor is all of it."""
+        held = self._paused or self._parked or self._finishing or not self._reading
+        return self.fd >= 0 and not self._out and not held
 
     def send(self, data: bytes) -> None:
         if self.fd < 0:

@@ -24,13 +24,21 @@ from barque.shim.streams import FileWriter, Source, Writer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final
+    from typing import Any, Final
 
     from barque.shim.loop import Routine
 
 HOLD_BYTES: Final = 1 << 17
 WINDOW_MAX: Final = 0xFFFF
 TERMINAL_GRACE_S: Final = 0.2
+KEPT: Final = (  # attributes that are plain values
+    "input_wanted",
+    "input_once",
+    "early_input",
+    "console",
+    "ends_input",
+    "is_drained",
+)
 LOG_GRACE_S: Final = 30.0  # for a log that does not hold its container back, on a disk that blocks
 
 
@@ -48,9 +56,11 @@ class Stdio:
         *,
         owner: tuple[int, int] = (0, 0),
         logger_env: dict[str, str] | None = None,
+        saved: dict[str, Any] | None = None,
     ) -> None:
         """Raises InvalidArgument or Unsupported for addresses, BarqueError when one cannot be
-        opened; nothing is left open then."""
+        opened; nothing is left open then. `saved`: as it was when `save` was called, by a worker
+        that has left."""
         self.terminal = terminal
         self._owner = owner
         self._logger_env = logger_env or {}
@@ -71,6 +81,10 @@ class Stdio:
         self._child: list[int] = []
         self._ends_input = False
         self._is_drained = False
+        self.child: tuple[int, int, int] | None = None
+        if saved is not None:
+            self._restore(saved, uri.parse(stdout))
+            return
         try:
             self._open(uri.parse(stdin), uri.parse(stdout), uri.parse(stderr))
             self.child = self._pipes()
@@ -80,6 +94,52 @@ class Stdio:
         except BaseException:
             self.close()
             raise
+
+    # from one worker to the next
+
+    def save(self) -> dict[str, Any] | None:
+        """What to make it from again; None: not now."""
+        if self._logger is not None or self._child or self._direct:
+            return None
+        saved: dict[str, Any] = {
+            "sources": {stream: source.save() for stream, source in self._sources.items()},
+            "sinks": [
+                (stream, isinstance(sink, FileWriter), sink.save())
+                for stream, sinks in self._sinks.items()
+                for sink in sinks
+            ],
+            "input": -1 if self._input is None else self._input.save(),
+            "fifo": -1 if self._input_fifo is None else self._input_fifo.save(),
+            "log": False if self._log is None else self._log.save(),
+            "clients": False if self._attachments is None else self._attachments.save(),
+        }
+        ends = (*saved["sources"].values(), *(fd for _, _, fd in saved["sinks"]))
+        if None in ends or None in saved.values():
+            return None
+        for name in KEPT:
+            saved[name] = getattr(self, f"_{name}")
+        if self._input is not None and self._input.closed:
+            saved["input"], saved["ends_input"] = -1, True
+        return saved
+
+    def _restore(self, saved: dict[str, Any], stdout: uri.Address) -> None:
+        for name in KEPT:
+            setattr(self, f"_{name}", saved[name])
+        own = uri.BarqueOptions(stdout.options) if stdout.kind == uri.BARQUE else None
+        if own is not None and saved["log"]:
+            self._log = self._open_log(own, saved["log"])
+        if own is not None and saved["clients"]:
+            self._attach(stdout.path, own, saved["clients"])
+        for stream, to_file, fd in saved["sinks"]:
+            sink = FileWriter("", fd) if to_file else Writer(self._loop, fd, self._balance)
+            self._sinks[stream].append(sink)
+        for stream, fd in saved["sources"].items():
+            if fd >= 0:
+                self._add_source(stream, fd)
+        if saved["input"] >= 0:
+            self._input = Writer(self._loop, saved["input"], self._input_caught_up)
+        if saved["fifo"] >= 0:
+            self._read_fifo(saved["fifo"])
 
     # opening
 
@@ -104,28 +164,42 @@ class Stdio:
             self._open_sink(STDERR, stderr)
         if stdin.kind == uri.FIFO:
             fd = os.open(stdin.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._input_fifo = Source(self._loop, fd, self._from_fifo)
-            self._input_fifo.ended.then(lambda _: self._fifo_ended())
+            self._read_fifo(fd)
+
+    def _read_fifo(self, fd: int) -> None:
+        self._input_fifo = Source(self._loop, fd, self._from_fifo)
+        self._input_fifo.ended.then(lambda _: self._fifo_ended())
 
     def _open_own(self, path: str, options: uri.BarqueOptions) -> None:
         self._input_wanted = options.stdin
         self._input_once = options.stdin_once and not self.terminal
         if options.log != "none":
             self._log = self._open_log(options)
-        stdin = self if options.stdin else None
-        self._attachments = Attachments(self._loop, path, self.terminal, stdin, self._balance)
+        self._attach(path, options)
 
-    def _open_log(self, options: uri.BarqueOptions) -> OutputLog | BackgroundLog:
+    def _attach(self, path: str, options: uri.BarqueOptions, saved: Any = None) -> None:
+        stdin = self if options.stdin else None
+        loop, tty = self._loop, self.terminal
+        self._attachments = Attachments(loop, path, tty, stdin, self._balance, saved)
+
+    def _open_log(
+        self, options: uri.BarqueOptions, saved: dict[str, Any] | None = None
+    ) -> OutputLog | BackgroundLog:
+        fd = -1 if saved is None else saved["fd"]
+
         def make() -> OutputLog:
             path, size, files = options.log_path, options.max_size, options.max_files
             if options.log == "local":
-                return local(path, size, files, self._warn, packed=options.packed)
+                return local(path, size, files, self._warn, packed=options.packed, fd=fd)
             labels = options.attributes
-            return json_file(path, size, files, labels, self._warn, packed=options.packed)
+            return json_file(path, size, files, labels, self._warn, packed=options.packed, fd=fd)
 
         if options.buffer:
             return BackgroundLog(self._loop, make, options.buffer, self._warn)
-        return make()
+        log = make()
+        if saved is not None:
+            log.restore(saved)
+        return log
 
     def _open_sink(self, stream: int, address: uri.Address) -> None:
         if address.kind == uri.FIFO:

@@ -32,6 +32,12 @@ class Source:
         os.set_blocking(fd, False)
         loop.watch(fd, READ, self._ready)
 
+    def save(self) -> int | None:
+        """Its descriptor, or -1 at its end; None while it is held back."""
+        if self.ended.done:
+            return -1
+        return None if self._held else self._fd
+
     def hold(self, held: bool) -> None:
         if held == self._held or self.ended.done:
             return
@@ -103,6 +109,10 @@ class Writer:
     def closed(self) -> bool:
         return self._fd < 0 or self._closing
 
+    def save(self) -> int | None:
+        """Its descriptor, or -1 when it is closed; None while something is queued."""
+        return None if self._queue else self._fd
+
     def write(self, data: bytes) -> bool:
         """False: enough is queued, wait for `caught_up` before writing more."""
         if self.closed:
@@ -165,10 +175,13 @@ class FileWriter:
 
     queued = 0
 
-    def __init__(self, path: str) -> None:
-        """Raises OSError when the file cannot be opened for appending."""
+    def __init__(self, path: str, fd: int = -1) -> None:
+        """Raises OSError when the file cannot be opened for appending. `fd`: it is open already."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o644)
+        self._fd = os.open(path, flags, 0o644) if fd < 0 else fd
+
+    def save(self) -> int | None:
+        return self._fd
 
     def write(self, data: bytes) -> bool:
         try:

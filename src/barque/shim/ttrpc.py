@@ -67,6 +67,11 @@ class Parser:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no frame is begun."""
+        return not self._buffer
+
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes.
 

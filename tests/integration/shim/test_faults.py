@@ -15,7 +15,7 @@ import pytest
 from barque import errors, program
 from barque.shim import messages, wire
 from tests.support import rootfs
-from tests.support.shim import NAME, NAMESPACE, Client, EventTaker, Shims, eventually
+from tests.support.shim import NAME, NAMESPACE, Client, EventTaker, Shims, children, eventually
 
 pytestmark = pytest.mark.root
 
@@ -121,9 +121,9 @@ def test_the_zygote_refuses_bad_requests_and_goes_on(ours: Shims) -> None:
     for connection in mute:
         connection.close()
     assert ours.start("one", rootfs.config("true")).pid > 0
-    listed = Path(f"/proc/{ours.zygote.pid}/task/{ours.zygote.pid}/children")
-    mine = [str(ours.started[0].pid)]
-    eventually(lambda: listed.read_text().split() == mine, "a zombie")
+    (forker,) = children(ours.zygote.pid)
+    mine = [ours.started[0].pid]
+    eventually(lambda: children(forker) == mine, "a zombie")
 
 
 def test_the_zygote_runs_from_a_sealed_copy_and_so_do_its_shims(ours: Shims) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from barque.linux.process import parent_of
 from tests.support.containerd_peer import RUN, ContainerdPeer, containerd_peer
+from tests.support.shim import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -27,7 +29,7 @@ def run(peer: ContainerdPeer, *words: str) -> list[str]:
 
 
 def shims(peer: ContainerdPeer) -> list[int]:
-    """The shims whose bundles are this containerd's."""
+    """The shims whose bundles are this containerd's. A shim's worker is its child."""
     found = []
     for name in os.listdir("/proc"):
         try:
@@ -35,14 +37,14 @@ def shims(peer: ContainerdPeer) -> list[int]:
                 found.append(int(name))
         except OSError:
             continue
-    return found
+    return [pid for pid in found if parent_of(pid) not in found]
 
 
 def test_run_with_output_and_exit_status(peer: ContainerdPeer) -> None:
     done = peer.ctr(*run(peer, "one", "sh", "-c", "echo out; echo err >&2; exit 7"), check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
     assert peer.status("one") == ""
-    assert not shims(peer)
+    eventually(lambda: not shims(peer), "the shim ends")
 
 
 def test_run_with_input(peer: ContainerdPeer) -> None:
@@ -55,7 +57,7 @@ def test_a_missing_program(peer: ContainerdPeer) -> None:
     assert done.returncode != 0
     assert "OCI runtime create failed" in done.stderr
     assert "no such file or directory" in done.stderr
-    assert not shims(peer)
+    eventually(lambda: not shims(peer), "the shim ends")
 
 
 def test_exec_kill_and_events(peer: ContainerdPeer) -> None:
@@ -112,14 +114,14 @@ def test_a_killed_containerd_finds_its_tasks_and_their_exits_again(peer: Contain
     peer.ctr("task", "exec", "--exec-id", "e", "stays", "true")
     peer.ctr("task", "rm", "-f", "stays")
     peer.ctr("container", "rm", "ends", "stays")
-    assert not shims(peer)
+    eventually(lambda: not shims(peer), "the shim ends")
 
 
 def test_a_killed_shim_is_cleaned_up_after(peer: ContainerdPeer) -> None:
     peer.run_detached("lost", "sleep", "1000")
     row = next(line for line in peer.ctr("task", "ls").stdout.splitlines() if "lost" in line)
     pid = int(row.split()[1])
-    (shim,) = [shim for shim in shims(peer) if shim != pid]
+    (shim,) = (shim for shim in shims(peer) if shim != pid)
     os.kill(shim, 9)
     for _ in range(400):
         if not Path(f"/proc/{pid}").exists() and not peer.status("lost"):
@@ -141,4 +143,4 @@ def test_members_of_a_group_share_a_shim(peer: ContainerdPeer) -> None:
     peer.ctr("task", "rm", "--force", "g2", check=False)
     for name in ("g1", "g2"):
         peer.ctr("container", "rm", name)
-    assert not shims(peer)
+    eventually(lambda: not shims(peer), "the shim ends")
