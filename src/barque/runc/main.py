@@ -1,7 +1,7 @@
 """`barque-runc`: runc's command line. `main` is what the shim calls in a forked child.
 
-Importing this module loads all that any command of a container's life needs: after a fork nothing
-is imported. `barque.runc.command` is the way in for a process of its own.
+`preload` loads what the commands of a container's life need, so that next to nothing is imported
+after a fork. `barque.runc.command` is the way in for a process of its own.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ GLOBAL_FLAGS = (
 
 
 def preload() -> None:
-    """Load what commands load late; for a process that will fork."""
-    commands.load_all()
+    """Load what commands load late and often; for a process that will fork."""
+    commands.load_often_used()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -35,17 +35,10 @@ NAMES = {
     "update": "update container resource constraints",
     "events": "display container events such as OOM notifications, and statistics",
 }
-# what only some configs need
-RARE = (
-    "rootless",
-    "intermediary",
-    "net_devices",
-    "notify",
-    "rdt",
-    "scheduling",
-    "sources",
-    "systemd",
-)
+# what a shim calls again and again
+OF_A_LIFE = ("create", "delete", "exec", "kill", "pause", "resume", "start", "update")
+# what some configs need
+OF_SOME = ("intermediary", "scheduling", "sources")
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
@@ -84,10 +77,12 @@ def load(name: str) -> Any:
     return __import__(f"{__name__}.{name}", fromlist=["run"])
 
 
-def load_all() -> None:
-    for name in NAMES:
+def load_often_used() -> None:
+    """The rest is loaded by the command that needs it, in the runtime's own process, never in the
+    container's: it would be half a megabyte of each process that is warm."""
+    for name in OF_A_LIFE:
         load(name)
-    for name in RARE:
+    for name in OF_SOME:
         __import__(f"barque.runc.{name}")
 
 
