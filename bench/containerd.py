@@ -12,7 +12,7 @@ from tests.support.node import OURS, RUNC, Node, node, parent
 
 ROUNDS = 25
 MEMORY_TASKS = 10
-IDLE_S = 4.0
+IDLE_S = 8.0
 CROWD = 50
 BASE = "/run"  # where state belongs: in memory, on most machines
 
