@@ -212,6 +212,9 @@ class Stack:
         """Network namespaces, stdio sockets and bundles of containers that do not run."""
         run = self.root / "r"
         bundles = run / "containerd" / "io.containerd.runtime.v2.task" / "moby"
+        deadline = time.monotonic() + STOP_LIMIT_S
+        while list(bundles.glob(".*")) and time.monotonic() < deadline:
+            time.sleep(0.02)  # a bundle that has gone is removed in the background
         return sorted(
             str(path)
             for path in (*(run / "io").glob("*"), *(run / "shm").glob("*"), *bundles.glob("*"))
