@@ -19,6 +19,7 @@ from barque.containerd.snapshots.remapping import GID_LABEL, REMAP, UID_LABEL
 from barque.containerd.snapshots.snapshotter import ACTIVE, VIEW, Mount
 from barque.errors import InvalidArgument, Unsupported
 from barque.linux import id_mapped
+from barque.linux.libc import libc
 from barque.linux.mount import MOUNT_ATTR_RDONLY, move_mount_to, umount2
 from barque.shim import rootfs
 from tests.integration.containerd.test_snapshots import KINDS, Place, place_of
@@ -72,16 +73,19 @@ def shown(place: Place, how: Mount) -> Iterator[Path]:
 
 @contextmanager
 def root_inside(root: Path) -> Iterator[None]:
-    """In `root`. Who is not one of the ids may not make anything where all is mapped."""
+    """In `root`. Who is not one of the ids may not make anything where all is mapped.
+
+    Only what this thread does to files: a change of all ids is a signal to every other thread.
+    """
     here = Path.cwd()
     os.chdir(root)
-    os.setegid(200000)
-    os.seteuid(100000)
+    libc.setfsgid(200000)
+    libc.setfsuid(100000)
     try:
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        libc.setfsuid(0)
+        libc.setfsgid(0)
         os.chdir(here)
 
 

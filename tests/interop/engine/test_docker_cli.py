@@ -130,6 +130,8 @@ def test_exec(barque: Stack, sleeper: str) -> None:
     assert done.stdout == b"b\n/tmp\n"
     assert barque.docker("exec", sleeper, "sh", "-c", "exit 7", check=False).returncode == 7
     assert barque.docker("exec", sleeper, "nosuch", check=False).returncode == 127
+    refused = barque.docker("exec", "-u", "nosuchuser", sleeper, "true", check=False)
+    assert refused.returncode == 126
     piped = barque.docker("exec", "-i", sleeper, "sh", "-c", "cat; echo end", stdin=b"in\n")
     assert piped.stdout == b"in\nend\n"
     assert barque.docker("exec", "-u", "1000:1000", sleeper, "id", "-u").stdout == b"1000\n"

@@ -18,7 +18,12 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.detach import parse_keys
 from barque.daemon.containers.documents import ExecConfig
 from barque.daemon.containers.engine import Engine
-from barque.daemon.containers.outcome import EXIT_FAILED, exit_code_of, start_error
+from barque.daemon.containers.outcome import (
+    EXIT_FAILED,
+    EXIT_NOT_EXECUTABLE,
+    exit_code_of,
+    start_error,
+)
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.containers.spec import (
     capability_document,
@@ -121,7 +126,8 @@ async def start(
 ) -> Stdio | None:
     """Start it; its streams for `wanted`, connected before it runs. None for a detached one.
 
-    Raises what the runtime refuses as `start_error`; the exec then has ended with 126 or 127.
+    Raises what the runtime refuses as `start_error`; the exec then has ended with 126 or 127, and
+    with 126 where the runtime was not asked, as when there is no such user.
     """
     if process.started:
         state = "is already running" if process.running else "has already run"
@@ -129,10 +135,12 @@ async def start(
     _check_running(process.container)
     process.started, pid = True, process.container.state.pid
     stdio: Stdio | None = None
+    document: dict[str, Any] | None = None
     try:
-        stdio = await _launch(engine, process, wanted, console_size)
+        document = await _process_document(engine, process, console_size)
+        stdio = await _launch(engine, process, document, wanted)
     except BaseException as error:
-        process.finish(exit_code_of(str(error)))
+        process.finish(exit_code_of(str(error)) if document else EXIT_NOT_EXECUTABLE)
         engine.spawn(_forget_process(engine, process))
         if isinstance(error, errors.BarqueError | OSError):
             await _check_still_running(process.container, pid, error)
@@ -144,10 +152,9 @@ async def start(
 
 
 async def _launch(
-    engine: Engine, process: Exec, wanted: Wanted | None, console_size: list[int] | None
+    engine: Engine, process: Exec, document: dict[str, Any], wanted: Wanted | None
 ) -> Stdio | None:
     container = process.container
-    document = await _process_document(engine, process, console_size)
     socket = str(engine.paths.stdio_socket(process.id))
     takes_input = process.config.attach_stdin and wanted is not None
     options = {"stdin": "1", "stdin-once": "1"} if takes_input else {}

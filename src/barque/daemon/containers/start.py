@@ -121,6 +121,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     remap = engine.defaults.remap_of(container.record.host.userns_mode)
     if runtime.foreign:
         undo.callback(streams.remove, socket)
+    hosts = _hosts_of_namespaces(engine, container)
     undo.push_async_callback(engine.undo, "task", engine.supervisor.delete, container.id)
     container.pristine = False  # from here on it is written into
     container.has_task = True
@@ -143,6 +144,9 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         await connect_pending(container, str(socket))
         pid = await engine.supervisor.start(container.id)
     except errors.BarqueError as error:
+        for name, other, its_pid in hosts:
+            if await other.has_ended(its_pid):
+                raise _not_joined(name, other) from error
         raise start_error(error) from error
     _running(engine, container, pid)
 
@@ -306,6 +310,24 @@ def _init(engine: Engine, container: Container) -> str:
     return path
 
 
+def _hosts_of_namespaces(engine: Engine, container: Container) -> list[tuple[str, Container, int]]:
+    """The containers, and their processes, of which it joins the namespace that is named."""
+    host = container.record.host
+    modes = (("network", host.network_mode), ("pid", host.pid_mode), ("ipc", host.ipc_mode))
+    found = []
+    for name, mode in modes:
+        kind, colon, reference = mode.partition(":")
+        if kind == "container" and colon:
+            other = engine.catalogue.find(reference)
+            found.append((name, other, other.state.pid))
+    return found
+
+
+def _not_joined(name: str, other: Container) -> errors.Conflict:
+    what = "network" if name == "network" else f"the {name} namespace"
+    return errors.Conflict(f"cannot join {what} of a non running container: {other.id}")
+
+
 def _shared_namespaces(engine: Engine, container: Container) -> dict[str, Any]:
     host = container.record.host
     result: dict[str, Any] = {}
@@ -317,9 +339,7 @@ def _shared_namespaces(engine: Engine, container: Container) -> dict[str, Any]:
         if kind == "container" and colon:
             other = engine.catalogue.find(reference)
             if not other.state.running:
-                raise errors.Conflict(
-                    f"cannot join the {name} namespace of a non running container: {other.id}"
-                )
+                raise _not_joined(name, other)
             result[field] = f"/proc/{other.state.pid}/ns/{name}"
             if name == "ipc":
                 result["shm"] = _donated_shm(engine, other)
