@@ -36,6 +36,15 @@ STOP_LIMIT_S = 30.0
 POLL_S = 0.02
 
 
+def _fact(pid: int, key: str) -> str:
+    """A line of /proc/PID/status; "" when the process is no more."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return line.partition(":")[2].strip()
+    return ""
+
+
 @dataclass
 class Stack:
     """One running Barque, all of whose names contain `word`."""
@@ -131,6 +140,12 @@ class Stack:
                 if str(self.root) in line and what in line and int(pid) != os.getpid():
                     found.append(int(pid))
         return found
+
+    def shims(self) -> list[int]:
+        """One process for each: a worker is its keeper's child, and has the same name."""
+        names = {pid: _fact(pid, "Name") for pid in self.pids("zygote")}
+        named = [pid for pid, name in names.items() if name == "barque-shim"]
+        return [pid for pid in named if int(_fact(pid, "PPid") or 0) not in named]
 
     def kill(self, program: str) -> None:
         """kill -9 of every process of this stack with this name: barqued, barque-shim, ..."""

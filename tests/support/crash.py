@@ -506,8 +506,8 @@ class Rounds:
         for what, found in places.items():
             if found != running:
                 return f"{what}: too many {found - running}, missing {running - found}"
-        shims = len(self.stack.pids("zygote")) - 1
-        if shims not in (len(running), len(running) - 1):  # the zygote is started when needed
+        shims = len(self.stack.shims())
+        if shims != len(running):
             return f"{shims} shims for {len(running)} running containers"
         kept = {c.id for c in containers}
         if left := names_in(data / "containers") - kept:
