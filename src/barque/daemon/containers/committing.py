@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -14,6 +15,8 @@ from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.state import Status
 from barque.daemon.images.commit import Committed
 from barque.daemon.images.service import Images, reference_of
+
+LET_GO_AGAIN_S = 0.5
 
 
 async def commit(
@@ -79,4 +82,18 @@ async def still(engine: Engine, container: Container) -> AsyncIterator[None]:
         yield
     finally:
         with suppress(errors.Conflict):  # someone else has let it go on, or it is gone
+            await signal_process.unpause(engine, container)
+        if _is_held(container):
+            engine.spawn(_let_go(engine, container), lasting=True)
+
+
+def _is_held(container: Container) -> bool:
+    return container.state.held and container.state.status is Status.PAUSED
+
+
+async def _let_go(engine: Engine, container: Container) -> None:
+    """containerd was away: nobody else lets go on what we have paused."""
+    while _is_held(container):
+        await asyncio.sleep(LET_GO_AGAIN_S)
+        with suppress(errors.BarqueError):
             await signal_process.unpause(engine, container)

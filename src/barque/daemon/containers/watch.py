@@ -11,6 +11,7 @@ from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.exits import clean_up, exited
 from barque.daemon.containers.recover import end_stray, sweep
 from barque.daemon.containers.remove import erase
+from barque.daemon.containers.state import Move, Status
 from barque.daemon.containers.supervise import Ended, Task, TaskEvent
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,26 @@ async def _settle_running(
         stopped = task is not None and task.status == "stopped"
         ended = Ended(task.code, task.at) if task is not None and stopped else None
         await exited(engine, container, pid, ended)
+    elif (task.status == "paused") is not (container.state.status is Status.PAUSED):
+        await _settle_pause(engine, container)
+
+
+async def _settle_pause(engine: Engine, container: Container) -> None:
+    """It was paused, or let go on, and the answer was lost: the task knows."""
+    state = container.state
+    async with container.lock:
+        tasks = await engine.supervisor.tasks()  # again: a pause may have come meanwhile
+        status = next((t.status for t in tasks if t.id == container.id and t.pid == state.pid), "")
+        if status == "paused" and state.held:  # by an operation that has failed
+            await engine.supervisor.resume(container.id)
+            state.held, status = False, "running"
+        move = {"paused": Move.PAUSE, "running": Move.UNPAUSE}.get(status)
+        if move is None or (status == "paused") is (state.status is Status.PAUSED):
+            return
+        state.move(move, container.id)
+        state.held = False
+        engine.catalogue.save_state(container)
+        engine.publish(container, "pause" if status == "paused" else "unpause")
 
 
 async def _settle_stopped(engine: Engine, container: Container) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from barque.daemon.containers import watch
+from barque.daemon.containers.state import State, Status
 from barque.daemon.containers.supervise import Task
 
 
 class Container:
     def __init__(self, identity: str, pid: int = 0) -> None:
         self.id = identity
-        self.state = SimpleNamespace(running=bool(pid), pid=pid)
+        self.state = State(status=Status.RUNNING if pid else Status.CREATED, pid=pid)
         self.lock = asyncio.Lock()
 
 
@@ -35,6 +36,10 @@ class Supervisor:
     async def tasks(self) -> list[Task]:
         self._meanwhile()
         return self._tasks
+
+    async def resume(self, identity: str) -> None:
+        task = next(task for task in self._tasks if task.id == identity)
+        self._tasks = [task._replace(status="running")]
 
     async def snapshot_owners(self) -> list[str]:
         return []
@@ -76,7 +81,7 @@ def test_one_that_started_meanwhile_has_not_ended(done: list[tuple[str, str]]) -
         container = Container("new")
 
         def start() -> None:
-            container.state.running, container.state.pid = True, 9
+            container.state.status, container.state.pid = Status.RUNNING, 9
 
         await watch.reconcile(engine([container], Supervisor([], start)))
 
@@ -102,9 +107,40 @@ def test_a_start_under_way_is_left_alone(done: list[tuple[str, str]]) -> None:
         await container.lock.acquire()
         looking = asyncio.ensure_future(watch.reconcile(it))
         await asyncio.sleep(0)
-        container.state.running, container.state.pid = True, 4
+        container.state.status, container.state.pid = Status.RUNNING, 4
         container.lock.release()
         await looking
 
     asyncio.run(run())
     assert done == []
+
+
+@pytest.mark.parametrize(
+    ("known", "held", "task", "told"),
+    [
+        (Status.PAUSED, False, "running", [("running", False)]),  # an unpause was not answered
+        (Status.PAUSED, True, "running", [("running", False)]),
+        (Status.RUNNING, False, "paused", [("paused", False)]),  # a pause was not
+        (Status.RUNNING, True, "paused", []),  # one of ours, whose operation has failed: let go
+        (Status.PAUSED, True, "paused", []),  # one of ours, under way
+    ],
+)
+def test_a_pause_whose_answer_was_lost(
+    known: Status, held: bool, task: str, told: list[tuple[str, bool]]
+) -> None:
+    saved: list[tuple[str, bool]] = []
+
+    async def run() -> tuple[Container, Supervisor]:
+        container = Container("c", 5)
+        container.state.status, container.state.held = known, held
+        supervisor = Supervisor([Task("c", 5, task, 0, "")])
+        made = engine([container], supervisor, publish=lambda *_: None)
+        made.catalogue.save_state = lambda c: saved.append((c.state.status, c.state.held))
+        await watch.reconcile(made)
+        return container, supervisor
+
+    container, supervisor = asyncio.run(run())
+    assert saved == told
+    at_the_end = asyncio.run(supervisor.tasks())[0].status
+    assert at_the_end == container.state.status.value
+    assert container.state.held is (held and known is Status.PAUSED and task == "paused")
