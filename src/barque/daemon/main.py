@@ -10,13 +10,16 @@ import resource
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from barque import errors
-from barque.daemon import remapping
 from barque.daemon.config import VERSION_LINE, Config, VersionAsked, load
 from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.paths import Paths
 from barque.linux import lock
+
+if TYPE_CHECKING:
+    from barque.daemon.remapping import Remap
 
 
 def main(arguments: list[str]) -> int:
@@ -46,18 +49,7 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
     os.umask(0o022)
     if config.oom_score_adjust:
         Path("/proc/self/oom_score_adj").write_text(str(config.oom_score_adjust))
-    root, remap = Path(config.data_root), None
-    if config.userns_remap and (remap := remapping.resolve(config.userns_remap)):
-        root = remapping.prepare_roots(root, remap)
-    paths = Paths(root, Path(config.exec_root))
-    paths.make()
-    if remap is not None:
-        stack.callback(remapping.release_namespaces, paths)
-        remap = remapping.bind_namespace(paths, remap)
-        for directory in (paths.root, paths.root / "containers"):
-            os.chown(directory, 0, remap.root[1])
-    take_lock(stack, paths.root_lock, config.data_root)
-    take_lock(stack, paths.lock, config.exec_root)
+    paths, remap = take_roots(config, stack)
     write_pid(stack, config.pid_path)
     given = resource.getrlimit(resource.RLIMIT_NOFILE)
     raise_descriptor_limit()
@@ -70,6 +62,27 @@ def run(config: Config, stack: ExitStack, arguments: list[str]) -> int:
 
     own_log.to_stderr(config)
     return serve.run(config, paths, process, arguments, remap)
+
+
+def take_roots(config: Config, stack: ExitStack) -> tuple[Paths, Remap | None]:
+    """Make the roots and keep them from other daemons, with the ids that containers have there."""
+    root, remap = Path(config.data_root), None
+    if config.userns_remap:
+        # Here: few remap, and loading it would keep containerd and the first answer waiting.
+        from barque.daemon import remapping
+
+        remap = remapping.resolve(config.userns_remap)
+        root = remapping.prepare_roots(root, remap) if remap else root
+    paths = Paths(root, Path(config.exec_root))
+    paths.make()
+    take_lock(stack, paths.root_lock, config.data_root)
+    take_lock(stack, paths.lock, config.exec_root)
+    if remap is not None:
+        stack.callback(remapping.release_namespaces, paths)
+        remap = remapping.bind_namespace(paths, remap)
+        for directory in (paths.root, paths.root / "containers"):
+            os.chown(directory, 0, remap.root[1])
+    return paths, remap
 
 
 def take_lock(stack: ExitStack, path: Path, what: str) -> None:

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 from barque.api.versions import MIN_API_VERSION
 from barque.daemon.config import Config
@@ -24,9 +25,11 @@ from barque.daemon.http.router import Router
 from barque.daemon.http.server import Server
 from barque.daemon.listen import listen, listen_plain
 from barque.daemon.paths import Paths
-from barque.daemon.remapping import Remap
 from barque.daemon.routes import ping
 from barque.daemon.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from barque.daemon.remapping import Remap
 
 IDLE_CHECK_S = 1.0
 SETTLE_S = 2.0  # until who waited for the start has been answered

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from email.utils import parsedate_to_datetime
 
 from barque import errors
 from barque.registry import failures
@@ -146,6 +145,8 @@ def _wanted(retry_after: str, clock_s: Callable[[], float] = time.time) -> float
     """Seconds of a `Retry-After`, as a number or as a date; 0 for none. RFC 9110, 10.2.3."""
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after[:9])
+    from email.utils import parsedate_to_datetime  # here: few registries send dates
+
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - clock_s())
     except (ValueError, TypeError, OverflowError):
