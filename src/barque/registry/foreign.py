@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from barque import errors
-from barque.registry import addresses
-from barque.registry.connection import Broken
+from barque.registry import addresses, ranges
 from barque.registry.transport import Transport
 
 
@@ -49,15 +48,5 @@ async def _from(
         status = answer.head.status
         if status not in {200, 206}:
             raise errors.NotFound(f"blob {digest} at {address.shown}: status {status}")
-        skip, left = (offset if status == 200 else 0), size - offset
-        async for chunk in answer.chunks():
-            skipped = min(skip, len(chunk))
-            skip -= skipped
-            piece = chunk[skipped:]
-            if len(piece) > left:
-                raise errors.DataLoss(f"blob {digest} at {address.shown}: too many bytes")
-            left -= len(piece)
-            if piece:
-                yield piece
-        if left:
-            raise Broken(f"blob {digest} at {address.shown}: {left} bytes too few")
+        async for chunk in ranges.part(f"blob {digest} at {address.shown}", answer, offset, size):
+            yield chunk

@@ -6,8 +6,7 @@ All that comes is bounded in size and compared with its digest before anyone see
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,9 @@ from typing import Any
 from barque import errors
 from barque.oci import digest as digests
 from barque.oci import document, reference
-from barque.registry import failures, referrers, uploads
+from barque.registry import failures, ranges, referrers, uploads
 from barque.registry.connection import Broken
 from barque.registry.session import Session
-from barque.registry.transport import Exchange
 from barque.registry.uploads import ReadFrom
 
 MAX_MANIFEST_BYTES = 4 << 20
@@ -131,10 +129,7 @@ class Repository:
             if status not in {200, 206}:
                 raw = await answer.read(failures.MAX_ERROR_BYTES)
                 raise self._blob_failure(digest, status, raw)
-            skip = offset - _range_start(answer) if status == 206 else offset
-            if skip < 0:
-                raise errors.DataLoss(f"blob {digest}: the registry sent another range")
-            async for chunk in _exactly(digest, answer, skip, size - offset):
+            async for chunk in ranges.part(f"blob {digest}", answer, offset, size):
                 yield chunk
 
     def _blob_failure(self, digest: str, status: int, raw: bytes) -> errors.BarqueError:
@@ -202,36 +197,6 @@ class Repository:
         found = None if knows else referrers.described(media_type, digest, raw)
         if found is not None:
             await referrers.add(self._session, *found)
-
-
-def _range_start(answer: Exchange) -> int:
-    match = re.match(r"bytes (\d{1,18})-", answer.head.headers.get("content-range", ""))
-    if not match:
-        raise errors.DataLoss(f"{answer.address.shown}: a partial answer without its range")
-    return int(match[1])
-
-
-async def _exactly(digest: str, answer: Exchange, skip: int, size: int) -> AsyncIterator[bytes]:
-    """`size` bytes after the first `skip`. Raises DataLoss for more, Broken for fewer."""
-    announced = answer.head.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) != skip + size:
-        raise errors.DataLoss(
-            f"blob {digest}: the registry has {int(announced) - skip} more bytes of it, "
-            f"its descriptor says {size}"
-        )
-    left = size
-    async for chunk in answer.chunks():
-        if skip:
-            skipped = min(skip, len(chunk))
-            skip -= skipped
-            chunk = chunk[skipped:]
-        if len(chunk) > left:
-            raise errors.DataLoss(f"blob {digest}: more bytes came than its descriptor says")
-        left -= len(chunk)
-        if chunk:
-            yield chunk
-    if left:
-        raise Broken(f"blob {digest}: the connection ended {left} bytes too early")
 
 
 def _read_tags(raw: bytes) -> list[str]:
