@@ -12,7 +12,6 @@ import logging
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from barque import errors
 from barque.linux import conntrack, nfnetlink
@@ -79,9 +78,8 @@ class Firewall:
         self._netlink: Netlink | None = None
         self.loaded = False
 
-    def _of_families(self, segment: Segment) -> Segment:
-        segment = replace(segment, accept_mark=self.accept_mark) if self.accept_mark else segment
-        return segment if self._ipv6 else replace(segment, mode6=rules.UNFILTERED)
+    def _kept(self, segment: Segment) -> Segment:
+        return segment.kept(self.accept_mark, ipv6=self._ipv6)
 
     @property
     def bridges(self) -> list[str]:
@@ -89,7 +87,7 @@ class Firewall:
 
     def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
         """Replace the whole table by these networks and ports."""
-        self._segments = {s.bridge: s for s in map(self._of_families, segments)}
+        self._segments = {s.bridge: s for s in map(self._kept, segments)}
         self._published = set(published)
         self.reload()
 
@@ -141,7 +139,7 @@ class Firewall:
         return True
 
     def add_segment(self, segment: Segment) -> None:
-        segment = self._segments[segment.bridge] = self._of_families(segment)
+        segment = self._segments[segment.bridge] = self._kept(segment)
         if not self.enabled:
             return
         try:

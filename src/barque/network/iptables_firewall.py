@@ -10,10 +10,8 @@ import logging
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from barque import errors
-from barque.network import rules
 from barque.network.iptables_rules import CHAINS, TABLES, USER_CHAIN, Family
 from barque.network.rules import Published, Segment
 
@@ -47,13 +45,12 @@ class IptablesFirewall:
 
     def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
         """Replace all chains' rules by these networks and ports."""
-        self._segments = {s.bridge: s for s in map(self._of_families, segments)}
+        self._segments = {s.bridge: s for s in map(self._kept, segments)}
         self._published = set(published)
         self.reload()
 
-    def _of_families(self, segment: Segment) -> Segment:
-        segment = replace(segment, accept_mark=self.accept_mark) if self.accept_mark else segment
-        return segment if self._ipv6 else replace(segment, mode6=rules.UNFILTERED)
+    def _kept(self, segment: Segment) -> Segment:
+        return segment.kept(self.accept_mark, ipv6=self._ipv6)
 
     def _wanted(self) -> list[Family]:
         return [f for f in self._families if f.segments(self._segments.values())]
@@ -119,7 +116,7 @@ class IptablesFirewall:
         return True
 
     def add_segment(self, segment: Segment) -> None:
-        self._segments[segment.bridge] = self._of_families(segment)
+        self._segments[segment.bridge] = self._kept(segment)
         try:
             self.reload()
         except BaseException:

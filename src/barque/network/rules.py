@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 ROUTER_GUARD_TABLE = "barque_router_guard"
@@ -58,6 +58,11 @@ class Segment:
     def is_plain(self) -> bool:
         """Whether it has only the rules that nearly all networks have."""
         return self.mode == self.mode6 == NAT and not self.accept_mark
+
+    def kept(self, accept_mark: str, *, ipv6: bool) -> Segment:
+        """As a daemon keeps it that lets packets with `accept_mark` in, and IPv6 alone or not."""
+        marked = replace(self, accept_mark=accept_mark) if accept_mark else self
+        return marked if ipv6 else replace(marked, mode6=UNFILTERED)
 
 
 @dataclass(frozen=True, slots=True)

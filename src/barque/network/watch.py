@@ -25,6 +25,22 @@ OUR_TABLES = "barque_"
 FORWARD_CHAINS = frozenset({"FORWARD", "DOCKER-USER"})
 
 
+def _waiting(netlink: Netlink) -> tuple[list[Reply], bool]:
+    """What has come by now, and whether so much came that some was lost."""
+    found: list[Reply] = []
+    lost = False
+    for _ in range(MAX_DATAGRAMS):
+        try:
+            found += netlink.receive()
+        except BlockingIOError:
+            break
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            lost = True
+    return found, lost
+
+
 class RulesWatch:
     """A non-blocking multicast socket: register `fileno`, call `changed` when it is readable."""
 
@@ -45,19 +61,8 @@ class RulesWatch:
 
         Loading our own table whole deletes it too, in the same transaction: look before acting.
         """
-        found = False
-        for _ in range(MAX_DATAGRAMS):
-            try:
-                replies = self._netlink.receive()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                found = True
-                continue
-            found = any([*map(self._concerns, replies)]) or found
-        return found
+        replies, lost = _waiting(self._netlink)
+        return any([*map(self._concerns, replies)]) or lost
 
     def _concerns(self, reply: Reply) -> bool:
         kind, body = reply.kind, reply.body
@@ -90,20 +95,8 @@ class AddressWatch:
 
     def lost(self) -> tuple[set[int], bool]:
         """Interface indexes, and whether so much came that there may be more."""
-        found: set[int] = set()
-        more = False
-        for _ in range(MAX_DATAGRAMS):
-            try:
-                replies = self._netlink.receive()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                more = True
-                continue
-            found |= {deleted_address(reply.kind, reply.body) for reply in replies}
-        return found - {0}, more
+        replies, more = _waiting(self._netlink)
+        return {deleted_address(reply.kind, reply.body) for reply in replies} - {0}, more
 
     def close(self) -> None:
         self._netlink.close()
