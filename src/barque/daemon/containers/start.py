@@ -104,6 +104,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         await asyncio.to_thread(_give_realtime, engine, container)
     if profile := apparmor.profile_of(container.record, engine.machine):
         await asyncio.to_thread(engine.profiles.need, profile)
+    hosts = _hosts_of_namespaces(engine, container)
     facts = StartFacts(
         user=await _user(engine, container, mounts),
         netns=sandbox.netns,
@@ -111,7 +112,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         sources=sources,
         devices=_devices(container),
         init=_init(engine, container),
-        **_shared_namespaces(engine, container),
+        **_shared_namespaces(engine, container, hosts),
     )
     spec = build(container.record, facts, engine.machine, engine.defaults)
     requests = container.record.host.device_requests or ()
@@ -121,7 +122,6 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
     remap = engine.defaults.remap_of(container.record.host.userns_mode)
     if runtime.foreign:
         undo.callback(streams.remove, socket)
-    hosts = _hosts_of_namespaces(engine, container)
     undo.push_async_callback(engine.undo, "task", engine.supervisor.delete, container.id)
     container.pristine = False  # from here on it is written into
     container.has_task = True
@@ -328,21 +328,19 @@ def _not_joined(name: str, other: Container) -> errors.Conflict:
     return errors.Conflict(f"cannot join {what} of a non running container: {other.id}")
 
 
-def _shared_namespaces(engine: Engine, container: Container) -> dict[str, Any]:
+def _shared_namespaces(
+    engine: Engine, container: Container, hosts: Sequence[tuple[str, Container, int]]
+) -> dict[str, Any]:
     host = container.record.host
     result: dict[str, Any] = {}
-    for field, mode, name in (
-        ("pid_namespace", host.pid_mode, "pid"),
-        ("ipc_namespace", host.ipc_mode, "ipc"),
-    ):
-        kind, colon, reference = mode.partition(":")
-        if kind == "container" and colon:
-            other = engine.catalogue.find(reference)
-            if not other.state.running:
-                raise _not_joined(name, other)
-            result[field] = f"/proc/{other.state.pid}/ns/{name}"
-            if name == "ipc":
-                result["shm"] = _donated_shm(engine, other)
+    for name, other, pid in hosts:
+        if name == "network":  # it was joined with the sandbox
+            continue
+        if not other.state.running:
+            raise _not_joined(name, other)
+        result[f"{name}_namespace"] = f"/proc/{pid}/ns/{name}"
+        if name == "ipc":
+            result["shm"] = _donated_shm(engine, other)
     if host.ipc_mode == "shareable":
         remap = engine.defaults.remap_of(host.userns_mode)
         owner = remap.root if remap else None
