@@ -133,3 +133,13 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
     header = tarfile.TarInfo(name)
     header.type, header.linkname = kind, target
     return header
+
+
+def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
+    """Run `body` over the containerd at `address`. The bench's end asserts that nothing is left."""
+
+    async def run_it() -> None:
+        async with bench(address) as made:
+            await body(made)
+
+    asyncio.run(run_it())

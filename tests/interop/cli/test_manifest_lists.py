@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from barque.oci import image as oci
-from tests.interop.registryd.test_distribution import Asker
 from tests.support.barque import Stack, stack
 from tests.support.images import tar
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import Asker
 from tests.support.scripted_registry import sha256
 from tools.busybox_image import docker_archive
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.barque import Stack, stack
+from tests.support.barque import Stack
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -45,12 +45,6 @@ networks:
 volumes:
   data:
 """
-
-
-@pytest.fixture(scope="module")
-def barque() -> Iterator[Stack]:
-    with stack() as made:
-        yield made
 
 
 class Compose:

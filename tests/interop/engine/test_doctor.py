@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from barque.linux.mount import mount
-from tests.support.barque import Stack, stack
+from tests.support.barque import Stack
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-
-
-@pytest.fixture(scope="module")
-def barque() -> Iterator[Stack]:
-    with stack() as made:
-        yield made
 
 
 def doctor(barque: Stack, *options: str) -> tuple[int, str]:

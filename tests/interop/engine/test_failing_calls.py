@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +15,7 @@ from tests.interop.engine.test_faults import (
     failed,
     pid_of,
 )
-from tests.support.barque import Stack, stack
+from tests.support.barque import Stack
 from tests.support.engine_api import Answer
 from tests.support.faults import failing
 
@@ -51,12 +50,6 @@ CASES = [
     for program, operations in FAULTS.items()
     for what, faults in operations.items()
 ]
-
-
-@pytest.fixture(scope="module")
-def barque() -> Iterator[Stack]:
-    with stack() as made:
-        yield made
 
 
 @pytest.mark.parametrize(("program", "what", "faults"), CASES, ids=lambda value: str(value)[:20])

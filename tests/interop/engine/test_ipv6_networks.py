@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import IPv6Network
 from typing import Any
 
 import pytest
 
-from tests.support.barque import stack
-from tests.support.docker_peer import docker_peer
-
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-
-
-@pytest.fixture(scope="module", params=["ours", "docker"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with stack() if request.param == "ours" else docker_peer() as made:
-        yield made
 
 
 def test_a_network_and_a_place_in_it(engine: Any) -> None:

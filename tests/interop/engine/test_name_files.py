@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from tests.support.barque import stack
-from tests.support.docker_peer import docker_peer
-
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-
-
-@pytest.fixture(scope="module", params=["ours", "docker"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with stack() if request.param == "ours" else docker_peer() as made:
-        yield made
 
 
 def read(engine: Any, container: str, path: str) -> str:

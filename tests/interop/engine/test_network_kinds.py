@@ -13,25 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.barque import Stack, stack
-from tests.support.docker_peer import docker_peer
+from tests.support.barque import Stack
+from tests.support.docker_cli import fails, out
 from tests.support.netns_host import Neighbour, run
 from tests.support.subnets import Subnet
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 SERVE = "echo hello > /index.html; exec httpd -f -p 80 -h /"
-
-
-@pytest.fixture(scope="module", params=["ours", "docker"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with stack() if request.param == "ours" else docker_peer() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def barque() -> Iterator[Stack]:
-    with stack() as made:
-        yield made
 
 
 class Wire:
@@ -88,18 +76,6 @@ def wire(engine: Any) -> Iterator[Wire]:
 def our_wire() -> Iterator[Wire]:
     with wired() as made:
         yield made
-
-
-def out(engine: Any, *arguments: str) -> str:
-    done = engine.docker(*arguments, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return str(done.stdout.decode().strip())
-
-
-def fails(engine: Any, *arguments: str) -> str:
-    done = engine.docker(*arguments, check=False)
-    assert done.returncode != 0
-    return str(done.stderr.decode())
 
 
 def inspected(engine: Any, *arguments: str) -> Any:

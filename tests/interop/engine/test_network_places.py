@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from tests.support.barque import Stack, stack
-from tests.support.docker_peer import docker_peer
+from tests.support.barque import Stack
 from tests.support.subnets import Subnet
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 MODE = "com.docker.network.bridge.gateway_mode_ipv4"
-
-
-@pytest.fixture(scope="module", params=["ours", "docker"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with stack() if request.param == "ours" else docker_peer() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def barque() -> Iterator[Stack]:
-    with stack() as made:
-        yield made
 
 
 def network(engine: Any, undo: ExitStack, *options: str) -> tuple[str, str]:

@@ -5,34 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.barque import Stack, stack
-from tests.support.docker_peer import docker_peer
+from tests.support.barque import Stack
+from tests.support.docker_cli import fails, out
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-
-
-@pytest.fixture(scope="module", params=["ours", "docker"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with stack() if request.param == "ours" else docker_peer() as made:
-        yield made
-
-
-def out(engine: Any, *arguments: str) -> str:
-    done = engine.docker(*arguments, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return str(done.stdout.decode().strip())
-
-
-def fails(engine: Any, *arguments: str) -> str:
-    done = engine.docker(*arguments, check=False)
-    assert done.returncode != 0
-    return str(done.stderr.decode())
 
 
 def name(kind: str = "v") -> str:

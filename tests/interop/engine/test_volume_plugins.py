@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.barque import Stack, stack
-from tests.support.docker_peer import docker_peer
+from tests.support.barque import Stack
+from tests.support.docker_cli import fails, out
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 SOCKETS = Path("/run/docker/plugins")
@@ -111,12 +111,6 @@ class Keeper:
         return {"Mountpoint": point}
 
 
-@pytest.fixture(scope="module", params=["ours", "docker"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with stack() if request.param == "ours" else docker_peer() as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def keeper() -> Iterator[Keeper]:
     """One for all: dockerd tries for long to reach those that it knows and that are away."""
@@ -128,18 +122,6 @@ def keeper() -> Iterator[Keeper]:
     finally:
         made.stop()
         shutil.rmtree(root)
-
-
-def out(engine: Any, *arguments: str) -> str:
-    done = engine.docker(*arguments, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return str(done.stdout.decode().strip())
-
-
-def fails(engine: Any, *arguments: str) -> str:
-    done = engine.docker(*arguments, check=False)
-    assert done.returncode != 0
-    return str(done.stderr.decode())
 
 
 def name() -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from barque.oci import digest as digests
-from tests.support.containerds import containerd
 from tests.support.docker_peer import docker_peer
-from tests.support.images import Bench, bench, tar
+from tests.support.images import Bench, on, tar
 from tools.busybox_image import docker_archive, image_config
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
@@ -23,20 +21,6 @@ pytestmark = [pytest.mark.root, pytest.mark.peer]
 LAYER = tar(("etc/hello", b"hello\n"), ("big", bytes(range(256)) * 8192))
 ARCHIVE = docker_archive("busybox:latest", LAYER)
 ID = digests.sha256(image_config(LAYER))
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with containerd("ours") as address:
-        yield address
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 def skopeo(source: str, target: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from barque.oci.image import Descriptor
 from barque.registry import ANONYMOUS
 from tests.support.barque import Stack, stack
 from tests.support.containerds import containerd
-from tests.support.images import Bench, bench, tar
+from tests.support.images import Bench, on, tar
 from tests.support.our_registry import our_registry
 from tests.support.scripted_registry import (
     Asked,
@@ -43,14 +43,6 @@ LAYER = tar(("etc/hello", b"hello\n"), ("big", os.urandom(3 << 20)))
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
     with containerd(request.param) as running:
         yield running
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 async def verified(b: Bench, name: str, *, repair: bool = False) -> dict[str, Any]:

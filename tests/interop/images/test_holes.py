@@ -21,11 +21,11 @@ from barque.cli.logins import registry_auth
 from barque.daemon.images import documents
 from barque.oci import digest as digests
 from barque.oci import image as oci
-from tests.interop.registryd.test_distribution import Asker
 from tests.support.barque import Stack, stack
 from tests.support.containerds import containerd
 from tests.support.images import Bench, bench, link, tar
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import Asker
 from tests.support.scripted_registry import Asked, response, scripted_image, scripted_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
@@ -52,12 +52,6 @@ def config(*layers: bytes, **defaults: object) -> bytes:
     rootfs = {"type": "layers", "diff_ids": [digests.sha256(layer) for layer in layers]}
     document = {"architecture": "amd64", "os": "linux", "rootfs": rootfs, "config": defaults}
     return json.dumps(document).encode()
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with containerd("ours") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tarfile
-from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from tests.support.containerds import containerd
-from tests.support.images import Bench, bench, pieces, tar
+from tests.support.images import Bench, on, pieces, tar
 from tests.support.scripted_registry import (
     Answer,
     Asked,
@@ -26,22 +24,6 @@ pytestmark = [pytest.mark.root]
 
 LAYER = tar(("etc/hello", b"hello\n" * 100_000))
 NAME_BYTES = 4096
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with containerd("ours") as running:
-        yield running
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    """The bench's end asserts that nothing is left."""
-
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 def pulled(address: str, answer: Answer) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import tarfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from barque.daemon.images.remove import User
 from barque.oci import image as oci
 from barque.oci.image import Platform
 from barque.registry import ANONYMOUS, Credentials
-from tests.interop.registryd.test_distribution import Asker
 from tests.support.barque import stack
 from tests.support.containerds import containerd
-from tests.support.images import Bench, bench, pieces, tar
+from tests.support.images import Bench, bench, on, pieces, tar
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import Asker
 from tests.support.registry_peer import registry_peer
 from tests.support.scripted_registry import (
     Asked,
@@ -122,14 +122,6 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 def registry() -> Iterator[OurRegistry]:
     with our_registry() as running:
         yield running
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 async def load(made: Bench, archive: bytes, *platforms: Platform) -> list[dict[str, Any]]:

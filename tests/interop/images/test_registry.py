@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ import pytest
 from barque import errors
 from barque.oci import image as oci
 from barque.registry import Credentials
-from tests.support.containerds import containerd
-from tests.support.images import Bench, bench, tar
+from tests.support.images import Bench, on, tar
 from tests.support.registry_peer import RegistryPeer, registry_peer
 from tests.support.scripted_registry import (
     Answer,
@@ -38,26 +37,12 @@ PASSWORDS = "someone:$2y$05$T5ezY14PQxOKBDTlfR8I6uMV0wu4j3RohiO7EEvO8cvGlqVoyTFP
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with containerd("ours") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryPeer]:
     archive = tmp_path_factory.mktemp("images") / "busybox.tar"
     archive.write_bytes(docker_archive("busybox:latest", LAYER))
     with registry_peer() as peer:
         peer.push(f"docker-archive:{archive}", "library/busybox:1")
         yield peer
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 def test_pull_and_pull_again(address: str, registry: RegistryPeer) -> None:

@@ -5,14 +5,13 @@ The same bytes, told by digests: of the manifest where a tool keeps it, of the c
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +20,10 @@ import pytest
 from barque.oci import image as oci
 from barque.registry import ANONYMOUS
 from tests.interop.engine.test_debian import BUILD_LIMIT_S, CACHE
-from tests.interop.registryd.test_distribution import Asker, descriptor, digest_of
-from tests.support.containerds import containerd
 from tests.support.docker_peer import docker_peer
-from tests.support.images import Bench, bench
+from tests.support.images import Bench, on
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import Asker, descriptor, digest_of
 from tests.support.registry_peer import registry_peer
 from tools.busybox_image import rootfs
 from tools.debian_image import build
@@ -66,23 +64,9 @@ def ran(*argv: str, stdin: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with containerd("ours") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
 def registry() -> Iterator[OurRegistry]:
     with our_registry() as running:
         yield running
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 def slim(source: Path, target: Path) -> None:

@@ -18,7 +18,6 @@ import pytest
 
 from barque import errors
 from barque.registry import Credentials, Policy, Proxies
-from tests.support.containerds import containerd
 from tests.support.images import Bench, bench, tar
 from tests.support.our_registry import OurRegistry, our_registry
 from tests.support.registry_peer import registry_peer
@@ -28,12 +27,6 @@ from tools.busybox_image import docker_archive
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
 LAYER = tar(("etc/hello", b"hello\n"))
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with containerd("ours") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

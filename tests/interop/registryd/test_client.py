@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 import pytest
@@ -12,14 +12,13 @@ import pytest
 from barque.oci import image as oci
 from barque.registry import Policy, Repository, Transport, open_repository, uploads
 from barque.registry.referrers import fallback_tag
-from tests.interop.registryd.test_distribution import (
-    PEERS,
+from tests.support.cutting_proxy import cutting_proxy
+from tests.support.registry_asker import (
     Asker,
     Registry,
     descriptor,
     digest_of,
 )
-from tests.support.cutting_proxy import cutting_proxy
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -41,12 +40,6 @@ def at(address: str, name: str, body: Callable[[Repository], Awaitable[Result]])
             transport.close()
 
     return asyncio.run(run())
-
-
-@pytest.fixture(scope="module", params=list(PEERS))
-def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
-    with PEERS[request.param]() as running:
-        yield running
 
 
 async def push(repository: Repository) -> str:

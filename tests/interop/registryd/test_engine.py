@@ -11,11 +11,11 @@ import pytest
 
 from barque import program
 from barque.oci import image as oci
-from tests.interop.registryd.test_distribution import Asker, descriptor, digest_of
 from tests.interop.registryd.test_tools import digest_at, ran
 from tests.support.containerds import containerd
 from tests.support.images import tar
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import Asker, descriptor, digest_of
 from tools.busybox_image import docker_archive
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]

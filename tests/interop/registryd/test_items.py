@@ -9,47 +9,29 @@ import http.client
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from barque import program
 from barque.oci import image as oci
-from tests.interop.registryd.test_distribution import (
-    COMMAND,
+from tests.support.disks import small_disk
+from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import (
     PEERS,
     Asker,
-    Registry,
     descriptor,
     digest_of,
 )
-from tests.support.disks import small_disk
-from tests.support.our_registry import OurRegistry, our_registry
 from tests.support.registry_peer import registry_peer
 from tests.support.scripted_registry import Asked, response, scripted_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
 USERS = ("alice", "bob")
+COMMAND = program.command("barque-registry")
 PASSWORD = "some secret"
-
-
-@pytest.fixture(scope="module", params=list(PEERS))
-def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
-    with PEERS[request.param]() as running:
-        yield running
-
-
-@pytest.fixture
-def asker(registry: Registry) -> Asker:
-    return Asker(registry.address)
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[OurRegistry]:
-    with our_registry() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

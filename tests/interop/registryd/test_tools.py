@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.registryd.test_distribution import Asker
 from tests.support.docker_peer import docker_peer
 from tests.support.images import tar
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import Asker
 from tests.support.registry_peer import registry_peer
 from tools.busybox_image import docker_archive, rootfs
 
@@ -32,12 +32,6 @@ def ran(*argv: str, check: bool = True, **environment: str) -> subprocess.Comple
     )
     assert not check or done.returncode == 0, (argv, done.stdout, done.stderr)
     return done
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[OurRegistry]:
-    with our_registry() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import pytest
 
@@ -14,7 +14,7 @@ from barque.daemon.images.containerd_store import INGEST_PREFIX, LEASE_LABEL, Co
 from barque.daemon.images.progress import run
 from barque.registry import ANONYMOUS
 from tests.support.containerds import containerd
-from tests.support.images import Bench, bench, pieces, tar
+from tests.support.images import Bench, on, pieces, tar
 from tests.support.scripted_registry import Asked, scripted_image, scripted_registry
 from tools.busybox_image import docker_archive
 
@@ -24,14 +24,6 @@ DISK_BYTES = 12 << 20
 SMALL = docker_archive("small:1", tar(("f", os.urandom(1 << 20))))
 LARGE = tar(("f", os.urandom(20 << 20)))  # more than the disk
 TWICE = tar(("f", os.urandom(7 << 20)))  # fits once, not as blob and unpacked
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def go() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(go())
 
 
 async def failed(operation: Awaitable[list[dict[str, object]]]) -> str:

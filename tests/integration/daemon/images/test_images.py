@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +14,7 @@ from barque import errors
 from barque.daemon.images.progress import run
 from barque.daemon.images.remove import User
 from barque.oci import digest as digests
-from tests.support.images import Bench, bench, pieces, tar
+from tests.support.images import Bench, on, pieces, tar
 from tools.busybox_image import docker_archive, image_config
 
 pytestmark = pytest.mark.root
@@ -22,14 +22,6 @@ pytestmark = pytest.mark.root
 LAYER = tar(("etc/hello", b"hello\n"), ("big", bytes(2 << 20)))
 ARCHIVE = docker_archive("busybox:latest", LAYER)
 ID = digests.sha256(image_config(LAYER))
-
-
-def on(address: str, body: Callable[[Bench], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with bench(address) as made:
-            await body(made)
-
-    asyncio.run(run())
 
 
 def test_a_docker_archive_is_loaded(address: str) -> None:
