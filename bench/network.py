@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from bench.measure import Figure
 from tests.support.netns_host import isolated, temporary_root
 from tests.support.networks import networks, pool_full

@@ -10,7 +10,7 @@ from pathlib import Path
 from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.names import Names
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from barque.network.options import NetworkOptions
 from barque.program import command
 

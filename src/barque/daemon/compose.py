@@ -36,8 +36,8 @@ from barque.daemon.images.remove import User
 from barque.daemon.images.service import Images
 from barque.daemon.migration import Migration
 from barque.daemon.names import Names
-from barque.daemon.network_membership import Membership
-from barque.daemon.networks import Networks
+from barque.daemon.networks.membership import Membership
+from barque.daemon.networks.service import Networks
 from barque.daemon.own_log import log_level
 from barque.daemon.paths import Paths
 from barque.daemon.reload import Reloader
@@ -53,8 +53,8 @@ from barque.daemon.routes import volumes as volume_routes
 from barque.daemon.storage import DEFAULT, SNAPSHOTTERS
 from barque.daemon.supervisor import Supervisor
 from barque.daemon.system import System, engine_id
-from barque.daemon.volume_copies import VolumeCopies
-from barque.daemon.volumes import Volumes
+from barque.daemon.volumes.copies import VolumeCopies
+from barque.daemon.volumes.service import Volumes
 from barque.volume.local import LocalVolumes
 
 

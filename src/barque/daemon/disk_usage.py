@@ -9,7 +9,7 @@ from barque import errors
 from barque.daemon.containers import listing
 from barque.daemon.containers.service import Containers
 from barque.daemon.images.service import Images
-from barque.daemon.volumes import Volumes
+from barque.daemon.volumes.service import Volumes
 
 KINDS = ("container", "image", "volume", "build-cache")
 SUMMED_SINCE = (1, 52)

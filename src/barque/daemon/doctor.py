@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from barque.daemon.containers.catalogue import Catalogue
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from barque.daemon.paths import Paths
 from barque.linux.mount import MNT_DETACH, umount2
 from barque.network.examination import Fault

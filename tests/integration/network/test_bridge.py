@@ -18,7 +18,7 @@ import pytest
 from pyroute2 import IPRoute, NetNS
 
 from barque import errors
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from barque.network.options import NetworkOptions
 from tests.support.netns_host import (
     Neighbour,

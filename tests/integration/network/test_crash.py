@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from barque import errors
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from tests.support.netns_host import Neighbour, ask, isolated, run, server, temporary_root
 from tests.support.networks import networks, open_networks, pool_full
 

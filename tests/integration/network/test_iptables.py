@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from barque.daemon import network_upkeep
+from barque.daemon.networks import upkeep
 from barque.network.options import NetworkOptions
 from tests.support.netns_host import Neighbour, ask, isolated, run, server, temporary_root
 from tests.support.networks import BRIDGE, networks
@@ -136,7 +136,7 @@ def test_routed_ports_and_a_user_chain_that_has_the_first_word(kind: str) -> Non
 @KINDS
 def test_flushed_rules_come_back_and_a_killed_daemon_leaves_none_twice(kind: str) -> None:
     async def scenario(root: Path, lan: Neighbour, stack: ExitStack) -> None:
-        network_upkeep.LOOK_S = 0.1
+        upkeep.LOOK_S = 0.1
         async with networks(root, OPTIONS) as made:
             web = await made.attach("web", "web", "web", ports=PORTS)
             stack.enter_context(server("web", 80, netns=web.netns))

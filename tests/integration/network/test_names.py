@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from barque.network.options import NetworkOptions
 from tests.support.netns_host import Neighbour, isolated, run, temporary_root
 from tests.support.networks import BRIDGE, networks

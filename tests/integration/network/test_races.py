@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 import pytest
 
 from barque import errors
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from tests.support.netns_host import isolated, run, temporary_root
 from tests.support.networks import networks
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from barque import errors
-from barque.daemon.network_plugins import parse_join
+from barque.daemon.networks.plugins import parse_join
 from barque.linux.mount import mount
 from tests.support.netns_host import ask, isolated, run, server, temporary_root
 from tests.support.network_plugin import Plugin, serving

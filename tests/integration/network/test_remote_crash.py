@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from barque import errors
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from tests.integration.network.test_crash import crash
 from tests.integration.network.test_remote import PLUGGED, plugged
 from tests.support.netns_host import isolated, run, temporary_root

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from barque.daemon import network_upkeep
-from barque.daemon.networks import Networks
+from barque.daemon.networks import upkeep
+from barque.daemon.networks.service import Networks
 from tests.support.netns_host import Neighbour, ask, attempt, isolated, run, server, temporary_root
 from tests.support.networks import BRIDGE, networks
 
@@ -131,7 +131,7 @@ def has_setting(path: str, value: str) -> bool:
 def test_what_is_lost_without_a_word_is_found_and_put_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(network_upkeep, "LOOK_S", 0.1)
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.1)
 
     async def scenario(root: Path, stack: ExitStack) -> None:
         lan = Neighbour("lan0", "192.0.2")
@@ -227,7 +227,7 @@ def test_an_examination_says_what_is_wrong_and_mends_only_when_asked() -> None:
 def test_who_comes_and_goes_while_networks_are_looked_at_is_no_fault(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network_upkeep, "LOOK_S", 0.001)
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.001)
 
     async def one(made: Networks, name: str) -> None:
         for _ in range(8):
@@ -241,7 +241,7 @@ def test_who_comes_and_goes_while_networks_are_looked_at_is_no_fault(
             await made.create(SIX)
             await asyncio.gather(*(one(made, f"c{number}") for number in range(4)))
             assert await made.examine(repair=False) == []
-        said = [r.message for r in caplog.records if r.name == "barque.daemon.network_upkeep"]
+        said = [r.message for r in caplog.records if r.name == "barque.daemon.networks.upkeep"]
         assert said == []
 
     with temporary_root() as root:

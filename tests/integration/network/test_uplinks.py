@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from barque import errors
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from barque.network.options import NetworkOptions
 from tests.support.netns_host import Neighbour, ask, attempt, isolated, run, server, temporary_root
 from tests.support.networks import BRIDGE, networks

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from barque import errors
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
 from tests.integration.network.test_crash import crash
 from tests.support.netns_host import Neighbour, isolated, run, temporary_root
 from tests.support.networks import networks

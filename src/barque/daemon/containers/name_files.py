@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from barque.daemon.network_texts import NameFiles
+from barque.daemon.networks.texts import NameFiles
 
 MAX_BYTES = 1 << 20  # of a file that a container may have filled
 

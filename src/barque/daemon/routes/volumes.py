@@ -5,8 +5,8 @@ from __future__ import annotations
 from barque import errors
 from barque.daemon.http.messages import Request, Response, Route, json_response, no_content
 from barque.daemon.routes.system import NOT_A_MANAGER
-from barque.daemon.volume_copies import VolumeCopies
-from barque.daemon.volumes import Volumes
+from barque.daemon.volumes.copies import VolumeCopies
+from barque.daemon.volumes.service import Volumes
 
 PRUNE_ANONYMOUS_SINCE = (1, 42)  # before this API version prune meant every unused volume
 

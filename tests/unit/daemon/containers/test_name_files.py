@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from barque.daemon.containers.name_files import MAX_BYTES, follow
-from barque.daemon.network_texts import NameFiles
+from barque.daemon.networks.texts import NameFiles
 
 ONE = NameFiles(("10.1.0.2\tme",), "nameserver 192.0.2.1\n")
 TWO = NameFiles(("10.1.0.2\tme", "10.2.0.2\tme", "fd00::2\tme"), "nameserver 127.0.0.11\n")

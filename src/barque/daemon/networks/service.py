@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from barque import errors
-from barque.daemon import network_filters
 from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.names import Names
-from barque.daemon.network_asked import asked_of, parse_asked, plain_mode
-from barque.daemon.network_builtin import Builtin
-from barque.daemon.network_making import Making
-from barque.daemon.network_records import EndpointRecord, NetworkRecord, sandbox_settings
-from barque.daemon.network_registry import Registry
-from barque.daemon.network_texts import NameFiles, Texts
-from barque.daemon.network_upkeep import Upkeep
-from barque.daemon.network_worker import Worker
-from barque.daemon.sandbox_state import Asked, SandboxState
-from barque.daemon.sandboxes import Sandboxes
+from barque.daemon.networks.asked import asked_of, parse_asked, plain_mode
+from barque.daemon.networks.builtin import Builtin
+from barque.daemon.networks.filters import LIST_KEYS, check_keys, matches
+from barque.daemon.networks.making import Making
+from barque.daemon.networks.records import EndpointRecord, NetworkRecord, sandbox_settings
+from barque.daemon.networks.registry import Registry
+from barque.daemon.networks.texts import NameFiles, Texts
+from barque.daemon.networks.upkeep import Upkeep
+from barque.daemon.networks.worker import Worker
+from barque.daemon.sandboxes.service import Sandboxes
+from barque.daemon.sandboxes.state import Asked, SandboxState
 from barque.network import files
 from barque.network.examination import Fault
 from barque.network.host import Host
@@ -332,12 +332,12 @@ class Networks:
 
     def summaries(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """The API's Networks that match, without their containers."""
-        network_filters.check_keys(filters, network_filters.LIST_KEYS)
+        check_keys(filters, LIST_KEYS)
         used = self._sandboxes.rows.networks_in_use()
         return [
             record.document({})
             for record in self._registry
-            if network_filters.matches(record, filters, in_use=record.id in used)
+            if matches(record, filters, in_use=record.id in used)
         ]
 
     async def create(self, body: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
 from barque import errors
-from barque.daemon.network_records import MTU_OPTION
+from barque.daemon.networks.records import MTU_OPTION
 from barque.linux.netlink_links import IPVLAN_FLAGS, IPVLAN_MODES, MACVLAN_MODES
 from barque.linux.netlink_route import check_name
 from barque.network.uplinks import DEFAULT_PORT, OVERHEAD_BYTES, Uplink, vlan_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from barque.daemon.network_records import EndpointRecord, NetworkRecord
+from barque.daemon.networks.records import EndpointRecord, NetworkRecord
 from barque.network.ports import HostPort
 from barque.network.rules import Published
 

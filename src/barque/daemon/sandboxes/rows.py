@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from barque.daemon.database import Database
-from barque.daemon.network_records import EndpointRecord
-from barque.daemon.sandbox_state import SandboxState, held_port
+from barque.daemon.networks.records import EndpointRecord
+from barque.daemon.sandboxes.state import SandboxState, held_port
 from barque.network.ports import HostPort
 from barque.network.rules import Published
 

@@ -21,8 +21,8 @@ from typing import Any
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
-from barque.daemon.network_filters import check_keys, dangling_wanted
-from barque.daemon.volume_records import (
+from barque.daemon.networks.filters import check_keys, dangling_wanted
+from barque.daemon.volumes.records import (
     ANONYMOUS_LABEL,
     LIST_KEYS,
     LOCAL,
@@ -185,7 +185,7 @@ class Volumes:
         elif self._plan(record) is not None and not self._mounted.get(record.name):
             await asyncio.to_thread(self._local.unmount, record.name)
 
-    # -- copies: see volume_copies
+    # -- copies: see copies
 
     @asynccontextmanager
     async def reading(self, name: str) -> AsyncIterator[str]:

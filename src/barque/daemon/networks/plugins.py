@@ -24,7 +24,7 @@ from ipaddress import (
 from typing import Any
 
 from barque import errors
-from barque.daemon.network_records import NetworkRecord
+from barque.daemon.networks.records import NetworkRecord
 from barque.linux.netlink_route import check_name
 from barque.network.wiring import parse_mac
 from barque.volume import plugins

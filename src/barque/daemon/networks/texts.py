@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from barque.daemon.sandbox_state import SandboxState
+from barque.daemon.sandboxes.state import SandboxState
 from barque.network import files
 from barque.network.options import DnsOptions, NetworkOptions
 

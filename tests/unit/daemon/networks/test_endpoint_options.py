@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barque import errors
-from barque.daemon.network_endpoint_options import (
+from barque.daemon.networks.endpoint_options import (
     IFNAME,
     MAC,
     SYSCTLS,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from barque import errors
-from barque.daemon.network_create import parse_create
-from barque.daemon.network_records import NetworkRecord
+from barque.daemon.networks.create import parse_create
+from barque.daemon.networks.records import NetworkRecord
 
 ID = "0123456789ab" + "c" * 52
 

@@ -18,8 +18,8 @@ from barque.daemon.archive.copier import Copier
 from barque.daemon.containers.committing import still
 from barque.daemon.containers.engine import Engine
 from barque.daemon.http.messages import Source
-from barque.daemon.volume_records import LOCAL, new_record
-from barque.daemon.volumes import Volumes
+from barque.daemon.volumes.records import LOCAL, new_record
+from barque.daemon.volumes.service import Volumes
 from barque.volume.local import COPIED
 from barque.volume.paths import DATA
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from barque import errors
-from barque.daemon.network_create import parse_create
-from barque.daemon.network_filters import check_keys, matches, prunable
-from barque.daemon.network_records import BRIDGE_OPTION, EndpointRecord, NetworkRecord
+from barque.daemon.networks.create import parse_create
+from barque.daemon.networks.filters import check_keys, matches, prunable
+from barque.daemon.networks.records import BRIDGE_OPTION, EndpointRecord, NetworkRecord
 
 ID = "ab" * 32
 

@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from barque import errors
-from barque.daemon import network_kinds
-from barque.daemon.network_records import BRIDGE_OPTION, BUILTIN_NAMES, MTU_OPTION, NetworkRecord
+from barque.daemon.networks import kinds
+from barque.daemon.networks.records import BRIDGE_OPTION, BUILTIN_NAMES, MTU_OPTION, NetworkRecord
 from barque.linux.netlink_route import check_name
 from barque.network.ipam import (
     AddressSpace6,
@@ -140,7 +140,7 @@ def _of_driver(
     if driver not in DRIVERS:  # the plugin's to understand
         return {"internal": internal}
     if driver != "bridge":
-        return network_kinds.parse(driver, network_id, options, internal=internal)
+        return kinds.parse(driver, network_id, options, internal=internal)
     bridge = check_name(options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}")
     return {"bridge": bridge, "internal": internal, **parse_options(options, internal=internal)}
 
@@ -280,7 +280,7 @@ def parse_options(options: Mapping[str, str], *, internal: bool = False) -> dict
         elif key == HOST_BINDING:
             fields["host_ip"] = str(parse_address(value))
         elif key == MTU_OPTION:
-            fields["mtu"] = network_kinds.parse_mtu(value)
+            fields["mtu"] = kinds.parse_mtu(value)
         elif key in GATEWAY_MODES:
             fields[GATEWAY_MODES[key]] = _gateway_mode(value, internal=internal)
         else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from barque.daemon.moments import rfc3339_now
-from barque.daemon.network_records import BRIDGE_OPTION, MTU_OPTION, NetworkRecord
-from barque.daemon.network_registry import Registry
-from barque.daemon.network_worker import Worker
-from barque.daemon.sandbox_state import ID_BYTES
+from barque.daemon.networks.records import BRIDGE_OPTION, MTU_OPTION, NetworkRecord
+from barque.daemon.networks.registry import Registry
+from barque.daemon.networks.worker import Worker
+from barque.daemon.sandboxes.state import ID_BYTES
 from barque.network.host import DefaultBridge, Host
 from barque.network.ipam import parse_network
 from barque.network.options import NO_BRIDGE, NetworkOptions

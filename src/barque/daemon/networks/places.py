@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from barque import errors
-from barque.daemon import network_plugins as plugins
-from barque.daemon.network_records import EndpointRecord, NetworkRecord
-from barque.daemon.network_registry import Registry
+from barque.daemon.networks import plugins
+from barque.daemon.networks.records import EndpointRecord, NetworkRecord
+from barque.daemon.networks.registry import Registry
 
 log = logging.getLogger(__name__)
 

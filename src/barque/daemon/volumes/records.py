@@ -10,7 +10,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.moments import rfc3339_now
-from barque.daemon.network_filters import dangling_wanted, label_matches
+from barque.daemon.networks.filters import dangling_wanted, label_matches
 from barque.volume import options as local_options
 from barque.volume.local import check_name
 from barque.volume.quota import parse_size

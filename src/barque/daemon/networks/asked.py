@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from barque import errors
-from barque.daemon.network_endpoint_options import parse_endpoint_options, parse_link_local
-from barque.daemon.network_records import NetworkRecord
-from barque.daemon.network_registry import Registry
-from barque.daemon.sandbox_state import Asked
+from barque.daemon.networks.endpoint_options import parse_endpoint_options, parse_link_local
+from barque.daemon.networks.records import NetworkRecord
+from barque.daemon.networks.registry import Registry
+from barque.daemon.sandboxes.state import Asked
 
 
 def plain_mode(mode: str) -> str:

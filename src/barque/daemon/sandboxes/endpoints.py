@@ -8,10 +8,10 @@ from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 
 from barque import errors
-from barque.daemon.network_records import EndpointRecord, NetworkRecord
-from barque.daemon.network_registry import Registry
-from barque.daemon.sandbox_rows import published
-from barque.daemon.sandbox_state import ID_BYTES, Asked, SandboxState
+from barque.daemon.networks.records import EndpointRecord, NetworkRecord
+from barque.daemon.networks.registry import Registry
+from barque.daemon.sandboxes.rows import published
+from barque.daemon.sandboxes.state import ID_BYTES, Asked, SandboxState
 from barque.network.ipam import parse_address, parse_address6
 from barque.network.pool import host_link_name
 from barque.network.ports import HostPort, HostPorts, PortRequest

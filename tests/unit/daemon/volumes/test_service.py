@@ -10,8 +10,8 @@ import pytest
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
-from barque.daemon.volume_records import ANONYMOUS_LABEL, parse_create
-from barque.daemon.volumes import Volumes
+from barque.daemon.volumes.records import ANONYMOUS_LABEL, parse_create
+from barque.daemon.volumes.service import Volumes
 from barque.program import command
 from barque.volume.local import LocalVolumes
 

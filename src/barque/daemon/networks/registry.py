@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from barque import errors
 from barque.daemon.database import Database
-from barque.daemon.network_records import NetworkRecord
+from barque.daemon.networks.records import NetworkRecord
 from barque.network.ipam import AddressSpace, AddressSpace6
 
 

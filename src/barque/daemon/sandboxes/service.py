@@ -17,20 +17,20 @@ from typing import Any
 from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.names import Names
-from barque.daemon.network_places import Places
-from barque.daemon.network_plugins import Joined
-from barque.daemon.network_records import (
+from barque.daemon.networks.places import Places
+from barque.daemon.networks.plugins import Joined
+from barque.daemon.networks.records import (
     EndpointRecord,
     NetworkRecord,
     ports_document,
     sandbox_settings,
 )
-from barque.daemon.network_registry import Registry
-from barque.daemon.network_worker import Worker
-from barque.daemon.sandbox_endpoints import Endpoints
-from barque.daemon.sandbox_plugs import Bridges
-from barque.daemon.sandbox_rows import Rows
-from barque.daemon.sandbox_state import Asked, SandboxState, held_port
+from barque.daemon.networks.registry import Registry
+from barque.daemon.networks.worker import Worker
+from barque.daemon.sandboxes.endpoints import Endpoints
+from barque.daemon.sandboxes.plugs import Bridges
+from barque.daemon.sandboxes.rows import Rows
+from barque.daemon.sandboxes.state import Asked, SandboxState, held_port
 from barque.network.host import Host
 from barque.network.pool import Namespace
 from barque.network.ports import HostPorts, PortRequest

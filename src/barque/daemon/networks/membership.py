@@ -13,8 +13,8 @@ from barque import errors
 from barque.daemon.containers import name_files
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.container import Container
-from barque.daemon.network_texts import NameFiles
-from barque.daemon.networks import Networks
+from barque.daemon.networks.service import Networks
+from barque.daemon.networks.texts import NameFiles
 from barque.daemon.paths import Paths
 
 log = logging.getLogger(__name__)

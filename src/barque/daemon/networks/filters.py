@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from barque import errors
-from barque.daemon.network_records import NetworkRecord
+from barque.daemon.networks.records import NetworkRecord
 
 Test = Callable[[NetworkRecord, str], bool]
 

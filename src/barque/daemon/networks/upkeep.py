@@ -8,12 +8,12 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from barque import errors
-from barque.daemon.network_examination import Examination
-from barque.daemon.network_records import NetworkRecord
-from barque.daemon.network_registry import Registry
-from barque.daemon.network_worker import Worker
-from barque.daemon.sandbox_state import SandboxState
-from barque.daemon.sandboxes import Sandboxes
+from barque.daemon.networks.examination import Examination
+from barque.daemon.networks.records import NetworkRecord
+from barque.daemon.networks.registry import Registry
+from barque.daemon.networks.worker import Worker
+from barque.daemon.sandboxes.service import Sandboxes
+from barque.daemon.sandboxes.state import SandboxState
 from barque.network.examination import Fault
 from barque.network.host import Host
 from barque.network.options import NetworkOptions

@@ -11,16 +11,17 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from barque import errors
-from barque.daemon import network_filters, network_plugins
 from barque.daemon.events import Events
 from barque.daemon.moments import rfc3339_now
-from barque.daemon.network_create import first_address, first_address6, parse_create
-from barque.daemon.network_records import NetworkRecord
-from barque.daemon.network_registry import Registry
-from barque.daemon.network_upkeep import Upkeep
-from barque.daemon.network_worker import Worker
-from barque.daemon.sandbox_state import ID_BYTES
-from barque.daemon.sandboxes import Sandboxes
+from barque.daemon.networks import plugins
+from barque.daemon.networks.create import first_address, first_address6, parse_create
+from barque.daemon.networks.filters import PRUNE_KEYS, check_keys, prunable
+from barque.daemon.networks.records import NetworkRecord
+from barque.daemon.networks.registry import Registry
+from barque.daemon.networks.upkeep import Upkeep
+from barque.daemon.networks.worker import Worker
+from barque.daemon.sandboxes.service import Sandboxes
+from barque.daemon.sandboxes.state import ID_BYTES
 from barque.network.host import Host
 from barque.network.uplinks import vlan_of
 
@@ -82,7 +83,7 @@ class Making:
     async def _make(self, record: NetworkRecord) -> int:
         """Its part of the machine. The index of its bridge, 0 for none."""
         if record.is_remote:
-            await network_plugins.create_network(record)
+            await plugins.create_network(record)
             return 0
         if record.leads is None:
             return await self._worker(
@@ -116,7 +117,7 @@ class Making:
     async def _with_pool(self, record: NetworkRecord) -> NetworkRecord:
         """The subnets and the gateways that a plugin gives."""
         driver, options = record.ipam_driver, record.ipam_options
-        pool = await network_plugins.request_pool(
+        pool = await plugins.request_pool(
             driver,
             options,
             subnet=record.subnet,
@@ -126,7 +127,7 @@ class Making:
         made = replace(record, subnet=pool.subnet, gateway=pool.gateway, ipam_pool=pool.id)
         try:
             if record.subnet6 or record.subnet6_chosen:
-                sixth = await network_plugins.request_pool(
+                sixth = await plugins.request_pool(
                     driver,
                     options,
                     subnet=record.subnet6,
@@ -157,7 +158,7 @@ class Making:
             pools.append((record.ipam_pool6, record.gateway6))
         for pool, gateway in pools if record.ipam_driver else ():
             try:
-                await network_plugins.release_pool(record.ipam_driver, pool, gateway)
+                await plugins.release_pool(record.ipam_driver, pool, gateway)
             except errors.BarqueError as error:
                 log.warning("the pool of network %s is not released: %s", record.name, error)
 
@@ -215,7 +216,7 @@ class Making:
     async def _delete_remote(self, record: NetworkRecord) -> None:
         """What its driver may not know, since a crash broke its creation off, is no failure."""
         try:
-            await network_plugins.delete_network(record)
+            await plugins.delete_network(record)
         except errors.BarqueError as error:
             if record.is_made:
                 raise
@@ -225,11 +226,11 @@ class Making:
         self, filters: Mapping[str, Sequence[str]], *, before: str | None = None
     ) -> list[str]:
         """Remove the networks of users that nobody is in; returns their names."""
-        network_filters.check_keys(filters, network_filters.PRUNE_KEYS)
+        check_keys(filters, PRUNE_KEYS)
         used = self._sandboxes.rows.networks_in_use()
         removed: list[str] = []
         for record in list(iter(self._registry)):
-            if record.id in used or not network_filters.prunable(record, filters, before=before):
+            if record.id in used or not prunable(record, filters, before=before):
                 continue
             try:
                 await self.remove(record.id)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 from barque import errors
-from barque.daemon.network_plugins import Joined
-from barque.daemon.network_records import EndpointRecord, NetworkRecord
-from barque.daemon.sandbox_state import Asked
+from barque.daemon.networks.plugins import Joined
+from barque.daemon.networks.records import EndpointRecord, NetworkRecord
+from barque.daemon.sandboxes.state import Asked
 from barque.network.wiring import Plug, parse_mac, sysctl_name
 
 

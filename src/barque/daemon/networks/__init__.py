@@ -1,0 +1,1 @@
+"""Networks: their records, kinds and drivers, and who is in them."""

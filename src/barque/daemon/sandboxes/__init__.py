@@ -1,0 +1,1 @@
+"""Sandboxes: what each running container has of the network."""

@@ -1,0 +1,1 @@
+"""Volumes: their records, their drivers, and copies of them."""
