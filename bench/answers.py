@@ -136,9 +136,9 @@ class RecordingNode(Node):
 
 
 @contextmanager
-def answering(base: str) -> Iterator[Node]:
+def answering() -> Iterator[Node]:
     """A node to run `bench` on, with `--rm` and our runtime, that is answered at once."""
-    with node("ours", base, made=RecordingNode) as recorded:
+    with node("ours", made=RecordingNode, run_in_memory=True) as recorded:
         assert isinstance(recorded, RecordingNode)
         for _ in range(WARM_UP):
             done = recorded.run("bench", "true", runtime=OURS, flags=("--rm",))

@@ -14,7 +14,6 @@ ROUNDS = 25
 MEMORY_TASKS = 10
 IDLE_S = 8.0
 CROWD = 50
-BASE = "/run"  # where state belongs: in memory, on most machines
 
 
 def _run(node: Node, runtime: str) -> None:
@@ -57,7 +56,11 @@ def _idle_kib(shims: set[int]) -> int:
 
 
 def figures() -> Iterator[Figure]:
-    with node("ours", BASE) as ours, node("real", BASE) as theirs, answering(BASE) as at_once:
+    with (
+        node("ours", run_in_memory=True) as ours,
+        node("real", run_in_memory=True) as theirs,
+        answering() as at_once,
+    ):
         medians = interleaved(
             {
                 "ours": lambda: _run(ours, OURS),

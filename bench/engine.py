@@ -217,10 +217,10 @@ def _restart() -> Iterator[Figure]:
         id = create(connection, f"running{number}", ["sleep", "600"])
         connection.ask("POST", f"/containers/{id}/start")
 
-    with docker_peer(["--live-restore"], own_mounts=False) as peer:
+    with docker_peer(["--live-restore"], own_mounts=False, run_in_memory=True) as peer:
         many(peer, RUNNING, run)
         peers = _restart_peer(peer)
-    with stack() as barque:
+    with stack(run_in_memory=True) as barque:
         many(barque, RUNNING, run)
         barque.restart()
         ours = barque.answer_s * 1000, barque.ready_s * 1000
@@ -232,7 +232,7 @@ def _restart() -> Iterator[Figure]:
 
 
 def figures() -> Iterator[Figure]:
-    with stack() as barque, docker_peer() as peer:
+    with stack(run_in_memory=True) as barque, docker_peer(run_in_memory=True) as peer:
         yield _memory(barque, peer)
         yield from _lists(barque, peer)
         rates = cycle_rate(barque), cycle_rate(peer)

@@ -102,10 +102,10 @@ def _cold_start() -> Iterator[Figure]:
     answers: dict[str, list[float]] = {"ours": [], "peer": []}
     lists: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(COLD_ROUNDS):
-        with docker_peer(image=False) as peer:
+        with docker_peer(image=False, run_in_memory=True) as peer:
             answers["peer"].append(peer.answer_s * 1000)
             lists["peer"].append(peer.ready_s * 1000)
-        with stack(busybox=False) as barque:
+        with stack(busybox=False, run_in_memory=True) as barque:
             answers["ours"].append(barque.answer_s * 1000)
             lists["ours"].append(barque.ready_s * 1000)
     for name, times, bound in (
@@ -117,7 +117,7 @@ def _cold_start() -> Iterator[Figure]:
 
 def figures() -> Iterator[Figure]:
     yield from _cold_start()
-    with stack() as barque, docker_peer() as peer:
+    with stack(run_in_memory=True) as barque, docker_peer(run_in_memory=True) as peer:
         yield _pair("run --rm busybox true", barque, peer, ["run", "--rm", "busybox", "true"], 0.4)
         yield _pair(
             "run --rm --network none busybox true",

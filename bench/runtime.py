@@ -11,12 +11,13 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from barque.linux.namespaces import CLONE_NEWNS, setns
 from bench.measure import Figure, interleaved
 from tests.support import rootfs
+from tests.support.disks import in_memory, unmount
 from tests.support.runtimes import UNIFIED, Runc, Runtime, Warm
 
 ROUNDS = 30
@@ -90,16 +91,18 @@ class Contender:
 
 
 def figures() -> Iterator[Figure]:
-    with tempfile.TemporaryDirectory(prefix="bq-", dir="/tmp") as name, without_unified() as ns:
-        place = Path(name)
+    with ExitStack() as undo:
+        place = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="bq-", dir="/tmp")))
         bundle = rootfs.write_bundle(place / "bundle", rootfs.config("true"))
-        kinds = (Runtime, Warm, Runc, PlainCrun)
-        made = {kind.name: Contender(kind(place / kind.name), bundle, ns) for kind in kinds}
-        try:
-            yield from compare(made)
-        finally:
-            for contender in made.values():
-                contender.runtime.close()
+        in_memory(place / "run")  # as /run is on most machines
+        undo.callback(unmount, place / "run")
+        namespace = undo.enter_context(without_unified())
+        made = {}
+        for kind in (Runtime, Warm, Runc, PlainCrun):
+            runtime = kind(place / "run" / kind.name)
+            undo.callback(runtime.close)
+            made[kind.name] = Contender(runtime, bundle, namespace)
+        yield from compare(made)
 
 
 def compare(made: dict[str, Contender]) -> Iterator[Figure]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from barque import program
 from barque.network.wiring import alias_of
 from tests.support import cgroups
+from tests.support.disks import in_memory
 from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
 from tests.support.subnets import Subnet
 
@@ -287,11 +288,13 @@ def stack(
     *flags: str,
     busybox: bool = True,
     data_size: str = "",
+    run_in_memory: bool = False,
     disk: Callable[[Path], AbstractContextManager[Path]] | None = None,
 ) -> Iterator[Stack]:
     """A running stack, with the image `busybox` unless not wanted.
 
-    `data_size` puts its data root on a tmpfs of that size, `disk` on a file system of its own.
+    `data_size` puts its data root on a tmpfs of that size, `disk` on a file system of its own;
+    `run_in_memory` its exec root on a tmpfs, as /run is one on most machines.
     """
     assert sys.executable
     word = secrets.token_hex(4)
@@ -300,11 +303,9 @@ def stack(
     made = Stack(root, word, flags)
     (root / "daemon.json").write_text("{}")
     if data_size:
-        (root / "d").mkdir()
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={data_size}", "tmpfs", str(root / "d")],
-            check=True,
-        )
+        in_memory(root / "d", f"size={data_size}")
+    if run_in_memory:
+        in_memory(root / "r")
     own_disk = contextlib.ExitStack()
     try:
         if disk is not None:

@@ -38,6 +38,13 @@ def unmount(place: Path) -> None:
         time.sleep(0.05)
 
 
+def in_memory(place: Path, options: str = "mode=711") -> None:
+    """An empty file system in memory, mounted at `place`, which is made."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    subprocess.run(command, check=True)
+
+
 @contextmanager
 def small_disk(size: int) -> Iterator[Path]:
     """A file system of `size` bytes, in memory."""

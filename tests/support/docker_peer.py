@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import cgroups
+from tests.support.disks import in_memory
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
@@ -139,11 +140,16 @@ def busybox_tar() -> bytes:
 
 @contextmanager
 def docker_peer(
-    arguments: Sequence[str] = (), *, image: bool = True, own_mounts: bool = True
+    arguments: Sequence[str] = (),
+    *,
+    image: bool = True,
+    own_mounts: bool = True,
+    run_in_memory: bool = False,
 ) -> Iterator[Peer]:
     """Start dockerd with `arguments` added; with `image`, `busybox:latest` is in it.
 
     Without `own_mounts` it is in the machine's mount namespace: any containerd sees its mounts.
+    `run_in_memory` puts its exec root on a tmpfs, as /run is one on most machines.
     """
     word = "bq" + secrets.token_hex(3)
     with ExitStack() as undo:
@@ -151,6 +157,9 @@ def docker_peer(
         undo.callback(shutil.rmtree, root, ignore_errors=True)
         root.chmod(0o711)  # containers may be other users on the machine
         undo.callback(cgroups.remove, word, depth=100)
+        if run_in_memory:
+            in_memory(root / "exec")
+            undo.callback(subprocess.run, ["umount", "-l", f"{root}/exec"], check=True)
         if not own_mounts:  # dockerd mounts its root on itself, and leaves it so when it fails
             undo.callback(
                 subprocess.run, ["umount", "-l", f"{root}/data"], capture_output=True, check=False

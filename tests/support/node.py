@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tests.support import cgroups, rootfs
 from tests.support.containerds import _command
+from tests.support.disks import in_memory, unmount
 from tests.support.docker_peer import busybox_tar
 from tests.support.supervisor import processes_below
 
@@ -182,12 +183,22 @@ class Node:
 
 @contextmanager
 def node(
-    kind: str = "ours", base: str = "/tmp", settings: str = "", made: type[Node] = Node
+    kind: str = "ours",
+    base: str = "/tmp",
+    settings: str = "",
+    made: type[Node] = Node,
+    *,
+    run_in_memory: bool = False,
 ) -> Iterator[Node]:
-    """`kind` is "ours" or "real"; all its files are below `base`."""
+    """`kind` is "ours" or "real"; all its files are below `base`.
+
+    `run_in_memory` puts its state directory on a tmpfs, as /run is one on most machines.
+    """
     root = Path(tempfile.mkdtemp(prefix="bq-", dir=base))
     it = made(root, kind, settings)
     try:
+        if run_in_memory:
+            in_memory(root / "state")
         it.start()
         it.import_busybox()
         yield it
@@ -196,6 +207,8 @@ def node(
             it.clean()
         finally:
             it.stop()
+        if run_in_memory:
+            unmount(root / "state")
         assert wait_until(lambda: processes_below(root) == []), processes_below(root)
         assert rootfs.mounts_below(root) == []
         assert cgroups.remove(it.word) == []
