@@ -28,6 +28,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from barque.linux.inode_flags import spread_subdirectories
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -132,3 +134,4 @@ class Paths:
             (self.copying, 0o700),
         ):
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        spread_subdirectories(self.root / "containers")
