@@ -137,7 +137,7 @@ class Stack:
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                line = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
                 if str(self.root) in line and what in line and int(pid) != os.getpid():
                     found.append(int(pid))
         return found

@@ -144,7 +144,7 @@ def processes_below(root: Path) -> list[str]:
         if int(directory.name) == os.getpid():
             continue
         with suppress(OSError):
-            line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            line = os.fsdecode((directory / "cmdline").read_bytes()).replace("\0", " ")
             if f"{root}/" in line:
                 found.append(f"{directory.name} {line}")
     return found

@@ -240,9 +240,17 @@ def test_archives_that_are_none(it: Node, words: str) -> None:
 def test_what_is_not_done_says_so(it: Node) -> None:
     async def check(client: Transfers) -> None:
         registry = types.OCIRegistry(reference="localhost:1/a:b")
-        registry.resolver.host_dir = "/etc/certs"
-        with pytest.raises(Unsupported, match="host_dir"):
-            await client.transfer(registry, store("x"))
+        resolvers = (
+            types.RegistryResolver(host_dir="/etc/certs"),
+            types.RegistryResolver(http_debug=types.TRACE),
+            types.RegistryResolver(logs_stream="lines"),
+        )
+        for resolver, name in zip(
+            resolvers, ("host_dir", "http_debug", "logs_stream"), strict=True
+        ):
+            refused = types.OCIRegistry(reference="localhost:1/a:b", resolver=resolver)
+            with pytest.raises(Unsupported, match=name):
+                await client.transfer(refused, store("x"))
         with pytest.raises(Unsupported, match="unable to transfer from"):
             await client.transfer(registry, registry)
         with pytest.raises(Unsupported, match="Progress"):

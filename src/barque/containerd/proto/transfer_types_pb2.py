@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from barque.containerd.proto import types_pb2 as barque_dot_containerd_dot_proto_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,barque/containerd/proto/transfer_types.proto\x12\x19\x63ontainerd.types.transfer\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#barque/containerd/proto/types.proto\"\x86\x03\n\nImageStore\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x41\n\x06labels\x18\x02 \x03(\x0b\x32\x31.containerd.types.transfer.ImageStore.LabelsEntry\x12-\n\tplatforms\x18\x03 \x03(\x0b\x32\x1a.containerd.types.Platform\x12\x14\n\x0c\x61ll_metadata\x18\x04 \x01(\x08\x12\x16\n\x0emanifest_limit\x18\x05 \x01(\r\x12\x43\n\x10\x65xtra_references\x18\x06 \x03(\x0b\x32).containerd.types.transfer.ImageReference\x12\x15\n\rexport_images\x18\x07 \x03(\t\x12?\n\x07unpacks\x18\n \x03(\x0b\x32..containerd.types.transfer.UnpackConfiguration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x13UnpackConfiguration\x12,\n\x08platform\x18\x01 \x01(\x0b\x32\x1a.containerd.types.Platform\x12\x13\n\x0bsnapshotter\x18\x02 \x01(\t\"y\n\x0eImageReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tis_prefix\x18\x02 \x01(\x08\x12\x17\n\x0f\x61llow_overwrite\x18\x03 \x01(\x08\x12\x12\n\nadd_digest\x18\x04 \x01(\x08\x12\x19\n\x11skip_named_digest\x18\x05 \x01(\x08\"_\n\x0bOCIRegistry\x12\x11\n\treference\x18\x01 \x01(\t\x12=\n\x08resolver\x18\x02 \x01(\x0b\x32+.containerd.types.transfer.RegistryResolver\"\xf4\x01\n\x10RegistryResolver\x12\x13\n\x0b\x61uth_stream\x18\x01 \x01(\t\x12I\n\x07headers\x18\x02 \x03(\x0b\x32\x38.containerd.types.transfer.RegistryResolver.HeadersEntry\x12\x10\n\x08host_dir\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_scheme\x18\x04 \x01(\t\x12\x12\n\nhttp_debug\x18\x05 \x01(\x08\x12\x12\n\nhttp_trace\x18\x06 \x01(\x08\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x0b\x41uthRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x17\n\x0fwwwauthenticate\x18\x03 \x03(\t\"\x96\x01\n\x0c\x41uthResponse\x12\x35\n\x08\x61uthType\x18\x01 \x01(\x0e\x32#.containerd.types.transfer.AuthType\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\x12-\n\texpire_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x11ImageImportStream\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x16\n\x0e\x66orce_compress\x18\x03 \x01(\x08\"\xbb\x01\n\x11ImageExportStream\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12-\n\tplatforms\x18\x04 \x03(\x0b\x32\x1a.containerd.types.Platform\x12\x15\n\rall_platforms\x18\x05 \x01(\x08\x12\x1c\n\x14skip_docker_manifest\x18\x06 \x01(\x08\x12\x1e\n\x16skip_non_distributable\x18\x07 \x01(\x08\"\x14\n\x04\x44\x61ta\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1e\n\x0cWindowUpdate\x12\x0e\n\x06update\x18\x01 \x01(\x05\"\x85\x01\n\x08Progress\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07parents\x18\x03 \x03(\t\x12\x10\n\x08progress\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12*\n\x04\x64\x65sc\x18\x06 \x01(\x0b\x32\x1c.containerd.types.Descriptor*>\n\x08\x41uthType\x12\x08\n\x04NONE\x10\x00\x12\x0f\n\x0b\x43REDENTIALS\x10\x01\x12\x0b\n\x07REFRESH\x10\x02\x12\n\n\x06HEADER\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,barque/containerd/proto/transfer_types.proto\x12\x19\x63ontainerd.types.transfer\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#barque/containerd/proto/types.proto\"\x86\x03\n\nImageStore\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x41\n\x06labels\x18\x02 \x03(\x0b\x32\x31.containerd.types.transfer.ImageStore.LabelsEntry\x12-\n\tplatforms\x18\x03 \x03(\x0b\x32\x1a.containerd.types.Platform\x12\x14\n\x0c\x61ll_metadata\x18\x04 \x01(\x08\x12\x16\n\x0emanifest_limit\x18\x05 \x01(\r\x12\x43\n\x10\x65xtra_references\x18\x06 \x03(\x0b\x32).containerd.types.transfer.ImageReference\x12\x15\n\rexport_images\x18\x07 \x03(\t\x12?\n\x07unpacks\x18\n \x03(\x0b\x32..containerd.types.transfer.UnpackConfiguration\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x13UnpackConfiguration\x12,\n\x08platform\x18\x01 \x01(\x0b\x32\x1a.containerd.types.Platform\x12\x13\n\x0bsnapshotter\x18\x02 \x01(\t\"y\n\x0eImageReference\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tis_prefix\x18\x02 \x01(\x08\x12\x17\n\x0f\x61llow_overwrite\x18\x03 \x01(\x08\x12\x12\n\nadd_digest\x18\x04 \x01(\x08\x12\x19\n\x11skip_named_digest\x18\x05 \x01(\x08\"_\n\x0bOCIRegistry\x12\x11\n\treference\x18\x01 \x01(\t\x12=\n\x08resolver\x18\x02 \x01(\x0b\x32+.containerd.types.transfer.RegistryResolver\"\x9b\x02\n\x10RegistryResolver\x12\x13\n\x0b\x61uth_stream\x18\x01 \x01(\t\x12I\n\x07headers\x18\x02 \x03(\x0b\x32\x38.containerd.types.transfer.RegistryResolver.HeadersEntry\x12\x10\n\x08host_dir\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_scheme\x18\x04 \x01(\t\x12\x38\n\nhttp_debug\x18\x05 \x01(\x0e\x32$.containerd.types.transfer.HTTPDebug\x12\x13\n\x0blogs_stream\x18\x06 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x0b\x41uthRequest\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\x17\n\x0fwwwauthenticate\x18\x03 \x03(\t\"\x96\x01\n\x0c\x41uthResponse\x12\x35\n\x08\x61uthType\x18\x01 \x01(\x0e\x32#.containerd.types.transfer.AuthType\x12\x0e\n\x06secret\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\x12-\n\texpire_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x11ImageImportStream\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x16\n\x0e\x66orce_compress\x18\x03 \x01(\x08\"\xbb\x01\n\x11ImageExportStream\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12-\n\tplatforms\x18\x04 \x03(\x0b\x32\x1a.containerd.types.Platform\x12\x15\n\rall_platforms\x18\x05 \x01(\x08\x12\x1c\n\x14skip_docker_manifest\x18\x06 \x01(\x08\x12\x1e\n\x16skip_non_distributable\x18\x07 \x01(\x08\"\x14\n\x04\x44\x61ta\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1e\n\x0cWindowUpdate\x12\x0e\n\x06update\x18\x01 \x01(\x05\"\x85\x01\n\x08Progress\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07parents\x18\x03 \x03(\t\x12\x10\n\x08progress\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12*\n\x04\x64\x65sc\x18\x06 \x01(\x0b\x32\x1c.containerd.types.Descriptor*9\n\tHTTPDebug\x12\x0c\n\x08\x44ISABLED\x10\x00\x12\t\n\x05\x44\x45\x42UG\x10\x01\x12\t\n\x05TRACE\x10\x02\x12\x08\n\x04\x42OTH\x10\x03*>\n\x08\x41uthType\x12\x08\n\x04NONE\x10\x00\x12\x0f\n\x0b\x43REDENTIALS\x10\x01\x12\x0b\n\x07REFRESH\x10\x02\x12\n\n\x06HEADER\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESTORE_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_REGISTRYRESOLVER_HEADERSENTRY']._loaded_options = None
   _globals['_REGISTRYRESOLVER_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_AUTHTYPE']._serialized_start=1782
-  _globals['_AUTHTYPE']._serialized_end=1844
+  _globals['_HTTPDEBUG']._serialized_start=1821
+  _globals['_HTTPDEBUG']._serialized_end=1878
+  _globals['_AUTHTYPE']._serialized_start=1880
+  _globals['_AUTHTYPE']._serialized_end=1942
   _globals['_IMAGESTORE']._serialized_start=146
   _globals['_IMAGESTORE']._serialized_end=536
   _globals['_IMAGESTORE_LABELSENTRY']._serialized_start=491
@@ -50,21 +52,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OCIREGISTRY']._serialized_start=751
   _globals['_OCIREGISTRY']._serialized_end=846
   _globals['_REGISTRYRESOLVER']._serialized_start=849
-  _globals['_REGISTRYRESOLVER']._serialized_end=1093
-  _globals['_REGISTRYRESOLVER_HEADERSENTRY']._serialized_start=1047
-  _globals['_REGISTRYRESOLVER_HEADERSENTRY']._serialized_end=1093
-  _globals['_AUTHREQUEST']._serialized_start=1095
-  _globals['_AUTHREQUEST']._serialized_end=1166
-  _globals['_AUTHRESPONSE']._serialized_start=1169
-  _globals['_AUTHRESPONSE']._serialized_end=1319
-  _globals['_IMAGEIMPORTSTREAM']._serialized_start=1321
-  _globals['_IMAGEIMPORTSTREAM']._serialized_end=1400
-  _globals['_IMAGEEXPORTSTREAM']._serialized_start=1403
-  _globals['_IMAGEEXPORTSTREAM']._serialized_end=1590
-  _globals['_DATA']._serialized_start=1592
-  _globals['_DATA']._serialized_end=1612
-  _globals['_WINDOWUPDATE']._serialized_start=1614
-  _globals['_WINDOWUPDATE']._serialized_end=1644
-  _globals['_PROGRESS']._serialized_start=1647
-  _globals['_PROGRESS']._serialized_end=1780
+  _globals['_REGISTRYRESOLVER']._serialized_end=1132
+  _globals['_REGISTRYRESOLVER_HEADERSENTRY']._serialized_start=1086
+  _globals['_REGISTRYRESOLVER_HEADERSENTRY']._serialized_end=1132
+  _globals['_AUTHREQUEST']._serialized_start=1134
+  _globals['_AUTHREQUEST']._serialized_end=1205
+  _globals['_AUTHRESPONSE']._serialized_start=1208
+  _globals['_AUTHRESPONSE']._serialized_end=1358
+  _globals['_IMAGEIMPORTSTREAM']._serialized_start=1360
+  _globals['_IMAGEIMPORTSTREAM']._serialized_end=1439
+  _globals['_IMAGEEXPORTSTREAM']._serialized_start=1442
+  _globals['_IMAGEEXPORTSTREAM']._serialized_end=1629
+  _globals['_DATA']._serialized_start=1631
+  _globals['_DATA']._serialized_end=1651
+  _globals['_WINDOWUPDATE']._serialized_start=1653
+  _globals['_WINDOWUPDATE']._serialized_end=1683
+  _globals['_PROGRESS']._serialized_start=1686
+  _globals['_PROGRESS']._serialized_end=1819
 # @@protoc_insertion_point(module_scope)

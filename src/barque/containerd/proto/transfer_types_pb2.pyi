@@ -21,6 +21,25 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _HTTPDebug:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HTTPDebugEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HTTPDebug.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISABLED: _HTTPDebug.ValueType  # 0
+    DEBUG: _HTTPDebug.ValueType  # 1
+    TRACE: _HTTPDebug.ValueType  # 2
+    BOTH: _HTTPDebug.ValueType  # 3
+
+class HTTPDebug(_HTTPDebug, metaclass=_HTTPDebugEnumTypeWrapper): ...
+
+DISABLED: HTTPDebug.ValueType  # 0
+DEBUG: HTTPDebug.ValueType  # 1
+TRACE: HTTPDebug.ValueType  # 2
+BOTH: HTTPDebug.ValueType  # 3
+Global___HTTPDebug: _TypeAlias = HTTPDebug  # noqa: Y015
+
 class _AuthType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -211,12 +230,12 @@ class RegistryResolver(_message.Message):
     HOST_DIR_FIELD_NUMBER: _builtins.int
     DEFAULT_SCHEME_FIELD_NUMBER: _builtins.int
     HTTP_DEBUG_FIELD_NUMBER: _builtins.int
-    HTTP_TRACE_FIELD_NUMBER: _builtins.int
+    LOGS_STREAM_FIELD_NUMBER: _builtins.int
     auth_stream: _builtins.str
     host_dir: _builtins.str
     default_scheme: _builtins.str
-    http_debug: _builtins.bool
-    http_trace: _builtins.bool
+    http_debug: Global___HTTPDebug.ValueType
+    logs_stream: _builtins.str
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -226,12 +245,12 @@ class RegistryResolver(_message.Message):
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         host_dir: _builtins.str = ...,
         default_scheme: _builtins.str = ...,
-        http_debug: _builtins.bool = ...,
-        http_trace: _builtins.bool = ...,
+        http_debug: Global___HTTPDebug.ValueType = ...,
+        logs_stream: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_stream", b"auth_stream", "default_scheme", b"default_scheme", "headers", b"headers", "host_dir", b"host_dir", "http_debug", b"http_debug", "http_trace", b"http_trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth_stream", b"auth_stream", "default_scheme", b"default_scheme", "headers", b"headers", "host_dir", b"host_dir", "http_debug", b"http_debug", "logs_stream", b"logs_stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

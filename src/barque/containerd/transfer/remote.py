@@ -78,7 +78,7 @@ async def opened(registry: OCIRegistry, asking: ByteStream | None) -> Remote:
     for name, given in (
         ("host_dir", resolver.host_dir),
         ("http_debug", resolver.http_debug),
-        ("http_trace", resolver.http_trace),
+        ("logs_stream", resolver.logs_stream),
         ("headers", set(resolver.headers) - {USER_AGENT}),
     ):
         if given:
