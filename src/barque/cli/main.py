@@ -44,65 +44,6 @@ def _words(text: str) -> list[str]:
 
 # Commands whose flags end at the first argument: the rest is another program's command line.
 COMMAND_LINES = frozenset(("run", "create", "exec", "top", "complete"))
-_ALONE = _words(
-    "attach cp create diff events exec images import info inspect kill load logs pause port ps"
-)
-_ALONE += _words("pull rename restart rm rmi run start stats stop tag top unpause")
-_ALONE += _words("doctor update version wait")
-_OF_CONTAINER = _words(
-    "attach create exec kill logs pause port ps rename restart rm run start stop"
-)
-_OF_CONTAINER += _words("cp diff stats top unpause update wait")
-_ALONE += _words("commit export history login logout push save search")
-_OF_CONTAINER += _words("commit export")
-# What is typed -> the module that does it.
-COMMANDS = {
-    **{name: name for name in _ALONE},
-    **{f"container {name}": name for name in _OF_CONTAINER},
-    "container ls": "ps",
-    "container list": "ps",
-    "container remove": "rm",
-    "container inspect": "inspect_container",
-    "container prune": "container_prune",
-    "image ls": "images",
-    "image list": "images",
-    "image rm": "rmi",
-    "image remove": "rmi",
-    "image inspect": "inspect_image",
-    **{f"image {name}": name for name in _words("history import load pull push save tag")},
-    **{f"image {name}": f"image_{name}" for name in _words("diff prune show verify")},
-    "registry gc": "registry_gc",
-    "registry serve": "registry_serve",
-    "system info": "info",
-    "system events": "events",
-    "system dial-stdio": "dial_stdio",
-    "system df": "system_df",
-    "system migrate": "system_migrate",
-    "system prune": "system_prune",
-    **{f"network {name}": f"network_{name}" for name in _words("create inspect ls prune rm")},
-    "network list": "network_ls",
-    "network remove": "network_rm",
-    "network connect": "network_connect",
-    "network disconnect": "network_disconnect",
-    **{
-        f"volume {name}": f"volume_{name}"
-        for name in _words("backup clone create inspect ls prune restore rm snapshot")
-    },
-    **{
-        f"manifest {name}": f"manifest_{name}"
-        for name in _words("annotate create inspect push referrers rm")
-    },
-    **{
-        f"context {name}": f"context_{name}"
-        for name in _words("create export import inspect ls rm show update use")
-    },
-    "completion": "completion",
-    "__complete": "complete",
-    "context list": "context_ls",
-    "context remove": "context_rm",
-    "volume list": "volume_ls",
-    "volume remove": "volume_rm",
-}
 GROUPS = {
     "container": "Manage containers",
     "context": "Manage contexts",
@@ -113,13 +54,58 @@ GROUPS = {
     "system": "Manage the engine",
     "volume": "Manage volumes",
 }
+_ALONE = _words(
+    "attach commit completion cp create diff doctor events exec export history images info inspect "
+    "kill load login logout logs pause port ps pull push rename restart rm rmi run save search "
+    "start stats stop tag top unpause update version wait"
+)
+# Those of them that are typed behind the name of their group too.
+_ALSO_GROUPED = {
+    "container": _words(
+        "attach commit cp create diff exec export kill logs pause port ps rename restart rm run "
+        "start stats stop top unpause update wait"
+    ),
+    "image": _words("history load pull push save tag"),
+    "system": _words("events info"),
+}
+_GROUPED = {
+    "container": _words("inspect prune"),
+    "context": _words("create export inspect ls rm show update use"),
+    "image": _words("diff inspect prune show verify"),
+    "manifest": _words("annotate create inspect push referrers rm"),
+    "network": _words("connect create disconnect inspect ls prune rm"),
+    "registry": _words("gc serve"),
+    "system": _words("df migrate prune"),
+    "volume": _words("backup clone create inspect ls prune restore rm snapshot"),
+}
+# What is typed -> the module of `cli.commands` that does it.
+COMMANDS = {
+    **{name: name for name in _ALONE},
+    **{f"{group} {name}": name for group, names in _ALSO_GROUPED.items() for name in names},
+    **{f"{group} {name}": f"{group}.{name}" for group, names in _GROUPED.items() for name in names},
+    "__complete": "complete",
+    "container list": "ps",
+    "container ls": "ps",
+    "container remove": "rm",
+    "context import": "context.import_",
+    "context list": "context.ls",
+    "context remove": "context.rm",
+    "image import": "import_",
+    "image list": "images",
+    "image ls": "images",
+    "image remove": "rmi",
+    "image rm": "rmi",
+    "import": "import_",
+    "network list": "network.ls",
+    "network remove": "network.rm",
+    "system dial-stdio": "system.dial_stdio",
+    "volume list": "volume.ls",
+    "volume remove": "volume.rm",
+}
 # Docker has them; here they wait for their turn, and say so.
-_NOT_YET_ALONE = _words("build builder checkpoint config")
-_NOT_YET_ALONE += _words("node plugin secret")
-_NOT_YET_ALONE += _words("service stack swarm trust")
 NOT_YET = frozenset(
     (
-        *_NOT_YET_ALONE,
+        *_words("build builder checkpoint config node plugin secret service stack swarm trust"),
         "image build",
         "volume update",
     )
@@ -248,8 +234,7 @@ def _help(path: str, session: Session | None = None) -> int:
 
 def load(path: str) -> Command:
     """The module of a command."""
-    name = f"barque.cli.commands.{'import_' if COMMANDS[path] == 'import' else COMMANDS[path]}"
-    module: Command = __import__(name, fromlist=["run"])
+    module: Command = __import__(f"barque.cli.commands.{COMMANDS[path]}", fromlist=["run"])
     return module
 
 

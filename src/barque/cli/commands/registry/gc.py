@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from barque.cli.commands.registry_serve import words
+from barque.cli.commands.registry.serve import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
