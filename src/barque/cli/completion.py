@@ -207,7 +207,7 @@ def _volumes(session: Session, command: str) -> Candidates:
 
 
 def _contexts(session: Session, command: str) -> Candidates:
-    from barque.cli.contexts import Contexts, description_of
+    from barque.cli.contexts.store import Contexts, description_of
 
     yield "default", ""
     for found in Contexts(session.config_directory).list():

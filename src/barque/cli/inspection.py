@@ -26,10 +26,10 @@ def program(format: str, seen_as: Callable[[Any], Any] | None = None) -> Callabl
         from barque.cli.json_text import compact
 
         return compact
-    from barque.cli import template
+    from barque.cli import templates
 
     try:
-        parsed = template.parse(format)
+        parsed = templates.parse(format)
     except errors.BarqueError as error:
         raise Failure(TEMPLATE_EXIT, f"template parsing error: {error}") from None
 

@@ -113,7 +113,7 @@ class Session:
         )
 
     def _of_context(self, name: str) -> tuple[str, Tls | None]:
-        from barque.cli.contexts import Contexts
+        from barque.cli.contexts.store import Contexts
 
         try:
             return Contexts(self.config_directory).connection(name)

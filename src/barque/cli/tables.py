@@ -97,13 +97,13 @@ def show(
 
 def _show_template(items: Iterable[Any], fields: Fields, format: str, kind: str) -> None:
     from barque import errors
-    from barque.cli import template
+    from barque.cli import templates
 
     as_table = format.startswith("table")
     text = format.removeprefix("table").strip() if as_table else format
     text = text.replace("\\t", "\t").replace("\\n", "\n")
     try:
-        program = template.parse(text)
+        program = templates.parse(text)
     except errors.BarqueError as error:
         raise errors.InvalidArgument(f"failed to parse template: {error}") from None
     try:

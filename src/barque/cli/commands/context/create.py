@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import terminal
-from barque.cli.contexts import ENDPOINT, Contexts, check_name
-from barque.cli.contexts_given import copied, described, endpoint_from
+from barque.cli.contexts.given import copied, described, endpoint_from
+from barque.cli.contexts.store import ENDPOINT, Contexts, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import terminal
-from barque.cli.contexts import Contexts
-from barque.cli.contexts_archive import open_private, pack
-from barque.cli.contexts_given import described
+from barque.cli.contexts.archive import open_private, pack
+from barque.cli.contexts.given import described
+from barque.cli.contexts.store import Contexts
 from barque.cli.session import DEFAULT_CONTEXT
 
 TYPE_CHECKING = False

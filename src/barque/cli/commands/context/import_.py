@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import terminal
-from barque.cli.contexts import Contexts, check_name
-from barque.cli.contexts_archive import read_archive, unpack
+from barque.cli.contexts.archive import read_archive, unpack
+from barque.cli.contexts.store import Contexts, check_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from barque.cli.contexts import ENDPOINT, IN_MEMORY, Contexts
-from barque.cli.contexts_given import default
+from barque.cli.contexts.given import default
+from barque.cli.contexts.store import ENDPOINT, IN_MEMORY, Contexts
 from barque.cli.inspection import show
 from barque.cli.json_text import compact, escaped
 from barque.cli.session import DEFAULT_CONTEXT

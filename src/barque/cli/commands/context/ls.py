@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from barque.cli import tables, terminal
-from barque.cli.contexts import DEFAULT_DESCRIPTION, Contexts, description_of, endpoint_of
-from barque.cli.contexts_given import default
+from barque.cli.contexts.given import default
+from barque.cli.contexts.store import DEFAULT_DESCRIPTION, Contexts, description_of, endpoint_of
 from barque.cli.session import DEFAULT_CONTEXT, variable
 
 TYPE_CHECKING = False

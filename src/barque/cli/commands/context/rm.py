@@ -5,7 +5,7 @@ from __future__ import annotations
 from barque import errors
 from barque.cli import terminal
 from barque.cli.config import write_settings
-from barque.cli.contexts import Contexts
+from barque.cli.contexts.store import Contexts
 from barque.cli.session import DEFAULT_CONTEXT
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barque import errors
-from barque.cli.template import ExecutionError, TemplateError, parse
+from barque.cli.templates import ExecutionError, TemplateError, parse
 
 DATA: dict[str, Any] = {
     "Name": "/web",

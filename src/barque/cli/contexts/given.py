@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from barque import errors
-from barque.cli.contexts import (
+from barque.cli.contexts.store import (
     DEFAULT_DESCRIPTION,
     ENDPOINT,
     LARGEST_FILE,
@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from barque.cli.contexts import Contexts
+    from barque.cli.contexts.store import Contexts
     from barque.cli.session import Session
 
 KEYS = ("from", "host", "ca", "cert", "key", "skip-tls-verify")

@@ -9,7 +9,7 @@ import zipfile
 
 from barque import errors
 from barque.cli import terminal
-from barque.cli.contexts import ENDPOINT, LARGEST_FILE, TLS_FILES, checked
+from barque.cli.contexts.store import ENDPOINT, LARGEST_FILE, TLS_FILES, checked
 from barque.client import json
 
 TYPE_CHECKING = False
