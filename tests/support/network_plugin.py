@@ -6,44 +6,12 @@ asked, and whether all that was given came back.
 
 from __future__ import annotations
 
-import http.server
-import json
-import socketserver
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import Any
 
-
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    plugin: Plugin
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-        method = self.path.strip("/")
-        text = json.dumps(self.server.plugin.answer(method, body)).encode()
-        if method == self.server.plugin.dies:  # having done it, before it has said so
-            self.close_connection = True
-            self.connection.close()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, *_: object) -> None:
-        pass
+from tests.support.plugin_server import Request
 
 
 class Plugin:
@@ -62,17 +30,18 @@ class Plugin:
     def methods(self) -> list[str]:
         return [name for name, _ in self.calls]
 
-    def answer(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, asked: Request) -> dict[str, Any] | None:
+        """One after another, whatever asks at once."""
         with self._lock:
-            self.calls.append((method, body))
-            if method == self.refuse:
-                return {"Err": f"{method} is refused"}
-            protocol, _, name = method.partition(".")
+            self.calls.append((asked.method, asked.body))
+            if asked.method == self.refuse:
+                return {"Err": f"{asked.method} is refused"}
+            protocol, _, name = asked.method.partition(".")
             function = getattr(self, f"_{protocol}_{name}", None)
             if function is None:
-                return {"Err": f"no method {method}"}
-            found: dict[str, Any] = function(body) or {}
-            return found
+                return {"Err": f"no method {asked.method}"}
+            found: dict[str, Any] = function(asked.body) or {}
+            return None if asked.method == self.dies else found
 
     def _Plugin_Activate(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"Implements": ["NetworkDriver", "IpamDriver"]}
@@ -144,19 +113,3 @@ def _pairs(text: str) -> str:
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], capture_output=True, check=True)
-
-
-@contextmanager
-def serving(path: Path, plugin: Plugin) -> Iterator[Plugin]:
-    """The plugin on the socket `path`, in a thread of this process."""
-    server = _Server(str(path), _Handler)
-    server.plugin = plugin
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield plugin
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        path.unlink(missing_ok=True)

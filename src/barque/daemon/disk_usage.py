@@ -9,6 +9,7 @@ from barque import errors
 from barque.daemon.containers import listing
 from barque.daemon.containers.service import Containers
 from barque.daemon.images.service import Images
+from barque.daemon.volumes.records import LOCAL
 from barque.daemon.volumes.service import Volumes
 
 KINDS = ("container", "image", "volume", "build-cache")
@@ -63,7 +64,7 @@ class DiskUsage:
         return {"Containers": found}
 
     async def _volume_part(self) -> Document:
-        volumes = self._volumes.summaries({})
+        volumes = self._volumes.summaries({"driver": [LOCAL]})
         sizes = [await self._volumes.size_bytes(volume["Name"]) for volume in volumes]
         for volume, size in zip(volumes, sizes, strict=True):
             users = len(self._volumes.users(volume["Name"]))

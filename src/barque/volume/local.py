@@ -64,6 +64,11 @@ def mount_points() -> list[str]:
     return [_ESCAPED.sub(lambda found: chr(int(found[1], 8)), point) for point in points]
 
 
+def is_empty(directory: Path) -> bool:
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
+
+
 def _resolved(server: str) -> str:
     """The address of a file server. Raises OSError."""
     return str(socket.getaddrinfo(server, None, proto=socket.IPPROTO_TCP)[0][4][0])
@@ -255,10 +260,7 @@ class LocalVolumes:
 
     def is_untouched(self, name: str) -> bool:
         """Whether an image's content may still be copied in: empty, or such a copy broke off."""
-        if self._paths.copying(name).exists():
-            return True
-        with os.scandir(self._paths.data(name)) as entries:
-            return next(entries, None) is None
+        return self._paths.copying(name).exists() or is_empty(self._paths.data(name))
 
     def populate(
         self, name: str, layers: Sequence[str], path: str, ids: Mapping[str, str] | None = None
@@ -276,13 +278,24 @@ class LocalVolumes:
         if marker.exists():
             self._empty(data)
         marker.touch()
-        request: dict[str, Any] = {"layers": list(layers), "path": path, "target": str(data)}
-        if ids:
-            request["ids"] = dict(ids)
-        copied = self._copy(name, json.dumps(request).encode())
+        copied = self.fill(name, data, layers, path, ids)
         sync_directory(data)
         marker.unlink()
         return copied
+
+    def fill(
+        self,
+        name: str,
+        data: Path,
+        layers: Sequence[str],
+        path: str,
+        ids: Mapping[str, str] | None = None,
+    ) -> bool:
+        """As `populate`, into any directory `data`, whatever is in it."""
+        request: dict[str, Any] = {"layers": list(layers), "path": path, "target": str(data)}
+        if ids:
+            request["ids"] = dict(ids)
+        return self._copy(name, json.dumps(request).encode())
 
     def _empty(self, data: Path) -> None:
         directory = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

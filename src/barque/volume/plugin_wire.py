@@ -7,28 +7,27 @@ import socket
 
 SCHEMES = frozenset({"unix", "tcp", "http"})
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-TIMEOUT_S = 120.0
 ANSWER_BYTES = 8 << 20
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("plugin", timeout=TIMEOUT_S)
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("plugin", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
-def post(address: str, target: str, body: str) -> tuple[int, bytes]:
+def post(address: str, target: str, body: str, timeout_s: float) -> tuple[int, bytes]:
     """Status and body of the answer. `address`: unix://PATH or tcp://HOST:PORT. Raises OSError."""
     scheme, _, rest = address.partition("://")
     connection = (
-        _UnixConnection(rest)
+        _UnixConnection(rest, timeout_s)
         if scheme == "unix"
-        else http.client.HTTPConnection(rest.rstrip("/"), timeout=TIMEOUT_S)
+        else http.client.HTTPConnection(rest.rstrip("/"), timeout=timeout_s)
     )
     try:
         connection.request("POST", target, body, {"Content-Type": CONTENT_TYPE})

@@ -1,15 +1,17 @@
 """Volume plugins: other programs that keep volumes (Docker Engine volume plugin protocol, v1).
 
-A plugin NAME is found by a socket `NAME.sock` (or `NAME/NAME.sock`), or by a file NAME.spec with
-its address. A request is a POST of JSON to `/VolumeDriver.X`; an answer with `Err` is a failure.
-Synchronous.
+A plugin NAME is found by a socket `NAME.sock` (or `NAME/NAME.sock`), or by its address in a file
+NAME.spec or NAME.json. A request is a POST of JSON to `/VolumeDriver.X`; an answer with `Err` is a
+failure. Synchronous.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ SOCKETS = Path("/run/docker/plugins")
 SPECS = (Path("/etc/docker/plugins"), Path("/usr/lib/docker/plugins"))
 NAME = re.compile(r"[a-z0-9A-Z][a-zA-Z0-9_.-]{0,127}\Z")  # a path component: CVE-2021-20206
 IMPLEMENTS = "VolumeDriver"
+TIMEOUT_S = 120.0
+_SUFFIX = re.compile(r"\.(sock|spec|json)\Z")
 
 
 class Plugin:
     """One volume plugin at `address`: unix://PATH or tcp://HOST:PORT."""
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str, address: str, timeout_s: float = TIMEOUT_S) -> None:
         self.name = name
         self._address = address
+        self._timeout_s = timeout_s
 
     def call(self, method: str, **request: Any) -> dict[str, Any]:
         """Raises Unavailable when it does not answer, BarqueError with its own words."""
@@ -39,7 +44,9 @@ class Plugin:
                 f"plugin {self.name}: address {self._address} is not supported"
             )
         try:
-            status, data = plugin_wire.post(self._address, f"/{method}", json.dumps(request))
+            status, data = plugin_wire.post(
+                self._address, f"/{method}", json.dumps(request), self._timeout_s
+            )
             found = json.loads(data or b"{}")
         except (OSError, ValueError) as error:
             raise errors.Unavailable(
@@ -76,6 +83,13 @@ class Plugin:
         found = self.call("VolumeDriver.Get", Name=volume).get("Volume")
         return found if isinstance(found, dict) else {}
 
+    def volumes(self) -> list[dict[str, Any]]:
+        """What `get` gives, of every volume that has a name."""
+        found = self.call("VolumeDriver.List").get("Volumes") or []
+        if not isinstance(found, list):
+            raise errors.BarqueError(f"VolumeDriver.List: plugin {self.name} gives no list")
+        return [v for v in found if isinstance(v, dict) and isinstance(v.get("Name"), str)]
+
     def scope(self) -> str:
         """local, or global for volumes that every host of the plugin's sees."""
         try:
@@ -92,34 +106,61 @@ def find(
     *,
     implements: str = IMPLEMENTS,
     what: str = "volume",
+    timeout_s: float = TIMEOUT_S,
 ) -> Plugin:
     """The plugin `name`, asked whether it keeps volumes. Raises NotFound with Docker's words.
 
     `implements` is another protocol that it may be asked for, `what` is what that is about.
     """
-    address = _address(name, sockets, specs) if NAME.match(name) else ""
-    if address:
-        plugin = Plugin(name, address)
-        if implements in (plugin.call("Plugin.Activate").get("Implements") or ()):
-            return plugin
-    raise errors.NotFound(
-        f'error looking up {what} plugin {name}: plugin "{name}" not found'
-        if not address
-        else f"plugin {name} does not implement {implements}"
-    )
+    place = _place(name, sockets, specs)
+    if place is None:
+        raise errors.NotFound(f'error looking up {what} plugin {name}: plugin "{name}" not found')
+    plugin = Plugin(name, _address(name, place), timeout_s)
+    if implements not in (plugin.call("Plugin.Activate").get("Implements") or ()):
+        raise errors.NotFound(f"plugin {name} does not implement {implements}")
+    return plugin
 
 
 def known(name: str, sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> bool:
     """Whether there is a plugin of that name, whatever it is for; it is not asked."""
-    return bool(NAME.match(name) and _address(name, sockets, specs))
+    return _place(name, sockets, specs) is not None
 
 
-def _address(name: str, sockets: Path, specs: Sequence[Path]) -> str:
+def names(sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> list[str]:
+    """Every plugin there is, whatever it is for; none is asked."""
+    found: set[str] = set()
+    for directory in (sockets, *specs):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.update(_SUFFIX.sub("", entry) for entry in os.listdir(directory))
+    return sorted(name for name in found if known(name, sockets, specs))
+
+
+def _place(name: str, sockets: Path, specs: Sequence[Path]) -> Path | None:
+    """The socket, or the file that has the address."""
+    if not NAME.match(name):
+        return None
     for path in (sockets / f"{name}.sock", sockets / name / f"{name}.sock"):
         if path.is_socket():
-            return f"unix://{path}"
+            return path
     for directory in specs:
-        for path in (directory / f"{name}.spec", directory / name / f"{name}.spec"):
-            if path.is_file():
-                return path.read_text(errors="replace").strip()
-    return ""
+        for suffix in (".spec", ".json"):
+            for path in (directory / f"{name}{suffix}", directory / name / f"{name}{suffix}"):
+                if path.is_file():
+                    return path
+    return None
+
+
+def _address(name: str, place: Path) -> str:
+    if place.suffix == ".sock":
+        return f"unix://{place}"
+    text = place.read_text(errors="replace").strip()
+    if place.suffix == ".spec":
+        return text
+    try:
+        document = json.loads(text)
+        address, tls = document["Addr"], document.get("TLSConfig")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise errors.InvalidArgument(f"plugin {name}: {place} has no address: {error}") from error
+    if tls:
+        raise errors.Unsupported(f"plugin {name}: TLSConfig of {place} is not supported")
+    return str(address)

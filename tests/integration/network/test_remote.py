@@ -16,8 +16,9 @@ from barque import errors
 from barque.daemon.networks.plugins import parse_join
 from barque.linux.mount import mount
 from tests.support.netns_host import ask, isolated, run, server, temporary_root
-from tests.support.network_plugin import Plugin, serving
+from tests.support.network_plugin import Plugin
 from tests.support.networks import networks
+from tests.support.plugin_server import serving
 
 pytestmark = pytest.mark.root
 SUBNET = {"Config": [{"Subnet": "10.66.0.0/24"}]}
@@ -32,7 +33,8 @@ def plugged() -> Iterator[Plugin]:
     directory.mkdir(parents=True)
     run("ip", "link", "add", "pbr0", "type", "bridge")
     run("ip", "link", "set", "pbr0", "up")
-    with serving(directory / "bqplug.sock", Plugin("pbr0")) as plugin:
+    plugin = Plugin("pbr0")
+    with serving(directory / "bqplug.sock", plugin.answer):
         yield plugin
 
 

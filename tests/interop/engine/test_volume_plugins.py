@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import secrets
 import shutil
-import socketserver
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,105 +14,16 @@ import pytest
 
 from tests.support.barque import Stack
 from tests.support.docker_cli import fails, out
+from tests.support.volume_plugin import MADE, Keeper
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-SOCKETS = Path("/run/docker/plugins")
-
-
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    keeper: Keeper
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-        answer = self.server.keeper.answer(self.path.strip("/"), body)
-        text = json.dumps(answer).encode()
-        self.send_response(500 if answer.get("Err") else 200)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-class Keeper:
-    """A plugin whose volumes are directories; it forgets nothing when it is started again."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.name = f"keeper{secrets.token_hex(4)}"
-        self.options: dict[str, dict[str, str]] = {}
-        self.users: dict[str, list[str]] = {}
-        self.keeps = False  # whatever is said
-        self._server: _Server | None = None
-
-    def start(self) -> None:
-        SOCKETS.mkdir(parents=True, exist_ok=True)
-        self._server = _Server(str(SOCKETS / f"{self.name}.sock"), _Handler)
-        self._server.keeper = self
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-        (SOCKETS / f"{self.name}.sock").unlink(missing_ok=True)
-
-    def document(self, volume: str) -> dict[str, Any]:
-        point = str(self.root / volume) if self.users[volume] else ""
-        return {"Name": volume, "Mountpoint": point, "Status": {"users": len(self.users[volume])}}
-
-    def answer(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
-        volume = body.get("Name", "")
-        if method == "Plugin.Activate":
-            return {"Implements": ["VolumeDriver"]}
-        if method == "VolumeDriver.Capabilities":
-            return {"Capabilities": {"Scope": "global"}}
-        if method == "VolumeDriver.List":  # of every dockerd of this machine: not their matter
-            return {"Volumes": []}
-        if method == "VolumeDriver.Create":
-            options = body.get("Opts") or {}
-            if options.get("colour") == "none":
-                return {"Err": "a colour is wanted"}
-            self.options[volume], self.users[volume] = options, []
-            (self.root / volume).mkdir(exist_ok=True)
-            return {"Err": ""}
-        if volume not in self.options:
-            return {"Err": f"no volume {volume}"}
-        return self._of(method, volume, body)
-
-    def _of(self, method: str, volume: str, body: dict[str, Any]) -> dict[str, Any]:
-        point = str(self.root / volume)
-        if method == "VolumeDriver.Mount":
-            self.users[volume].append(body["ID"])
-            return {"Mountpoint": point}
-        if method == "VolumeDriver.Unmount":
-            self.users[volume].remove(body["ID"])
-            return {"Err": ""}
-        if method == "VolumeDriver.Remove" and self.keeps:
-            return {"Err": f"{volume} is dear"}
-        if method == "VolumeDriver.Remove":
-            del self.options[volume], self.users[volume]
-            return {"Err": ""}
-        if method == "VolumeDriver.Get":
-            return {"Volume": self.document(volume)}
-        return {"Mountpoint": point}
 
 
 @pytest.fixture(scope="module")
-def keeper() -> Iterator[Keeper]:
+def keeper(engine: Any) -> Iterator[Keeper]:
     """One for all: dockerd tries for long to reach those that it knows and that are away."""
     root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
-    made = Keeper(root)
+    made = Keeper(root, mine=str(engine.root))
     try:
         made.start()
         yield made
@@ -179,5 +87,97 @@ def test_what_a_plugin_refuses(engine: Any, keeper: Keeper) -> None:
     assert volume in out(engine, "volume", "inspect", volume)
     assert "is dear" in fails(engine, "volume", "rm", "-f", volume)  # and yet it is forgotten
     keeper.keeps = False
-    keeper.answer("VolumeDriver.Remove", {"Name": volume})
+    keeper.forget(volume)
     assert volume not in out(engine, "volume", "ls", "-q")
+
+
+def listed(engine: Any, *filters: str) -> dict[str, str]:
+    """Driver by name."""
+    asked = [word for text in filters for word in ("--filter", text)]
+    lines = out(engine, "volume", "ls", *asked, "--format", "{{.Name}} {{.Driver}}").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def test_a_volume_that_a_plugin_made_by_itself(engine: Any, keeper: Keeper) -> None:
+    volume, other, container = name(), name(), name()
+    keeper.make(volume)
+    keeper.make(other)
+    mine = f"driver={keeper.name}"
+    assert listed(engine, mine, f"name={volume}") == {volume: keeper.name}
+    assert listed(engine, mine, "dangling=true") == {volume: keeper.name, other: keeper.name}
+    found = json.loads(out(engine, "volume", "inspect", volume))[0]
+    assert found == {
+        "CreatedAt": MADE,
+        "Driver": keeper.name,
+        "Labels": None,
+        "Mountpoint": "",
+        "Name": volume,
+        "Options": None,
+        "Scope": "global",
+        "Status": {"users": 0},
+    }
+    out(engine, "run", "-d", "--name", container, "-v", f"{volume}:/data", "busybox", "sleep", "9")
+    try:
+        assert len(keeper.users[volume]) == 1
+        mounts = json.loads(out(engine, "inspect", "-f", "{{json .Mounts}}", container))
+        assert [(m["Name"], m["Driver"]) for m in mounts] == [(volume, keeper.name)]
+        assert listed(engine, mine, "dangling=false") == {volume: keeper.name}
+        assert "volume is in use" in fails(engine, "volume", "rm", volume)
+    finally:
+        out(engine, "rm", "-f", container)
+    assert volume not in out(engine, "system", "df", "-v")
+    out(engine, "volume", "rm", volume, other)
+    assert keeper.options == {}
+    assert "no such volume" in fails(engine, "volume", "inspect", volume)
+
+
+def test_whose_volume_it_is_when_two_could_have_it(engine: Any, keeper: Keeper) -> None:
+    theirs, ours = name(), name()
+    keeper.make(theirs)
+    local = ("--mount", f"type=volume,src={theirs},dst=/d,volume-driver=local", "busybox", "true")
+    out(engine, "volume", "create", "-d", keeper.name, "--label", "a=b", theirs)  # now it is known
+    assert json.loads(out(engine, "volume", "inspect", theirs))[0]["Labels"] == {"a": "b"}
+    said = f"driver '{keeper.name}' already has volume '{theirs}': volume name must be unique"
+    assert said in fails(engine, "run", "--rm", *local)
+    assert said in fails(engine, "volume", "create", "-d", "local", theirs)
+    out(engine, "volume", "create", ours)
+    said = f"driver 'local' already has volume '{ours}': volume name must be unique"
+    assert said in fails(engine, "volume", "create", "-d", keeper.name, ours)
+    keeper.make(ours)
+    assert listed(engine, f"name={ours}") == {ours: "local"}
+    keeper.forget(ours)
+    out(engine, "volume", "rm", ours, theirs)
+    assert keeper.options == {}
+
+
+def test_a_plugin_loses_a_volume(engine: Any, keeper: Keeper) -> None:
+    volume = name()
+    out(engine, "volume", "create", "-d", keeper.name, volume)
+    keeper.forget(volume)
+    assert listed(engine, f"name={volume}") == {}
+    assert "no such volume" in fails(engine, "volume", "inspect", volume)
+    out(engine, "volume", "create", volume)  # the name is free
+    assert listed(engine, f"name={volume}") == {volume: "local"}
+    out(engine, "volume", "rm", volume)
+
+
+def test_pruning_leaves_the_volumes_of_plugins(engine: Any, keeper: Keeper) -> None:
+    volume = name()
+    out(engine, "volume", "create", "-d", keeper.name, volume)
+    out(engine, "system", "prune", "--volumes", "-f")
+    assert keeper.options == {volume: {}}
+    out(engine, "volume", "rm", volume)
+
+
+def test_what_an_image_has_is_copied_into_the_empty_volume_of_a_plugin(
+    engine: Any, keeper: Keeper
+) -> None:
+    volume, full = name(), name()
+    out(engine, "run", "--rm", "-v", f"{volume}:/etc", "--volume-driver", keeper.name, "busybox")
+    assert (keeper.root / volume / "passwd").read_text().startswith("root:")
+    keeper.make(full)
+    (keeper.root / full / "own").touch()
+    out(engine, "run", "--rm", "-v", f"{full}:/etc", "busybox")
+    assert not (keeper.root / full / "passwd").exists()
+    assert keeper.users == {volume: [], full: []}
+    out(engine, "volume", "rm", volume, full)

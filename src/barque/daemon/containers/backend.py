@@ -100,8 +100,8 @@ class Volumes(Protocol):
         driver: str,
         labels: Mapping[str, str] | None,
         options: Mapping[str, str] | None,
-    ) -> None:
-        """The volume exists, made as told if need be, and the container uses it."""
+    ) -> str:
+        """The volume exists, made as told if need be, and the container uses it: its driver."""
 
     async def mount(self, name: str, container_id: str, part: str = "") -> str:
         """The host path of its data, or of `part` of it, while the container runs."""

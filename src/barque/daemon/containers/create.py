@@ -296,7 +296,7 @@ async def _make_volumes(engine: Engine, record: Record) -> None:
     """Volumes exist, and are in use, from create on."""
     for point in record.mounts:
         if point.type == "volume":
-            await engine.volumes.reserve(
+            point.driver = await engine.volumes.reserve(
                 point.name,
                 record.id,
                 anonymous=point.anonymous,

@@ -164,7 +164,7 @@ def parse_bind(text: str, driver: str, new_volume: Callable[[], str]) -> MountPo
             if "nocopy" in words:
                 raise errors.InvalidArgument(f"invalid mode: {mode}")
         elif source:
-            point.name, point.driver = volume_name(source), driver or "local"
+            point.name, point.driver = volume_name(source), driver  # "": whoever has it
             point.mode = mode or "z"
             point.copy_up = "nocopy" not in words
         else:
@@ -281,7 +281,7 @@ def _volume_mount(
         destination=destination,
         mode="z",  # as Docker tells it of a volume that asks for nothing
         name=volume_name(mount.source) if mount.source else "",
-        driver=driver or "local",
+        driver=driver,  # "": whoever has it
         rw=not mount.read_only,
         copy_up=not (options and (options.no_copy or options.subpath)),
         subpath=_subpath(options.subpath) if options else "",

@@ -13,8 +13,8 @@ PRUNE_ANONYMOUS_SINCE = (1, 42)  # before this API version prune meant every unu
 
 def routes(volumes: Volumes, copies: VolumeCopies) -> list[Route]:
     async def list_volumes(request: Request) -> Response:
-        found = volumes.summaries(request.query.filters())
-        return json_response({"Volumes": found, "Warnings": None})
+        found, warnings = await volumes.listed(request.query.filters())
+        return json_response({"Volumes": found, "Warnings": warnings or None})
 
     async def create(request: Request) -> Response:
         return json_response(await volumes.create(await request.json()), 201)

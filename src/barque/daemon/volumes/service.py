@@ -3,18 +3,18 @@
 A volume is used from the creation of a container to its removal, and mounted while one of them
 runs. Facts are rows; data is in directories of the driver. The directory is made before the row and
 taken away (in one step) before the row goes, so a row without its directory is a removal that broke
-off.
+off. A plugin's own volumes have no row until a container uses them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.networks.filters import check_keys, dangling_wanted
+from barque.daemon.volumes import keepers
+from barque.daemon.volumes.mounting import READER, Mounting
 from barque.daemon.volumes.records import (
     ANONYMOUS_LABEL,
     LIST_KEYS,
@@ -33,12 +35,10 @@ from barque.daemon.volumes.records import (
     new_record,
     parse_create,
 )
+from barque.daemon.volumes.rows import Rows
 from barque.oci.id_maps import IdMap, IdMaps
-from barque.volume import plugins, subpath
-from barque.volume.local import LocalVolumes
-from barque.volume.options import MountPlan, read_only_plan
-
-READER = "copy-"  # how those are called that read a volume to copy it
+from barque.volume import plugins
+from barque.volume.local import LocalVolumes, is_empty
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,11 @@ class Volumes:
     def __init__(
         self, database: Database, events: Events, local: LocalVolumes, subpaths: Path
     ) -> None:
-        self._database = database
+        self._rows = Rows(database)
         self._events = events
         self._local = local
-        self._subpaths = subpaths
+        self._mounting = Mounting(local, subpaths)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._mounted: defaultdict[str, set[str]] = defaultdict(set)  # volume -> who runs with it
 
     # -- containers
 
@@ -64,13 +63,16 @@ class Volumes:
         container_id: str,
         *,
         anonymous: bool = False,
-        driver: str = LOCAL,
+        driver: str = "",
         labels: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
-    ) -> None:
-        """The volume exists, made if need be, and the container uses it from now on."""
+    ) -> str:
+        """The volume exists, made if need be, and the container uses it from now on.
+
+        Returns its driver; `driver` is asked for only where it is given. Raises Conflict.
+        """
         async with self._locks[name]:
-            record = self._find(name)
+            record = self._rows.find(name) if anonymous else await self._seek(name, driver)
             made = record is None
             if record is None:
                 if anonymous:
@@ -83,12 +85,14 @@ class Volumes:
                     made_for=container_id if anonymous else "",
                 )
                 await self._make(record)
-            with self._database.transaction() as tx:
-                if made:
-                    tx.execute("INSERT INTO volumes VALUES (?, ?)", (name, record.dump()))
-                tx.execute("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", (name, container_id))
+            _refuse_other_driver(record, driver)
+            if self._rows.find(name) == record:
+                self._rows.use(name, container_id)
+            else:
+                self._rows.put(record, container_id)
         if made:
             self._events.publish("volume", "create", name, {"driver": record.driver})
+        return record.driver
 
     async def _make(self, record: VolumeRecord) -> None:
         if record.driver == LOCAL:
@@ -100,6 +104,19 @@ class Volumes:
         except errors.BarqueError as error:
             raise type(error)(f"create {record.name}: {error}") from error
 
+    async def _seek(self, name: str, driver: str = "") -> VolumeRecord | None:
+        """The volume that is known, or that a plugin (`driver`, or any) has made by itself.
+
+        One that its plugin has lost is not there, unless a container uses it.
+        """
+        record = self._rows.find(name)
+        if record is not None and (
+            record.driver == LOCAL or self._rows.users(name) or await keepers.has(record)
+        ):
+            return record
+        told = await keepers.find(name, driver) if driver != LOCAL else None
+        return told.record if told else None
+
     async def mount(self, name: str, container_id: str, part: str = "") -> str:
         """The host path of the data of a volume that `container_id` uses and is to run with.
 
@@ -107,19 +124,12 @@ class Volumes:
         """
         async with self._locks[name]:
             record = self._get(name)
-            self._mounted[name].add(container_id)
-            path = await self._mount(record, container_id)
+            self._mounting.join(name, container_id)
+            path = await self._mounting.mount(record, container_id)
             self._tell("mount", record, container_id)
             if not part:
                 return path
-            target = (
-                self._subpaths
-                / container_id
-                / hashlib.sha256(f"{name}/{part}".encode()).hexdigest()[:16]
-            )
-            await asyncio.to_thread(subpath.unbind, target)
-            await asyncio.to_thread(subpath.bind, path, part, target)
-            return str(target)
+            return await self._mounting.bind_part(name, path, part, container_id)
 
     async def mount_layers(
         self, container_id: str, place: str, layers: Sequence[str], part: str = ""
@@ -128,62 +138,22 @@ class Volumes:
 
         Read-only; `place` tells it from others of the container. Undone by `unmount`.
         """
-        directory = self._subpaths / container_id
-        target, inner = (
-            directory / f"{kind}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
-            for kind in ("image", "part")
-        )
-        await asyncio.to_thread(subpath.unbind, target)
-        await asyncio.to_thread(subpath.merge, layers, target)
-        if not part:
-            return str(target)
-        await asyncio.to_thread(subpath.unbind, inner)
-        await asyncio.to_thread(subpath.bind, str(target), part, inner)
-        return str(inner)
+        return await self._mounting.merge_layers(container_id, place, layers, part)
 
     def _tell(self, action: str, record: VolumeRecord, container_id: str) -> None:
         attributes = {"container": container_id, "driver": record.driver}
         self._events.publish("volume", action, record.name, attributes)
 
-    async def _mount(self, record: VolumeRecord, user: str) -> str:
-        if record.driver != LOCAL:
-            plugin = await asyncio.to_thread(plugins.find, record.driver)
-            return await asyncio.to_thread(plugin.mount, record.name, user)
-        if not self._local.exists(record.name):
-            raise errors.NotFound(f"get {record.name}: no such volume: its directory is gone")
-        plan = self._plan(record)
-        if plan is not None:
-            await asyncio.to_thread(self._local.mount, record.name, plan)
-        return str(self._local.data_path(record.name))
-
-    def _plan(self, record: VolumeRecord) -> MountPlan | None:
-        """What is mounted on the volume's data while it is used; None for nothing."""
-        if record.read_only:
-            return read_only_plan(str(self._local.data_path(record.name)))
-        return record.plan
-
     async def unmount(self, container_id: str) -> None:
         """The container does not run any more. Safe to call twice."""
-        directory = self._subpaths / container_id
-        if directory.is_dir():
-            await asyncio.to_thread(self._unbind_parts, directory)
-        for name in [name for name, users in self._mounted.items() if container_id in users]:
+        await self._mounting.end_parts(container_id)
+        for name in self._mounting.mounted_for(container_id):
             async with self._locks[name]:
-                self._mounted[name].discard(container_id)
-                record = self._find(name)
+                self._mounting.leave(name, container_id)
+                record = self._rows.find(name)
                 if record is not None:
-                    await self._unmount(record, container_id)
+                    await self._mounting.unmount(record, container_id)
                     self._tell("unmount", record, container_id)
-                if not self._mounted[name]:
-                    del self._mounted[name]
-
-    async def _unmount(self, record: VolumeRecord, user: str) -> None:
-        """Of a plugin every use ends; a mount of ours with the last one."""
-        if record.driver != LOCAL:
-            plugin = await asyncio.to_thread(plugins.find, record.driver)
-            await asyncio.to_thread(plugin.unmount, record.name, user)
-        elif self._plan(record) is not None and not self._mounted.get(record.name):
-            await asyncio.to_thread(self._local.unmount, record.name)
 
     # -- copies: see copies
 
@@ -192,21 +162,19 @@ class Volumes:
         """The path of the volume's data, which stays mounted and there meanwhile."""
         reader = f"{READER}{secrets.token_hex(8)}"
         async with self._locks[name]:
-            record = self._get(name)
-            self._mounted[name].add(reader)
+            record = await self._seek(name) or self._get(name)
+            self._mounting.join(name, reader)
             try:
-                path = await self._mount(record, reader)
+                path = await self._mounting.mount(record, reader)
             except BaseException:
-                self._mounted[name].discard(reader)
+                self._mounting.leave(name, reader)
                 raise
         try:
             yield path
         finally:
             async with self._locks[name]:
-                self._mounted[name].discard(reader)
-                await self._unmount(record, reader)
-                if not self._mounted[name]:
-                    del self._mounted[name]
+                self._mounting.leave(name, reader)
+                await self._mounting.unmount(record, reader)
 
     def stage(self, size: int = 0) -> Path:
         """A directory to be filled: `_data` in it becomes a volume's, with the limit `size`."""
@@ -214,7 +182,7 @@ class Volumes:
 
     def quota_of(self, name: str) -> dict[str, str]:
         """The option of the volume that limits what it holds; {} for none."""
-        record = self._find(name)
+        record = self._rows.find(name)
         options = (record.options or {}) if record and record.driver == LOCAL else {}
         return {"size": options["size"]} if options.get("size") else {}
 
@@ -223,19 +191,18 @@ class Volumes:
             await asyncio.to_thread(self._local.delete, staged)
 
     def known(self, name: str) -> bool:
-        return self._find(name) is not None
+        return self._rows.find(name) is not None
 
     async def adopt(self, record: VolumeRecord, staged: Path) -> dict[str, Any]:
         """A new volume with what is in `staged`. Raises Conflict when there is one."""
         name = record.name
         async with self._locks[name]:
             self.refuse_known(name)
-            with self._database.transaction() as tx:
-                tx.execute("INSERT INTO volumes VALUES (?, ?)", (name, record.dump()))
+            self._rows.put(record)
             try:
                 await asyncio.to_thread(self._local.install, staged, name)
             except BaseException:
-                self._forget(name)
+                self._rows.forget(name)
                 raise
         self._events.publish("volume", "create", name, {"driver": record.driver})
         return self._document(record)
@@ -261,19 +228,15 @@ class Volumes:
             )
         if record.read_only:
             raise errors.Conflict(f"restore {name}: it is a snapshot, which never changes")
-        if self._mounted.get(name):
-            users = ", ".join(sorted(self._mounted[name]))
-            raise errors.Conflict(f"restore {name}: volume is mounted - [{users}]")
+        mounted = self._mounting.users(name)
+        if mounted:
+            raise errors.Conflict(
+                f"restore {name}: volume is mounted - [{', '.join(sorted(mounted))}]"
+            )
         inside = self._local.mounted_inside(name)
         if inside is not None:
             raise errors.Conflict(f"restore {name}: something is mounted on {inside}")
         return record
-
-    def _unbind_parts(self, directory: Path) -> None:
-        for target in list(directory.iterdir()):
-            subpath.unbind(target)
-        with suppress(OSError):
-            directory.rmdir()
 
     async def populate(
         self, name: str, layers: Sequence[str], path: str, maps: IdMaps | None = None
@@ -285,44 +248,48 @@ class Volumes:
         ids = {"uids": _turned(maps.uids), "gids": _turned(maps.gids)} if maps else None
         async with self._locks[name]:
             record = self._get(name)
-            if self._plan(record) is None:
-                return await asyncio.to_thread(self._local.populate, record.name, layers, path, ids)
-            await self._mount(record, "")
+            if record.driver == LOCAL and self._mounting.plan(record) is None:
+                return await asyncio.to_thread(self._local.populate, name, layers, path, ids)
+            reader = f"{READER}{secrets.token_hex(8)}"
+            place = await self._mounting.mount(record, reader)
             try:
-                return await asyncio.to_thread(self._local.populate, record.name, layers, path, ids)
+                if record.driver == LOCAL:
+                    return await asyncio.to_thread(self._local.populate, name, layers, path, ids)
+                data = Path(place)
+                return is_empty(data) and await asyncio.to_thread(
+                    self._local.fill, name, data, layers, path, ids
+                )
             finally:
-                await self._unmount(record, "")
+                await self._mounting.unmount(record, reader)
 
     def is_untouched(self, name: str) -> bool:
         """Whether `populate` may still copy something into the volume."""
         record = self._get(name)
-        if record.driver != LOCAL or record.read_only:
+        if record.read_only:
             return False
-        return record.plan is not None or self._local.is_untouched(record.name)
+        if record.driver != LOCAL or record.plan is not None:
+            return True  # seen when it is mounted
+        return self._local.is_untouched(record.name)
 
     def data_path(self, name: str) -> str:
         """Where the data of a volume is on the host; "" for one that is not known."""
-        record = self._find(name)
+        record = self._rows.find(name)
         if record is None or record.driver != LOCAL:
             return ""
         return str(self._local.data_path(record.name))
 
     async def size_bytes(self, name: str) -> int:
         """What its files take on the disk; -1 for a volume that is not ours to look into."""
-        record = self._find(name)
+        record = self._rows.find(name)
         if record is None or record.driver != LOCAL or record.plan is not None:
             return -1
         return await asyncio.to_thread(self._local.size_bytes, name)
 
     async def release(self, container_id: str) -> None:
         """The container uses no volume any more. Safe to call twice."""
-        if not self._database.one(
-            "SELECT 1 FROM volume_uses WHERE container = ? LIMIT 1", container_id
-        ):
-            return
-        await self.unmount(container_id)
-        with self._database.transaction(durable=False) as tx:
-            tx.execute("DELETE FROM volume_uses WHERE container = ?", (container_id,))
+        if self._rows.uses_any(container_id):
+            await self.unmount(container_id)
+            self._rows.end_uses(container_id)
 
     async def restore(self, containers: Iterable[str], running: Iterable[str] = ()) -> None:
         """At start, with the ids of all containers there are: finish what a crash broke off.
@@ -330,31 +297,21 @@ class Volumes:
         What is mounted for containers that do not run any more is unmounted.
         """
         known, alive = set(containers), set(running)
-        rows = self._database.query("SELECT DISTINCT container FROM volume_uses")
-        for (container_id,) in rows:
-            if container_id not in known:
-                await self.release(container_id)
-        await self._restore_mounts(alive)
-        for record in self._all():
+        for container_id in self._rows.all_users() - known:
+            await self.release(container_id)
+        for name, user in self._rows.uses():
+            if user in alive:
+                self._mounting.join(name, user)
+        await self._mounting.restore(self._rows.all(), alive)
+        for record in self._rows.all():
             if record.driver != LOCAL:
                 continue
             if not self._local.exists(record.name):
-                self._forget(record.name)  # its removal had begun
+                self._rows.forget(record.name)  # its removal had begun
             elif record.made_for and record.made_for not in known and not self.users(record.name):
                 await self.remove(record.name)
-        for name in self._local.sweep(record.name for record in self._all()):
+        for name in self._local.sweep(record.name for record in self._rows.all()):
             log.warning("directory %s of no known volume is left alone", name)
-
-    async def _restore_mounts(self, alive: set[str]) -> None:
-        for name, user in self._database.query("SELECT volume, container FROM volume_uses"):
-            if user in alive:
-                self._mounted[name].add(user)
-        for record in self._all():
-            if self._plan(record) is not None and not self._mounted.get(record.name):
-                await asyncio.to_thread(self._local.unmount, record.name)
-        if self._subpaths.is_dir():
-            for directory in [d for d in self._subpaths.iterdir() if d.name not in alive]:
-                await asyncio.to_thread(self._unbind_parts, directory)
 
     # -- the API
 
@@ -364,49 +321,73 @@ class Volumes:
         Raises InvalidArgument, Conflict, NotFound, Unsupported.
         """
         record = parse_create(body)
-        async with self._locks[record.name]:
-            found = self._find(record.name)
-            if found is not None:
-                if _differs(record, found):
-                    raise errors.Conflict(
-                        f"create {record.name}: conflict: volume name must be unique"
-                    )
-                return self._document(found)
-            await self._make(record)
-            with self._database.transaction() as tx:
-                tx.execute("INSERT INTO volumes VALUES (?, ?)", (record.name, record.dump()))
-        self._events.publish("volume", "create", record.name, {"driver": record.driver})
-        return self._document(record)
+        name = record.name
+        driver = next((str(body[key] or "") for key in body if key.lower() == "driver"), "")
+        async with self._locks[name]:
+            found = await self._seek(name, driver)
+            if found is not None and self._rows.find(name) is not None:
+                _refuse_other_driver(found, driver)
+                if record.options and dict(record.options) != dict(found.options or {}):
+                    raise errors.Conflict(f"create {name}: conflict: volume name must be unique")
+                return await self._whole(found)
+            if found is not None:  # the plugin has it: now it is known here too
+                record = replace(found, labels=record.labels)
+            else:
+                await self._make(record)
+            self._rows.put(record)
+        if found is None:
+            self._events.publish("volume", "create", name, {"driver": record.driver})
+        return await self._whole(record)
 
     async def inspect(self, name: str) -> dict[str, Any]:
         """The API's Volume, with what its plugin says. Raises NotFound."""
-        record = self._get(name)
-        document = self._document(record)
-        if record.driver != LOCAL:
-            plugin = await asyncio.to_thread(plugins.find, record.driver)
-            told = await asyncio.to_thread(plugin.get, name)
-            document["Mountpoint"] = told.get("Mountpoint") or ""
-            document["Status"] = told.get("Status") or {}
-            document["Scope"] = await asyncio.to_thread(plugin.scope)
-        return document
+        record = await self._seek(name)
+        if record is None:
+            raise errors.NotFound(f"get {name}: no such volume")
+        return await self._whole(record)
+
+    async def _whole(self, record: VolumeRecord) -> dict[str, Any]:
+        if record.driver == LOCAL:
+            return self._document(record)
+        return {**self._document(record), "Status": {}, **await keepers.facts(record)}
 
     def summaries(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-        """The API's Volumes that match, by name."""
+        """The API's Volumes that are known here and match, by name."""
         check_keys(filters, LIST_KEYS)
-        used = {name for (name,) in self._database.query("SELECT volume FROM volume_uses")}
+        used = self._rows.used()
         return [
             self._document(record)
-            for record in self._all()
+            for record in self._rows.all()
             if matches(record, filters, in_use=record.name in used)
         ]
 
+    async def listed(
+        self, filters: Mapping[str, Sequence[str]]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """`summaries` with the volumes that plugins have; and what plugins do not answer.
+
+        Of a plugin that answers only what it has is shown, and what containers use.
+        """
+        check_keys(filters, LIST_KEYS)
+        told = await keepers.listed()
+        used = self._rows.used()
+        shown = {name: (one.record, one.facts) for name, one in told.volumes.items()}
+        for record in self._rows.all():
+            theirs = told.volumes.get(record.name)
+            if theirs is not None and theirs.record.driver == record.driver:
+                shown[record.name] = (record, theirs.facts)
+            elif record.driver not in told.drivers or record.name in used:
+                shown[record.name] = (record, {})
+        found = [
+            {**self._document(record), **facts}
+            for _, (record, facts) in sorted(shown.items())
+            if matches(record, filters, in_use=record.name in used)
+        ]
+        return found, told.warnings
+
     def users(self, name: str) -> list[str]:
         """The ids of the containers that use the volume."""
-        rows = self._database.query("SELECT container FROM volume_uses WHERE volume = ?", name)
-        return [container_id for (container_id,) in rows]
-
-    def _readers(self, name: str) -> list[str]:
-        return [user for user in self._mounted.get(name, ()) if user.startswith(READER)]
+        return self._rows.users(name)
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove an unused volume with its data. Raises NotFound, Conflict.
@@ -415,21 +396,23 @@ class Volumes:
         forgotten, and the plugin's words are raised.
         """
         async with self._locks[name]:
-            record = self._find(name)
+            record = await self._seek(name)
             if record is None:
+                if self.known(name):  # its plugin has lost it
+                    self._rows.forget(name)
                 if force:
                     return
                 raise errors.NotFound(f"get {name}: no such volume")
-            users = [*self.users(name), *self._readers(name)]
+            users = [*self.users(name), *self._mounting.readers(name)]
             if users:
                 raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             try:
                 removed = await self._discard(record)
             except errors.BarqueError:
                 if force and record.driver != LOCAL:
-                    self._forget(name)
+                    self._rows.forget(name)
                 raise
-            self._forget(name)
+            self._rows.forget(name)
         self._locks.pop(name, None)
         if removed is not None:
             await asyncio.to_thread(self._local.delete, removed)
@@ -441,7 +424,7 @@ class Volumes:
             plugin = await asyncio.to_thread(plugins.find, record.driver)
             await asyncio.to_thread(plugin.remove, record.name)
             return None
-        if self._plan(record) is not None:
+        if self._mounting.plan(record) is not None:
             await asyncio.to_thread(self._local.unmount, record.name)
         inside = self._local.mounted_inside(record.name)
         if inside is not None:
@@ -449,15 +432,18 @@ class Volumes:
         return await asyncio.to_thread(self._local.discard, record.name)
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> tuple[list[str], int]:
-        """Remove unused volumes: anonymous ones, with `all` every one. Names and bytes freed."""
+        """Remove unused volumes of ours: anonymous ones, with `all` every one.
+
+        Plugins' stay, as with Docker. Names, and bytes freed.
+        """
         check_keys(filters, PRUNE_KEYS)
         everything = "all" in filters and dangling_wanted(filters["all"])
         removed: list[str] = []
         freed = 0
-        for record in self._all():
-            if not (everything or record.is_anonymous) or not label_filters(record, filters):
+        for record in self._rows.all():
+            if record.driver != LOCAL or not (everything or record.is_anonymous):
                 continue
-            if self.users(record.name):
+            if not label_filters(record, filters) or self.users(record.name):
                 continue
             size = max(0, await self.size_bytes(record.name))
             try:
@@ -469,24 +455,11 @@ class Volumes:
         self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return removed, freed
 
-    def _find(self, name: str) -> VolumeRecord | None:
-        row = self._database.one("SELECT record FROM volumes WHERE name = ?", name)
-        return None if row is None else VolumeRecord.load(row[0])
-
     def _get(self, name: str) -> VolumeRecord:
-        record = self._find(name)
+        record = self._rows.find(name)
         if record is None:
             raise errors.NotFound(f"get {name}: no such volume")
         return record
-
-    def _all(self) -> list[VolumeRecord]:
-        rows = self._database.query("SELECT record FROM volumes ORDER BY name")
-        return [VolumeRecord.load(text) for (text,) in rows]
-
-    def _forget(self, name: str) -> None:
-        with self._database.transaction() as tx:
-            tx.execute("DELETE FROM volumes WHERE name = ?", (name,))
-            tx.execute("DELETE FROM volume_uses WHERE volume = ?", (name,))
 
     def _document(self, record: VolumeRecord) -> dict[str, Any]:
         return {
@@ -500,11 +473,13 @@ class Volumes:
         }
 
 
-def _differs(wanted: VolumeRecord, found: VolumeRecord) -> bool:
-    """Whether a request for a volume that is there asks for another kind."""
-    if wanted.driver != found.driver:
-        return True
-    return bool(wanted.options) and dict(wanted.options or {}) != dict(found.options or {})
+def _refuse_other_driver(found: VolumeRecord, driver: str) -> None:
+    """Docker's words, where `driver` is asked for and another one has the volume."""
+    if driver and driver != found.driver:
+        raise errors.Conflict(
+            f"create {found.name}: driver '{found.driver}' already has volume '{found.name}': "
+            "volume name must be unique"
+        )
 
 
 def _turned(ids: IdMap) -> str:
