@@ -68,6 +68,8 @@ def _create(session: Session, options: Options, body: dict[str, Any], policy: st
     platform = options.text("platform") or variable("DOCKER_DEFAULT_PLATFORM")
     name = options.text("name")
     image = body["Image"]
+    if not image:
+        raise errors.InvalidArgument("invalid reference format")
     if policy == "always":
         _pull(session, options, image, platform)
     try:

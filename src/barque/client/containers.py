@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from barque import errors
 from barque.client import json
-from barque.client.http import quote
+from barque.client.http import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Containers:
         self._client = client
 
     def _path(self, container: str, rest: str = "") -> str:
-        return f"/containers/{quote(container)}{rest}"
+        return f"/containers/{named('container', container)}{rest}"
 
     def _post(self, container: str, rest: str, query: Pairs) -> Callable[[], Reply]:
         return self._client.send("POST", self._path(container, rest), query, fresh=True)
@@ -129,6 +129,14 @@ class Containers:
 
     def begin_wait(self, container: str, condition: str = "") -> Callable[[], Reply]:
         return self._post(container, "/wait", [("condition", condition)] if condition else [])
+
+    def begin_update(self, container: str, body: dict[str, Any]) -> Callable[[], Reply]:
+        return self._client.send("POST", self._path(container, "/update"), body=body, fresh=True)
+
+    def begin_stats(self, container: str, *, stream: bool) -> Callable[[], Reply]:
+        """One sample, or one a second for as long as the container is there."""
+        query = [("stream", "1" if stream else "0")]
+        return self._client.send("GET", self._path(container, "/stats"), query, fresh=True)
 
     def rename(self, container: str, name: str) -> None:
         path = self._path(container, "/rename")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barque.client.http import quote
+from barque.client.http import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Execs:
 
     def create(self, container: str, body: dict[str, Any]) -> str:
         """Returns the id of the exec."""
-        path = f"/containers/{quote(container)}/exec"
+        path = f"/containers/{named('container', container)}/exec"
         document = self._client.request("POST", path, body=body).json()
         return str(document["Id"])
 

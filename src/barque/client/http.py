@@ -25,6 +25,14 @@ def quote(text: str, safe: bytes = b"") -> str:
     return "".join(chr(c) if c in _SAFE or c in safe else f"%{c:02X}" for c in raw)
 
 
+def named(kind: str, name: str) -> str:
+    """`name` as a part of a path. Raises InvalidArgument where it is empty: the path would be that
+    of another endpoint. The words are those of Docker's client."""
+    if not name.strip():
+        raise errors.InvalidArgument(f"invalid {kind} name or ID: value is empty")
+    return quote(name)
+
+
 def query_string(pairs: Iterable[tuple[str, str]]) -> str:
     """`?a=b&c=d`, or nothing."""
     text = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barque import errors
 from barque.client import json
 from barque.client.containers import filters_query, flags
 from barque.client.http import quote
@@ -23,6 +24,8 @@ class Images:
         self._client = client
 
     def _path(self, image: str, rest: str = "") -> str:
+        if not image.strip():
+            raise errors.InvalidArgument("invalid reference format")
         return f"/images/{quote(image, safe=b'/:@')}{rest}"
 
     def list(

@@ -97,6 +97,7 @@ ALIKE = [
     "rename one",
     "logs nothing",
     "logs",
+    "logs --since nothing x",
     "attach nothing",
     "exec nothing true",
     "exec nothing",
@@ -130,13 +131,54 @@ def test_both_say_the_same(commands: Commands, line: str) -> None:
         commands.same(*words)
 
 
+def test_an_empty_name_is_refused_before_anything_is_asked(commands: Commands) -> None:
+    """As `docker stop "$unset"` is: the path without the name is that of another endpoint."""
+    for words in ("stop", "kill", "logs", "top", "wait", "update -m 9m", "start -a"):
+        commands.same(*words.split(), "")
+    for words in ("volume rm", "volume inspect", "network rm", "network inspect", "run", "create"):
+        commands.same(*words.split(), "")
+    commands.same("exec", "", "true")
+
+
+POOLS = [
+    "--gateway 10.99.0.1",
+    "--subnet 10.99.0.0 --gateway 10.99.0.1",
+    "--subnet 10.99.0.0/24 --subnet 10.99.0.0/28",
+    "--subnet 10.99.0.0/24 --gateway 10.98.0.1",
+    "--subnet 10.99.0.0/24 --gateway nothing",
+    "--subnet 10.99.0.0/24 --gateway 10.99.0.1 --gateway 10.99.0.2",
+    "--subnet 10.98.0.0/24 --subnet 10.99.0.0/24 --gateway 10.99.0.1 --gateway 10.99.0.2",
+    "--subnet 10.99.0.0/24 --ip-range 10.98.0.0/28",
+    "--subnet 10.99.0.0/24 --aux-address a=10.98.0.1",
+    "--subnet 10.99.0.0/24 --aux-address a",
+]
+
+
+@pytest.mark.parametrize("line", POOLS)
+def test_addresses_of_a_network_that_do_not_fit(commands: Commands, line: str) -> None:
+    code, _, _ = commands.same("network", "create", *line.split(), "never")
+    assert code != 0
+
+
+@pytest.mark.parametrize(
+    "device", ["", ":", "dev", ":/dev/null", "/dev/null:", "/dev/null::", "/dev/null:x", "/d:/d:q"]
+)
+def test_devices_that_are_none(commands: Commands, device: str) -> None:
+    assert commands.same("create", "--device", device, "busybox")[0] == 125
+
+
+@pytest.mark.parametrize("domain", ["", "a b", "a..b", "-a", "a-", "1.2", "../..", "x" * 255])
+def test_domains_that_are_none(commands: Commands, domain: str) -> None:
+    assert commands.same("create", "--dns-search", domain, "busybox")[0] == 125
+
+
 @pytest.fixture
 def running(commands: Commands, name: str) -> str:
     """A container that runs, has labels, ports, a volume, and has written to both streams."""
     script = "echo out; echo err >&2; trap 'exit 7' TERM; while :; do sleep 0.1; done"
     code, _, err = commands.theirs(
         *("run", "-d", "--name", name, "-l", "b=2", "-l", "a=1", "-v", "/data", "--stop-timeout"),
-        *("3", "-p", "127.0.0.1:18080:80", "-p", "9000-9002", "busybox", "sh", "-c", script),
+        *("3", "-p", "127.0.0.1::80", "-p", "9000-9002", "busybox", "sh", "-c", script),
     )
     assert code == 0, err
     return name
@@ -220,7 +262,7 @@ def templated(peer: Peer) -> str:
     name = f"t{secrets.token_hex(4)}"
     peer.docker(
         *("run", "-d", "--name", name, "-l", "b=2", "-l", "a=1", "-v", "/data", "-e", "X=1"),
-        *("-p", "127.0.0.1:18081:80", "busybox", "sleep", "1000"),
+        *("-p", "127.0.0.1::80", "busybox", "sleep", "1000"),
     )
     return name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barque import errors
 from barque.api.frames import STDERR, FrameReader
 from barque.cli import terminal
 
@@ -24,6 +25,15 @@ OPTIONS: tuple[Row, ...] = (
 ARGUMENTS = (1, 1)
 
 
+def _moment(name: str, text: str) -> str:
+    from barque.cli.times import timestamp
+
+    try:
+        return timestamp(text)
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(f'invalid value for "{name}": {error}') from None
+
+
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     containers = session.client.containers
     described = containers.inspect(arguments[0])
@@ -31,9 +41,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     query += [(name, "1") for name in ("follow", "timestamps", "details") if options.flag(name)]
     for name in ("since", "until"):
         if name in options:
-            from barque.cli.times import timestamp
-
-            query.append((name, timestamp(options.text(name))))
+            query.append((name, _moment(name, options.text(name))))
     reply = containers.logs(described["Id"], query)
     if described["Config"]["Tty"]:
         for piece in reply.pieces():

@@ -67,15 +67,10 @@ class Board:
 
     def once(self) -> None:
         """A sample of each, all asked for at the same time."""
-        sent = {name: self._send(name, stream=False) for name in self._wanted()}
+        sent = {
+            name: self._client.containers.begin_stats(name, stream=False) for name in self._wanted()
+        }
         self._samples = {name: finish().json() for name, finish in sent.items()}
-
-    def _send(self, name: str, *, stream: bool) -> Any:
-        from barque.client.http import quote
-
-        query = [("stream", "1" if stream else "0")]
-        path = f"/containers/{quote(name)}/stats"
-        return self._client.send("GET", path, query, fresh=True)
 
     def _wanted(self) -> list[str]:
         if self._names:
@@ -104,7 +99,7 @@ class Board:
                 self._open.pop(name)[0].close()
         for name in wanted:
             if name not in self._samples:
-                reply = self._send(name, stream=True)()
+                reply = self._client.containers.begin_stats(name, stream=True)()
                 self._samples[name] = None
                 self._open[name] = (reply.connection, b"")
 

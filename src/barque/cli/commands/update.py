@@ -65,10 +65,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     warnings: list[str] = []
 
     def send(name: str) -> Callable[[], Reply]:
-        from barque.client.http import quote
-
-        path = f"/containers/{quote(name)}/update"
-        sent = session.client.send("POST", path, body=body, fresh=True)
+        sent = session.client.containers.begin_update(name, body)
 
         def finish() -> Reply:
             reply = sent()

@@ -57,10 +57,10 @@ def _is_cdi(text: str) -> bool:
 def _device(text: str) -> dict[str, str]:
     parts = text.split(":")
     if len(parts) > 3 or not parts[0]:
-        raise errors.InvalidArgument(f"invalid device specification: {text}")
+        raise errors.InvalidArgument(f"bad format for path: {text}")
     source, target, permissions = parts[0], parts[0], "rwm"
     if len(parts) == 3:
-        target, permissions = parts[1] or source, parts[2]
+        target, permissions = parts[1], parts[2]
         if not _is_mode(permissions):
             raise errors.InvalidArgument(f"bad mode specified: {permissions}")
     elif len(parts) == 2:
@@ -68,6 +68,8 @@ def _device(text: str) -> dict[str, str]:
             permissions = parts[1]
         else:
             target = parts[1]
+    if not target.startswith("/"):
+        raise errors.InvalidArgument(f"{target} is not an absolute path")
     return {
         "PathOnHost": source,
         "PathInContainer": target,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from barque.cli.flags import Options
 
+MAX_DOMAIN = 254
 NOT_USER_DEFINED = ("default", "bridge", "host", "none")
 
 
@@ -140,7 +141,24 @@ def _names(options: Options, host: dict[str, Any]) -> None:
                 raise options.invalid("dns", text, f"IP address is not correctly formatted: {text}")
         host["Dns"] = [text.strip() for text in options.all("dns")]
     if "dns-search" in options:
-        host["DnsSearch"] = [text.strip() for text in options.all("dns-search")]
+        host["DnsSearch"] = [_domain(options, text) for text in options.all("dns-search")]
+
+
+def _domain(options: Options, text: str) -> str:
+    """A domain without its last dot; "." alone for no search at all."""
+    domain = text.strip()
+    if domain == ".":
+        return domain
+    domain = domain.removesuffix(".")
+    labels = domain.split(".")
+    letters = any(c.isascii() and c.isalpha() for c in domain)
+    if not letters or len(domain) > MAX_DOMAIN or not all(map(_is_label, labels)):
+        raise options.invalid("dns-search", text, f"{text.strip()} is not a valid domain")
+    return domain
+
+
+def _is_label(text: str) -> bool:
+    return text.replace("-", "a").isalnum() and text.isascii() and text.strip("-") == text
 
 
 def _host(options: Options, text: str) -> str:

@@ -110,7 +110,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
         netns=sandbox.netns,
         files=_files(engine, container, sandbox),
         sources=sources,
-        devices=_devices(container),
+        devices=await _devices(container),
         init=_init(engine, container),
         **_shared_namespaces(engine, container, hosts),
     )
@@ -294,10 +294,11 @@ def _files(engine: Engine, container: Container, sandbox: Sandbox) -> Mapping[st
     )
 
 
-def _devices(container: Container) -> list[Device]:
+async def _devices(container: Container) -> list[Device]:
+    """Off the loop: what is asked for may be a directory of any size."""
     host = container.record.host
-    found = devices.asked(host.devices)
-    return devices.all_of_host() + found if host.privileged else found
+    found = await asyncio.to_thread(devices.asked, host.devices) if host.devices else []
+    return await asyncio.to_thread(devices.all_of_host) + found if host.privileged else found
 
 
 def _init(engine: Engine, container: Container) -> str:

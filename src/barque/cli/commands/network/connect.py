@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from barque import errors
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -38,7 +40,9 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if "link" in options:
         endpoint["Links"] = options.all("link")
     if "driver-opt" in options:
-        pairs = (text.partition("=") for text in options.all("driver-opt"))
+        pairs = [text.partition("=") for text in options.all("driver-opt")]
+        if not all(equals for _, equals, _ in pairs):
+            raise errors.InvalidArgument("invalid key/value pair format in driver options")
         endpoint["DriverOpts"] = {key: value for key, _, value in pairs}
     if "gw-priority" in options:
         endpoint["GwPriority"] = options.number("gw-priority")

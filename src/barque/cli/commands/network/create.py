@@ -78,48 +78,57 @@ def _pairs(options: Options, name: str) -> dict[str, str]:
 
 def _pools(options: Options) -> list[dict[str, Any]]:
     """Each subnet with the range, the gateway and the taken addresses that lie in it."""
-    import ipaddress
-
+    subnets = options.all("subnet")
+    placed = {"ip-range": options.all("ip-range"), "gateway": options.all("gateway")}
+    if any(len(subnets) < len(texts) for texts in placed.values()):
+        raise errors.InvalidArgument("every ip-range or gateway must have a corresponding subnet")
     pools: dict[Any, dict[str, Any]] = {}
-    for text in options.all("subnet"):
-        network = _network(options, "subnet", text)
-        if any(network.version == n.version and network.overlaps(n) for n in pools):
+    for text in subnets:
+        network = _network(text)
+        if any(network.version == other.version and network.overlaps(other) for other in pools):
             raise errors.InvalidArgument(
                 "multiple overlapping subnet configuration is not supported"
             )
         pools[network] = {"Subnet": text}
-    placed = [("IPRange", "ip-range"), ("Gateway", "gateway")]
-    for key, flag in placed:
-        for text in options.all(flag):
-            pool = _pool_of(pools, _network(options, flag, text))
-            if pool is None:
-                raise errors.InvalidArgument(
-                    f"no matching subnet for {flag.replace('ip-', '')} {text}"
-                )
-            if key in pool:
-                raise errors.InvalidArgument(
-                    f"cannot configure multiple {flag}s on the same subnet"
-                )
-            pool[key] = text
+    for text in placed["ip-range"]:
+        _set(_pool_of(pools, "range", text), "IPRange", text, "ranges ({}, {}) on")
+    for text in placed["gateway"]:
+        _set(_pool_of(pools, "gateway", text), "Gateway", text, "gateways ({}, {}) for")
     for name, text in _pairs(options, "aux-address").items():
-        pool = _pool_of(pools, ipaddress.ip_network(text))
-        if pool is None:
-            raise errors.InvalidArgument(f"no matching subnet for aux-address {text}")
+        pool = _pool_of(pools, "aux-address", text)
         pool.setdefault("AuxiliaryAddresses", {})[name] = text
     return list(pools.values())
 
 
-def _network(options: Options, flag: str, text: str) -> Any:
+def _set(pool: dict[str, Any], key: str, text: str, several: str) -> None:
+    if key in pool:
+        found = several.format(text, pool[key])
+        raise errors.InvalidArgument(
+            f"cannot configure multiple {found} the same subnet ({pool['Subnet']})"
+        )
+    pool[key] = text
+
+
+def _network(text: str) -> Any:
     import ipaddress
 
     try:
-        return ipaddress.ip_network(text, strict=False)
+        if "/" in text:
+            return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise options.invalid(flag, text, f"invalid CIDR address: {text}") from None
+        pass
+    raise errors.InvalidArgument(f"invalid subnet: invalid CIDR address: {text}")
 
 
-def _pool_of(pools: dict[Any, dict[str, Any]], wanted: Any) -> dict[str, Any] | None:
+def _pool_of(pools: dict[Any, dict[str, Any]], what: str, text: str) -> dict[str, Any]:
+    """The pool that the address, or the first one of a range, lies in."""
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(text.partition("/")[0])
+    except ValueError:
+        address = None
     for network, pool in pools.items():
-        if network.version == wanted.version and wanted.subnet_of(network):
+        if address is not None and address in network:
             return pool
-    return None
+    raise errors.InvalidArgument(f"no matching subnet for {what} {text}")
