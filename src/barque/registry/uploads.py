@@ -61,6 +61,7 @@ async def send(
         if upload is None:
             return source
     failed = chunk = 0
+    resumed = anew = False
     while True:
         if upload is None:
             upload = await _begin(session)
@@ -76,8 +77,13 @@ async def send(
             if failed >= session.attempts:
                 raise (error.refusal if isinstance(error, _Later) else error) from None
             await session.pause(failed)
-            if not await _ask(session, upload, size):
+            resumed = await _ask(session, upload, size)
+            if not resumed:
                 upload = None
+        except errors.Unavailable:  # what broke off may have arrived since we asked, or half of it
+            if anew or not resumed:
+                raise
+            upload, anew, resumed = None, True, False
 
 
 async def _begin(session: Session, digest: str = "", source: str = "") -> _Upload | None:

@@ -34,6 +34,7 @@ class Place:
     breaks: list[int] = field(default_factory=list)
     least: int = 0
     resumes: bool = True
+    spoils: int = 0  # uploads that were gone on with and are not taken then
     busy: int = 0
     elsewhere: str = ""
     held: bytearray = field(default_factory=bytearray)
@@ -79,6 +80,9 @@ class Place:
             return b""
         if asked.method == "PATCH":
             return self._under_way(202)
+        if self.spoils and not length:
+            self.spoils -= 1
+            return failure(400, "DIGEST_INVALID")
         self.whole = (
             sha256(bytes(self.held)) == DIGEST and DIGEST.replace(":", "%3A") in asked.target
         )
@@ -132,6 +136,18 @@ def test_what_broke_off_goes_on_where_it_was(cut: int) -> None:
         assert methods(asked) == ["POST", "PUT", "GET", "PATCH", "PUT"]
         patch = next(one for one in asked if one.method == "PATCH")
         assert patch.headers["content-range"] == f"{cut}-{len(BLOB) - 1}"
+
+
+def test_what_does_not_fit_what_broke_off_is_sent_anew_once() -> None:
+    """The registry was still writing what broke off when it was asked how much it had."""
+    place = Place(breaks=[30_000], spoils=1)
+    found, asked, _ = sent(place)
+    assert found == ""
+    assert place.whole
+    assert methods(asked) == ["POST", "PUT", "GET", "PATCH", "PUT", "POST", "PUT"]
+    found, asked, _ = sent(Place(breaks=[30_000, 1 << 40, 1 << 40, 30_000], spoils=2))
+    assert isinstance(found, errors.Unavailable)
+    assert methods(asked).count("POST") == 2
 
 
 def test_a_registry_that_forgets_gets_it_from_the_start() -> None:
