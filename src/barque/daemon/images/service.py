@@ -155,8 +155,17 @@ class Images:
         async with self._store.lease() as lease:
             if image.chain_id and await self._store.has_snapshot(image.chain_id, lease):
                 return
-            _, manifest = await self._documents.manifest(image.target)
-            await self._unpacker.image(manifest, oci.parse_config(image.raw_config), lease)
+            labels = await self._unpacked(image, lease)
+            for record in (await self._naming.load()).records_of(image.id):
+                await self._naming.point(record.name, record.target, labels)
+
+    async def _unpacked(self, image: Image, lease: str) -> dict[str, str]:
+        """Its snapshots, kept with it; what its records are to say."""
+        found, manifest = await self._documents.manifest(image.target)
+        config = oci.parse_config(image.raw_config)
+        await self._unpacker.image(manifest, config, lease)
+        await self._assembler.config(config, lease)
+        return await self._assembler.labels(found.digest, manifest, config)
 
     async def hidden(self) -> list[str]:
         """The names in the store that belong to other storage drivers."""
@@ -169,12 +178,9 @@ class Images:
             raise errors.NotFound(f"No such image: {name}")
         (record,) = found
         image = await self._documents.image(record, names.display(name))
-        _, manifest = await self._documents.manifest(image.target)
-        config = oci.parse_config(image.raw_config)
         async with self._store.lease() as lease:
-            await self._unpacker.image(manifest, config, lease)
-            await self._assembler.config(config, lease)
-            await self._naming.point(name, record.target, record.labels)
+            labels = await self._unpacked(image, lease)
+            await self._naming.point(name, record.target, {**record.labels, **labels})
 
     async def pull(
         self,

@@ -278,6 +278,35 @@ def test_snapshots_that_are_missing_are_made_again(address: str) -> None:
     on(address, body)
 
 
+def test_what_others_brought_stays_unpacked(address: str) -> None:
+    """The snapshots outlive a collection, and the list tells their size."""
+
+    async def size(b: Bench) -> int:
+        (found,) = await b.images.list({})
+        return int(found["Size"])
+
+    async def body(b: Bench) -> None:
+        await b.load(ARCHIVE)
+        image = await b.images.resolve("busybox")
+        whole = await size(b)
+        label = "containerd.io/gc.ref.snapshot.overlayfs"
+        await b.containerd.content.set_labels(image.id, {label: ""})
+        await b.containerd.snapshots.remove(image.chain_id)
+        record = await b.containerd.images.get("docker.io/library/busybox:latest")
+        await b.containerd.images.update(replace(record, labels={}))
+        for _ in range(1000):
+            if not await size(b):
+                break
+            await asyncio.sleep(0.02)
+        await b.images.ensure_unpacked(await b.images.resolve("busybox"))
+        lease = await b.containerd.leases.create()
+        await b.containerd.leases.delete(lease.id, sync=True)
+        assert (await b.containerd.snapshots.stat(image.chain_id)).kind == "committed"
+        assert await size(b) == whole
+
+    on(address, body)
+
+
 def test_many_loads_of_one_image_at_once(address: str) -> None:
     async def body(b: Bench) -> None:
         loads = await asyncio.gather(
