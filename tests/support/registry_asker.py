@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from barque.oci import image as oci
+from tests.support.containerds import containerd
 from tests.support.our_registry import OurRegistry, our_registry
 from tests.support.registry_peer import RegistryPeer, registry_peer
 
@@ -17,6 +19,24 @@ Registry = OurRegistry | RegistryPeer
 PEERS: dict[str, Callable[[], AbstractContextManager[Registry]]] = {
     "ours": our_registry,
     "docker-registry": registry_peer,
+}
+PUSHED = "registry.test:5000"  # what pushes to an engine are named below
+
+
+@contextmanager
+def engine_registry(kind: str) -> Iterator[OurRegistry]:
+    """Ours, straight on a containerd: "ours" or "real"."""
+    with (
+        containerd(kind) as engine,
+        our_registry("--engine", engine, "--engine-push", PUSHED) as running,
+    ):
+        yield running
+
+
+PLACES: dict[str, Callable[[], AbstractContextManager[Registry]]] = {
+    **PEERS,
+    "our engine": partial(engine_registry, "ours"),
+    "containerd": partial(engine_registry, "real"),
 }
 
 

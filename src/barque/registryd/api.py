@@ -46,6 +46,8 @@ class Api:
             what, answer = await self._answer(request)
         except Refusal as refusal:
             answer = _refused(refusal)
+        except errors.ResourceExhausted as error:  # the engine's disk is full
+            answer = _refused(Refusal("UNKNOWN", str(error), status=507))
         except errors.BarqueError as error:
             answer = _refused(Refusal("UNAVAILABLE", str(error)))
         except OSError as error:

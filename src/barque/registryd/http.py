@@ -27,6 +27,7 @@ DRAIN_BYTES = 1 << 20  # of a body that nobody read, to keep the connection
 IDLE_TIMEOUT_S = 120.0
 STALL_TIMEOUT_S = 120.0
 REFUSAL_TIMEOUT_S = 5.0
+LINGER_S = 10.0
 MAX_REFUSED = 64  # connections that are told so at once; others are closed without a word
 log = logging.getLogger(__name__)
 
@@ -232,6 +233,8 @@ class Server:
             answer = Answer(500)
         keep = keep and await _drained(request.body)
         await self._send(writer, request.method, answer, keep)
+        if not keep and not request.body.finished:
+            await _linger(reader, writer)
         return keep
 
     async def _send(
@@ -339,6 +342,16 @@ async def _drained(body: Body) -> bool:
         if size > DRAIN_BYTES:
             return False
     return True
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The answer came before the end of the body, and the client sends on: to close now would
+    reset the connection, and take the answer with it. RFC 9112, 9.6."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    async with asyncio.timeout(LINGER_S):
+        while await reader.read(READ_BYTES):
+            pass
 
 
 async def _send_head(writer: asyncio.StreamWriter, status: int, headers: Mapping[str, str]) -> None:

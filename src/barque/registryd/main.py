@@ -21,6 +21,7 @@ from barque.registryd.answers import Endpoints
 from barque.registryd.api import Api
 from barque.registryd.cache import Cache
 from barque.registryd.collector import GRACE_S, Collector
+from barque.registryd.directory import Directory
 from barque.registryd.http import Server
 from barque.registryd.metrics import Metrics
 from barque.registryd.paths import DEFAULT_ROOT, Paths
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--max-connections", type=int, default=MAX_CONNECTIONS)
     serve.add_argument("--engine", default="")
     serve.add_argument("--engine-namespace", default="moby")
+    serve.add_argument("--engine-push", default="")
     serve.add_argument("--cache-of", default="")
     serve.add_argument("--cache-credentials", default="")
     serve.add_argument("--gc-interval", type=float, default=GRACE_S)
@@ -174,7 +176,8 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _read_only(options: argparse.Namespace) -> bool:
-    return bool(options.read_only or options.cache_of or options.engine)
+    reads = options.cache_of or (options.engine and not options.engine_push)
+    return bool(options.read_only or reads)
 
 
 async def _endpoints(
@@ -186,7 +189,10 @@ async def _endpoints(
             raise errors.InvalidArgument("--engine and --cache-of do not go together")
         from barque.registryd.engine import open_engine  # gRPC: only who wants it pays for it
 
-        return await open_engine(options.engine, options.engine_namespace, stack), None
+        namespace, domain = options.engine_namespace, options.engine_push
+        return await open_engine(options.engine, namespace, domain, who, stack), None
+    if options.engine_push:
+        raise errors.InvalidArgument("--engine-push needs --engine")
     store = Store(Paths(Path(options.root)))
     stack.callback(store.close)
     uploads = Uploads(store)
@@ -194,7 +200,7 @@ async def _endpoints(
     cache = _cache(options, store, uploads)
     if cache is not None:
         stack.callback(cache.close)
-    reading, writing = Reading(store, cache), Writing(store, uploads, who)
+    reading, writing = Reading(store, cache), Writing(Directory(store, uploads), who)
     return {**reading.endpoints(), **writing.endpoints()}, store
 
 

@@ -2,25 +2,80 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from collections.abc import AsyncIterable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from barque.oci import digest as digests
 from barque.registryd import manifests
 from barque.registryd.access import Access
-from barque.registryd.answers import Endpoints, unknown_blob, unknown_manifest, unknown_name
+from barque.registryd.answers import Endpoints, unknown_blob, unknown_manifest
 from barque.registryd.http import Answer, Request
 from barque.registryd.names import check_digest, check_name, check_tag
 from barque.registryd.refusals import Refusal
-from barque.registryd.store import Store
-from barque.registryd.uploads import Upload, Uploads
 
 MAX_TAGS = 100  # given with one manifest
 
 
-class Writing:
-    def __init__(self, store: Store, uploads: Uploads, access: Access) -> None:
-        self._store, self._uploads, self._access = store, uploads, access
+class Begun(Protocol):
+    """An upload under way: so many bytes are there."""
+
+    id: str
+    name: str
+    lock: asyncio.Lock
+
+    @property
+    def size(self) -> int: ...
+
+
+Upload = TypeVar("Upload", bound=Begun)
+
+
+class Place(Protocol[Upload]):
+    """Where pushes go: a `Directory`, or an engine. All raise Refusal."""
+
+    async def start(self, name: str, algorithm: str) -> Upload:
+        """`algorithm`: what its digest is most likely made with."""
+
+    async def find(self, name: str, id: str) -> Upload:
+        """BLOB_UPLOAD_UNKNOWN for one that is not there or is another repository's."""
+
+    async def append(self, upload: Upload, chunks: AsyncIterable[bytes]) -> None:
+        """When it breaks off, what came before may be kept."""
+
+    async def finish(self, upload: Upload, digest: str) -> None:
+        """It becomes a blob; DIGEST_INVALID, and it is dropped, where it is another."""
+
+    async def drop(self, upload: Upload) -> None: ...
+
+    async def mount(self, name: str, digest: str, source: str) -> bool:
+        """Takes a blob over from another repository; False where that does not have it."""
+
+    async def put_manifest(
+        self,
+        name: str,
+        digest: str,
+        media_type: str,
+        raw: bytes,
+        tags: Sequence[str],
+        needed: Sequence[str],
+    ) -> None:
+        """MANIFEST_BLOB_UNKNOWN where the repository lacks one of the blobs `needed`."""
+
+    async def remove_tag(self, name: str, tag: str) -> bool:
+        """False where there is none; NAME_UNKNOWN."""
+
+    async def remove_manifest(self, name: str, digest: str) -> bool:
+        """With all its tags. As `remove_tag`."""
+
+    async def remove_blob(self, name: str, digest: str) -> bool: ...
+
+
+class Writing(Generic[Upload]):
+    def __init__(self, place: Place[Upload], access: Access) -> None:
+        self._place, self._access = place, access
 
     def endpoints(self) -> Endpoints:
         return {
@@ -53,7 +108,7 @@ class Writing:
         tags = _tags(request)
         if not by_digest:
             tags = [reference, *tags]
-        self._store.put_manifest(name, digest, taken.media_type, raw, tags, taken.needed)
+        await self._place.put_manifest(name, digest, taken.media_type, raw, tags, taken.needed)
         headers = {
             "Location": f"/v2/{name}/manifests/{digest}",
             "Docker-Content-Digest": digest,
@@ -65,18 +120,16 @@ class Writing:
         return Answer(201, headers)
 
     async def _delete_manifest(self, request: Request, name: str, reference: str) -> Answer:
-        if self._store.repository(name) is None:
-            raise unknown_name(name)
         if digests.is_valid(reference):
-            done = self._store.remove_manifest(name, reference)
+            done = await self._place.remove_manifest(name, reference)
         else:
-            done = self._store.remove_tag(name, check_tag(reference))
+            done = await self._place.remove_tag(name, check_tag(reference))
         if not done:
             raise unknown_manifest(reference)
         return Answer(202)
 
     async def _delete_blob(self, request: Request, name: str, digest: str) -> Answer:
-        if not self._store.remove_blob(name, check_digest(digest)):
+        if not await self._place.remove_blob(name, check_digest(digest)):
             raise unknown_blob(digest)
         return Answer(202)
 
@@ -85,41 +138,41 @@ class Writing:
             check_digest(digest)
             source = request.first("from")
             may = source and await self._access.allows(request, check_name(source), "pull")
-            if may and self._store.mount(name, digest, source):
+            if may and await self._place.mount(name, digest, source):
                 return _created(name, digest)
-        upload = self._uploads.start(name, _algorithm(request))
+        upload = await self._place.start(name, _algorithm(request))
         if digest := request.first("digest"):
             check_digest(digest)
             async with upload.lock:
-                await self._uploads.append(upload, request.body)
-                await self._uploads.finish(upload, digest)
+                await self._place.append(upload, request.body)
+                await self._place.finish(upload, digest)
             return _created(name, digest)
         return _under_way(upload, 202)
 
     async def _status(self, request: Request, name: str, id: str) -> Answer:
-        return _under_way(await self._uploads.find(name, id), 204)
+        return _under_way(await self._place.find(name, id), 204)
 
     async def _patch(self, request: Request, name: str, id: str) -> Answer:
-        upload = await self._uploads.find(name, id)
+        upload = await self._place.find(name, id)
         async with upload.lock:
             _check_range(request, upload)
-            await self._uploads.append(upload, request.body)
+            await self._place.append(upload, request.body)
         return _under_way(upload, 202)
 
     async def _finish(self, request: Request, name: str, id: str) -> Answer:
-        upload = await self._uploads.find(name, id)
+        upload = await self._place.find(name, id)
         digest = request.first("digest")
         check_digest(digest)
         async with upload.lock:
             _check_range(request, upload)
-            await self._uploads.append(upload, request.body)
-            await self._uploads.finish(upload, digest)
+            await self._place.append(upload, request.body)
+            await self._place.finish(upload, digest)
         return _created(name, digest)
 
     async def _cancel(self, request: Request, name: str, id: str) -> Answer:
-        upload = await self._uploads.find(name, id)
+        upload = await self._place.find(name, id)
         async with upload.lock:
-            self._uploads.drop(upload)
+            await self._place.drop(upload)
         return Answer(204)
 
 
@@ -139,7 +192,7 @@ def _algorithm(request: Request) -> str:
     return found or "sha256"
 
 
-def _check_range(request: Request, upload: Upload) -> None:
+def _check_range(request: Request, upload: Begun) -> None:
     """A chunk must begin where the last one ended. Raises Refusal with 416."""
     text = request.headers.get("content-range", "")
     if not text:
@@ -164,7 +217,7 @@ def _created(name: str, digest: str) -> Answer:
     return Answer(201, {"Location": where, "Docker-Content-Digest": digest})
 
 
-def _under_way(upload: Upload, status: int) -> Answer:
+def _under_way(upload: Begun, status: int) -> Answer:
     return Answer(
         status,
         {

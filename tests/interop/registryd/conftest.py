@@ -1,4 +1,4 @@
-"""Registries for the tests of a module: our own, or that and Debian's in turns."""
+"""Registries for the tests of a module: our own, or that, Debian's and engines' in turns."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.our_registry import OurRegistry, our_registry
-from tests.support.registry_asker import PEERS, Asker, Registry
+from tests.support.registry_asker import PLACES, Asker, Registry
 
 
-@pytest.fixture(scope="module", params=list(PEERS))
+@pytest.fixture(scope="module", params=list(PLACES))
 def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
-    with PEERS[request.param]() as running:
+    with PLACES[request.param]() as running:
         yield running
 
 

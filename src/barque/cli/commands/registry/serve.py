@@ -17,8 +17,12 @@ OPTIONS: tuple[Row, ...] = (
     ("anonymous-pull", "", "bool", "Who is not logged in may pull"),
     ("cache-credentials", "", "string", "File with user:password for --cache-of"),
     ("cache-of", "", "string", "Serve what this registry has, kept here once it was asked for"),
-    ("engine", "", "string", "Serve the images of the containerd at this address, to be read only"),
+    ("engine", "", "string", "Serve the images of the containerd at this address"),
     ("engine-namespace", "", "string", "Namespace of --engine", '"moby"'),
+    (
+        *("engine-push", "", "string"),
+        "Take pushes for --engine; what comes is named below this (HOST:PORT)",
+    ),
     ("gc-grace", "", "int", "Seconds that unused blobs are kept", "3600"),
     ("gc-interval", "", "int", "Seconds between collections of garbage, 0 for never", "3600"),
     ("htpasswd", "", "string", "File of the users who may (bcrypt)"),
