@@ -103,6 +103,16 @@ def check_preserved(count: int) -> int:
     return count
 
 
+def check_terminal(process: Process, options: Options) -> None:
+    """A terminal has somebody who takes its other end, and who wants one gets one."""
+    if process.terminal and not options.console_socket and options.terminal_taker is None:
+        raise InvalidArgument(
+            "cannot allocate tty if runc will detach without setting console socket"
+        )
+    if options.console_socket and not process.terminal:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+
+
 def read_spec(bundle: str) -> tuple[bytes, Spec]:
     """The bundle's config.json: its bytes, and as values."""
     path = f"{bundle}/config.json"
@@ -110,6 +120,8 @@ def read_spec(bundle: str) -> tuple[bytes, Spec]:
         raw = read_bounded(path, LONGEST_CONFIG)
     except FileNotFoundError:
         raise NotFound("JSON specification file config.json not found") from None
+    except IsADirectoryError:
+        raise InvalidArgument(f"read {path}: is a directory") from None
     try:
         return raw, parse_spec(parse(raw))
     except ValueError as error:
@@ -152,12 +164,7 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
     if options.listeners:
         told = (f"LISTEN_FDS={options.listeners}", "LISTEN_PID=1")
         spec.process.env = (*spec.process.env, *told)
-    if spec.process.terminal and not options.console_socket and options.terminal_taker is None:
-        raise InvalidArgument(
-            "cannot allocate tty if runc will detach without setting console socket"
-        )
-    if options.console_socket and not spec.process.terminal:
-        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    check_terminal(spec.process, options)
     rootfs = os.path.normpath(os.path.join(options.bundle, spec.root_path))
     try:
         os.stat(rootfs)

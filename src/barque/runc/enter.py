@@ -28,6 +28,7 @@ from barque.runc.create import (
     NAMESPACE_FLAGS,
     SIGCHLD,
     START_FAILED,
+    check_terminal,
     come_back,
     converse,
     destroy_process,
@@ -76,10 +77,7 @@ def enter(
     if status == PAUSED and not ignore_paused:
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
     check_process(process)
-    if process.terminal and not options.console_socket and options.terminal_taker is None:
-        raise InvalidArgument(
-            "cannot allocate tty if runc will detach without setting console socket"
-        )
+    check_terminal(process, options)
     with Undo() as undo:
         launch = prepare(container, process, options, log)
         try:

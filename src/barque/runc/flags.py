@@ -19,6 +19,10 @@ TRUE = ("true", "t", "1", "T", "True", "TRUE")
 FALSE = ("false", "f", "0", "F", "False", "FALSE")
 
 
+class Usage(InvalidArgument):
+    """The command line itself is wrong: whoever typed it is shown what it could be."""
+
+
 class Flag:
     """`names` are all spellings without dashes; the first is the one code asks for."""
 
@@ -54,15 +58,20 @@ class Arguments:
 
     def number(self, name: str, low: int, high: int, default: int = 0) -> int:
         """A whole number; what is none, or out of range, is an error by the flag's name."""
-        if name not in self.values:
-            return default
-        text = self.get(name)
-        digits = text[1:] if text[:1] == "-" else text
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
-            raise InvalidArgument(f'invalid value "{text}" for flag -{name}: parse error')
-        if not low <= int(text) <= high:
-            raise InvalidArgument(f'invalid value "{text}" for flag -{name}: value out of range')
-        return int(text)
+        return self.numbers(name, low, high)[-1] if name in self.values else default
+
+    def numbers(self, name: str, low: int, high: int) -> list[int]:
+        """Those of a flag that may be repeated."""
+        return [_number(text, name, low, high) for text in self.all(name)]
+
+
+def _number(text: str, name: str, low: int, high: int) -> int:
+    digits = text[1:] if text[:1] == "-" else text
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+        raise Usage(f'invalid value "{text}" for flag -{name}: parse error')
+    if not low <= int(text) <= high:
+        raise Usage(f'invalid value "{text}" for flag -{name}: value out of range')
+    return int(text)
 
 
 def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Arguments:
@@ -81,13 +90,13 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Arguments:
         name, equals, value = word.lstrip("-").partition("=")
         flag = table.get(name)
         if flag is None:
-            raise InvalidArgument(f"flag provided but not defined: -{name}")
+            raise Usage(f"flag provided but not defined: -{name}")
         if flag.kind == SWITCH:
             _switch(result, flag, name, value if equals else "true")
             continue
         if not equals:
             if index == len(arguments):
-                raise InvalidArgument(f"flag needs an argument: -{name}")
+                raise Usage(f"flag needs an argument: -{name}")
             value = arguments[index]
             index += 1
         result.values.setdefault(flag.names[0], []).append(value)
@@ -101,4 +110,4 @@ def _switch(result: Arguments, flag: Flag, name: str, value: str) -> None:
     elif value in FALSE:
         result.switches.discard(flag.names[0])
     else:
-        raise InvalidArgument(f'invalid boolean value "{value}" for -{name}: parse error')
+        raise Usage(f'invalid boolean value "{value}" for -{name}: parse error')

@@ -332,10 +332,11 @@ def become_user(launch: Launch, environment: dict[str, str]) -> str:
         set_no_new_privs()
     if early_filter:
         load_filter(launch)
-    entered = enter_directory(process.cwd, again=False)
+    make = launch.fifo >= 0  # of a new container; exec finds what it is given
+    entered = enter_directory(process.cwd, make=make, again=False)
     launch.identity.become(in_user_namespace=launch.user_namespace)
     if not entered:
-        enter_directory(process.cwd, again=True)
+        enter_directory(process.cwd, make=make, again=True)
     verify_directory()
     os.umask(0o22 if process.umask is None else process.umask & 0o777)
     program = find_program(process.args[0], environment)
@@ -362,11 +363,13 @@ def load_filter(launch: Launch) -> None:
         os.close(listener)
 
 
-def enter_directory(path: str, *, again: bool) -> bool:
-    """chdir, making the directory when it is missing; False: root may not, the user may."""
+def enter_directory(path: str, *, make: bool, again: bool) -> bool:
+    """chdir, to a directory that is made if `make` says so; False: root may not, the user may."""
     try:
         os.chdir(path)
-    except FileNotFoundError:
+    except FileNotFoundError as missing:
+        if not make:
+            raise _cwd_failed(path, missing) from missing
         try:
             os.makedirs(path, 0o755, exist_ok=True)
             os.chdir(path)

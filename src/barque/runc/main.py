@@ -11,7 +11,7 @@ import os
 from barque.errors import BarqueError, InvalidArgument, NotFound
 from barque.runc import at_once as quick
 from barque.runc import commands
-from barque.runc.flags import FALSE, SWITCH, TRUE, VALUE, Arguments, Flag, parse
+from barque.runc.flags import FALSE, SWITCH, TRUE, VALUE, Arguments, Flag, Usage, parse
 from barque.runc.log import Log, reason
 from barque.runc.paths import DEFAULT_ROOT, Paths
 
@@ -44,21 +44,28 @@ def main(argv: Sequence[str]) -> int:
     log = Log()
     code = FAILED
     try:
-        given = parse(argv, GLOBAL_FLAGS)
+        given = read_line(argv)
         log = make_log(given)
         if given.on("version"):
             return commands.show_version()
-        if given.on("help") or not given.words or given.words[0] in ("help", "h"):
+        asked = bool(given.words) and given.words[0] in ("help", "h")
+        words = given.words[1:] if asked else given.words
+        if given.on("help") or not words:
             return commands.show_help(GLOBAL_FLAGS)
-        name = given.words[0]
+        name = words[0]
         if name not in commands.NAMES:
             log.failure(f"No help topic for '{name}'")
             return USAGE_FAILED
+        if asked:
+            return commands.show_usage(name)
         code = commands.failure_code(name)
         root = given.get("root", default_root()).rstrip("/") or "/"
         systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
         paths = Paths(root, given.get("criu"), systemd=systemd, rootless=rootless)
         return commands.dispatch(name, given.words[1:], paths, log)
+    except Usage as error:
+        code = FAILED
+        log.failure(str(error))
     except NotFound as error:
         log.failure(str(error))
     except BarqueError as error:
@@ -88,6 +95,14 @@ def at_once(argv: Sequence[str]) -> bool:
     return quick.run(name, identifier, paths)
 
 
+def read_line(argv: Sequence[str]) -> Arguments:
+    try:
+        return parse(argv, GLOBAL_FLAGS)
+    except Usage as error:
+        commands.show_help(GLOBAL_FLAGS, f"Incorrect Usage. {error}")
+        raise
+
+
 def default_root() -> str:
     """A user's state is in the directory of his session."""
     session = os.environ.get("XDG_RUNTIME_DIR", "") if os.geteuid() else ""
@@ -100,14 +115,14 @@ def is_rootless(given: Arguments) -> bool:
     if word in ("auto", ""):
         return os.geteuid() != 0
     if word not in (*TRUE, *FALSE):
-        raise InvalidArgument(f'invalid value "{word}" for flag -rootless: parse error')
+        raise Usage(f'invalid value "{word}" for flag -rootless: parse error')
     return word in TRUE
 
 
 def make_log(given: Arguments) -> Log:
     form = given.get("log-format", "text")
     if form not in ("text", "json"):
-        raise InvalidArgument(f'invalid log-format "{form}"')
+        raise InvalidArgument(f"invalid log-format: {form}")
     return Log(given.get("log"), as_json=form == "json", debugging=given.on("debug"))
 
 

@@ -163,9 +163,18 @@ def _cpu_v1(cpu: Fields) -> Iterator[tuple[str, str, str]]:
         ("burst", "cpu.cfs_burst_us"),
     ):
         if value := cpu.number(name, UNLIMITED, INT64):
-            yield "cpu", file, str(value)
+            yield "cpu", file, str(_shares(value) if name == "shares" else value)
     if cpu.has("idle"):
         yield "cpu", "cpu.idle", str(cpu.required_number("idle", 0, 1))
+
+
+def _shares(value: int) -> int:
+    """The kernel would take another number in silence."""
+    if value < SMALLEST_SHARES:
+        raise InvalidArgument(f"the minimum allowed cpu-shares is {SMALLEST_SHARES}")
+    if value > LARGEST_SHARES:
+        raise InvalidArgument(f"the maximum allowed cpu-shares is {LARGEST_SHARES}")
+    return value
 
 
 def _memory_v1(memory: Fields) -> Iterator[tuple[str, str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from barque.errors import BarqueError, InvalidArgument
-from barque.linux.fs import write_all
-from barque.runc.flags import SWITCH, Flag, parse
+from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.linux.fs import read_bounded, read_fd_bounded, write_all
+from barque.runc.flags import SWITCH, Flag, Usage, parse
 from barque.runc.log import reason
 
 TYPE_CHECKING = False
@@ -53,14 +53,16 @@ def failure_code(name: str) -> int:
 def dispatch(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int:
     """Parse the command's own line and run it."""
     command = load(name)
-    given = parse(arguments, (*command.FLAGS, HELP))
-    if given.on("help"):
-        write_all(1, usage(name, command).encode())
-        return 0
-    check_words(name, len(given.words), *command.WORDS)
     prefix = PREFIXES.get(name, "")
     try:
+        given = parse(arguments, (*command.FLAGS, HELP))
+        if given.on("help"):
+            return show_usage(name)
+        check_words(name, len(given.words), *command.WORDS)
         code: int = command.run(given, paths, log)
+    except Usage as error:
+        write_all(1, f"Incorrect Usage: {error}\n\n{usage(name, command)}".encode())
+        raise
     except BarqueError as error:
         if not prefix:
             raise
@@ -86,13 +88,34 @@ def load_often_used() -> None:
         __import__(f"barque.runc.{name}")
 
 
+def read_document(path: str) -> Any:
+    """The JSON of a file that the command line names, `-` for standard input."""
+    from barque.oci.document import parse as parse_document
+    from barque.runc.create import LONGEST_CONFIG
+
+    try:
+        raw = read_fd_bounded(0) if path == "-" else read_bounded(path, LONGEST_CONFIG)
+        return parse_document(raw)
+    except FileNotFoundError:
+        raise NotFound(f"open {path}: no such file or directory") from None
+    except OSError as error:
+        raise InvalidArgument(f"read {path}: {reason(error)}") from error
+    except ValueError as error:
+        raise InvalidArgument(f"{path}: {error}") from None
+
+
 def check_words(name: str, count: int, fewest: int, most: int | None) -> None:
     if fewest == most and count != fewest:
-        raise InvalidArgument(f'runc: "{name}" requires exactly {fewest} argument(s)')
+        raise Usage(f'runc: "{name}" requires exactly {fewest} argument(s)')
     if count < fewest:
-        raise InvalidArgument(f'runc: "{name}" requires a minimum of {fewest} argument(s)')
+        raise Usage(f'runc: "{name}" requires a minimum of {fewest} argument(s)')
     if most is not None and count > most:
-        raise InvalidArgument(f'runc: "{name}" requires a maximum of {most} argument(s)')
+        raise Usage(f'runc: "{name}" requires a maximum of {most} argument(s)')
+
+
+def show_usage(name: str) -> int:
+    write_all(1, usage(name, load(name)).encode())
+    return 0
 
 
 def usage(name: str, command: Any) -> str:
@@ -106,8 +129,9 @@ def flag_line(flag: Flag) -> str:
     return f"   {names:<28} {flag.text}"
 
 
-def show_help(flags: Sequence[Flag]) -> int:
-    lines = ["NAME:", "   runc - Open Container Initiative runtime", "", "USAGE:"]
+def show_help(flags: Sequence[Flag], mistake: str = "") -> int:
+    lines = [mistake, ""] if mistake else []
+    lines += ["NAME:", "   runc - Open Container Initiative runtime", "", "USAGE:"]
     lines += ["   runc [global options] command [command options] [arguments...]", "", "COMMANDS:"]
     lines += [f"   {name:<12} {text}" for name, text in NAMES.items()]
     write_all(1, "\n".join([*lines, "", "GLOBAL OPTIONS:", *map(flag_line, flags), ""]).encode())

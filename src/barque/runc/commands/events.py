@@ -12,7 +12,7 @@ from barque.linux.cgroup import UNIFIED
 from barque.linux.fs import write_all
 from barque.oci.document import dump
 from barque.runc.container import STOPPED, load
-from barque.runc.flags import SWITCH, VALUE, Arguments, Flag
+from barque.runc.flags import SWITCH, VALUE, Arguments, Flag, Usage
 from barque.runc.lifecycle import open_init
 from barque.runc.statistics import event
 
@@ -37,8 +37,8 @@ LARGEST_NS = (1 << 63) - 1
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
-    container = load(paths, given.words[0])
     interval = duration_ns(given.get("interval", DEFAULT_INTERVAL))
+    container = load(paths, given.words[0])
     if interval <= 0:
         raise InvalidArgument("duration interval must be greater than 0")
     if container.status() == STOPPED:
@@ -65,11 +65,11 @@ def duration_ns(text: str) -> int:
         unit = len(rest) - number - len(rest[number:].lstrip("nu\u00b5msh"))
         digits, name = rest[:number], rest[number : number + unit]
         if name not in UNITS_NS or not digits.strip(".") or digits.count(".") > 1:
-            raise InvalidArgument(f'invalid value "{text}" for flag -interval: parse error')
+            raise Usage(f'invalid value "{text}" for flag -interval: parse error')
         total += float(digits) * UNITS_NS[name]
         rest = rest[number + unit :]
     if not text or total > LARGEST_NS:
-        raise InvalidArgument(f'invalid value "{text}" for flag -interval: parse error')
+        raise Usage(f'invalid value "{text}" for flag -interval: parse error')
     return int(total)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import InvalidArgument, NotFound
-from barque.linux.fs import read_bounded
-from barque.oci.document import parse
+from barque.errors import InvalidArgument
 from barque.oci.fields import LARGEST_ID, Fields, checked_number
 from barque.oci.runtime import CAPABILITY_SETS, parse_process
+from barque.runc.commands import read_document
 from barque.runc.container import load
-from barque.runc.create import LONGEST_CONFIG, Options, check_preserved
+from barque.runc.create import Options, check_preserved
 from barque.runc.enter import container_spec, enter
 from barque.runc.flags import LIST, SWITCH, VALUE, Arguments, Flag
 from barque.runc.foreground import Foreground
@@ -48,14 +47,16 @@ WORDS = (1, None)
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
+    preserved = given.number("preserve-fds", 0, MOST_PRESERVED)
+    groups = given.numbers("additional-gids", 0, LARGEST_ID)
     container = load(paths, given.words[0])
-    process = process_of(given, container)
+    process = process_of(given, container, groups)
     options = Options(container.bundle)
     options.console_socket = given.get("console-socket")
     options.pidfd_socket = given.get("pidfd-socket")
     options.pid_file = given.get("pid-file")
     options.cgroups = sub_cgroups(given.all("cgroup"), container.cgroup)
-    options.preserved = check_preserved(given.number("preserve-fds", 0, MOST_PRESERVED))
+    options.preserved = check_preserved(preserved)
     paused = given.on("ignore-paused")
     if given.on("detach"):
         enter(container, process, options, log, ignore_paused=paused)
@@ -68,16 +69,11 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     return foreground.wait(pid, taken[0] if taken else -1)
 
 
-def process_of(given: Arguments, container: Container) -> Process:
+def process_of(given: Arguments, container: Container, groups: list[int]) -> Process:
     """The process of the file, or the container's own with what the flags change."""
     path = given.get("process")
     if path:
-        try:
-            return parse_process(Fields(parse(read_bounded(path, LONGEST_CONFIG)), "process"))
-        except FileNotFoundError:
-            raise NotFound(f"open {path}: no such file or directory") from None
-        except ValueError as error:
-            raise InvalidArgument(f"{path}: {error}") from None
+        return parse_process(Fields(read_document(path), "process"))
     process = container_spec(container).process
     if len(given.words) < 2:
         raise InvalidArgument("process args cannot be empty")
@@ -90,7 +86,6 @@ def process_of(given: Arguments, container: Container) -> Process:
     process.selinux_label = given.get("process-label") or process.selinux_label
     if given.given("user"):
         process.uid, process.gid = parse_user(given.get("user"), process.gid)
-    groups = [number(text) for text in given.all("additional-gids")]
     process.additional_gids = (*process.additional_gids, *groups)
     if given.all("cap"):
         sets = process.capabilities or dict.fromkeys(CAPABILITY_SETS, ())

@@ -58,7 +58,7 @@ def document() -> dict[str, Any]:
                 "knownFlags": sorted(SECCOMP_FLAGS),
                 "supportedFlags": sorted(SECCOMP_FLAGS),
             },
-            "apparmor": {"enabled": False},
+            "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
             "memoryPolicy": {"modes": sorted(MEMORY_MODES), "flags": sorted(MEMORY_FLAGS)},

@@ -29,12 +29,12 @@ PASSWD_LIMIT = 1 << 20  # bytes
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
-    form = given.get("format", "table")
-    if form not in ("table", "json"):
-        raise InvalidArgument("invalid format option")
     if given.on("quiet"):
         write_all(1, "".join(f"{name}\n" for name in identifiers(paths)).encode())
         return 0
+    form = given.get("format", "table")
+    if form not in ("table", "json"):
+        raise InvalidArgument("invalid format option")
     found = []
     for name in identifiers(paths):
         try:

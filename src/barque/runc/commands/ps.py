@@ -31,7 +31,7 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
         raise Unsupported(NO_CGROUP)
     pids = container.cgroup.pids()
     if form == "json":
-        write_all(1, dump(pids) + b"\n")
+        write_all(1, (dump(pids) if pids else b"null") + b"\n")
         return 0
     lines = output_of_ps(given.words[1:] or ["-ef"]).splitlines()
     write_all(1, "".join(f"{line}\n" for line in select(lines, pids)).encode())

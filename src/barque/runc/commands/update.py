@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
-from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
+from barque.errors import BarqueError, InvalidArgument, Unsupported
 from barque.linux.accounting import number
 from barque.linux.cgroup import UNIFIED
-from barque.linux.fs import read_bounded, read_fd_bounded, write_file
-from barque.oci.document import parse
+from barque.linux.fs import write_file
 from barque.oci.fields import INT64, Fields
 from barque.runc import resources
+from barque.runc.commands import read_document
 from barque.runc.container import STOPPED, load
-from barque.runc.create import LONGEST_CONFIG
 from barque.runc.enter import container_spec
 from barque.runc.flags import VALUE, Arguments, Flag
 
@@ -52,13 +49,14 @@ FLAGS = (
 )
 USAGE = "update [command options] <container-id>"
 WORDS = (1, 1)
+WHERE = "linux.resources"
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
+    fields = requested(given)
     container = load(paths, given.words[0])
     if container.status() == STOPPED:
         raise BarqueError("container not running")
-    fields = Fields(requested(given), "linux.resources")
     check_devices(fields, container)
     check_usage(fields, container.cgroup)
     writes = resources.plan(fields, unified=container.cgroup.unified_only)
@@ -71,9 +69,10 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     return 0
 
 
-def requested(given: Arguments) -> dict[str, Any]:
+def requested(given: Arguments) -> Fields:
+    """linux.resources as a file or the flags say."""
     if given.given("resources"):
-        return read(given.get("resources"))
+        return Fields(read_document(given.get("resources")), WHERE)
     document: dict[str, dict[str, Any]] = {}
     for name, (section, member) in NUMBERS.items():
         if given.given(name):
@@ -86,7 +85,7 @@ def requested(given: Arguments) -> dict[str, Any]:
     memory = document.get("memory", {})
     if memory.get("limit") == resources.UNLIMITED:
         memory.setdefault("swap", resources.UNLIMITED)  # as runc has it
-    return document
+    return Fields(document, WHERE)
 
 
 def size(given: Arguments, name: str) -> int:
@@ -140,17 +139,6 @@ def set_schemas(given: Arguments, container: Container) -> None:
     group = rdt.Group(fields, container.id)
     for line in asked.values():
         write_file(f"{rdt.ROOT}/{group.name}/schemata", f"{line}\n")
-
-
-def read(path: str) -> dict[str, Any]:
-    try:
-        raw = read_fd_bounded(0) if path == "-" else read_bounded(path, LONGEST_CONFIG)
-        document: dict[str, Any] = Fields(parse(raw), "linux.resources").members
-        return document
-    except FileNotFoundError:
-        raise NotFound(f"open {path}: {os.strerror(2).lower()}") from None
-    except ValueError as error:
-        raise InvalidArgument(f"{path}: {error}") from None
 
 
 def apply(writes: tuple[resources.Write, ...], cgroup: Cgroup) -> None:
