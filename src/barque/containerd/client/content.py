@@ -10,11 +10,13 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from barque.containerd.client.channel import Channel, Duplex
+from barque.containerd.client.ingest_file import IngestFile
 from barque.containerd.proto import content_pb2 as api
 from barque.errors import AlreadyExists, Conflict, DataLoss, ResourceExhausted, Unavailable
 
 SERVICE = "containerd.services.content.v1.Content"
 CHUNK_BYTES = 1 << 20
+MESSAGE_BYTES = 64 << 10  # up to here a message costs less than the file
 UNANSWERED_MAX = 3  # writes on their way: the store has something to do while we make the next
 SMALL_BYTES_MAX = 16 << 20
 
@@ -43,28 +45,71 @@ class Status:
 
 
 class Writer:
-    """A ref being written, by nobody else. `offset` says how many bytes are there already."""
+    """A ref being written, by nobody else. `offset` says how many bytes are there already.
 
-    def __init__(self, stream: _Stream, ref: str, offset: int, total: int, expected: str) -> None:
+    Where containerd names the file, and it is on this machine, the bytes are put there, and the
+    stream only says how many.
+    """
+
+    def __init__(self, stream: _Stream, ref: str, total: int, expected: str) -> None:
         self._stream = stream
         self._ref = ref
         self._total = total
         self._expected = expected
-        self.offset = offset
+        self._path = ""
+        self._file: IngestFile | None = None
+        self._told = 0  # bytes that containerd knows of
+        self.offset = 0
         self._unanswered = 0
         self.ended = False  # a commit is our last word: a Go server resets a stream left open
 
-    async def write(self, data: bytes) -> None:
+    async def begin(self) -> None:
+        """Take the ref."""
+        first = api.WriteContentRequest(
+            action=api.STAT, ref=self._ref, total=self._total, expected=self._expected
+        )
+        answer = await self._ask(first)
+        self.offset = self._told = answer.offset
+        self._path = answer.file
+
+    async def write(self, *parts: bytes) -> None:
         """Append. Returns when the store has it under way; its failure may come with the next."""
-        for at in range(0, len(data), CHUNK_BYTES):
-            request = api.WriteContentRequest(
-                action=api.WRITE, offset=self.offset, data=data[at : at + CHUNK_BYTES]
-            )
-            await self._stream.send(request)
-            self.offset += len(request.data)
-            self._unanswered += 1
-            if self._unanswered > UNANSWERED_MAX:
-                await self._answer()
+        if self._told == self.offset and sum(map(len, parts)) <= MESSAGE_BYTES:
+            await self._send_data(b"".join(parts))
+        elif (file := self._opened()) is not None:
+            self.offset += await file.write(parts, self.offset)
+            await self._tell()
+        else:
+            data = b"".join(parts)
+            for at in range(0, len(data), CHUNK_BYTES):
+                await self._send_data(data[at : at + CHUNK_BYTES])
+
+    def _opened(self) -> IngestFile | None:
+        if self._file is None and self._path:
+            self._file = IngestFile.at(self._path, self._expected or self._ref)
+            self._path = ""
+        return self._file
+
+    async def _send_data(self, data: bytes) -> None:
+        await self._send(api.WriteContentRequest(action=api.WRITE, offset=self.offset, data=data))
+        self.offset += len(data)
+        self._told = self.offset
+
+    async def _tell(self) -> None:
+        """What is in the file is part of the blob."""
+        if self.offset > self._told:
+            await self._send(api.WriteContentRequest(action=api.WRITE, offset=self.offset))
+            self._told = self.offset
+
+    async def _send(self, request: api.WriteContentRequest) -> None:
+        await self._stream.send(request)
+        self._unanswered += 1
+        if self._unanswered > UNANSWERED_MAX:
+            await self._answer()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     async def _answer(self) -> api.WriteContentResponse:
         """The next one: they come in the order of what was asked."""
@@ -76,13 +121,14 @@ class Writer:
 
     async def digest(self) -> str:
         """Of what was written so far."""
+        await self._tell()
         return (await self._ask(api.WriteContentRequest(action=api.STAT))).digest
 
     async def restart(self) -> None:
         """Forget what is there and begin at 0."""
         if self.offset:
             request = api.WriteContentRequest(action=api.WRITE, offset=0)
-            self.offset = (await self._ask(request)).offset
+            self.offset = self._told = (await self._ask(request)).offset
 
     async def commit(
         self, *, digest: str = "", size: int = 0, labels: Mapping[str, str] | None = None
@@ -92,6 +138,7 @@ class Writer:
         Raises DataLoss when the bytes are not what was expected, AlreadyExists when the blob came
         into being meanwhile (which is as good).
         """
+        await self._tell()
         request = api.WriteContentRequest(
             action=api.COMMIT,
             offset=self.offset,
@@ -172,12 +219,15 @@ class Content:
         async with self._channel.duplex(
             SERVICE, "Write", api.WriteContentRequest, api.WriteContentResponse
         ) as stream:
-            writer = Writer(stream, ref, 0, size, digest)
-            first = api.WriteContentRequest(action=api.STAT, ref=ref, total=size, expected=digest)
-            writer.offset = (await writer._ask(first)).offset
-            yield writer
-            if not writer.ended:
-                await stream.end()
+            writer = Writer(stream, ref, size, digest)
+            try:
+                await writer.begin()
+                yield writer
+                if not writer.ended:
+                    await writer._tell()
+                    await stream.end()
+            finally:
+                writer.close()
             async for _ in stream:  # until the server has let go of the ref
                 pass
 

@@ -44,6 +44,10 @@ class Ingest:
         self.offset, self.updated_ns = _size_and_time(path, started_ns)
         self.growth = Growth(self.offset)
 
+    @property
+    def path(self) -> str:
+        return self._path
+
     def open(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o644)
@@ -73,13 +77,28 @@ class Ingest:
         if self._hash is not None:
             return
         self._hash = hashlib.new(self._algorithm, usedforsecurity=False)
-        at = 0
-        while at < self.offset:
-            chunk = os.pread(self._fd, min(CHUNK_BYTES, self.offset - at), at)
-            if not chunk:
+        self._hash_file(0, self.offset)
+
+    def _hash_file(self, at: int, end: int) -> None:
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, end - at)))
+        while at < end:
+            count = os.preadv(self._fd, [buffer[: end - at]], at)
+            if not count:
+                self._hash = None
                 raise DataLoss(f"ingest {self.ref} is shorter than it was")
-            self._hash.update(chunk)
-            at += len(chunk)
+            self._hash.update(buffer[:count])
+            at += count
+
+    def reaches(self, size: int) -> bool:
+        """Whether its file has `size` bytes: a writer may put them there itself."""
+        return os.fstat(self._fd).st_size >= size
+
+    def absorb(self, size: int) -> None:
+        """Append what its writer has put into the file itself, up to `size`."""
+        self.catch_up()
+        self.growth.grew(size)
+        self._hash_file(self.offset, size)
+        self.offset = size
 
     def write(self, data: bytes) -> None:
         """Append. A write that fails in part is undone, so `offset` stays true."""

@@ -11,12 +11,17 @@ and COMMIT lets this namespace see the blob.
 
 A WRITE of many bytes is answered when it is begun, so that the client makes the next one meanwhile;
 what becomes of it is told by the answer to the next message.
+
+The answer to STAT names the file (ours). A client on the same machine may append to that itself: a
+WRITE without data, at an offset that the file reaches, says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import ContentStore
@@ -125,6 +130,7 @@ class Writer:
             times = (now_ns(), now_ns())
         else:
             await self._catch_up(self._ingest)
+            response.file = self._ingest.path
             response.digest = self._ingest.digest()
             times = (self._ingest.started_ns, self._ingest.updated_ns)
         response.started_at.CopyFrom(timestamp(times[0]))
@@ -140,19 +146,25 @@ class Writer:
             self._shared_size = None
             self._ingest = self._store.begin(self.namespace, self._ref, self._total, self._expected)
         ingest = self._ingest
-        if request.offset > 0 and request.offset != ingest.offset:
+        grown = 0 if request.data else request.offset - ingest.offset
+        in_file = grown > 0 and ingest.reaches(request.offset)
+        if request.offset > 0 and request.offset != ingest.offset and not in_file:
             raise OutOfRange(
                 f"write @{request.offset} must occur at current offset {ingest.offset}"
             )
         if request.offset == 0 and ingest.offset > 0:
             await in_thread(ingest.restart)
-        if request.data:
+        if in_file:
+            self._begin(in_thread(ingest.absorb, request.offset), grown)
+        elif request.data:
             await self._catch_up(ingest)
             if len(request.data) <= INLINE_BYTES:
                 ingest.write(request.data)
             else:
-                self._under_way = asyncio.create_task(in_thread(ingest.write, request.data))
-                self._behind = len(request.data)
+                self._begin(in_thread(ingest.write, request.data), len(request.data))
+
+    def _begin(self, work: Coroutine[Any, Any, None], count: int) -> None:
+        self._under_way, self._behind = asyncio.create_task(work), count
 
     async def _commit(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
         await self._caught_up()

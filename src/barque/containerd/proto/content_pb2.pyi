@@ -464,10 +464,13 @@ class WriteContentResponse(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     action: Global___WriteAction.ValueType
     offset: _builtins.int
     total: _builtins.int
     digest: _builtins.str
+    file: _builtins.str
+    """ours: docs/boundaries.md, section 5"""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -481,10 +484,11 @@ class WriteContentResponse(_message.Message):
         offset: _builtins.int = ...,
         total: _builtins.int = ...,
         digest: _builtins.str = ...,
+        file: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "digest", b"digest", "offset", b"offset", "started_at", b"started_at", "total", b"total", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "digest", b"digest", "file", b"file", "offset", b"offset", "started_at", b"started_at", "total", b"total", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

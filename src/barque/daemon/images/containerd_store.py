@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -30,7 +30,7 @@ FETCHED_LIFETIME_NS = 24 * 3600 * 10**9
 RESUMED_BYTES = 1 << 20  # a smaller blob is fetched anew
 ABORT_PAUSES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds
 DIFFERENCE = OCI_LAYER + "+gzip"
-WRITE_BYTES = 1 << 20
+WRITE_BYTES = 2 << 20
 CAUSE_LIMIT_S = 10.0
 LEASE_LIFETIME_S = 24 * 3600.0
 DRIVERS_LABEL = "io.barque.image.drivers"  # snapshotters that a name is shown with; absent: any
@@ -167,7 +167,7 @@ class ContainerdStore:
         except errors.AlreadyExists:
             return await self._already(ref, digest, lease, labels)
         except BaseException:
-            await asyncio.shield(self._abort(ref))
+            await _through(self._abort(ref))
             raise
 
     async def write_unpacked(
@@ -221,10 +221,10 @@ class ContainerdStore:
             except errors.AlreadyExists:
                 return await self._already(ref, digest, lease, labels)
             except errors.ResourceExhausted:  # the room is wanted, not what came so far
-                await asyncio.shield(self._abort(ref))
+                await _through(self._abort(ref))
                 raise
             except errors.DataLoss:
-                await asyncio.shield(self._abort(ref))
+                await _through(self._abort(ref))
                 if fresh or not resumed:
                     raise
                 fresh = True
@@ -365,6 +365,20 @@ class ContainerdStore:
                 await asyncio.shield(leases.delete(lease.id))
 
 
+async def _through(cleaning: Coroutine[Any, Any, None]) -> None:
+    """To its end, however often we are cancelled meanwhile."""
+    task = asyncio.create_task(cleaning)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
 async def _fed(writing: asyncio.Task[Blob], applying: asyncio.Task[str]) -> tuple[Blob, str]:
     """Their results. The failure of one ends the other and is told: that of the writer, where who
     reads only says that it gave up.
@@ -390,10 +404,10 @@ async def _write(writer: Writer, chunks: AsyncIterator[bytes]) -> None:
     """
     under_way: asyncio.Task[None] | None = None
     try:
-        async for data in _gathered(chunks):
+        async for parts in _gathered(chunks):
             if under_way is not None:
                 await under_way
-            under_way = asyncio.create_task(writer.write(data))
+            under_way = asyncio.create_task(writer.write(*parts))
         if under_way is not None:
             await under_way
     except BaseException:
@@ -403,17 +417,17 @@ async def _write(writer: Writer, chunks: AsyncIterator[bytes]) -> None:
         raise
 
 
-async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
     pending: list[bytes] = []
     size = 0
     async for chunk in chunks:
         pending.append(chunk)
         size += len(chunk)
         if size >= WRITE_BYTES:
-            yield b"".join(pending)
+            yield pending
             pending, size = [], 0
     if pending:
-        yield b"".join(pending)
+        yield pending
 
 
 def _drivers(image: Image) -> set[str]:
