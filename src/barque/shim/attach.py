@@ -120,7 +120,7 @@ class Attachments:
         self._ended = False
         self.balance = balance
         if saved is None:
-            self._listener = Listener(loop, listen(path), self._accept)
+            self._listen()
         else:
             self._ended, listener = saved
             self._listener = Listener.restored(loop, listener, self._accept)
@@ -128,6 +128,14 @@ class Attachments:
     def save(self) -> tuple[bool, tuple[int, int]] | None:
         """What to make it from again; None while there are clients."""
         return None if self._clients else (self._ended, self._listener.save())
+
+    def _listen(self) -> None:
+        server = listen(self._path)
+        try:
+            self._listener = Listener(self._loop, server, self._accept)
+        except BaseException:
+            os.unlink(self._path)
+            raise
 
     def _accept(self, fd: int) -> None:
         if len(self._clients) >= CLIENTS_MAX:

@@ -108,16 +108,15 @@ class Publisher:
         )
 
     def _connect(self) -> bool:
-        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         try:
+            client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
             client.connect(self._path)  # a unix socket connects at once or not at all
+            self._stream = Stream(self._loop, client.detach(), self._received, self._lost)
         except OSError:
-            client.close()
             self._later()
             return False
         self._number = -1
         self._parser = ttrpc.Parser()
-        self._stream = Stream(self._loop, client.detach(), self._received, self._lost)
         return True
 
     def _later(self) -> None:

@@ -34,18 +34,14 @@ class Logger:
         """Raises OSError when there are no descriptors or processes to be had."""
         self._loop = loop
         self._path = path
-        out_read, self.stdout = os.pipe2(os.O_CLOEXEC)
-        err_read, self.stderr = os.pipe2(os.O_CLOEXEC)
-        self._ready, ready_write = os.pipe2(os.O_CLOEXEC)
-        theirs = (out_read, err_read, ready_write)
         words = [word for pair in options.items() for word in pair if word]
-        try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                _execute(path, [path, *words], env, theirs)
-        finally:
-            for fd in theirs:
-                os.close(fd)
+        self.pid, fds = fork_with_pipes(3)
+        out_read, self.stdout, err_read, self.stderr, self._ready, ready_write = fds
+        theirs = (out_read, err_read, ready_write)
+        if self.pid == 0:
+            _execute(path, [path, *words], env, theirs)
+        for fd in theirs:
+            os.close(fd)
 
     def ready(self) -> Routine:
         """Wait until it has said so. Raises BarqueError when it cannot be started or dawdles."""
@@ -80,6 +76,21 @@ class Logger:
             return
         if not said.done:
             said.set(words)
+
+
+def fork_with_pipes(count: int) -> tuple[int, list[int]]:
+    """A child, as fork(2) has it, and pipes to it: the reading and the writing end of each.
+
+    Raises OSError when there are no descriptors or processes to be had."""
+    fds: list[int] = []
+    try:
+        for _ in range(count):
+            fds += os.pipe2(os.O_CLOEXEC)
+        return os.fork(), fds
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 def _execute(path: str, argv: list[str], env: dict[str, str], fds: tuple[int, int, int]) -> None:

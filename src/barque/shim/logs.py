@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from barque.shim.loop import Pending
 
 LOG_MODE: Final = 0o640
+OPEN: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 STDOUT: Final = 1
 STDERR: Final = 2
 
@@ -45,6 +46,7 @@ class LogFile:
         """Raises OSError when the file cannot be opened. `fd`: it is open already."""
         self._path = path
         self._max_size = max_size
+        self._bound = max_size  # of this file: more, where it could not be rotated
         self._max_files = max_files
         self._warn = warn
         self._framing = framing or Newlines()
@@ -52,19 +54,19 @@ class LogFile:
         self._packer = 0
         self._fd = self._open() if fd < 0 else fd
         self._size = os.fstat(self._fd).st_size
+        self._torn = False  # after `_size` there may be the beginning of a record
         self.lost_lines = 0
-        self._warned = False
+        self.lost_to = ""  # the failure that they are lost to
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self._path, flags, LOG_MODE)
+        return os.open(self._path, OPEN, LOG_MODE)
 
     def append(self, records: bytes) -> None:
         """Add whole records."""
-        while self._max_size and self._size + len(records) > self._max_size and records:
-            if self._size >= self._max_size:
+        while self._max_size and self._size + len(records) > self._bound and records:
+            if self._size >= self._bound:
                 self._rotate()
-            cut = self._framing.until(records, self._max_size - self._size)
+            cut = self._framing.until(records, self._bound - self._size)
             self._write(records[:cut])
             records = records[cut:]
         if records:
@@ -73,42 +75,53 @@ class LogFile:
     def _write(self, records: bytes) -> None:
         done = 0
         try:
+            self._mend()
             while done < len(records):
                 done += os.write(self._fd, records[done:] if done else records)
         except OSError as error:
             self._lose(records, done, error)
             return
         self._size += done
-        self._warned = False
+        self.lost_to = ""
 
     def _lose(self, records: bytes, done: int, error: OSError) -> None:
-        whole = kept = self._framing.within(records, done)
-        if done > kept:
-            try:
-                os.ftruncate(self._fd, self._size + kept)
-            except OSError:
-                kept = done
+        kept = self._framing.within(records, done)
         self._size += kept
-        if not self._warned:
-            self._warned = True
+        self._torn = self._torn or done > kept
+        try:
+            self._mend()
+        except OSError:
+            pass  # before the next record
+        if not self.lost_to:
             self._warn(f"log {self._path} cannot be written: {error.strerror}")
-        self.lost_lines += self._framing.count(records, whole)
+        self.lost_to = error.strerror or str(error)
+        self.lost_lines += self._framing.count(records, kept)
+
+    def _mend(self) -> None:
+        """Take back what is not a whole record."""
+        if self._torn:
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
 
     def _rotate(self) -> None:
+        """The next file is there before the old one is moved: it goes on where that fails."""
+        fresh = f"{self._path}~"
         try:
-            if self._max_files > 1:
-                compress.wait(self._packer)
-                self._shift()
-            else:
-                os.unlink(self._path)
-            fd = self._open()
+            fd = os.open(fresh, OPEN | os.O_TRUNC, LOG_MODE)
+            try:
+                if self._max_files > 1:
+                    compress.wait(self._packer)
+                    self._shift()
+                os.rename(fresh, self._path)
+            except OSError:
+                os.close(fd)
+                raise
         except OSError as error:
             self._warn(f"log {self._path} cannot be rotated: {error.strerror}")
-            self._size = 0  # try again after as much more
+            self._bound = self._size + self._max_size  # try again after as much more
             return
         os.close(self._fd)
-        self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self._fd, self._size, self._bound, self._torn = fd, 0, self._max_size, False
         if self._packed:
             self._packer = compress.start(paths.rotated(self._path, 1))
 
@@ -117,24 +130,28 @@ class LogFile:
         for number in range(self._max_files - 1, 0, -1):
             older = paths.rotated(self._path, number)
             newer = paths.rotated(self._path, number - 1) if number > 1 else self._path
-            for old in (older, paths.packed(older)):
-                if os.path.lexists(old):
-                    os.unlink(old)
             if os.path.lexists(newer):
+                _unlink(paths.packed(older))
                 os.rename(newer, older)
             elif number > 1 and os.path.lexists(paths.packed(newer)):
+                _unlink(older)
                 os.rename(paths.packed(newer), paths.packed(older))
 
     @property
     def at_rest(self) -> bool:
         """Whether its descriptor is all of it: nothing is lost that has to be told."""
-        return not self.lost_lines and not self._warned
+        return not self.lost_lines and not self.lost_to
 
     def fileno(self) -> int:
         return self._fd
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _unlink(path: str) -> None:
+    if os.path.lexists(path):
+        os.unlink(path)
 
 
 class OutputLog:
@@ -150,18 +167,21 @@ class OutputLog:
         """Output of the process, as it came; `now_ns`: when, if not now."""
         records = self._streams[stream].feed(data, now_ns or time.time_ns())
         if records:
-            if self._file.lost_lines:
-                lost, self._file.lost_lines = self._file.lost_lines, 0
-                self.note(lost, "the disk was full")
-                if self._file.lost_lines:
-                    self._file.lost_lines = lost
-            self._file.append(records)
+            self._append(records)
 
     def end(self, stream: int, now_ns: int = 0) -> None:
         """Write the unfinished line, if there is one."""
         rest = self._streams[stream].end(now_ns or time.time_ns())
-        if rest:
-            self._file.append(rest)
+        if rest or self._file.lost_lines:
+            self._append(rest)
+
+    def _append(self, records: bytes) -> None:
+        if lost := self._file.lost_lines:
+            self._file.lost_lines = 0
+            self.note(lost, self._file.lost_to)
+            if self._file.lost_lines:
+                self._file.lost_lines = lost
+        self._file.append(records)
 
     def note(self, lost: int, why: str) -> None:
         """Say in the log itself what is not in it."""

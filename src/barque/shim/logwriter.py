@@ -17,7 +17,8 @@ import os
 import time
 
 from barque.shim.ground import IGNORED_SIGNALS
-from barque.shim.loop import READ, Loop, Pending
+from barque.shim.logger import fork_with_pipes
+from barque.shim.loop import Loop, Pending
 from barque.shim.streams import Writer
 
 TYPE_CHECKING = False
@@ -64,25 +65,21 @@ class BackgroundLog:
 
     def _start(self) -> None:
         log = self._make()
-        data_read, data_write = os.pipe2(os.O_CLOEXEC)
-        told_read, told_write = os.pipe2(os.O_CLOEXEC)
         try:
-            pid = os.fork()
-        except OSError:
-            for fd in (data_write, told_read):
-                os.close(fd)
-            raise
-        else:
+            pid, (data_read, data_write, self._told, told_write) = fork_with_pipes(2)
             if pid == 0:
                 _write_all(log, data_read, told_write)
         finally:
             log.close()
-            os.close(data_read)
-            os.close(told_write)
+        os.close(data_read)
+        os.close(told_write)
         self._writer = Writer(self._loop, data_write)
-        self._told = told_read
-        os.set_blocking(told_read, False)
-        self._loop.watch(told_read, READ, self._hear)
+        os.set_blocking(self._told, False)
+        try:
+            self._loop.watch_owned(self._told, self._hear)
+        except OSError:
+            self._writer.abandon()
+            raise
 
     def save(self) -> None:
         """Never now: the process that writes is a child of this one."""

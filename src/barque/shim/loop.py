@@ -11,6 +11,7 @@ at a time.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -30,9 +31,13 @@ READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 HANG_UP: Final = select.EPOLLHUP
 ERROR: Final = select.EPOLLERR
+# Of a call that may be made again: the descriptor is as it was.
+PASSING: Final = (errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS)
 REPORTS_MAX: Final = 512
 # Statuses of children nobody watches yet are kept, for a pid that a pid-file will name.
 UNCLAIMED_MAX: Final = 4096
+AGAIN_S: Final = 0.05
+FAILURES_MAX: Final = 100  # one after the other
 
 
 class Pending:
@@ -93,6 +98,8 @@ class Loop:
         self._epoll = self.ground.epoll
         self.quiet: Callable[[], None] | None = None
         self.quiet_s = 0.0
+        self._rested = False  # `quiet` was called for this time of quiet
+        self.failed: Callable[[str, BaseException], None] | None = None
         self._watched: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []
         self._children: dict[int, Callable[[int], None]] = {}
@@ -110,11 +117,19 @@ class Loop:
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` whenever `fd` is ready, again and again; 0: only its end."""
-        self._watched[fd] = callback
         try:
             self._epoll.register(fd, events)
         except FileExistsError:  # who stood here before watched it
             self._epoll.modify(fd, events)
+        self._watched[fd] = callback
+
+    def watch_owned(self, fd: int, callback: Callable[[int], None]) -> None:
+        """As `watch`, to read from a descriptor of the caller alone: closed where that fails."""
+        try:
+            self.watch(fd, READ, callback)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def change(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
@@ -142,7 +157,6 @@ class Loop:
         due = [deadline for deadline in self._deadlines if deadline.when <= now]
         for deadline in due:
             self._deadlines.remove(deadline)
-        for deadline in due:
             if deadline.callback is not None:
                 deadline.callback()
         self._deadlines = [deadline for deadline in self._deadlines if deadline.callback]
@@ -239,24 +253,35 @@ class Loop:
     # life
 
     def run(self) -> None:
-        """Until `stop`."""
+        """Until `stop`. What fails is told to `failed`, and the rest goes on: a callback that
+        could not have its memory is called again. Raises what fails without end."""
         self._running = True
-        told = False
+        failures = 0
         while self._running:
-            timeout = self._fire()
-            if not self._running:
-                break
-            resting = timeout < 0 and self.quiet is not None and not told
-            happened = self._epoll.poll(self.quiet_s if resting else timeout)
-            if resting and not happened and self.quiet is not None:
-                told = True
-                self.quiet()
-                continue
-            told = False
-            for fd, events in happened:
-                callback = self._watched.get(fd)
-                if callback is not None:
-                    callback(events)
+            try:
+                self._turn()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                if self.failed is None or failures == FAILURES_MAX:
+                    raise
+                self.failed("event not handled", error)
+                time.sleep(AGAIN_S)
+
+    def _turn(self) -> None:
+        """Wait for what happens, and handle it."""
+        timeout = self._fire()
+        if not self._running:
+            return
+        resting = timeout < 0 and self.quiet is not None and not self._rested
+        happened = self._epoll.poll(self.quiet_s if resting else timeout)
+        self._rested = resting and not happened
+        if self._rested and self.quiet is not None:
+            self.quiet()
+        for fd, events in happened:
+            callback = self._watched.get(fd)
+            if callback is not None:
+                callback(events)
 
     def at_rest(self) -> bool:
         """Whether nothing is under way that would be lost with this loop: what is watched, and the

@@ -35,6 +35,7 @@ NEXT: Final = {
     (PAUSED, EXIT): STOPPED,
 }
 SIGNAL_MAX: Final = 64
+SIGKILL: Final = 9
 KEPT: Final = (  # attributes that a worker leaves for the next
     "pid",
     "pidfd",
@@ -102,6 +103,9 @@ class Process:
             self.pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             pass
+        except OSError:  # whom nobody can signal must not run
+            os.kill(pid, SIGKILL)
+            raise
 
     def save(self) -> dict[str, Any] | None:
         """What `restore` wants, and its stdio; None: not now."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from barque.shim.ground import Ground
     from barque.shim.runtime import Entry
 
+APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
 QUIET_S: Final = 1.5  # before a worker leaves
 SOON_S: Final = 5.0  # a worker that is needed again within this time has left too early,
 QUIET_MAX_S: Final = 48.0  # and the next one stays twice as long
@@ -67,23 +68,15 @@ class Config:
 
 
 class Log:
-    """JSON lines in the working directory's `log`, which may be a fifo that containerd reads."""
+    """JSON lines in the working directory's `log`, which may be a fifo that containerd reads.
+
+    It is opened for each: there are few, and a process that writes a container's log has none of
+    our descriptors.
+    """
 
     def __init__(self, path: str, identity: str) -> None:
         self._path = path
         self._identity = identity
-        self._fd = -1
-
-    def move(self, bundle: str) -> None:
-        """The bundle that it was in is going: write to the log of this one."""
-        os.chdir(bundle)
-        self.close()
-
-    def close(self) -> None:
-        """It is opened again for the next line."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
     def warn(self, text: str) -> None:
         self._write("warning", text)
@@ -100,21 +93,16 @@ class Log:
 
     def _write(self, level: str, text: str) -> None:
         entry = {"level": level, "msg": text, "time": stamp(time.time_ns()), "id": self._identity}
-        line = document.dump(entry) + b"\n"
-        for _ in range(2):
-            try:
-                if self._fd < 0:
-                    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-                    self._fd = os.open(self._path, flags, 0o600)
-                os.write(self._fd, line)
-                return
-            except BlockingIOError:
-                return
-            except OSError:  # nobody reads the fifo, or its reader has gone: once more
-                if self._fd < 0:
-                    return
-                os.close(self._fd)
-                self._fd = -1
+        try:
+            fd = os.open(self._path, APPEND, 0o600)
+        except OSError:  # nobody reads the fifo
+            return
+        try:
+            os.write(fd, document.dump(entry) + b"\n")
+        except OSError:
+            pass
+        finally:
+            os.close(fd)
 
 
 class Shim:
@@ -132,6 +120,7 @@ class Shim:
         self._log = Log(paths.LOG, config.identity)
         self._loop = Loop(ground)
         warn, events = self._log.warn, config.events_address
+        self._loop.failed = self._log.failed
         self._publisher = Publisher(self._loop, events, config.namespace, warn)
         host = Host(
             self._loop,
@@ -141,7 +130,7 @@ class Shim:
             entry,
             warn,
             self._publisher.publish,
-            self._log.move,
+            os.chdir,
         )
         self._tasks = Tasks(self._loop, self._publisher, host, self._shut_down)
         self._rpc = Server(self._loop, self._tasks.methods(), self._log.failed)
@@ -177,7 +166,6 @@ class Shim:
         tasks, connections = self._tasks.save(), self._rpc.save("Wait")
         if tasks is None or connections is None or not self._publisher.rest():
             return
-        self._log.close()
         state = {
             "config": self._config.save(),
             "socket": self._socket_path,

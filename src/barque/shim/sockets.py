@@ -7,7 +7,7 @@ import errno
 import os
 import struct
 
-from barque.shim.loop import ERROR, HANG_UP, READ, WRITE, Loop
+from barque.shim.loop import ERROR, HANG_UP, PASSING, READ, WRITE, Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ class Listener:
         self._server = server
         self._accepted = accepted
         self._spare = _spare() if spare is None else spare
-        loop.watch(server.fileno(), READ, self._ready)
+        try:
+            loop.watch(server.fileno(), READ, self._ready)
+        except BaseException:
+            os.close(self._spare)
+            raise
 
     def _ready(self, events: int) -> None:
         try:
@@ -126,8 +130,8 @@ def _spare() -> int:
 
 
 class Stream:
-    """A connected socket: bytes come to `received` (b"" at the peer's end of file), bytes to send
-    are queued. `closed` is called once, when the connection has ended or is broken."""
+    """A connected socket, and its owner: bytes come to `received` (b"" at the peer's end of file),
+    bytes to send are queued. `closed` is called once, when the connection has ended or broken."""
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ class Stream:
         self._parked = False
         self._finishing = False
         self.drained: Callable[[], None] | None = None
-        loop.watch(fd, READ, self._ready)
+        loop.watch_owned(fd, self._ready)
 
     @property
     def queued(self) -> int:
@@ -163,14 +167,8 @@ class Stream:
         if self.fd < 0:
             return
         if not self._out:
-            try:
-                sent = os.write(self.fd, data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.close()
-                return
-            if sent == len(data):
+            sent = self._write(data)
+            if sent == len(data) or self.fd < 0:
                 return
             data = data[sent:]
         self._out += data
@@ -221,16 +219,18 @@ class Stream:
                 self._parked = True  # it would be reported for ever
                 self._loop.unwatch(self.fd)
 
-    def _flush(self) -> None:
+    def _write(self, data: bytes | bytearray) -> int:
+        """How much the kernel takes now."""
         try:
-            sent = os.write(self.fd, self._out)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
-            return
-        del self._out[:sent]
-        if self._out:
+            return os.write(self.fd, data)
+        except OSError as error:
+            if error.errno not in PASSING:
+                self.close()
+            return 0
+
+    def _flush(self) -> None:
+        del self._out[: self._write(self._out)]
+        if self._out or self.fd < 0:
             return
         if self._finishing:
             self.close()
@@ -242,10 +242,9 @@ class Stream:
     def _read(self) -> None:
         try:
             data = os.read(self.fd, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
+        except OSError as error:
+            if error.errno not in PASSING:
+                self.close()
             return
         if not data:
             self._reading = False

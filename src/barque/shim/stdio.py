@@ -284,8 +284,8 @@ class Stdio:
 
     def set_console(self, master: int) -> None:
         """The runtime has made the terminal; `master` is ours from here on."""
-        self._console = os.dup(master)
-        self._add_source(STDOUT, master)
+        self._console = master
+        self._add_source(STDOUT, os.dup(master))
         if self._input_wanted:
             self._set_input(os.dup(master))
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 import termios
 
-from barque.shim.loop import READ, WRITE, Loop, Pending
+from barque.shim.loop import PASSING, READ, WRITE, Loop, Pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Source:
         self._received = received
         self._held = False
         os.set_blocking(fd, False)
-        loop.watch(fd, READ, self._ready)
+        loop.watch_owned(fd, self._ready)
 
     def save(self) -> int | None:
         """Its descriptor, or -1 at its end; None while it is held back."""
@@ -50,9 +50,9 @@ class Source:
     def _ready(self, events: int) -> None:
         try:
             data = os.read(self._fd, CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
+        except OSError as error:
+            if error.errno in PASSING:
+                return
             data = b""  # EIO: nobody has the terminal open any more
         if data:
             if len(data) == CHUNK_BYTES:
@@ -118,28 +118,25 @@ class Writer:
         if self.closed:
             return True
         if not self._queue:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._close()
-                return True
-            if not data:
+            data = data[self._take(data) :]
+            if not data or self._fd < 0:
                 return True
             self._loop.watch(self._fd, WRITE, self._ready)
         self._queue += data
         return len(self._queue) < HIGH_WATER_BYTES
 
-    def _ready(self, events: int) -> None:
+    def _take(self, data: bytes | bytearray) -> int:
+        """How much the descriptor takes now; all of it, once it is broken."""
         try:
-            sent = os.write(self._fd, self._queue)
-        except BlockingIOError:
-            return
-        except OSError:
+            return os.write(self._fd, data)
+        except OSError as error:
+            if error.errno in PASSING:
+                return 0
             self._close()
-            sent = len(self._queue)
-        del self._queue[:sent]
+            return len(data)
+
+    def _ready(self, events: int) -> None:
+        del self._queue[: self._take(self._queue)]
         if self._queue:
             return
         if self._fd >= 0:

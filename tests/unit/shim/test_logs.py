@@ -106,7 +106,7 @@ def test_lost_lines_are_counted_and_noted(tmp_path: Path, monkeypatch: pytest.Mo
     log.close()
     assert texts(path) == [
         "before\n",
-        "[barque: 3 lines of this log are lost: the disk was full]\n",
+        "[barque: 3 lines of this log are lost: No space left on device]\n",
         "after\n",
     ]
     assert len(warnings) == 1
