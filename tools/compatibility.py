@@ -175,9 +175,11 @@ def _plain(default: object) -> object:
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    for name in sorted({*cli.COMMANDS, *cli.NOT_YET, *cli.PLUGINS}):
+    for name in sorted({*cli.COMMANDS, *cli.NOT_YET, *cli.LEFT_OUT, *cli.PLUGINS}):
         if name in cli.PLUGINS:
             yield name, f"yes, by docker's plugin {cli.PLUGINS[name]}"
+        elif name in cli.LEFT_OUT:
+            yield name, f"no: {cli.LEFT_OUT[name]}"
         elif not name.startswith("__"):
             yield name, YES if name in cli.COMMANDS else NO
 

@@ -16,7 +16,7 @@ import _signal  # type: ignore[import-not-found]
 
 from barque import errors
 from barque.cli import flags, terminal
-from barque.cli.session import PROGRAM, Failure, Session
+from barque.cli.session import NO_TRUST, PROGRAM, Failure, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,11 +105,14 @@ COMMANDS = {
 # Docker has them; here they wait for their turn, and say so.
 NOT_YET = frozenset(
     (
-        *_words("build builder checkpoint config node plugin secret service stack swarm trust"),
+        *_words("build builder checkpoint config node plugin secret service stack swarm"),
         "image build",
         "volume update",
     )
 )
+
+# Docker has them; here they are not to be.
+LEFT_OUT = {"trust": NO_TRUST}
 
 # Programs of their own, in docker too: the command, and the plugin that has it.
 PLUGINS = {"bake": "buildx", "buildx": "buildx", "compose": "compose"}
@@ -211,6 +214,9 @@ def _no_command(path: str) -> int:
             f"{PROGRAM}: '{PROGRAM} {path}' is done by docker's plugin {PLUGINS[path]}, "
             "which is not installed\n"
         )
+        return 1
+    if (group := path.split()[0]) in LEFT_OUT:
+        terminal.err(f"{PROGRAM}: {LEFT_OUT[group]}\n")
         return 1
     if path in NOT_YET or path.split()[0] in NOT_YET:
         terminal.err(f"{PROGRAM}: '{PROGRAM} {path}' is not there yet\n")

@@ -6,7 +6,7 @@ import posix
 
 from barque import errors
 from barque.cli import creation, terminal
-from barque.cli.session import Failure, variable
+from barque.cli.session import Failure, refuse_trust, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
             125,
             f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"',
         )
+    refuse_trust(options)
     for flag, version in creation.NEEDS_VERSION.items():
         if flag in options:
             session.require(flag, version)

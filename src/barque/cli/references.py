@@ -7,7 +7,9 @@ from barque import errors
 HUB = "docker.io"
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-/")
 _TAG = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_HEX = frozenset("0123456789abcdefABCDEF")
 MAX_TAG = 128
+MIN_DIGITS = 32
 
 
 class Reference:
@@ -49,7 +51,8 @@ class Reference:
             or self.tag[0] in ".-"
             or len(self.tag) > MAX_TAG
         )
-        bad_digest = "@" in text and ":" not in self.digest
+        digits = self.digest.partition(":")[2]
+        bad_digest = "@" in text and (len(digits) < MIN_DIGITS or not set(digits) <= _HEX)
         if bad_name or bad_tag or bad_digest or "//" in bare:
             raise errors.InvalidArgument("invalid reference format")
 

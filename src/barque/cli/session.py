@@ -23,6 +23,19 @@ def variable(name: str) -> str:
     return posix.environ.get(name.encode(), b"").decode("utf-8", "replace")
 
 
+NO_TRUST = "content trust is left out: verify signatures with cosign or notation"
+
+
+def refuse_trust(options: Options) -> None:
+    """Who wants signatures verified, by the flag or by the variable, must not believe they were.
+
+    Raises Unsupported.
+    """
+    wanted = variable("DOCKER_CONTENT_TRUST").lower() not in ("", "0", "f", "false")
+    if not options.flag("disable-content-trust", not wanted):
+        raise errors.Unsupported(f"{NO_TRUST} (or give --disable-content-trust)")
+
+
 class Failure(errors.BarqueError):
     """A command that ends with this exit code after this text (none: it has been told already)."""
 

@@ -24,6 +24,7 @@ KINDS = {
     507: errors.ResourceExhausted,
 }
 PREFIX = "Error response from daemon: "
+NO_ROUTE = "page not found"
 
 
 def message(status: int, body: bytes) -> str:
@@ -39,6 +40,8 @@ def message(status: int, body: bytes) -> str:
 
 def refusal(status: int, body: bytes) -> errors.BarqueError:
     """The daemon answered with an error."""
+    if status == 404 and message(status, body) == NO_ROUTE:
+        return errors.Unsupported(f"{PREFIX}{NO_ROUTE}: this daemon cannot do that")
     return KINDS.get(status, errors.BarqueError)(PREFIX + message(status, body))
 
 

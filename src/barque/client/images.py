@@ -45,8 +45,9 @@ class Images:
     def inspect(self, image: str) -> Any:
         return json.loads(self.inspect_raw(image))
 
-    def inspect_raw(self, image: str) -> bytes:
-        return self._client.request("GET", self._path(image, "/json")).read()
+    def inspect_raw(self, image: str, *, platform: str = "") -> bytes:
+        query = [("platform", _platform(platform))] if platform else []
+        return self._client.request("GET", self._path(image, "/json"), query).read()
 
     def pull(
         self, repository: str, tag: str, *, platform: str = "", auth: str = ""
@@ -191,5 +192,9 @@ class Images:
 
 def _platform(text: str) -> str:
     """`linux/arm64/v8` as the document that newer parameters of the API want."""
-    names = ("os", "architecture", "variant")
-    return json.dumps(dict(zip(names, text.split("/"), strict=False)))
+    names, words = ("os", "architecture", "variant"), text.split("/")
+    if not all(words) or len(words) > len(names):
+        raise errors.InvalidArgument(
+            f'invalid platform: "{text}": cannot parse platform specifier: invalid argument'
+        )
+    return json.dumps(dict(zip(names, words, strict=False)))

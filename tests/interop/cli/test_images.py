@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.support.our_registry import OurRegistry, our_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(180)]
 
+NOWHERE = f"sha256:{'0' * 64}"
 HELPER = """#!/bin/sh
 # Keeps what it is given in files of its directory.
 dir=${0%/*}
@@ -74,6 +75,37 @@ def registry(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
         ("push", "nothere"),
         ("push", "-a", "nothere:1"),
         ("push", "Bad:1"),
+        ("push", f"busybox@{NOWHERE}"),
+        ("pull", "-q", "-a", "busybox:1"),
+        ("pull", "busybox@sha256:1"),
+        ("rmi", "nothere", "Bad", "busybox:not"),
+        ("rmi", "-f", "nothere", "alsonot"),
+        ("rmi", "-f", "nothere", "Bad"),
+        ("save", "busybox", "nothere"),
+        ("save", "--platform", "linux/amd64", "busybox"),
+        ("load", "-i", "/nonsense"),
+        ("load", "-i", "/etc/hostname"),
+        ("load", "--platform", "linux/amd64", "-i", "/etc/hostname"),
+        ("import", "/nonsense"),
+        ("import", "/dev/null", "Bad:1"),
+        ("import", "-c", "RUN x", "/dev/null"),
+        ("import", "http://127.0.0.1:1/x.tar"),
+        ("history", "--platform", "linux/arm64", "busybox"),
+        ("image", "rm", "--platform", "linux/arm64", "busybox"),
+        ("image", "inspect", "--platform", "linux/arm64", "busybox"),
+        ("image", "inspect", "busybox", "nothere"),
+        ("image", "prune", "-a", "-f", "--filter", "until=nonsense"),
+        ("images", "--filter", "before=nothere"),
+        ("images", "--filter", "reference=[a"),
+        ("images", "--format", "{{.Repository}} {{.Tag}} {{.ID}} {{.Digest}}"),
+        ("search", "--limit", "1000", "x"),
+        ("search", "--filter", "stars=x", "x"),
+        ("tag", "busybox", f"x@{NOWHERE}"),
+        ("tag", "busybox", "a:b:c"),
+        ("commit", "-c", "RUN x", "nothere"),
+        ("manifest", "push", "nothere"),
+        ("manifest", "annotate", "a", "b"),
+        ("manifest", "rm", "nothere"),
         ("logout", "registry.test"),
         ("logout",),
         ("login", "-u", "me"),
@@ -138,9 +170,63 @@ def test_login_push_pull_logout(commands: Commands, registry: OurRegistry, tmp_p
     commands.theirs("rmi", name)
 
 
+def test_all_tags_quietly_and_by_platform(commands: Commands, registry: OurRegistry) -> None:
+    name = f"{registry.address}/all/tags"
+    login = ("login", "-u", "someone", "--password-stdin", registry.address)
+    assert commands.theirs(*login, stdin=b"secret")[0] == 0
+    for tag in "ab":
+        commands.theirs("tag", "busybox", f"{name}:{tag}")
+    commands.same("push", "-a", "-q", name)
+    for words in (
+        *(("-a", name), ("-a", "-q", name), ("-q", f"{name}:a")),
+        *(("--platform", "linux/amd64", f"{name}:a"), ("-q", "-a", "--platform", "linux", name)),
+        *(("-q", "--platform", "linux/arm64", f"{name}:a"), ("-a", f"{name}:a"), (f"{name}:c",)),
+    ):
+        commands.same("pull", *words)
+    commands.theirs("rmi", f"{name}:a", f"{name}:b")
+    commands.theirs("logout", registry.address)
+
+
+@pytest.mark.parametrize(
+    ("words", "trust"),
+    [
+        (("trust", "sign", "busybox:1"), ""),
+        (("pull", "busybox"), "1"),
+        (("push", "busybox"), "yes"),
+        (("run", "busybox"), "true"),
+        (("create", "--disable-content-trust=false", "busybox"), "0"),
+    ],
+)
+def test_content_trust_is_left_out(commands: Commands, words: tuple[str, ...], trust: str) -> None:
+    """Nobody may think that something was verified."""
+    commands.environment["DOCKER_CONTENT_TRUST"] = trust
+    code, out, err = commands.ours(*words)
+    assert code
+    assert not out
+    assert b"content trust is left out: verify signatures with cosign or notation" in err
+    commands.environment["DOCKER_CONTENT_TRUST"] = "1"
+    done = commands.ours("create", "--disable-content-trust", "--net=none", "busybox", "true")
+    assert done[0] == 0
+    commands.theirs("rm", done[1].decode().strip())
+
+
+def test_many_names_removed_of_which_some_are_none(commands: Commands) -> None:
+    """What can be removed is, in the order of the words; the rest is told at the end."""
+
+    def removed(run: Callable[..., tuple[int, bytes, bytes]]) -> tuple[int, bytes, bytes]:
+        for tag in "ab":
+            commands.theirs("tag", "busybox", f"many:{tag}")
+        return run("rmi", "many:b", "nothere", "many:a", "many:c")
+
+    found = removed(commands.ours)
+    assert found == removed(commands.theirs)
+    assert found[:2] == (1, b"Untagged: many:b\nUntagged: many:a\n")
+
+
+@pytest.mark.parametrize("setting", ["credsStore", "credHelpers"])
 @pytest.mark.parametrize("whose", ["ours", "theirs"])
 def test_a_credential_helper(
-    commands: Commands, registry: OurRegistry, tmp_path: Path, whose: str
+    commands: Commands, registry: OurRegistry, tmp_path: Path, whose: str, setting: str
 ) -> None:
     bin = tmp_path / "bin"
     bin.mkdir()
@@ -148,7 +234,8 @@ def test_a_credential_helper(
     program.write_text(HELPER)
     program.chmod(0o755)
     commands.environment["PATH"] = f"{bin}:{os.environ['PATH']}"
-    (tmp_path / "config.json").write_text('{"credsStore": "kept"}')
+    named = "kept" if setting == "credsStore" else {registry.address: "kept"}
+    (tmp_path / "config.json").write_text(json.dumps({setting: named}))
     login = ("login", "-u", "someone", "--password-stdin", registry.address)
     done = (commands.ours if whose == "ours" else commands.theirs)(*login, stdin=b"secret")
     assert done[0] == 0, done

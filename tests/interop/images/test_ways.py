@@ -20,6 +20,7 @@ from barque import errors
 from barque.registry import Credentials, Policy, Proxies
 from tests.support.images import Bench, bench, tar
 from tests.support.our_registry import OurRegistry, our_registry
+from tests.support.registry_asker import PEERS
 from tests.support.registry_peer import registry_peer
 from tests.support.scripted_registry import Asked, response, scripted_registry
 from tools.busybox_image import docker_archive
@@ -305,6 +306,17 @@ def test_search(address: str) -> None:
                 await b.images.search(term, 1, {"nonsense": ["1"]}, Credentials())
 
     on(address, body)
+
+
+@pytest.mark.parametrize("kind", list(PEERS))
+def test_a_registry_without_search(address: str, kind: str) -> None:
+    with PEERS[kind]() as registry:
+
+        async def body(b: Bench) -> None:
+            with pytest.raises(errors.Unavailable, match=r"^Unexpected status code 404$"):
+                await b.images.search(f"{registry.address}/word", 0, {}, Credentials())
+
+        on(address, body)
 
 
 def test_an_image_at_its_registry(address: str, archive: Path) -> None:

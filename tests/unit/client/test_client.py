@@ -157,6 +157,12 @@ def test_an_error_in_plain_text_is_told_too(script: Script) -> None:
         Client(script.host).containers.list()
 
 
+def test_what_the_daemon_does_not_know(script: Script) -> None:
+    script.answers = [answer(404, b'{"message":"page not found"}')]
+    with pytest.raises(errors.Unsupported, match=r"page not found: this daemon cannot do that$"):
+        Client(script.host).images.verify("busybox")
+
+
 def test_progress_documents_come_one_by_one(script: Script) -> None:
     body = b'{"status":"a"}\r\n{"status":"b"}{"status":"c"}'
     script.answers = [answer(200, b"OK"), answer(200, body)]

@@ -28,6 +28,8 @@ SHOWN_CHARACTERS = 45
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
+    if "platform" in options:
+        session.require("platform", "1.48")
     found = session.client.images.history(arguments[0], platform=options.text("platform"))
     full, human = options.flag("no-trunc"), options.flag("human", True)
     format = options.text("format")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from barque import errors
 from barque.cli import progress, terminal
 from barque.cli.commands.load import open_file, pieces
 from barque.cli.references import Reference
@@ -31,10 +30,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     source = arguments[0]
     repository = tag = ""
     if len(arguments) > 1:
-        try:
-            reference = Reference(arguments[1])
-        except errors.InvalidArgument as error:
-            raise errors.InvalidArgument(f"Error response from daemon: {error}") from None
+        reference = Reference(arguments[1])
         repository, tag = reference.familiar_name, reference.tag
     content: Iterator[bytes] | None = None
     if source == "-":

@@ -46,6 +46,8 @@ def open_file(path: str) -> int:
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
+    if "platform" in options:
+        session.require("platform", "1.48")
     path = options.text("input")
     fd = open_file(path) if path else terminal.STDIN
     if not path and terminal.is_terminal(fd):

@@ -8,6 +8,7 @@ from barque import errors
 from barque.cli import terminal
 from barque.cli.pulling import pull
 from barque.cli.references import Reference
+from barque.cli.session import refuse_trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ ARGUMENTS = (1, 1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    if not options.flag("disable-content-trust", True):
-        raise errors.Unsupported("content trust is not supported")
+    refuse_trust(options)
     reference = Reference(arguments[0])
     all_tags, quiet = options.flag("all-tags"), options.flag("quiet")
     named = reference.tag or reference.digest

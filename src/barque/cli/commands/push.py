@@ -6,6 +6,7 @@ from barque import errors
 from barque.cli import progress, terminal
 from barque.cli.logins import push_auth
 from barque.cli.references import Reference
+from barque.cli.session import refuse_trust
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,19 +28,22 @@ ARGUMENTS = (1, 1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    if not options.flag("disable-content-trust", True):
-        raise errors.Unsupported("content trust is not supported")
+    refuse_trust(options)
     reference = Reference(arguments[0])
     all_tags, quiet = options.flag("all-tags"), options.flag("quiet")
     if all_tags and (reference.tag or reference.digest):
         raise errors.InvalidArgument("tag can't be used with --all-tags/-a")
-    if not all_tags and not reference.tag and not reference.digest:
+    if reference.digest:
+        raise errors.InvalidArgument("cannot push a digest reference")
+    if "platform" in options:
+        session.require("platform", "1.46")
+    if not all_tags and not reference.tag:
         reference.tag = "latest"
         if not quiet:
             terminal.out("Using default tag: latest\n")
     documents = session.client.images.push(
         reference.familiar_name,
-        reference.digest or reference.tag,
+        reference.tag,
         platform=options.text("platform"),
         auth=push_auth(session.settings, reference.registry),
     )

@@ -22,6 +22,8 @@ ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
+    if "platform" in options:
+        session.require("platform", "1.50")
     force = options.flag("force")
     failures, fatal = [], False
     for name in arguments:

@@ -20,6 +20,8 @@ ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
+    if "platform" in options:
+        session.require("platform", "1.48")
     path = options.text("output")
     output_file.refuse_terminal(path)
     if path:

@@ -32,7 +32,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     registry = domain if slash and ("." in domain or ":" in domain) else "docker.io"
     found = session.client.images.search(
         arguments[0],
-        limit=options.number("limit"),
+        limit=max(0, options.number("limit")),
         filters=parse(options),
         auth=registry_auth(session.settings, registry),
     )

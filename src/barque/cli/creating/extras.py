@@ -42,8 +42,6 @@ def apply(
                 for name in refused
             ),
         )
-    if not options.flag("disable-content-trust", True):
-        raise errors.Unsupported("content trust is not supported")
     if options.flag("use-api-socket"):
         raise errors.Unsupported("--use-api-socket is not there yet")
     if "memory-swappiness" in options:

@@ -12,10 +12,19 @@ if TYPE_CHECKING:
 USAGE = "[OPTIONS] IMAGE [IMAGE...]"
 SUMMARY = "Describe images in full"
 ALIASES: tuple[str, ...] = ()
-OPTIONS: tuple[Row, ...] = (("format", "f", "string", "Print with this template, or as 'json'"),)
+OPTIONS: tuple[Row, ...] = (
+    ("format", "f", "string", "Print with this template, or as 'json'"),
+    ("platform", "", "string", "The image of this platform"),
+)
 ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    images = session.client.images
-    return show(arguments, images.inspect_raw, options.text("format"))
+    platform, images = options.text("platform"), session.client.images
+    if platform:
+        session.require("platform", "1.49")
+
+    def fetch(name: str) -> bytes:
+        return images.inspect_raw(name, platform=platform)
+
+    return show(arguments, fetch, options.text("format"))

@@ -36,7 +36,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         document = lists.get(name, one)
     except errors.NotFound:
         raise errors.NotFound(
-            f"manifest for image {one.full} does not exist in {name.full}"
+            f"manifest for image {arguments[1]} does not exist in {arguments[0]}"
         ) from None
     platform = dict(document["Descriptor"].get("platform") or {})
     for option, member in MEMBERS:

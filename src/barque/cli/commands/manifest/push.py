@@ -27,7 +27,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     manifest_lists.check_insecure(options.flag("insecure"), name)
     documents = lists.read(name)
     if not documents:
-        raise errors.NotFound(f"{name.full} not found")
+        raise errors.NotFound(f"No such manifest: {name.full}")
     raw = json.dumps(manifest_lists.index_of(documents)).encode()
     digest = manifest_lists.push(session, name, documents, raw)
     for document in documents:
