@@ -21,16 +21,18 @@ async def remove(engine: Engine, container: Container, *, force: bool, volumes: 
     """Raises Conflict for one that runs, unless `force`; `volumes`: its anonymous ones too."""
     if container.state.status is Status.REMOVING:
         raise errors.Conflict(f"removal of container {container.id} is already in progress")
-    if container.state.running or container.state.status is Status.RESTARTING:
-        if not force:
-            raise _runs(container)
-        await _kill(engine, container)
-    async with container.lock:
-        if container.id not in engine.catalogue:
-            return  # someone else, or its own --rm, was faster
-        if container.state.running:
-            raise _runs(container)
-        await remove_locked(engine, container, volumes=volumes)
+    while True:
+        if container.state.running or container.state.status is Status.RESTARTING:
+            if not force:
+                raise _runs(container)
+            await _kill(engine, container)
+        async with container.lock:
+            if container.id not in engine.catalogue:
+                return  # someone else, or its own --rm, was faster
+            if not container.state.running:
+                await remove_locked(engine, container, volumes=volumes)
+                return
+        # Its restart, or someone else, was starting it while we waited for the lock.
 
 
 def _runs(container: Container) -> errors.Conflict:

@@ -32,8 +32,7 @@ async def stop(
 
     Only what is stopped `by_hand` stays so when the daemon starts again.
     """
-    if container.state.status is Status.RESTARTING:
-        await _stop_restarting(engine, container)
+    if container.state.status is Status.RESTARTING and await _stop_restarting(engine, container):
         return
     if not container.state.running:
         raise errors.NotModified(f"container {container.id} does not run")
@@ -89,11 +88,11 @@ async def _end(engine: Engine, container: Container) -> None:
         log.error("ending container %s: %s", container.id, error)
 
 
-async def _stop_restarting(engine: Engine, container: Container) -> None:
-    """It has no process: take the restart back."""
+async def _stop_restarting(engine: Engine, container: Container) -> bool:
+    """It has no process: take the restart back. False when it has been started by then."""
     async with container.lock:
         if container.state.status is not Status.RESTARTING:
-            return
+            return not container.state.running
         if container.restart is not None:
             container.restart.cancel()
             container.restart = None
@@ -102,6 +101,7 @@ async def _stop_restarting(engine: Engine, container: Container) -> None:
         engine.catalogue.save_state(container)
         container.tell_exit()
         engine.publish(container, "stop")
+        return True
 
 
 async def end_by_force(engine: Engine, container: Container, ended: asyncio.Future[Exit]) -> None:
