@@ -10,12 +10,38 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 VERSION_2 = (CGROUPS / "cgroup.controllers").exists()  # of this machine: alone, not hybrid
 GONE_LIMIT_S = 30.0
+# what version 1 calls a file, and its name in version 2
+OF_VERSION_2 = {
+    "memory.limit_in_bytes": "memory.max",
+    "memory.soft_limit_in_bytes": "memory.low",
+    "cpu.shares": "cpu.weight",
+    "cpu.cfs_quota_us": "cpu.max",
+    "cpu.cfs_burst_us": "cpu.max.burst",
+}
 POLL_S = 0.02
 
 
 def group(controller: str, name: str) -> Path:
     """The directory of a container's group that has the files of a controller."""
     return CGROUPS / name if VERSION_2 else CGROUPS / controller / name
+
+
+def limit(container: str, name: str) -> str:
+    """A limit of a container: a file of either version, named as in the first."""
+    controller = name.split(".")[0]
+    if VERSION_2:
+        name = OF_VERSION_2.get(name, name)
+    return (group(controller, container) / name).read_text().strip()
+
+
+def weight(shares: int) -> str:
+    """As the kernel shows it: version 2 has a weight from 1 to 10000 for 2 to 262144 shares."""
+    return str(1 + (shares - 2) * 9999 // 262142 if VERSION_2 else shares)
+
+
+def quota(quota_us: int, period_us: int) -> str:
+    """As the kernel shows it: version 2 has both in one file."""
+    return f"{quota_us} {period_us}" if VERSION_2 else str(quota_us)
 
 
 def tops(name: str) -> list[Path]:

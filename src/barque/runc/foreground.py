@@ -9,7 +9,7 @@ import termios
 
 from barque.linux import tty
 from barque.linux.fs import write_all
-from barque.linux.process import pidfd_send_signal, wait_pidfd
+from barque.linux.process import pidfd_send_signal, set_child_subreaper, wait_pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,15 +22,19 @@ CHUNK = 65536  # bytes
 
 
 class Foreground:
-    """Made before the process, so that no signal is lost between."""
+    """Made before the process, so that no signal is lost between. A subreaper gets the container's
+    orphans, where it has no first process of its own that does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, subreaper: bool = False) -> None:
         self.wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         for number in range(1, LAST_SIGNAL + 1):
             if number not in NOT_FORWARDED:
                 _signal.signal(number, _noted)
         _signal.signal(SIGWINCH, _noted)
+        if subreaper:
+            _signal.signal(SIGCHLD, _noted)
+            set_child_subreaper()
         self.saved: list[Any] | None = None
 
     def wait(self, pid: int, master: int = -1) -> int:
@@ -38,7 +42,7 @@ class Foreground:
         pidfd = os.pidfd_open(pid)
         try:
             self.begin_raw(master)
-            self.relay(pidfd, master)
+            self.relay(pid, pidfd, master)
             code = wait_pidfd(pidfd)
             assert code is not None
             return code
@@ -46,7 +50,7 @@ class Foreground:
             self.end_raw()
             os.close(pidfd)
 
-    def relay(self, pidfd: int, master: int) -> None:
+    def relay(self, pid: int, pidfd: int, master: int) -> None:
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         poller.register(self.wakeup, select.POLLIN)
@@ -56,7 +60,7 @@ class Foreground:
         while True:
             ready = dict(poller.poll())
             if self.wakeup in ready:
-                self.forward(pidfd, master)
+                self.forward(pid, pidfd, master)
             if master >= 0 and 0 in ready and not copy(0, master):
                 poller.unregister(0)
             if master in ready and not copy(master, 1):
@@ -68,11 +72,14 @@ class Foreground:
                         pass
                 return
 
-    def forward(self, pidfd: int, master: int) -> None:
+    def forward(self, pid: int, pidfd: int, master: int) -> None:
         for number in os.read(self.wakeup, CHUNK):
             if number == SIGWINCH:
                 if master >= 0 and self.saved is not None:
                     tty.set_window_size(master, *tty.window_size(0))
+                continue
+            if number == SIGCHLD:
+                reap_others(pid)
                 continue
             try:
                 pidfd_send_signal(pidfd, number)
@@ -100,6 +107,18 @@ class Foreground:
 
 def _noted(*_: object) -> None:
     """The number is in the wakeup pipe."""
+
+
+def reap_others(pid: int) -> None:
+    """Take note of the ends of all children but `pid`."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid == pid:  # the last that there is to wait for
+            return
+        os.waitpid(ended.si_pid, 0)
 
 
 def copy(source: int, target: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.runc.conftest import Case
 from tests.support.cgroups import VERSION_2, group
-from tests.support.runtimes import cgroups_of
+from tests.support.runtimes import cgroups_of, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS = pytest.mark.runtimes("warm")
@@ -150,3 +150,97 @@ def test_a_failed_command_leaves_no_process(case: Case) -> None:
     assert case.call(*argv).code == 1
     text = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert case.id not in text
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_one_that_is_kept(case: Case) -> None:
+    case.write(case.configure("true"))
+    case.call("run", "--keep", "-b", str(case.bundle), case.id).check()
+    assert case.runtime.status(case.id) == "stopped"
+    case.call("delete", case.id).check()
+
+
+@pytest.mark.runtimes("warm", "runc")
+@pytest.mark.parametrize("flag", [(), ("--no-new-keyring",)])
+def test_the_session_keyring(case: Case, flag: tuple[str, ...]) -> None:
+    """A container has one of its own, or its caller's."""
+    case.write(case.configure("sh", "-c", "cat /proc/keys; true"))
+    keyring = f"_ses.{case.id}"
+    out = case.call("run", *flag, "-b", str(case.bundle), case.id).check().out
+    assert (keyring in out) == (not flag and bool(out))
+
+
+@pytest.mark.runtimes("ours", "runc")
+def test_exec_in_a_paused_container(case: Case) -> None:
+    """It waits with the others until they go on."""
+    case.started("sleep", "1000")
+    case.call("pause", case.id).check()
+    argv = case.runtime.argv("exec", "--ignore-paused", case.id, "echo", "out")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        case.call("resume", case.id).check()
+        assert process.communicate(timeout=60)[0] == "out\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_what_exec_adds_to_a_process(case: Case) -> None:
+    spec = case.configure("sleep", "1000")
+    names = ["CAP_CHOWN"]
+    spec["process"]["capabilities"] = {"bounding": names, "effective": names, "permitted": names}
+    case.started(spec=spec)
+    flags = ("--cap", "CAP_KILL", "-g", "5", "-g", "7", "--no-new-privs")
+    out = case.call("exec", *flags, case.id, "cat", "/proc/self/status").check().out
+    status = dict(line.split(":\t") for line in out.splitlines() if ":\t" in line)
+    chown, kill = 1 << 0, 1 << 5
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == chown | kill
+    assert {"5", "7"} <= set(status["Groups"].split())
+    assert status["NoNewPrivs"].strip() == "1"
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_the_debug_log(case: Case) -> None:
+    """What a command does, and nothing less than without it."""
+    case.write(case.configure("echo", "out"))
+    argv = ("--debug", "run", "-b", str(case.bundle), case.id)
+    assert case.call(*argv).check().out == "out\n"
+
+
+@pytest.mark.runtimes("ours", "runc")
+@pytest.mark.parametrize(("flag", "is_reaper"), [((), True), (("--no-subreaper",), False)])
+def test_orphans_of_a_container(case: Case, flag: tuple[str, ...], is_reaper: bool) -> None:
+    """Without a pid namespace of its own a container's orphans are the runtime's, or not."""
+    script = "(sleep 1000 & echo $!); exec sleep 1001"
+    spec = case.configure("sh", "-c", script)
+    spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "pid"]
+    case.write(spec)
+    argv = case.runtime.argv("run", *flag, "-b", str(case.bundle), case.id)
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        orphan = int(process.stdout.readline())
+        parent = f"PPid:\t{process.pid}\n" in Path(f"/proc/{orphan}/status").read_text()
+        os.kill(orphan, signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{orphan}").exists())
+        assert parent == is_reaper
+    finally:
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+
+
+@OURS
+@pytest.mark.parametrize("word", ["true", "false", "auto"])
+def test_rootless_is_taken_at_its_word(case: Case, word: str) -> None:
+    case.write(case.configure("echo", "out"))
+    argv = ("--rootless", word, "run", "-b", str(case.bundle), case.id)
+    assert case.call(*argv).check().out == "out\n"
+
+
+@OURS
+def test_criu_by_its_path(case: Case) -> None:
+    case.started("sleep", "1000")
+    images = str(case.place / "images")
+    argv = ("--criu", "/nonexistent-criu", "checkpoint", "--image-path", images, case.id)
+    result = case.call(*argv)
+    assert result.code == 1
+    assert "/nonexistent-criu" in result.err
+    assert case.runtime.status(case.id) == "running"

@@ -13,17 +13,11 @@ from typing import Any
 import pytest
 
 from tests.integration.runc.conftest import Case
-from tests.support.cgroups import VERSION_2, group
+from tests.support.cgroups import limit, quota, weight
 from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS_AND_RUNC = pytest.mark.runtimes("ours", "warm", "runc")
-OF_VERSION_2 = {
-    "memory.limit_in_bytes": "memory.max",
-    "memory.soft_limit_in_bytes": "memory.low",
-    "cpu.shares": "cpu.weight",
-    "cpu.cfs_quota_us": "cpu.max",
-}
 
 
 def bind(source: Path | str, destination: str, *options: str) -> dict[str, Any]:
@@ -305,19 +299,8 @@ def test_joining_another_containers_namespaces(case: Case) -> None:
     assert "busybox" in result.out
 
 
-def weight(shares: int) -> str:
-    """As the kernel shows it: version 2 has a weight from 1 to 10000 for 2 to 262144 shares."""
-    return str(1 + (shares - 2) * 9999 // 262142 if VERSION_2 else shares)
-
-
 @pytest.mark.version_2
 class TestLimits:
-    def cgroup_file(self, case: Case, controller: str, name: str) -> str:
-        """A file of either version, named after the first."""
-        if VERSION_2:
-            name = OF_VERSION_2.get(name, name)
-        return (group(controller, case.id) / name).read_text().strip()
-
     def test_limits_are_in_the_cgroup(self, case: Case) -> None:
         spec = case.configure("sleep", "1000")
         spec["linux"]["resources"].update(
@@ -326,27 +309,23 @@ class TestLimits:
             pids={"limit": 33},
         )
         case.started(spec=spec)
-
-        def read(controller: str, name: str) -> str:
-            return self.cgroup_file(case, controller, name)
-
-        assert read("memory", "memory.limit_in_bytes") == str(64 << 20)
-        assert read("memory", "memory.soft_limit_in_bytes") == str(32 << 20)
-        assert read("cpu", "cpu.shares") == weight(512)
-        assert read("cpu", "cpu.cfs_quota_us").split()[0] == "50000"
-        assert read("cpuset", "cpuset.cpus") == "0"
-        assert read("pids", "pids.max") == "33"
+        assert limit(case.id, "memory.limit_in_bytes") == str(64 << 20)
+        assert limit(case.id, "memory.soft_limit_in_bytes") == str(32 << 20)
+        assert limit(case.id, "cpu.shares") == weight(512)
+        assert limit(case.id, "cpu.cfs_quota_us") == quota(50000, 100000)
+        assert limit(case.id, "cpuset.cpus") == "0"
+        assert limit(case.id, "pids.max") == "33"
         case.call("update", "--memory", str(96 << 20), "--pids-limit", "44", case.id).check()
-        assert read("memory", "memory.limit_in_bytes") == str(96 << 20)
-        assert read("pids", "pids.max") == "44"
+        assert limit(case.id, "memory.limit_in_bytes") == str(96 << 20)
+        assert limit(case.id, "pids.max") == "44"
 
     def test_update_by_file(self, case: Case) -> None:
         case.started("sleep", "1000")
         file = case.place / "resources.json"
         file.write_text('{"cpu": {"shares": 700}, "memory": {"limit": 50331648}}')
         case.call("update", "--resources", str(file), case.id).check()
-        assert self.cgroup_file(case, "cpu", "cpu.shares") == weight(700)
-        assert self.cgroup_file(case, "memory", "memory.limit_in_bytes") == str(48 << 20)
+        assert limit(case.id, "cpu.shares") == weight(700)
+        assert limit(case.id, "memory.limit_in_bytes") == str(48 << 20)
 
     def test_memory_is_kept(self, case: Case) -> None:
         spec = case.configure("sh", "-c", "head -c 100000000 /dev/zero | tail | wc -c; echo $?")

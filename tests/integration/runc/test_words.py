@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support.cgroups import VERSION_2, limit, quota, weight
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 POINTS = (
@@ -93,10 +94,8 @@ def test_features_are_true(case: Case) -> None:
     case.run(spec=spec).check()
 
 
+@pytest.mark.version_2
 class TestUpdate:
-    def read(self, case: Case, controller: str, name: str) -> str:
-        return Path(f"/sys/fs/cgroup/{controller}/{case.id}/{name}").read_text().strip()
-
     @pytest.mark.runtimes("warm", "runc")
     def test_every_flag(self, case: Case) -> None:
         case.started("sleep", "1000")
@@ -111,13 +110,14 @@ class TestUpdate:
             "--pids-limit": "55",
         }
         case.call("update", *(word for flag in flags.items() for word in flag), case.id).check()
-        assert self.read(case, "cpu", "cpu.cfs_period_us") == "200000"
-        assert self.read(case, "cpu", "cpu.cfs_quota_us") == "100000"
-        assert self.read(case, "cpu", "cpu.shares") == "333"
-        assert self.read(case, "cpuset", "cpuset.cpus") == "0"
-        assert self.read(case, "memory", "memory.limit_in_bytes") == str(64 << 20)
-        assert self.read(case, "memory", "memory.soft_limit_in_bytes") == str(32 << 20)
-        assert self.read(case, "pids", "pids.max") == "55"
+        if not VERSION_2:
+            assert limit(case.id, "cpu.cfs_period_us") == "200000"
+        assert limit(case.id, "cpu.cfs_quota_us") == quota(100000, 200000)
+        assert limit(case.id, "cpu.shares") == weight(333)
+        assert limit(case.id, "cpuset.cpus") == limit(case.id, "cpuset.mems") == "0"
+        assert limit(case.id, "memory.limit_in_bytes") == str(64 << 20)
+        assert limit(case.id, "memory.soft_limit_in_bytes") == str(32 << 20)
+        assert limit(case.id, "pids.max") == "55"
 
     @pytest.mark.runtimes("warm", "runc")
     def test_devices_may_be_repeated(self, case: Case) -> None:
@@ -128,7 +128,7 @@ class TestUpdate:
         file = case.place / "resources.json"
         file.write_text(json.dumps(resources))
         case.call("update", "--resources", str(file), case.id).check()
-        assert self.read(case, "pids", "pids.max") == "44"
+        assert limit(case.id, "pids.max") == "44"
 
     @pytest.mark.runtimes("warm")
     def test_other_devices(self, case: Case) -> None:
@@ -224,6 +224,7 @@ def test_a_limit_of_version_1(
     assert value in (place / case.id / file).read_text()
 
 
+@pytest.mark.version_2
 @pytest.mark.runtimes("warm")
 @pytest.mark.parametrize(
     ("section", "members", "file", "value"),
@@ -238,7 +239,7 @@ def test_a_limit_runc_1_1_does_not_know(
     spec = case.configure("sleep", "1000")
     spec["linux"]["resources"][section] = members
     case.started(spec=spec)
-    assert Path("/sys/fs/cgroup/cpu", case.id, file).read_text().strip() == value
+    assert limit(case.id, file) == value
 
 
 @pytest.mark.runtimes("warm")
@@ -256,6 +257,8 @@ def test_a_limit_runc_1_1_does_not_know(
 )
 def test_a_limit_without_its_controller(case: Case, section: str, value: Any, words: str) -> None:
     """Nothing is taken and then not kept: the property and its controller are named."""
+    if VERSION_2:
+        pytest.skip("version 2 has most of them, and its own words for the others")
     if Path("/sys/fs/cgroup", words).exists():
         pytest.skip(f"{words} is mounted")
     spec = case.configure("true")
@@ -263,4 +266,27 @@ def test_a_limit_without_its_controller(case: Case, section: str, value: Any, wo
     result = case.run(spec=spec)
     assert result.code == 1
     assert words in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.version_2
+@pytest.mark.skipif(not VERSION_2, reason="version 1 has them")
+@pytest.mark.runtimes("warm")
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("network", {"classID": 5}),
+        ("network", {"priorities": [{"name": "lo", "priority": 1}]}),
+        ("cpu", {"realtimeRuntime": 100}),
+        ("memory", {"swappiness": 7}),
+        ("memory", {"disableOOMKiller": True}),
+        ("blockIO", {"leafWeight": 10}),
+    ],
+)
+def test_a_limit_of_version_1_alone(case: Case, section: str, value: Any) -> None:
+    spec = case.configure("true")
+    spec["linux"]["resources"][section] = value
+    result = case.run(spec=spec)
+    assert result.code == 1
+    assert "version 1" in result.err
     assert len(result.err.splitlines()) == 1

@@ -35,7 +35,7 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     wanted.lsm_mount_context = given.get("lsm-mount-context")
     options = options_of(given)
     detach = given.on("detach")
-    foreground = None if detach else Foreground()
+    foreground = None if detach else Foreground(subreaper=not given.on("no-subreaper"))
     container = restore(paths, given.words[0], options, wanted)
     if foreground is None:
         return 0

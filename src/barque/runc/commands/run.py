@@ -34,7 +34,7 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
             lifecycle.delete(container, force=True, log=log)
             raise
         return 0
-    foreground = Foreground()
+    foreground = Foreground(subreaper=not given.on("no-subreaper"))
     taken: list[int] = []
     if not options.console_socket:
         options.terminal_taker = taken
