@@ -59,7 +59,7 @@ class Family:
     def segments(self, segments: Iterable[Segment]) -> list[Segment]:
         """Those that have this family, and rules of it."""
         if self.version == 4:
-            return list(segments)
+            return list(segments)  # what a container makes up is shut out without addresses too
         return [s for s in segments if s.subnet6 is not None and s.mode6 != UNFILTERED]
 
     def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> str:
@@ -123,6 +123,8 @@ class Family:
         found = []
         for segment in segments:
             subnet = segment.subnet if self.version == 4 else segment.subnet6
+            if subnet is None:
+                continue
             bridge, chain = segment.bridge, self.chain("M")
             if self.version == 4:
                 found.append(f"{chain} -o {bridge} -s 127.0.0.0/8 -j MASQUERADE")
@@ -130,7 +132,9 @@ class Family:
             found.append(f"{chain} -o {bridge} -s {subnet} {dnat} -j MASQUERADE")
             translated = self._mode(segment) in {NAT, UNPROTECTED} and not segment.internal
             if translated and segment.masquerade:
-                found.append(f"{chain} -s {subnet} ! -o {bridge} -j MASQUERADE")
+                source = segment.source if self.version == 4 else segment.source6
+                how = f"SNAT --to-source {source}" if source else "MASQUERADE"
+                found.append(f"{chain} -s {subnet} ! -o {bridge} -j {how}")
         return found
 
     def _forwarding(self, segments: Sequence[Segment]) -> list[str]:

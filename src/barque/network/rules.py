@@ -45,7 +45,7 @@ class Segment:
     """What the rules must know of one bridge network."""
 
     bridge: str
-    subnet: IPv4Network
+    subnet: IPv4Network | None
     masquerade: bool = True
     icc: bool = True  # containers of the network may reach each other
     internal: bool = False  # no way in or out but for the host
@@ -53,11 +53,14 @@ class Segment:
     mode: str = NAT
     mode6: str = NAT
     accept_mark: str = ""  # MARK/MASK of packets that may reach them
+    source: str = ""  # the host's address that leaves with translated packets; "" for any
+    source6: str = ""
 
     @property
     def is_plain(self) -> bool:
         """Whether it has only the rules that nearly all networks have."""
-        return self.mode == self.mode6 == NAT and not self.accept_mark
+        odd = self.accept_mark or self.source or self.source6
+        return self.mode == self.mode6 == NAT and not odd
 
     def kept(self, accept_mark: str, *, ipv6: bool) -> Segment:
         """As a daemon keeps it that lets packets with `accept_mark` in, and IPv6 alone or not."""
@@ -246,9 +249,12 @@ def _opened(family: str, mode: str) -> Sequence[str]:
 def _masqueraded(name: str, segment: Segment) -> Sequence[str]:
     if segment.is_plain:
         return (f"oifname != {name} masquerade",)
+    families = (("4", segment.mode, segment.source), ("6", segment.mode6, segment.source6))
+    which = {"4": "ip", "6": "ip6"}
     return [
-        f"meta nfproto ipv{family} oifname != {name} masquerade"
-        for family, mode in (("4", segment.mode), ("6", segment.mode6))
+        f"meta nfproto ipv{family} oifname != {name} "
+        + (f"snat {which[family]} to {source}" if source else "masquerade")
+        for family, mode, source in families
         if mode in {NAT, UNPROTECTED}
     ]
 

@@ -57,7 +57,7 @@ class Plug:
     host_link: str
     inner_link: str
     mac: bytes
-    address: IPv4Interface
+    address: IPv4Interface | None
     gateway: IPv4Address | None  # None: no default route through here
     mtu: int
     isolated: bool = False  # may not reach other ports of the bridge
@@ -82,6 +82,11 @@ LINK_LOCAL_PREFIX = {4: 16, 6: 64}
 def mac_of(address: IPv4Address) -> bytes:
     """The link address that goes with an IPv4 address: neighbours' caches stay right by design."""
     return b"\x02\x42" + address.packed
+
+
+def random_mac() -> bytes:
+    """Of an interface that has no IPv4 address."""
+    return b"\x02\x42" + os.urandom(4)
 
 
 def format_mac(mac: bytes) -> str:
@@ -235,7 +240,7 @@ class Wiring:
         link, made = self.link(name), False
         if link is None:
             with suppress(FileExistsError):
-                mac = mac_of(address.ip) if address else b"\x02\x42" + os.urandom(4)
+                mac = mac_of(address.ip) if address else random_mac()
                 self._host.request(route.add_bridge(name, mac, mtu))
                 made = True
             link, ours = self.link(name), True
@@ -364,13 +369,12 @@ class Wiring:
 
     def _settle(self, namespace: Namespace, plug: Plug, inner: int, mac: bytes) -> None:
         """The sandbox's end: link address, addresses, routes."""
-        steps = [
-            route.set_link(inner, up=True, mac=mac, mtu=plug.mtu),
-            route.add_address(inner, plug.address.packed, plug.address.network.prefixlen),
+        steps = [route.set_link(inner, up=True, mac=mac, mtu=plug.mtu)]
+        steps += [
+            route.add_address(inner, address.packed, address.network.prefixlen)
+            for address in (plug.address, plug.address6)
+            if address is not None
         ]
-        if plug.address6 is not None:
-            prefix = plug.address6.network.prefixlen
-            steps.append(route.add_address(inner, plug.address6.packed, prefix))
         steps += [
             route.add_address(inner, address.packed, LINK_LOCAL_PREFIX[address.version])
             for address in plug.link_local

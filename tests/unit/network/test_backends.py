@@ -92,3 +92,28 @@ def test_marks(text: str, mark: str) -> None:
 def test_a_mark_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidArgument, match="invalid firewall mark"):
         parse_mark(text)
+
+
+def test_a_network_without_ipv4_is_shut_to_ipv4_all_the_same() -> None:
+    segment = Segment("b6", None, subnet6=IPv6Network("fd00::/64"))
+    text = Family("BQx", 4).load([segment], [])
+    assert "-A BQx-R -i b6 -d 127.0.0.0/8 -j DROP" in text
+    assert "-A BQx-F -o b6 -j DROP" in text
+    assert "MASQUERADE" not in text
+    assert "-s fd00::/64 ! -o b6 -j MASQUERADE" in Family("BQx", 6).load([segment], [])
+
+
+def test_packets_leave_from_the_address_that_is_asked_for() -> None:
+    segment = Segment(
+        "b2",
+        IPv4Network("10.2.0.0/16"),
+        subnet6=IPv6Network("fd00::/64"),
+        source="192.0.2.9",
+        source6="2001:db8::9",
+    )
+    for version, subnet, source in (
+        (4, "10.2.0.0/16", "192.0.2.9"),
+        (6, "fd00::/64", "2001:db8::9"),
+    ):
+        text = Family("BQx", version).load([segment], [])
+        assert f"-s {subnet} ! -o b2 -j SNAT --to-source {source}" in text

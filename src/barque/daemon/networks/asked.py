@@ -24,6 +24,8 @@ def parse_asked(
         registry.resolve(plain_mode(key)): settings or {}
         for key, settings in (endpoints or {mode: {}}).items()
     }
+    for one in wanted:
+        refuse_template(one)
     alone = next((one for one in wanted if one.driver in {"host", "null"}), None)
     if alone is not None and len(wanted) > 1:
         raise errors.InvalidArgument(
@@ -31,6 +33,11 @@ def parse_asked(
             + ("private (none) mode" if alone.driver == "null" else "host mode")
         )
     return [asked_of(record, settings) for record, settings in wanted.items()]
+
+
+def refuse_template(network: NetworkRecord) -> None:
+    if network.template:
+        raise errors.Forbidden("cannot create endpoint on configuration-only network")
 
 
 def asked_of(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
@@ -50,7 +57,7 @@ def asked_of(network: NetworkRecord, settings: Mapping[str, Any]) -> Asked:
     address = str(ipam.get("IPv4Address") or "")
     address6 = str(ipam.get("IPv6Address") or "")
     link_local = parse_link_local(ipam.get("LinkLocalIPs") or ())
-    if not network.subnet and (link_local or given.ifname or given.sysctls):
+    if not network.has_addresses and (link_local or given.ifname or given.sysctls):
         raise errors.InvalidArgument(f"network {network.name} gives a container no interface")
     if (address and network.subnet_chosen) or (address6 and network.subnet6_chosen):
         raise errors.InvalidArgument(

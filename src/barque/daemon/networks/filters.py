@@ -68,7 +68,7 @@ def prunable(
     record: NetworkRecord, filters: Mapping[str, Sequence[str]], *, before: str | None
 ) -> bool:
     """Whether `network prune` may remove an unused network; `before` is an RFC 3339 time."""
-    if record.is_builtin or (before is not None and record.created >= before):
+    if record.is_builtin or record.template or (before is not None and record.created >= before):
         return False
     if not all(label_matches(record.labels, wanted) for wanted in filters.get("label", ())):
         return False

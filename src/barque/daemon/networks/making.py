@@ -13,9 +13,11 @@ from typing import Any
 from barque import errors
 from barque.daemon.events import Events
 from barque.daemon.moments import rfc3339_now
-from barque.daemon.networks import plugins
-from barque.daemon.networks.create import first_address, first_address6, parse_create
+from barque.daemon.networks import configurations, plugins
+from barque.daemon.networks.addressing import first_address, first_address6
+from barque.daemon.networks.create import parse_create
 from barque.daemon.networks.filters import PRUNE_KEYS, check_keys, prunable
+from barque.daemon.networks.members import fold
 from barque.daemon.networks.records import NetworkRecord
 from barque.daemon.networks.registry import Registry
 from barque.daemon.networks.upkeep import Upkeep
@@ -53,7 +55,9 @@ class Making:
 
     async def create(self, body: Mapping[str, Any]) -> str:
         """Make a network; returns its id. On failure nothing is left."""
-        record = parse_create(body, network_id=secrets.token_hex(ID_BYTES), created=rfc3339_now())
+        record = parse_create(
+            self._configured(body), network_id=secrets.token_hex(ID_BYTES), created=rfc3339_now()
+        )
         await self._upkeep.wait_ready()
         async with self._changing:
             if self._registry.named(record.name) is not None:
@@ -76,12 +80,25 @@ class Making:
         )
         return record.id
 
+    def _configured(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the configuration of the network that it names."""
+        request = fold(body)
+        name = configurations.named_by(request)
+        if not name or request.get("configonly"):
+            return body
+        source = self._registry.find(name)
+        if source is None or not source.template:
+            raise errors.NotFound(f'configuration network "{name}" does not exist')
+        return configurations.applied(body, source.template)
+
     async def _refuse_taken(self, bridge: str) -> None:
         if bridge and await self._worker(self._host.wiring.link, bridge) is not None:
             raise errors.Forbidden(f"bridge device {bridge} already exists")
 
     async def _make(self, record: NetworkRecord) -> int:
         """Its part of the machine. The index of its bridge, 0 for none."""
+        if record.template:
+            return 0
         if record.is_remote:
             await plugins.create_network(record)
             return 0
@@ -116,16 +133,17 @@ class Making:
 
     async def _with_pool(self, record: NetworkRecord) -> NetworkRecord:
         """The subnets and the gateways that a plugin gives."""
-        driver, options = record.ipam_driver, record.ipam_options
-        pool = await plugins.request_pool(
-            driver,
-            options,
-            subnet=record.subnet,
-            ip_range=record.ip_range,
-            gateway=record.gateway,
-        )
-        made = replace(record, subnet=pool.subnet, gateway=pool.gateway, ipam_pool=pool.id)
+        driver, options, made = record.ipam_driver, record.ipam_options, record
         try:
+            if record.subnet or record.subnet_chosen:
+                pool = await plugins.request_pool(
+                    driver,
+                    options,
+                    subnet=record.subnet,
+                    ip_range=record.ip_range,
+                    gateway=record.gateway,
+                )
+                made = replace(record, subnet=pool.subnet, gateway=pool.gateway, ipam_pool=pool.id)
             if record.subnet6 or record.subnet6_chosen:
                 sixth = await plugins.request_pool(
                     driver,
@@ -145,7 +163,9 @@ class Making:
         return made
 
     def _refuse_overlap(self, record: NetworkRecord) -> None:
-        if any(IPv4Network(record.subnet).overlaps(o) for o in self._registry.subnets()):
+        if record.subnet and any(
+            IPv4Network(record.subnet).overlaps(o) for o in self._registry.subnets()
+        ):
             raise errors.Forbidden(OVERLAP)
         if record.subnet6 and any(
             IPv6Network(record.subnet6).overlaps(o) for o in self._registry.subnets6()
@@ -153,10 +173,8 @@ class Making:
             raise errors.Forbidden(OVERLAP)
 
     async def _give_up_pool(self, record: NetworkRecord) -> None:
-        pools = [(record.ipam_pool, record.gateway)]
-        if record.ipam_pool6:
-            pools.append((record.ipam_pool6, record.gateway6))
-        for pool, gateway in pools if record.ipam_driver else ():
+        pools = ((record.ipam_pool, record.gateway), (record.ipam_pool6, record.gateway6))
+        for pool, gateway in [named for named in pools if named[0]]:
             try:
                 await plugins.release_pool(record.ipam_driver, pool, gateway)
             except errors.BarqueError as error:
@@ -165,18 +183,13 @@ class Making:
     async def _with_subnet(self, record: NetworkRecord) -> NetworkRecord:
         if record.ipam_driver:
             return await self._with_pool(record)
-        taken = self._registry.subnets()
-        if not record.subnet:
-            subnet = await self._worker(self._host.choose_subnet, taken)
+        self._refuse_overlap(record)
+        if record.subnet_chosen:
+            subnet = await self._worker(self._host.choose_subnet, self._registry.subnets())
             record = replace(record, subnet=str(subnet), gateway=str(first_address(subnet)))
-        elif any(IPv4Network(record.subnet).overlaps(other) for other in taken):
-            raise errors.Forbidden(OVERLAP)
-        taken6 = self._registry.subnets6()
         if record.subnet6_chosen:
-            subnet6 = await self._worker(self._host.choose_subnet6, taken6)
-            return replace(record, subnet6=str(subnet6), gateway6=str(first_address6(subnet6)))
-        if record.subnet6 and any(IPv6Network(record.subnet6).overlaps(o) for o in taken6):
-            raise errors.Forbidden(OVERLAP)
+            subnet6 = await self._worker(self._host.choose_subnet6, self._registry.subnets6())
+            record = replace(record, subnet6=str(subnet6), gateway6=str(first_address6(subnet6)))
         return record
 
     async def remove(self, reference: str) -> None:
@@ -188,6 +201,8 @@ class Making:
                 raise errors.Forbidden(
                     f"{record.name} is a pre-defined network and cannot be removed"
                 )
+            if record.template and any(r.config_from == record.name for r in self._registry):
+                raise errors.Forbidden(f'configuration network "{record.name}" is in use')
             members = self._sandboxes.rows.members(record.id)
             if members:
                 who = ", ".join(f'name:"{m.name}" id:"{m.container[:12]}"' for m in members)
@@ -205,6 +220,8 @@ class Making:
 
     async def _unmake(self, record: NetworkRecord) -> None:
         """Its part of the machine, and what plugins keep of it."""
+        if record.template:
+            return
         if record.is_remote:
             await self._delete_remote(record)
         elif record.leads is not None:

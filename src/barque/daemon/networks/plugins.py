@@ -90,7 +90,7 @@ async def create_network(record: NetworkRecord) -> None:
         "CreateNetwork",
         NetworkID=record.id,
         Options=options,
-        IPv4Data=[_pool(record.subnet, record.gateway)],
+        IPv4Data=[_pool(record.subnet, record.gateway)] if record.subnet else [],
         IPv6Data=[_pool(record.subnet6, record.gateway6)] if record.subnet6 else [],
     )
 

@@ -65,6 +65,12 @@ class NetworkRecord:
     mode: str = NAT  # gateway_mode_ipv4, gateway_mode_ipv6: see network/rules.py
     mode6: str = NAT
     ipam_pool6: str = ""
+    inhibit_ipv4: bool = False  # the host has no address of its own on the bridge
+    prefix: str = "eth"  # of its interfaces' names in containers
+    source: str = ""  # of packets that leave it, instead of the outer interface's address
+    source6: str = ""
+    config_from: str = ""  # the name of the configuration that it was made of
+    template: Mapping[str, Any] = field(default_factory=dict)  # of one that is a configuration
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -79,7 +85,12 @@ class NetworkRecord:
     @property
     def has_names(self) -> bool:
         """Whether containers in it are found by their names."""
-        return bool(self.subnet) and not self.is_builtin
+        return self.has_addresses and not self.is_builtin
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether its containers get an interface."""
+        return bool(self.subnet or self.subnet6)
 
     @property
     def publishes(self) -> bool:
@@ -99,19 +110,23 @@ class NetworkRecord:
     def segment(self) -> Segment:
         return Segment(
             self.bridge,
-            IPv4Network(self.subnet),
+            IPv4Network(self.subnet) if self.subnet else None,
             masquerade=self.masquerade and self.publishes,
             icc=self.icc,
             internal=self.internal or not self.publishes,
             subnet6=IPv6Network(self.subnet6) if self.subnet6 else None,
             mode=self.mode,
             mode6=self.mode6,
+            source=self.source,
+            source6=self.source6,
         )
 
     @property
     def interface(self) -> IPv4Interface | None:
         """The bridge's own address."""
-        if self.driver == "overlay" or self.mode == ISOLATED:
+        if not self.subnet or self.driver == "overlay" or self.mode == ISOLATED:
+            return None
+        if self.inhibit_ipv4:
             return None
         return IPv4Interface(f"{self.gateway}/{IPv4Network(self.subnet).prefixlen}")
 
@@ -129,10 +144,13 @@ class NetworkRecord:
     @property
     def leads_out(self) -> bool:
         """Whether the default route of a container may go through it."""
-        return bool(self.subnet) and (self.is_routed or self.gateway_of_containers() is not None)
+        gateways = (self.gateway_of_containers(), self.gateway6_of_containers())
+        return self.has_addresses and (self.is_routed or any(gateways))
 
     def gateway_of_containers(self) -> IPv4Address | None:
-        if self.internal or self.driver == "overlay" or self.is_routed or self.is_remote:
+        if self.internal or not self.subnet or self.driver == "overlay" or self.is_routed:
+            return None
+        if self.is_remote:
             return None
         return IPv4Address(self.default_gateway or self.gateway)
 
@@ -153,7 +171,9 @@ class NetworkRecord:
             reserved=[IPv6Address(address) for address in reserved if address],
         )
 
-    def space(self) -> AddressSpace:
+    def space(self) -> AddressSpace | None:
+        if not self.subnet:
+            return None
         reserved = [self.gateway, self.default_gateway, *self.auxiliary.values()]
         return AddressSpace(
             IPv4Network(self.subnet),
@@ -174,10 +194,11 @@ class NetworkRecord:
 
     def status(self, places: Sequence[EndpointRecord]) -> dict[str, Any]:
         """The API's NetworkStatus."""
-        mine = (self.gateway, self.default_gateway, *self.auxiliary.values())
-        subnets = {
-            self.subnet: subnet_status(self.subnet, self.ip_range, mine, [e.ip for e in places])
-        }
+        subnets = {}
+        if self.subnet:
+            mine = (self.gateway, self.default_gateway, *self.auxiliary.values())
+            taken = [e.ip for e in places]
+            subnets[self.subnet] = subnet_status(self.subnet, self.ip_range, mine, taken)
         if self.subnet6:
             mine = (self.gateway6, self.default_gateway6, *self.auxiliary6.values())
             taken = [e.ip6 for e in places]
@@ -192,17 +213,18 @@ class NetworkRecord:
             "Created": self.created,
             "Scope": "local",
             "Driver": self.driver,
-            "EnableIPv4": True,
+            "EnableIPv4": bool(self.subnet or not self.subnet6),
             "EnableIPv6": bool(self.subnet6),
             "IPAM": self.ipam(),
             "Internal": self.internal,
             "Attachable": self.attachable,
             "Ingress": False,
-            "ConfigFrom": {"Network": ""},
-            "ConfigOnly": False,
+            "ConfigFrom": {"Network": self.config_from},
+            "ConfigOnly": bool(self.template),
             "Containers": dict(containers),
             "Options": dict(self.options),
             "Labels": dict(self.labels),
+            **self.template,
         }
 
 

@@ -26,8 +26,9 @@ class Registry:
 
     def _remember(self, record: NetworkRecord) -> None:
         self._records[record.id] = record
-        if record.subnet:
-            self._spaces[record.id] = record.space()
+        space = record.space()
+        if space is not None:
+            self._spaces[record.id] = space
         space6 = record.space6()
         if space6 is not None:
             self._spaces6[record.id] = space6
@@ -78,8 +79,9 @@ class Registry:
         if record.id not in self._records or record.id in self._closed:
             raise errors.NotFound(f"network {record.name} not found")
 
-    def space(self, network_id: str) -> AddressSpace:
-        return self._spaces[network_id]
+    def space(self, network_id: str) -> AddressSpace | None:
+        """None of a network without IPv4."""
+        return self._spaces.get(network_id)
 
     def space6(self, network_id: str) -> AddressSpace6 | None:
         """None of a network without IPv6."""

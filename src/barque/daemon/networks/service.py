@@ -20,10 +20,12 @@ from barque import errors
 from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.names import Names
-from barque.daemon.networks.asked import asked_of, parse_asked, plain_mode
+from barque.daemon.networks.asked import asked_of, parse_asked, plain_mode, refuse_template
 from barque.daemon.networks.builtin import Builtin
+from barque.daemon.networks.configurations import named_by
 from barque.daemon.networks.filters import LIST_KEYS, check_keys, matches
 from barque.daemon.networks.making import Making
+from barque.daemon.networks.members import fold
 from barque.daemon.networks.records import EndpointRecord, NetworkRecord, sandbox_settings
 from barque.daemon.networks.registry import Registry
 from barque.daemon.networks.texts import NameFiles, Texts
@@ -326,7 +328,7 @@ class Networks:
         record = self._registry.resolve(reference)
         places = self._sandboxes.rows.members(record.id)
         found = record.document({place.container: place.member() for place in places})
-        if status and record.subnet:
+        if status and record.has_addresses:
             found["Status"] = record.status(places)
         return found
 
@@ -344,7 +346,8 @@ class Networks:
         """Make a network; returns its id. On failure nothing is left."""
         defaults = self._options.driver_options.get(str(body.get("Driver") or "bridge"))
         given = body.get("Options") or {}
-        if defaults and isinstance(given, Mapping):
+        own = not named_by(fold(body))  # else its options are the other's
+        if defaults and isinstance(given, Mapping) and own:
             body = {**body, "Options": {**defaults, **given}}
         return await self._making.create(body)
 
@@ -391,6 +394,7 @@ class Networks:
 
     def check_addition(self, record: NetworkRecord, mode: str) -> None:
         """Raises Forbidden when a container of `mode` cannot be in network `record` too."""
+        refuse_template(record)
         if "host" in {mode, record.driver}:
             raise errors.Forbidden(
                 "container cannot be disconnected from host network or connected to host network"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from barque import errors
-from barque.daemon.networks.records import EndpointRecord, NetworkRecord
+from barque.daemon.networks.records import EndpointRecord
 from barque.daemon.networks.registry import Registry
 from barque.daemon.sandboxes.rows import published
 from barque.daemon.sandboxes.state import ID_BYTES, Asked, SandboxState
@@ -16,7 +16,7 @@ from barque.network.ipam import parse_address, parse_address6
 from barque.network.pool import host_link_name
 from barque.network.ports import HostPort, HostPorts, PortRequest
 from barque.network.rules import ROUTED, Published
-from barque.network.wiring import format_mac, mac_of, parse_mac
+from barque.network.wiring import format_mac, mac_of, parse_mac, random_mac
 
 
 class Endpoints:
@@ -49,21 +49,19 @@ class Endpoints:
         """Choose and mark the address of a place in a network."""
         plain = self.plain(state, asked)
         network = asked.network
-        if not network.subnet:
+        if not network.has_addresses:
             return plain
-        space = self._registry.space(network.id)
-        wanted = asked.leased or asked.address
-        address = space.pick(parse_address(wanted) if wanted else None)
-        mac = parse_mac(asked.mac) if asked.mac else mac_of(address)
-        gateway = network.gateway_of_containers()
+        address, gateway = self._address(asked)
         address6, gateway6 = self._address6(asked)
         name = self._name(state, asked, number)
-        self._registry.take(network.id, [str(address), address6.partition("/")[0]])
+        ip = address.partition("/")[0]
+        own_mac = mac_of(IPv4Address(ip)) if ip else random_mac()
+        self._registry.take(network.id, [ip, address6.partition("/")[0]])
         return replace(
             plain,
-            address=f"{address}/{space.subnet.prefixlen}",
-            gateway=str(gateway) if gateway else "",
-            mac=format_mac(mac),
+            address=address,
+            gateway=gateway,
+            mac=format_mac(parse_mac(asked.mac) if asked.mac else own_mac),
             host_link=host_link_name(state.id, number) if network.bridge else "",
             inner_link=name,
             place=number,
@@ -85,9 +83,25 @@ class Endpoints:
                     f"interface name {asked.ifname} is given twice in container {state.name}"
                 )
             return asked.ifname
-        while f"eth{number}" in taken:
+        prefix = asked.network.prefix
+        while f"{prefix}{number}" in taken:
             number += 1
-        return f"eth{number}"
+        return f"{prefix}{number}"
+
+    def _address(self, asked: Asked) -> tuple[str, str]:
+        """The IPv4 address of a place, with its prefix, not yet marked, and its gateway."""
+        space = self._registry.space(asked.network.id)
+        if space is None:
+            if asked.address:
+                raise errors.InvalidArgument(
+                    f"network {asked.network.name} has no IPv4: address {asked.address} is not "
+                    "possible in it"
+                )
+            return "", ""
+        wanted = asked.leased or asked.address
+        address = space.pick(parse_address(wanted) if wanted else None)
+        gateway = asked.network.gateway_of_containers()
+        return f"{address}/{space.subnet.prefixlen}", str(gateway) if gateway else ""
 
     def _address6(self, asked: Asked) -> tuple[str, str]:
         """The IPv6 address of a place, with its prefix, not yet marked, and its gateway."""
@@ -106,64 +120,79 @@ class Endpoints:
 
     def reserve(self, state: SandboxState, requests: Sequence[PortRequest]) -> None:
         """Hold the host's ports. Raises BarqueError with Docker's words."""
-        exposed = [e for e in state.endpoints if e.gateway and self._publishes(e)]
-        if not requests or not exposed:
+        ways = [way for version in (4, 6) if (way := self._way(state, version))]
+        if not ways:
             return
-        endpoint = exposed[0]
-        network = self._registry.get(endpoint.network)
-        assert network is not None
         for request in requests:
-            _check_family(request, endpoint, sixth=self._ipv6)
-            state.published += _opened(request, endpoint, network)
-            held = self._hold(request, state, endpoint, network)
+            _check_family(request, ways, sixth=self._ipv6)
+            state.published += _opened(request, ways)
+            held = self._hold(request, state, ways)
+            targets = {way.version: way.ip for way in ways}
             for port in held:
-                target = endpoint.ip if port.host_ip.version == 4 else endpoint.ip6
+                target = targets[port.host_ip.version]
                 state.published.append(published(port, target, request.container_port))
 
+    def _way(self, state: SandboxState, version: int) -> _Way | None:
+        """The way into the sandbox by a family: through the place that leads out in it."""
+        for endpoint in state.endpoints:
+            network = self._registry.get(endpoint.network)
+            if network is None or not network.publishes:
+                continue
+            if version == 4 and endpoint.gateway:
+                return _Way(4, endpoint, endpoint.ip, network.mode)
+            if version == 6 and endpoint.gateway6:
+                return _Way(6, endpoint, endpoint.ip6, network.mode6)
+        return None
+
     def _hold(
-        self,
-        request: PortRequest,
-        state: SandboxState,
-        endpoint: EndpointRecord,
-        network: NetworkRecord,
+        self, request: PortRequest, state: SandboxState, ways: Sequence[_Way]
     ) -> list[HostPort]:
         """The host's ports, of those families in which the network translates addresses."""
-        sixth = bool(endpoint.ip6) and network.mode6 != ROUTED and self._ipv6
-        if network.mode == ROUTED and request.anywhere and sixth:
-            request = replace(request, host_ip=IPv6Address(0))
-        elif (network.mode if request.host_ip.version == 4 else network.mode6) == ROUTED:
+        translated = {way.version for way in ways if way.mode != ROUTED}
+        sixth = 6 in translated and self._ipv6
+        if 4 not in translated and request.anywhere and sixth:
+            request = replace(request, host_ip=IPv6Address(0), anywhere=False)
+        elif request.host_ip.version not in translated:
             return []
         try:
             return self._ports.reserve(request, sixth=sixth)
         except errors.BarqueError as error:
             raise errors.BarqueError(
                 "driver failed programming external connectivity on endpoint "
-                f"{state.name} ({endpoint.id}): {error}"
+                f"{state.name} ({ways[0].endpoint.id}): {error}"
             ) from error
 
-    def _publishes(self, endpoint: EndpointRecord) -> bool:
-        network = self._registry.get(endpoint.network)
-        return network is not None and network.publishes
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Into a sandbox by one family: to the address `ip`, in a network of this mode."""
+
+    version: int
+    endpoint: EndpointRecord
+    ip: str
+    mode: str
 
 
-def _check_family(request: PortRequest, endpoint: EndpointRecord, *, sixth: bool) -> None:
-    if request.host_ip.version == 6 and not (endpoint.ip6 and sixth):
-        why = "the container is in no IPv6 network" if sixth else "--ip6tables=false is set"
-        raise errors.Unsupported(
-            f"port {request.container_port}/{request.protocol} on the IPv6 address "
-            f"{request.host_ip}: {why}"
-        )
+def _check_family(request: PortRequest, ways: Sequence[_Way], *, sixth: bool) -> None:
+    version = request.host_ip.version
+    usable = {way.version for way in ways if sixth or way.version == 4}
+    if version in usable or (request.anywhere and usable):
+        return
+    why = f"the container is in no IPv{version} network"
+    if version == 6 and not sixth:
+        why = "--ip6tables=false is set"
+    raise errors.Unsupported(
+        f"port {request.container_port}/{request.protocol} on the IPv{version} address "
+        f"{request.host_ip}: {why}"
+    )
 
 
-def _opened(
-    request: PortRequest, endpoint: EndpointRecord, network: NetworkRecord
-) -> list[Published]:
+def _opened(request: PortRequest, ways: Sequence[_Way]) -> list[Published]:
     """What is opened at the container's own addresses: in families that are routed."""
     number, protocol = request.container_port, request.protocol
     wanted = {request.host_ip.version} | ({6} if request.anywhere else set())
-    targets = ((4, network.mode, endpoint.ip), (6, network.mode6, endpoint.ip6))
     return [
-        Published(protocol, ip_address(ip), number, ip_address(ip), number)
-        for version, mode, ip in targets
-        if mode == ROUTED and ip and version in wanted
+        Published(protocol, ip_address(way.ip), number, ip_address(way.ip), number)
+        for way in ways
+        if way.mode == ROUTED and way.version in wanted
     ]

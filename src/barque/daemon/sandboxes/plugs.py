@@ -40,12 +40,13 @@ class Bridges:
         routed = routed6 = False
         for endpoint in endpoints:
             network = networks[endpoint.network]
-            if network.subnet:
+            if network.has_addresses:
                 made = joined.get(endpoint.id)
                 first = (not routed, not routed6)
                 settings = next(one.sysctls for one in asked if one.network.id == network.id)
                 plugs.append(self.plug(endpoint, network, first, joined=made, sysctls=settings))
-                routed = routed or bool(endpoint.gateway) or network.is_routed
+                routed = routed or bool(endpoint.gateway)
+                routed = routed or (network.is_routed and bool(endpoint.address))
                 routed6 = routed6 or bool(endpoint.gateway6)
                 routed6 = routed6 or (network.is_routed and bool(endpoint.address6))
         return plugs
@@ -69,12 +70,12 @@ class Bridges:
             host_link=endpoint.host_link,
             inner_link=endpoint.inner_link,
             mac=parse_mac(endpoint.mac) if endpoint.mac else b"",
-            address=IPv4Interface(endpoint.address),
+            address=IPv4Interface(endpoint.address) if endpoint.address else None,
             gateway=IPv4Address(endpoint.gateway) if endpoint.gateway and first else None,
             mtu=network.mtu,
             isolated=not network.icc,
             uplink=None if network.bridge else network.leads,
-            device_route=network.is_routed and first,
+            device_route=network.is_routed and first and bool(endpoint.address),
             device_route6=network.is_routed and first6 and bool(endpoint.address6),
             link_local=[ip_address(text) for text in endpoint.link_local],
             sysctls=[word.replace("IFNAME", sysctl_name(endpoint.inner_link)) for word in sysctls],

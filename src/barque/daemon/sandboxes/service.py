@@ -162,11 +162,10 @@ class Sandboxes:
             network = self._registry.get(endpoint.network)
             if endpoint.named and network is not None:
                 places.append(endpoint.names_document(network.name))
-        routed = any(e.gateway for e in state.endpoints)
         return {
             "sandbox": state.id,
             "path": str(state.path),
-            "servers": list(state.servers) if routed else [],
+            "servers": state.reachable_servers(),
             "places": places,
         }
 
@@ -333,7 +332,7 @@ class Sandboxes:
         )
         for endpoint in endpoints:
             self._registry.take(endpoint.network, endpoint.addresses)
-            if endpoint.ip and self._registry.get(endpoint.network) is not None:
+            if endpoint.addresses and self._registry.get(endpoint.network) is not None:
                 state.leases[endpoint.network] = endpoint.addresses
         return state
 

@@ -78,6 +78,14 @@ class SandboxState:
         """Interfaces that plugins made, and what they are called on the host."""
         return [(e.inner_link, e.source) for e in self.endpoints if e.source]
 
+    def reachable_servers(self) -> list[tuple[str, bool]]:
+        """`servers`; none without a way out, and the host asks where only the host has IPv4."""
+        if any(endpoint.gateway for endpoint in self.endpoints):
+            return list(self.servers)
+        if any(endpoint.gateway6 for endpoint in self.endpoints):
+            return [(server, by_host or ":" not in server) for server, by_host in self.servers]
+        return []
+
     def ports_through(self, endpoint: EndpointRecord) -> list[Published]:
         """What is published by way of one of its places."""
         through = set(endpoint.addresses)

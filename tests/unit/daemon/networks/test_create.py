@@ -40,8 +40,10 @@ def test_everything_of_ipam_is_kept() -> None:
     }
     record = parse(IPAM={"Driver": "default", "Config": [config]})
     assert record.ipam()["Config"] == [config]
-    assert str(record.space().pick()) == "10.5.0.128"
-    record.space().take(record.space().pick())
+    space = record.space()
+    assert space is not None
+    assert str(space.pick()) == "10.5.0.128"
+    space.take(space.pick())
 
 
 def test_options_of_the_bridge() -> None:
@@ -83,18 +85,15 @@ def test_predefined_names_are_forbidden(name: str) -> None:
         {"Driver": "overlay"},
         {"Driver": "remote"},
         {"Driver": "macvlan", "Options": {"bridge": "x"}},
-        {"ConfigOnly": True},
-        {"ConfigFrom": {"Network": "x"}},
         {"Ingress": True},
         {"Scope": "swarm"},
-        {"EnableIPv4": False},
         {"IPAM": {"Options": {"a": "b"}}},
         {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}, {"Subnet": "10.2.0.0/24"}]}},
         {
             "EnableIPv6": True,
             "IPAM": {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "fd01::/64"}]},
         },
-        {"Options": {"com.docker.network.bridge.inhibit_ipv4": "true"}},
+        {"Options": {"com.docker.network.bridge.trusted_host_interfaces": "eth0"}},
         {"Options": {"something": "else"}},
     ],
 )
@@ -128,6 +127,21 @@ def test_what_is_not_there_yet_is_refused_by_name(body: dict[str, Any]) -> None:
         {"Options": {"com.docker.network.driver.mtu": "1e3"}},
         {"Options": {"com.docker.network.bridge.enable_icc": "maybe"}},
         {"Options": {"com.docker.network.bridge.name": "a/b"}},
+        {"Options": {"com.docker.network.container_iface_prefix": "lan0"}},
+        {"Options": {"com.docker.network.container_iface_prefix": "a/b"}},
+        {"Options": {"com.docker.network.container_iface_prefix": "muchtoolong"}},
+        {"Options": {"com.docker.network.host_ipv4": "fd00::1"}},
+        {"Options": {"com.docker.network.host_ipv6": "10.0.0.1"}},
+        {"Options": {"com.docker.network.enable_ipv6": "perhaps"}},
+        {"EnableIPv4": False},
+        {"Options": {"com.docker.network.enable_ipv4": "false"}},
+        {
+            "EnableIPv4": False,
+            "EnableIPv6": True,
+            "IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}]},
+        },
+        {"EnableIPv4": "yes"},
+        {"IPAM": {"Config": ["10.1.0.0/24"]}},
         {"Labels": {"a": 1}},
         {"Internal": "yes"},
         {"IPAM": []},
@@ -217,6 +231,73 @@ def test_ipv6_without_a_subnet_is_ours_to_choose() -> None:
     record = parse(EnableIPv6=True)
     assert record.subnet6_chosen
     assert not record.subnet6
+
+
+OPTION4, OPTION6 = (f"com.docker.network.enable_ipv{family}" for family in (4, 6))
+
+
+@pytest.mark.parametrize(
+    ("body", "families"),
+    [
+        ({}, (True, False)),
+        ({"EnableIPv6": True}, (True, True)),
+        ({"EnableIPv4": False, "EnableIPv6": True}, (False, True)),
+        ({"Options": {OPTION6: "true"}}, (True, True)),
+        ({"Options": {OPTION6: "1", OPTION4: "0"}}, (False, True)),
+        ({"EnableIPv6": False, "Options": {OPTION6: "true"}}, (True, False)),
+        ({"EnableIPv4": True, "Options": {OPTION4: "false"}}, (True, False)),
+        ({"Driver": "macvlan", "Options": {OPTION6: "true"}}, (True, True)),
+    ],
+)
+def test_the_families_of_a_network(body: dict[str, Any], families: tuple[bool, bool]) -> None:
+    record = parse(**body)
+    assert (record.subnet_chosen, record.subnet6_chosen) == families
+    assert record.options == body.get("Options", {})
+
+
+def test_a_network_without_ipv4() -> None:
+    config = [{"Subnet": "fd00:6::/64"}]
+    record = parse(EnableIPv4=False, EnableIPv6=True, IPAM={"Config": config})
+    found = (record.space(), record.interface, record.gateway_of_containers())
+    assert found == (None, None, None)
+    assert record.segment.subnet is None
+    assert record.has_names
+    assert record.leads_out
+    document = record.document({})
+    assert (document["EnableIPv4"], document["EnableIPv6"]) == (False, True)
+    assert [pool["Subnet"] for pool in document["IPAM"]["Config"]] == ["fd00:6::/64"]
+    assert list(record.status([])["IPAM"]["Subnets"]) == ["fd00:6::/64"]
+
+
+def test_a_configuration_is_kept_as_it_was_given() -> None:
+    pools = [
+        {"Subnet": "10.5.0.0/24", "Gateway": "10.5.0.9", "IPRange": "10.5.0.128/25"},
+        {"Subnet": "fd00:6::/64", "AuxiliaryAddresses": {"a": "fd00:6::7"}},
+    ]
+    given = {"EnableIPv6": True, "Labels": {"a": "b"}, "Options": {"parent": "eth7"}}
+    record = parse(ConfigOnly=True, IPAM={"Config": pools}, Driver="none", **given)
+    document = record.document({})
+    assert document["IPAM"] == {"Driver": "default", "Options": {}, "Config": pools}
+    assert {key: document[key] for key in given} == given
+    assert (document["Driver"], document["ConfigOnly"]) == ("null", True)
+    assert not prunable(record, {}, before=None)
+    assert NetworkRecord.load(record.dump()) == record
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"IPAM": {"Config": [{"Subnet": "nonsense"}]}},
+        {"IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "Gateway": "10.2.0.1"}]}},
+        {"IPAM": {"Config": "all"}},
+        {"Labels": {"a": 1}},
+        {"ConfigFrom": "x"},
+        {"EnableIPv4": 1},
+    ],
+)
+def test_a_malformed_configuration_is_refused(body: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        parse(ConfigOnly=True, **body)
 
 
 MODE4, MODE6 = (BRIDGE_OPTION + f"gateway_mode_ipv{family}" for family in (4, 6))

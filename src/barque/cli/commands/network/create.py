@@ -54,7 +54,6 @@ def _body(options: Options, name: str) -> dict[str, Any]:
         "Attachable": options.flag("attachable"),
         "Ingress": options.flag("ingress"),
         "Internal": options.flag("internal"),
-        "EnableIPv6": options.flag("ipv6"),
         "ConfigOnly": options.flag("config-only"),
         "Options": _pairs(options, "opt"),
         "Labels": _pairs(options, "label"),
@@ -64,8 +63,9 @@ def _body(options: Options, name: str) -> dict[str, Any]:
             "Config": _pools(options),
         },
     }
-    if "ipv4" in options:
-        body["EnableIPv4"] = options.flag("ipv4")
+    for key, flag in (("EnableIPv4", "ipv4"), ("EnableIPv6", "ipv6")):
+        if flag in options:  # else the daemon's default
+            body[key] = options.flag(flag)
     if "config-from" in options:
         body["ConfigFrom"] = {"Network": options.text("config-from")}
     return body
