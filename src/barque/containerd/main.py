@@ -30,7 +30,7 @@ from barque.containerd.containers import Containers
 from barque.containerd.content.blobs import Blobs
 from barque.containerd.content.service import Content
 from barque.containerd.content.store import ContentStore
-from barque.containerd.diff.service import FOLLOW, Diff
+from barque.containerd.diff.service import FOLLOW, PLACES, Diff
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Server, Service
 from barque.containerd.health import Health
@@ -269,7 +269,7 @@ def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
             for name in KINDS
         ),
         Plugin("io.containerd.metadata.v1", "bolt", {"policy": "shared"}),
-        Plugin("io.containerd.differ.v1", "walking", capabilities=lambda: (FOLLOW,)),
+        Plugin("io.containerd.differ.v1", "walking", capabilities=lambda: (FOLLOW, PLACES)),
         Plugin("io.containerd.gc.v1", "scheduler"),
         Plugin("io.containerd.runtime.v2", "task"),
         Plugin("io.containerd.sandbox.controller.v1", "podsandbox"),

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from barque.containerd.client import Containerd
+from barque.containerd.client.diff import FOLLOW
 from barque.containerd.client.mounts import Mount
 from barque.errors import Conflict, DataLoss, InvalidArgument, NotFound, Unavailable
 from tests.support.layers import digest, entry, gzipped, layer
@@ -52,7 +53,7 @@ def run(server: Node) -> Callable[[Check], None]:
 @pytest.mark.parametrize("blob", [PLAIN, gzipped(PLAIN)], ids=["plain", "gzip"])
 def test_it_is_there_when_the_blob_is(run: Callable[[Check], None], blob: bytes) -> None:
     async def check(client: Containerd, mounts: list[Mount]) -> None:
-        assert await client.applies_as_written()
+        assert FOLLOW in await client.differ_capabilities()
         async with client.content.writer("r") as writer:
             applying = asyncio.create_task(client.diff.apply_written(TYPE, "r", mounts))
             for at in range(0, len(blob), 700_000):

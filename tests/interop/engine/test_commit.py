@@ -74,6 +74,48 @@ def test_a_commit_runs(daemon: Daemon, container: str, committed: str) -> None:
     assert len(found["RootFS"]["Layers"]) == 2
 
 
+def top_layer(daemon: Daemon, image: str) -> dict[str, int]:
+    """The modes of what is in it, by name."""
+    data = io.BytesIO(daemon.docker("save", image).stdout)
+    with tarfile.open(fileobj=data) as saved:
+        manifest = saved.extractfile("manifest.json")
+        assert manifest is not None
+        layer = saved.extractfile(json.load(manifest)[0]["Layers"][-1])
+        with tarfile.open(fileobj=layer) as archive:
+            return {one.name: one.mode & 0o7777 for one in archive}
+
+
+@pytest.mark.parametrize("mode", ["755", "700"])
+def test_a_layer_has_what_the_container_changed(daemon: Daemon, committed: str, mode: str) -> None:
+    """Not what was made in it to mount on: a directory is in it for its own sake."""
+    name = f"c{uuid.uuid4().hex[:8]}"
+    script = f"echo x >/root/x; rm /bin/yes; chmod {mode} /etc; ls -l /etc >/root/etc"
+    daemon.docker("run", "--net=none", "--name", name, "busybox", "sh", "-c", script)
+    try:
+        daemon.docker("commit", name, committed)
+        wanted = {"bin", "bin/.wh.yes", "root", "root/x", "root/etc"}
+        found = top_layer(daemon, committed)
+        assert set(found) - {"etc"} == wanted
+        assert found.get("etc", 0o755) == int(mode, 8)
+    finally:
+        daemon.docker("rm", "-f", name)
+
+
+def test_a_commit_of_no_change_adds_no_layer(daemon: Daemon, committed: str) -> None:
+    name = f"c{uuid.uuid4().hex[:8]}"
+    flags = ("--net=none", "--name", name, "-v", "/tmp", "busybox")
+    daemon.docker("run", *flags, "true")
+    try:
+        daemon.docker("commit", "-m", "nothing", "-c", "LABEL new=1", name, committed)
+        before, after = inspected(daemon, "busybox"), inspected(daemon, committed)
+        assert after["RootFS"]["Layers"] == before["RootFS"]["Layers"]
+        steps = out(daemon, "history", "--format", "{{.Size}} {{.Comment}}", committed)
+        assert steps.splitlines()[0] == "0B nothing"
+        assert out(daemon, "run", "--rm", "--net=none", committed, "echo", "runs") == "runs"
+    finally:
+        daemon.docker("rm", "-f", name)
+
+
 def test_changes_lie_over_the_container(daemon: Daemon, container: str, committed: str) -> None:
     flags = []
     for change in (

@@ -16,7 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from barque.containerd.client.channel import Channel
 from barque.containerd.client.containers import Containers
 from barque.containerd.client.content import Content
-from barque.containerd.client.diff import FOLLOW, Diff
+from barque.containerd.client.diff import Diff
 from barque.containerd.client.events import Events
 from barque.containerd.client.images import Images
 from barque.containerd.client.introspection import (
@@ -79,9 +79,9 @@ class Containerd:
         """Whether it is there, and what it can do beyond the contract."""
         return await snapshotter(self._channel, name)
 
-    async def applies_as_written(self) -> bool:
-        """Whether a layer can be unpacked while it is written: `diff.apply_written`."""
-        return FOLLOW in await differ_capabilities(self._channel)
+    async def differ_capabilities(self) -> frozenset[str]:
+        """What `diff` can do beyond containerd's: its `FOLLOW` and `PLACES`."""
+        return await differ_capabilities(self._channel)
 
     async def version(self) -> Version:
         answer = await self._channel.unary(

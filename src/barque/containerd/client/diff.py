@@ -13,6 +13,7 @@ from barque.containerd.proto import diff_pb2 as api
 SERVICE = "containerd.services.diff.v1.Diff"
 INGEST = "io.barque.ingest"
 FOLLOW = "io.barque.follow"  # the capability to apply what is being written
+PLACES = "io.barque.places"  # the capability to leave places to mount on out of a new layer
 
 
 class Diff:
@@ -45,14 +46,19 @@ class Diff:
         media_type: str,
         ref: str = "",
         labels: Mapping[str, str] | None = None,
+        places: Sequence[str] = (),
     ) -> Descriptor:
-        """Store what makes `upper` from `lower` as a layer of the content store."""
+        """Store what makes `upper` from `lower` as a layer of the content store.
+
+        `places` are names without a leading slash, for a containerd with the capability `PLACES`:
+        what is empty there, and not in `lower`, is left out.
+        """
         request = api.DiffRequest(
             left=[mounts.to_message(mount) for mount in lower],
             right=[mounts.to_message(mount) for mount in upper],
             media_type=media_type,
             ref=ref,
-            labels=labels,
+            labels={**(labels or {}), **({PLACES: ",".join(places)} if places else {})},
         )
         answer = await self._channel.unary(SERVICE, "Diff", request, api.DiffResponse)
         return descriptors.from_message(answer.diff)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
 
 from barque.containerd.diff.shifted import mapped_ids, own_ids, with_own_root
 from barque.containerd.proto.types_pb2 import Mount
@@ -59,8 +59,13 @@ def directories(mounts: Sequence[Mount]) -> tuple[str, tuple[str, ...]]:
     raise Unsupported(f"comparing a mount of type {mount.type} is not supported")
 
 
-def changes(left: Sequence[Mount], right: Sequence[Mount]) -> Iterator[bytes]:
-    """The tar, to its last block. Raises Unsupported where the mounts cannot be compared."""
+def changes(
+    left: Sequence[Mount], right: Sequence[Mount], places: Collection[bytes] = ()
+) -> Iterator[bytes]:
+    """The tar, to its last block. Raises Unsupported where the mounts cannot be compared.
+
+    `places`: names that a runtime makes to mount on; they are left out while they are empty.
+    """
     _, before = directories(left)
     upper, below = directories(right)
     with ExitStack() as opened:
@@ -72,12 +77,14 @@ def changes(left: Sequence[Mount], right: Sequence[Mount]) -> Iterator[bytes]:
 
         if upper and below == before:
             ids = mapped_ids(right[0])
-            yield from _Changes(overlay=True, ids=ids).archive(directory(upper), None)
+            found = _Changes(overlay=True, ids=ids, places=places, lowers=below)
+            yield from found.archive(directory(upper), None)
         elif not upper and len(below) == 1 and not before:
             yield from _Changes(overlay=False).archive(directory(below[0]), None)
         elif not upper and len(below) == len(before) == 1:
             old = directory(before[0])
-            yield from _Changes(overlay=False).archive(directory(below[0]), old)
+            found = _Changes(overlay=False, places=places, lowers=before)
+            yield from found.archive(directory(below[0]), old)
         else:
             raise Unsupported("these snapshots do not lie on each other: they cannot be compared")
 
@@ -85,9 +92,19 @@ def changes(left: Sequence[Mount], right: Sequence[Mount]) -> Iterator[bytes]:
 class _Changes:
     """Gathers headers and small files, so that few pieces are given out."""
 
-    def __init__(self, *, overlay: bool, ids: IdMaps | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        overlay: bool,
+        ids: IdMaps | None = None,
+        places: Collection[bytes] = (),
+        lowers: Sequence[str] = (),
+    ) -> None:
         self._overlay = overlay
         self._ids = ids
+        self._places = frozenset(places)
+        self._holding = frozenset(os.path.dirname(place) for place in self._places)
+        self._lowers = [os.fsencode(lower) for lower in lowers]
         self._buffer = bytearray()
         self._linked: dict[tuple[int, int], bytes] = {}
 
@@ -121,6 +138,8 @@ class _Changes:
             self._whiteout(inside[: len(inside) - len(name)] + WHITEOUT + name)
             return
         before = _facts(old, name)
+        if inside in self._places and kind == stat.S_IFREG and not (facts.st_size or before):
+            return
         if kind == stat.S_IFDIR:
             yield from self._directory(new, old, name, inside, before, depth)
         elif before is None or _differs(before, facts):
@@ -138,10 +157,12 @@ class _Changes:
         fd = os.open(name, _DIRECTORY, dir_fd=new)
         try:
             facts = os.fstat(fd)
+            start = len(self._buffer)
             if before is None or _differs(before, facts):
                 self._buffer += self._header(
                     inside + b"/", tar.DIRECTORY, facts, xattrs=_xattrs(fd)
                 )
+            own = bytes(self._buffer[start:])
             if self._overlay and _opaque(fd):
                 self._whiteout(inside + b"/" + OPAQUE)
             below = None
@@ -152,8 +173,24 @@ class _Changes:
             finally:
                 if below is not None:
                     os.close(below)
+            if self._buffer[start:] == own and self._is_place(inside, facts):
+                del self._buffer[start:]
         finally:
             os.close(fd)
+
+    def _is_place(self, inside: bytes, facts: os.stat_result) -> bool:
+        """Whether only a runtime put this directory, in which nothing is, into the layer: to mount
+        on it, or on something in it."""
+        if inside not in self._places | self._holding or b"/" in inside:
+            return False
+        for lower in self._lowers:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                before = os.lstat(os.path.join(lower, inside))
+                owner = facts.st_uid, facts.st_gid
+                if self._ids is not None:
+                    owner = own_ids(self._ids, facts, inside)
+                return (before.st_mode, before.st_uid, before.st_gid) == (facts.st_mode, *owner)
+        return True
 
     def _leaf(
         self, directory: int, name: bytes, inside: bytes, facts: os.stat_result

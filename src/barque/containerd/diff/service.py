@@ -36,6 +36,7 @@ FOLLOWERS = 32  # they wait for what somebody sends, however slowly
 # Ours: of a descriptor without digest, the ref that its bytes are being written under.
 INGEST = "io.barque.ingest"
 FOLLOW = "io.barque.follow"  # the capability
+PLACES = "io.barque.places"  # ours, also a capability: a label with what is made to mount on
 
 
 class Target(NamedTuple):
@@ -61,13 +62,15 @@ class Diff:
     async def diff(self, call: Call, request: api.DiffRequest) -> api.DiffResponse:
         """What makes `right` from `left` becomes a layer, held by the caller's lease."""
         layer = NewLayer(request.media_type)
-        pieces = layer.pieces(changes(request.left, request.right))
+        labels = dict(request.labels)
+        places = [os.fsencode(place) for place in labels.pop(PLACES, "").split(",")]
+        pieces = layer.pieces(changes(request.left, request.right, places))
         ref = request.ref or f"diff-{secrets.token_hex(8)}"
         await self._blobs.write(
             call,
             ref,
             made(pieces, self._workers),
-            labels=lambda: {**request.labels, UNCOMPRESSED_LABEL: layer.diff_id},
+            labels=lambda: {**labels, UNCOMPRESSED_LABEL: layer.diff_id},
         )
         return api.DiffResponse(
             diff=Descriptor(media_type=layer.media_type, digest=layer.digest, size=layer.size)

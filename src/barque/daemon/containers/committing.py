@@ -9,6 +9,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.containers import signal_process
+from barque.daemon.containers.changes import MADE_TO_MOUNT_ON
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Config, document, parse
 from barque.daemon.containers.engine import Engine
@@ -45,6 +46,7 @@ async def commit(
         snapshot=container.id,
         image=await images.resolve(record.image) if record.chain_id else None,
         config=document(record.config),
+        places=[place.removeprefix("/") for place in sorted(MADE_TO_MOUNT_ON)],
         overrides=document(parse(Config, overrides)) if overrides else {},
         changes=changes,
         author=author,

@@ -39,6 +39,7 @@ class Committed:
     snapshot: str
     image: Image | None  # that it was made from; None for one without layers
     config: Mapping[str, Any]  # the container's
+    places: Sequence[str] = ()  # what was made in it to mount on, which is not of the image
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of the request
     changes: Sequence[str] = ()
     author: str = ""
@@ -70,7 +71,7 @@ def new_config(
     created: str,
     host: Platform,
 ) -> Config:
-    """The config of the new image: the base's steps and one more."""
+    """The config of the new image: the base's steps and one more. An empty layer is none."""
     below: dict[str, Any] = base.document if base else {}
     history = below.get("history")
     step: dict[str, Any] = {
@@ -81,6 +82,9 @@ def new_config(
         step["author"] = wanted.author
     if wanted.comment:
         step["comment"] = wanted.comment
+    added = () if diff_id == EMPTY_DIFF_ID else (diff_id,)
+    if not added:
+        step["empty_layer"] = True
     document: dict[str, Any] = {
         **{name: below[name] for name in ("variant", "os.version") if name in below},
         "architecture": below.get("architecture") or host.architecture,
@@ -88,7 +92,7 @@ def new_config(
         "config": dict(defaults),
         "created": created,
         "history": [*(history if isinstance(history, list) else ()), step],
-        "rootfs": {"type": "layers", "diff_ids": [*(base.diff_ids if base else ()), diff_id]},
+        "rootfs": {"type": "layers", "diff_ids": [*(base.diff_ids if base else ()), *added]},
     }
     if wanted.author:
         document["author"] = wanted.author
@@ -117,11 +121,14 @@ class Committer:
         base, layers = await self._base(wanted.image)
         parent = wanted.image.chain_id if wanted.image else ""
         async with self._store.lease() as lease:
-            layer, diff_id = await self._store.difference(wanted.snapshot, parent, lease)
+            layer, diff_id = await self._store.difference(
+                wanted.snapshot, parent, lease, wanted.places
+            )
             created = moments.rfc3339_now()
             config = new_config(base, defaults, diff_id, wanted, created, self._host)
             written = await self._assembler.config(config, lease)
-            manifest = new_manifest(config, written.digest, [*map(as_oci, layers), layer])
+            added = () if diff_id == EMPTY_DIFF_ID else (layer,)
+            manifest = new_manifest(config, written.digest, [*map(as_oci, layers), *added])
             target, labels = await self._assembler.single(manifest, config, lease)
             name = names.full_name(ref) if ref else names.dangling_name(target.digest)
             await self._naming.point(name, target, labels)

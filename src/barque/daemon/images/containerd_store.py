@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from barque import errors
 from barque.containerd.client import Containerd
 from barque.containerd.client.content import Writer
 from barque.containerd.client.descriptors import Descriptor as Target
+from barque.containerd.client.diff import FOLLOW, PLACES
 from barque.containerd.client.events import ImageChanged, Subscribed
 from barque.containerd.client.images import Image
 from barque.containerd.client.leases import CONTENT, Resource
@@ -44,7 +45,7 @@ class ContainerdStore:
         self._snapshots = containerd.snapshots.of(snapshotter)
         self._snapshotter = snapshotter
         # Until asked; the default one is known not to be of that kind.
-        self._follows: bool | None = None
+        self._differ: frozenset[str] | None = None
         self._independent = False if snapshotter == DEFAULT_SNAPSHOTTER else None
 
     @property
@@ -173,9 +174,7 @@ class ContainerdStore:
     async def write_unpacked(
         self, chunks: AsyncIterator[bytes], media_type: str, key: str, lease: str
     ) -> tuple[Blob, str]:
-        if self._follows is None:
-            self._follows = await self._containerd.applies_as_written()
-        if not self._follows:
+        if not await self._differ_can(FOLLOW):
             blob = await self.write(chunks, lease)
             layer = Descriptor(media_type, blob.digest, blob.size)
             return blob, await self.apply(layer, key, "", lease)
@@ -311,15 +310,24 @@ class ContainerdStore:
             await self.has_snapshot(name, lease)
             await self.remove_snapshot(key)
 
-    async def difference(self, key: str, parent: str, lease: str) -> tuple[Descriptor, str]:
+    async def _differ_can(self, capability: str) -> bool:
+        if self._differ is None:
+            self._differ = await self._containerd.differ_capabilities()
+        return capability in self._differ
+
+    async def difference(
+        self, key: str, parent: str, lease: str, places: Sequence[str] = ()
+    ) -> tuple[Descriptor, str]:
         held = self._containerd.with_lease(lease)
         snapshots = held.snapshots.of(self._snapshotter)
         word = secrets.token_hex(8)
         upper = await snapshots.mounts(key)
         lower = await snapshots.view(f"view-{word}", parent)
+        if not await self._differ_can(PLACES):
+            places = ()
         try:
             made = await held.diff.make(
-                lower, upper, media_type=DIFFERENCE, ref=INGEST_PREFIX + word
+                lower, upper, media_type=DIFFERENCE, ref=INGEST_PREFIX + word, places=places
             )
         finally:
             await asyncio.shield(self.remove_snapshot(f"view-{word}"))

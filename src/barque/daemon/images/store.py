@@ -7,7 +7,7 @@ it needs under it, from the leaves to the root, gives it a name, and ends the le
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -124,9 +124,13 @@ class Store(Protocol):
         `parent`: it was made without one, which it can be with independent layers.
         """
 
-    async def difference(self, key: str, parent: str, lease: str) -> tuple[Descriptor, str]:
+    async def difference(
+        self, key: str, parent: str, lease: str, places: Sequence[str] = ()
+    ) -> tuple[Descriptor, str]:
         """Stores, as a layer, what makes the snapshot `key` from the committed `parent` ("" for
         none); returns it with its diff id. What changes meanwhile may be in it or not.
+
+        `places`, without a leading slash, were made to mount on: left out where the store can.
         """
 
     async def remove_snapshot(self, key: str) -> None:
