@@ -90,7 +90,6 @@ _SPECIAL = {
     **dict.fromkeys(("health-start-interval", "health-start-period", "no-healthcheck"), "extras"),
     **dict.fromkeys(("security-opt", "ulimit", "log-opt", "log-driver", "storage-opt"), "extras"),
     **dict.fromkeys(("sysctl", "annotation", "restart", "memory-swappiness"), "extras"),
-    "use-api-socket": "extras",
     **dict.fromkeys(("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"), "extras"),
 }
 # The API version that a flag came with.

@@ -1,8 +1,9 @@
 """Where the client keeps what it logs in with: config.json, or a helper program of the user's.
 
 A helper is `docker-credential-NAME`, chosen by `credHelpers` for one registry or `credsStore` for
-all. It is called with one word (get, store, erase); the registry, or a JSON document, comes on its
-standard input, the answer on its standard output. Source: docker-credential-helpers, "Protocol".
+all. It is called with one word (get, list, store, erase); the registry, or a JSON document, comes
+on its standard input, the answer on its standard output. Source: docker-credential-helpers,
+"Protocol".
 """
 
 from __future__ import annotations
@@ -45,6 +46,19 @@ def get(helper: str, registry: str) -> dict[str, Any]:
     if user == TOKEN_USER:
         return {"identitytoken": secret}
     return {"username": user, "password": secret}
+
+
+def servers(helper: str) -> list[str]:
+    """What the helper has credentials of. Raises Unavailable."""
+    code, out = _call(helper, "list", b"")
+    if code != 0:
+        raise errors.Unavailable(f"error listing credentials - helper {helper}: {_line(out)}")
+    try:
+        return list(json.loads(out.encode()))
+    except (ValueError, TypeError):
+        raise errors.Unavailable(
+            f"error listing credentials - helper {helper}: its answer cannot be read"
+        ) from None
 
 
 def store(helper: str, registry: str, entry: dict[str, Any]) -> None:

@@ -56,6 +56,31 @@ def entry_of(settings: dict[str, Any], key: str) -> dict[str, str]:
     return _decoded(entry, key) if isinstance(entry, dict) else {}
 
 
+def all_entries(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Everything there is, by server, as config.json has it. Raises Unavailable."""
+    from barque.cli import credentials
+
+    auths = settings.get("auths") or {}
+    found = {name: _decoded(entry, name) for name, entry in auths.items()}
+    if helper := settings.get("credsStore"):
+        found = {name: credentials.get(helper, name) for name in credentials.servers(helper)}
+    for name in settings.get("credHelpers") or ():
+        try:
+            found[name] = entry_of(settings, name)
+        except errors.Unavailable:
+            continue  # as Docker: the others are still worth having
+    return {name: encoded(entry) for name, entry in found.items() if entry}
+
+
+def encoded(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of config.json."""
+    from binascii import b2a_base64
+
+    pair = f"{entry.get('username', '')}:{entry.get('password', '')}".encode()
+    tokens = {key: entry[key] for key in ("identitytoken", "registrytoken") if entry.get(key)}
+    return {"auth": b2a_base64(pair, newline=False).decode(), **tokens}
+
+
 def _decoded(entry: dict[str, Any], key: str) -> dict[str, str]:
     user, password = str(entry.get("username", "")), str(entry.get("password", ""))
     if entry.get("auth"):
@@ -81,12 +106,7 @@ def keep_entry(directory: str, settings: dict[str, Any], key: str, entry: dict[s
         credentials.store(helper, key, entry)
         kept: dict[str, Any] = {}  # so that others see there is a login
     else:
-        from binascii import b2a_base64
-
-        pair = f"{entry.get('username', '')}:{entry.get('password', '')}".encode()
-        kept = {"auth": b2a_base64(pair, newline=False).decode()}
-        if entry.get("identitytoken"):
-            kept["identitytoken"] = entry["identitytoken"]
+        kept = encoded(entry)
     auths = {**(settings.get("auths") or {}), key: kept}
     config.write_settings(directory, {**settings, "auths": auths})
     return not helper

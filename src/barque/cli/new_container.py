@@ -34,6 +34,11 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
         from barque.cli.creating.proxies import apply
 
         apply(session, body)
+    accounts: dict[str, Any] = {}
+    if options.flag("use-api-socket"):
+        from barque.cli.creating import engine_socket
+
+        accounts = engine_socket.mount(session, body)
     cidfile = options.text("cidfile")
     if cidfile and _exists(cidfile):
         raise errors.Conflict(
@@ -42,6 +47,8 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
         )
     _console_size(body)
     created = _create(session, options, body, policy)
+    if accounts:
+        engine_socket.give(session, str(created["Id"]), accounts)
     for warning in created.get("Warnings") or ():
         terminal.err(f"WARNING: {warning}\n")
     if cidfile:

@@ -42,8 +42,6 @@ def apply(
                 for name in refused
             ),
         )
-    if options.flag("use-api-socket"):
-        raise errors.Unsupported("--use-api-socket is not there yet")
     if "memory-swappiness" in options:
         host["MemorySwappiness"] = swappiness = options.number("memory-swappiness")
         if not -1 <= swappiness <= MAX_SWAPPINESS:
