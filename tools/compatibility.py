@@ -22,6 +22,7 @@ from barque.daemon.containers.documents import HostConfig, docker_name, parse
 from barque.daemon.containers.host import Defaults, Host, Runtime
 from barque.daemon.http.messages import Route
 from barque.daemon.routes import (
+    checkpoints,
     commit,
     containers,
     distribution,
@@ -90,6 +91,7 @@ def routes() -> list[Route]:
     none: Any = None
     return [
         *ping.routes(),
+        *checkpoints.routes(none),
         *containers.routes(none),
         *commit.routes(none, none),
         *exec.routes(none),

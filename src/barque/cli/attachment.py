@@ -45,10 +45,11 @@ class Wanted:
         self.forward_signals = forward_signals
 
 
-def run(client: Client, container: str, wanted: Wanted, *, removed: bool) -> int:
+def run(client: Client, container: str, wanted: Wanted, *, removed: bool, **saved: str) -> int:
     """Attach to a container that is not running, start it, and stay to its end.
 
-    `removed`: it removes itself, so the end is its removal. Returns the exit code, 0 when detached.
+    `removed`: it removes itself, so the end is its removal. `saved`: what `start` is told of a
+    checkpoint. Returns the exit code, 0 when detached.
     """
     containers = client.containers
     attaching = containers.attach(
@@ -64,7 +65,7 @@ def run(client: Client, container: str, wanted: Wanted, *, removed: bool) -> int
     caught = _caught(wanted)
     try:
         try:
-            containers.start(container)
+            containers.start(container, **saved)
         except errors.BarqueError:
             if removed:
                 waited.read()  # it goes by itself: leave when it has gone

@@ -45,6 +45,7 @@ def _words(text: str) -> list[str]:
 # Commands whose flags end at the first argument: the rest is another program's command line.
 COMMAND_LINES = frozenset(("run", "create", "exec", "top", "complete"))
 GROUPS = {
+    "checkpoint": "Manage checkpoints of containers",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
@@ -69,6 +70,7 @@ _ALSO_GROUPED = {
     "system": _words("events info"),
 }
 _GROUPED = {
+    "checkpoint": _words("create ls rm"),
     "container": _words("inspect prune"),
     "context": _words("create export inspect ls rm show update use"),
     "image": _words("diff inspect prune show verify"),
@@ -84,6 +86,8 @@ COMMANDS = {
     **{f"{group} {name}": name for group, names in _ALSO_GROUPED.items() for name in names},
     **{f"{group} {name}": f"{group}.{name}" for group, names in _GROUPED.items() for name in names},
     "__complete": "complete",
+    "checkpoint list": "checkpoint.ls",
+    "checkpoint remove": "checkpoint.rm",
     "container list": "ps",
     "container ls": "ps",
     "container remove": "rm",
@@ -105,7 +109,7 @@ COMMANDS = {
 # Docker has them; here they wait for their turn, and say so.
 NOT_YET = frozenset(
     (
-        *_words("build builder checkpoint config node plugin secret service stack swarm"),
+        *_words("build builder config node plugin secret service stack swarm"),
         "image build",
         "volume update",
     )

@@ -71,8 +71,20 @@ class Containers:
     def inspect_raw(self, container: str, *, size: bool = False) -> bytes:
         return self._client.request("GET", self._path(container, "/json"), flags(size=size)).read()
 
-    def start(self, container: str, *, detach_keys: str = "") -> None:
-        query = [("detachKeys", detach_keys)] if detach_keys else []
+    def start(
+        self,
+        container: str,
+        *,
+        detach_keys: str = "",
+        checkpoint: str = "",
+        checkpoint_dir: str = "",
+    ) -> None:
+        given = {
+            "detachKeys": detach_keys,
+            "checkpoint": checkpoint,
+            "checkpoint-dir": checkpoint_dir,
+        }
+        query = [(name, value) for name, value in given.items() if value]
         self._client.request("POST", self._path(container, "/start"), query, fresh=True).read()
 
     def stop(self, container: str, *, timeout_s: int | None = None, signal: str = "") -> None:
@@ -141,6 +153,24 @@ class Containers:
     def rename(self, container: str, name: str) -> None:
         path = self._path(container, "/rename")
         self._client.request("POST", path, [("name", name)]).read()
+
+    def checkpoint(
+        self, container: str, name: str, *, directory: str = "", leave_running: bool = False
+    ) -> None:
+        """Save its processes by criu; `start` restores them. An experimental daemon can."""
+        body = {"CheckpointID": name, "CheckpointDir": directory, "Exit": not leave_running}
+        path = self._path(container, "/checkpoints")
+        self._client.request("POST", path, body=body).read()
+
+    def checkpoints(self, container: str, *, directory: str = "") -> Any:
+        query = [("dir", directory)] if directory else []
+        reply = self._client.request("GET", self._path(container, "/checkpoints"), query)
+        return reply.json() or []
+
+    def remove_checkpoint(self, container: str, name: str, *, directory: str = "") -> None:
+        query = [("dir", directory)] if directory else []
+        path = self._path(container, f"/checkpoints/{named('checkpoint', name)}")
+        self._client.request("DELETE", path, query).read()
 
     def attach(
         self,

@@ -42,6 +42,7 @@ from barque.daemon.own_log import log_level
 from barque.daemon.paths import Paths
 from barque.daemon.reload import Reloader
 from barque.daemon.remapping import Remap
+from barque.daemon.routes import checkpoints as checkpoint_routes
 from barque.daemon.routes import commit as commit_routes
 from barque.daemon.routes import containers as container_routes
 from barque.daemon.routes import distribution as distribution_routes
@@ -157,6 +158,7 @@ async def composed(
         groups = cgroups.own_parent(config.exec_opts, config.cgroup_parent)
         router = Router(
             [
+                *checkpoint_routes.routes(containers.engine),
                 *container_routes.routes(containers),
                 *commit_routes.routes(containers, images),
                 *exec_routes.routes(containers),

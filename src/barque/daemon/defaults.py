@@ -73,6 +73,7 @@ def container_defaults(config: Config, paths: Paths, remap: Remap | None = None)
         shutdown_timeout_s=config.shutdown_timeout,
         ipc_mode=config.default_ipc_mode,
         cdi_spec_dirs=config.cdi_spec_dirs,
+        experimental=config.experimental,
         remap=remap,
         storage_size_bytes=_storage_size(config.storage_opts),
         realtime=_realtime(config),

@@ -5,6 +5,7 @@
     events.jsonl, events.jsonl.1   the ring of events
     containerd/                 the managed barque-containerd's --root
     containers/<id>/            0710: <id>-json.log or local-logs/, hostname, hosts, resolv.conf
+    containers/<id>/checkpoints/<name>   criu's images
     volumes/<name>/_data
     tmp/                        uploads under way; emptied at start
 <exec root>/                    gone after a reboot; 0711
@@ -102,6 +103,9 @@ class Paths:
 
     def container(self, container_id: str) -> Path:
         return self.root / "containers" / container_id
+
+    def checkpoints(self, container_id: str) -> Path:
+        return self.container(container_id) / "checkpoints"
 
     def container_log(self, container_id: str, driver: str) -> Path:
         """Of the driver json-file or local."""

@@ -64,7 +64,11 @@ async def _run(
     async with AsyncExitStack() as stack:
         if supervisor is not None:
             stack.push_async_callback(supervisor.stop)
-        server = Server(Router(ping.routes()), config.min_api_version or MIN_API_VERSION)
+        server = Server(
+            Router(ping.routes()),
+            config.min_api_version or MIN_API_VERSION,
+            experimental=config.experimental,
+        )
         await _listen(stack, config, server)
         # A thread loads them, so that the loop answers pings meanwhile.
         compose = await asyncio.to_thread(importlib.import_module, "barque.daemon.compose")

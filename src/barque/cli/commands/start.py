@@ -16,8 +16,8 @@ SUMMARY = "Start containers that do not run"
 ALIASES = ("container start", "start")
 OPTIONS: tuple[Row, ...] = (
     ("attach", "a", "bool", "Attach STDOUT and STDERR, and send signals on"),
-    ("checkpoint", "", "string", ""),
-    ("checkpoint-dir", "", "string", ""),
+    ("checkpoint", "", "string", "Restore from this checkpoint (experimental)"),
+    ("checkpoint-dir", "", "string", "Where the checkpoint is, instead of with the container"),
     ("detach-keys", "", "string", "Keys that detach from the container"),
     ("interactive", "i", "bool", "Attach STDIN"),
 )
@@ -25,16 +25,16 @@ ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    if "checkpoint" in options or "checkpoint-dir" in options:
-        raise errors.Unsupported("start from a checkpoint is not there yet")
     if options.flag("attach") or options.flag("interactive"):
         if len(arguments) > 1:
             raise errors.InvalidArgument("you cannot start and attach multiple containers at once")
         return _attached(session, options, arguments[0])
+    if options.text("checkpoint") and len(arguments) > 1:
+        raise errors.InvalidArgument("you cannot restore multiple containers at once")
     failed = []
     for name in arguments:
         try:
-            session.client.containers.start(name)
+            session.client.containers.start(name, **_saved(options))
             terminal.out(f"{name}\n")
         except errors.BarqueError as error:
             terminal.err(f"{error}\n")
@@ -42,6 +42,14 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if failed:
         raise Failure(1, f"Error: failed to start containers: {', '.join(failed)}")
     return 0
+
+
+def _saved(options: Options) -> dict[str, str]:
+    """What `start` is told of a checkpoint."""
+    return {
+        "checkpoint": options.text("checkpoint"),
+        "checkpoint_dir": options.text("checkpoint-dir"),
+    }
 
 
 def _attached(session: Session, options: Options, name: str) -> int:
@@ -60,4 +68,5 @@ def _attached(session: Session, options: Options, name: str) -> int:
         str(described["Id"]),
         wanted,
         removed=bool(described["HostConfig"].get("AutoRemove")),
+        **_saved(options),
     )

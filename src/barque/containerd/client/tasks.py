@@ -17,10 +17,12 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from barque.containerd.client import descriptors
 from barque.containerd.client.channel import Channel
+from barque.containerd.client.descriptors import Descriptor
 from barque.containerd.client.mounts import Mount, to_message
 from barque.containerd.proto import tasks_pb2 as api
-from barque.containerd.proto.runc_options_pb2 import Options
+from barque.containerd.proto.runc_options_pb2 import CheckpointOptions, Options
 from barque.containerd.proto.task_types_pb2 import Process, Status
 from barque.errors import BarqueError, NotFound
 
@@ -99,11 +101,12 @@ class Tasks:
         rootfs: Sequence[Mount],
         stdio: Stdio,
         options: RuntimeOptions | None = None,
+        checkpoint: Descriptor | None = None,
     ) -> int:
         """Create the task of container `id`; its first process's id. It is not started.
 
         `rootfs` is mounted by the shim; without any, the spec's root is used as it is. Runtime and
-        spec are those of the container's record.
+        spec are those of the container's record. A start restores what a `checkpoint` holds.
         """
         request = api.CreateTaskRequest(
             container_id=id,
@@ -115,6 +118,8 @@ class Tasks:
         )
         if options is not None:
             request.options.CopyFrom(packed(options))
+        if checkpoint is not None:
+            request.checkpoint.CopyFrom(descriptors.to_message(checkpoint))
         return (await self._call("Create", request, api.CreateTaskResponse)).pid
 
     async def start(self, id: str, exec_id: str = "") -> int:
@@ -165,6 +170,16 @@ class Tasks:
 
     async def resume(self, id: str) -> None:
         await self._call("Resume", api.ResumeTaskRequest(container_id=id), Empty)
+
+    async def checkpoint(self, id: str, *, end: bool) -> Sequence[Descriptor]:
+        """What criu saves of the task, as content: its images, and the spec. `end`: it is killed.
+
+        Only the caller's lease holds them.
+        """
+        options = typed(CheckpointOptions(exit=end))
+        request = api.CheckpointTaskRequest(container_id=id, options=options)
+        answer = await self._call("Checkpoint", request, api.CheckpointTaskResponse)
+        return [descriptors.from_message(message) for message in answer.descriptors]
 
     async def resize(self, id: str, width: int, height: int, exec_id: str = "") -> None:
         request = api.ResizePtyRequest(container_id=id, exec_id=exec_id, width=width, height=height)
@@ -217,7 +232,7 @@ class Tasks:
 
 
 def packed(options: RuntimeOptions) -> AnyMessage:
-    """`options` as shims take them: the type's bare name, as containerd's typeurl writes it."""
+    """`options` as shims take them."""
     message = Options(
         binary_name=options.binary_name,
         root=options.root,
@@ -227,7 +242,12 @@ def packed(options: RuntimeOptions) -> AnyMessage:
         io_uid=options.io_uid,
         io_gid=options.io_gid,
     )
-    return AnyMessage(type_url=Options.DESCRIPTOR.full_name, value=message.SerializeToString())
+    return typed(message)
+
+
+def typed(message: Message) -> AnyMessage:
+    """With the type's bare name, as containerd's typeurl writes it."""
+    return AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
 
 
 def _task(process: Process) -> Task:

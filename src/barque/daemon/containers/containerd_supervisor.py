@@ -17,7 +17,7 @@ from barque.containerd.client import events as containerd_events
 from barque.containerd.client.containers import Container
 from barque.containerd.client.mounts import Mount
 from barque.containerd.client.tasks import Exit, RuntimeOptions, Stdio
-from barque.daemon.containers import streams
+from barque.daemon.containers import criu_images, streams
 from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.supervise import Ended, RootfsMount, Task, TaskEvent
 from barque.daemon.containers.supervise import Stdio as StdioRequest
@@ -117,6 +117,7 @@ class ContainerdSupervisor:
         image: str,
         rootfs: Sequence[RootfsMount],
         stdio: StdioRequest,
+        images: str = "",
     ) -> int:
         record = Container(
             id=container_id,
@@ -135,7 +136,11 @@ class ContainerdSupervisor:
         mounts = [Mount(item.type, item.source, item.options) for item in rootfs]
         streams = await _streams(stdio)
         options = _runtime_options(runtime)
-        return await self._containerd.tasks.create(container_id, mounts, streams, options)
+        if not images:
+            return await self._containerd.tasks.create(container_id, mounts, streams, options)
+        async with self._containerd.leased() as held:
+            saved = await criu_images.store(held, images)
+            return await held.tasks.create(container_id, mounts, streams, options, saved)
 
     async def start(self, container_id: str) -> int:
         return await self._containerd.tasks.start(container_id)
@@ -160,6 +165,11 @@ class ContainerdSupervisor:
 
     async def resume(self, container_id: str) -> None:
         await self._containerd.tasks.resume(container_id)
+
+    async def checkpoint(self, container_id: str, directory: str, *, end: bool) -> None:
+        async with self._containerd.leased() as held:
+            saved = await held.tasks.checkpoint(container_id, end=end)
+            await criu_images.fetch(held, saved, directory)
 
     async def resize(self, container_id: str, exec_id: str, width: int, height: int) -> None:
         await self._containerd.tasks.resize(container_id, width, height, exec_id)

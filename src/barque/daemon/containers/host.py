@@ -108,6 +108,7 @@ class Defaults:
     """What a container may write that names no size; 0: no bound."""
     realtime: tuple[int, int] = (0, 0)
     """Microseconds of real time in each period that the group of all containers may have."""
+    experimental: bool = False
     remap: Remap | None = None
     """Whose ids containers have on the machine; None: the same."""
 

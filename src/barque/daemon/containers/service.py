@@ -11,6 +11,7 @@ from barque import errors
 from barque.daemon.config import Config
 from barque.daemon.containers import (
     attach,
+    checkpoints,
     create,
     execs,
     inspect,
@@ -132,10 +133,15 @@ class Containers:
             container.record.host.links = kept or None
             self.engine.catalogue.save_record(container)
 
-    async def start(self, reference: str) -> None:
+    async def start(self, reference: str, checkpoint: str = "", directory: str = "") -> None:
+        """With a name of a checkpoint as it was then; `directory` has it, or else the container's
+        own."""
+        if checkpoint and not self.engine.defaults.experimental:
+            raise errors.InvalidArgument("checkpoint is only supported in experimental mode")
         container = self.find(reference)
+        images = checkpoints.find(self.engine, container, checkpoint, directory)
         try:
-            await start.start(self.engine, container)
+            await start.start(self.engine, container, images)
         except errors.NotModified:
             raise
         except errors.BarqueError:

@@ -54,8 +54,10 @@ MAX_USERS_KEPT = 1024
 log = logging.getLogger(__name__)
 
 
-async def start(engine: Engine, container: Container) -> None:
-    """Raises NotModified when it runs already, Conflict when its state does not allow it."""
+async def start(engine: Engine, container: Container, images: str = "") -> None:
+    """With `images` as criu saved it, which are in that directory.
+
+    Raises NotModified when it runs already, Conflict when its state does not allow it."""
     async with container.lock:
         status = container.state.status
         if status is Status.PAUSED:
@@ -65,14 +67,14 @@ async def start(engine: Engine, container: Container) -> None:
         container.refuse_when_gone()
         if container.restart is not None:
             container.restart.cancel()
-        await start_locked(engine, container)
+        await start_locked(engine, container, images)
 
 
-async def start_locked(engine: Engine, container: Container) -> None:
+async def start_locked(engine: Engine, container: Container, images: str = "") -> None:
     """`start` with the lock held and the state checked."""
     try:
         async with AsyncExitStack() as undo:
-            await _start_or_say_why(engine, container, undo)
+            await _start_or_say_why(engine, container, undo, images)
             undo.pop_all()
     except BaseException as error:
         abandon_pending(container)
@@ -80,16 +82,18 @@ async def start_locked(engine: Engine, container: Container) -> None:
         raise
 
 
-async def _start_or_say_why(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
+async def _start_or_say_why(
+    engine: Engine, container: Container, undo: AsyncExitStack, images: str
+) -> None:
     try:
-        await _start(engine, container, undo)
+        await _start(engine, container, undo, images)
     except OSError as error:
         name = f" {error.filename}" if error.filename else ""
         kind = errors.ResourceExhausted if error.errno == errno.ENOSPC else errors.BarqueError
         raise kind(f"starting container {container.id}:{name}: {error.strerror}") from error
 
 
-async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> None:
+async def _start(engine: Engine, container: Container, undo: AsyncExitStack, images: str) -> None:
     undo.push_async_callback(engine.undo, "network", engine.networks.detach, container.id)
     undo.push_async_callback(engine.undo, "volumes", engine.volumes.unmount, container.id)
     undo.callback(unmount_shm, engine.paths, container.id)
@@ -138,6 +142,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack) -> 
                 _stdio_options(engine, container),
                 relayed=runtime.foreign,
             ),
+            images,
         )
         if runtime.foreign and not container.record.config.tty:
             engine.spawn(engine.supervisor.release_input(container.id), lasting=True)

@@ -100,8 +100,11 @@ class Supervisor(Protocol):
         image: str,
         rootfs: Sequence[RootfsMount],
         stdio: Stdio,
+        images: str = "",
     ) -> int:
-        """Record and task; the first process is there and waits. Returns its pid."""
+        """Record and task; the first process is there and waits. Returns its pid.
+
+        `images`: a directory that `checkpoint` filled; its start restores what they hold."""
 
     async def start(self, container_id: str) -> int: ...
 
@@ -122,6 +125,10 @@ class Supervisor(Protocol):
     async def pause(self, container_id: str) -> None: ...
 
     async def resume(self, container_id: str) -> None: ...
+
+    async def checkpoint(self, container_id: str, directory: str, *, end: bool) -> None:
+        """Save its processes by criu in the directory, which is there and empty. `end`: they are
+        killed then."""
 
     async def resize(self, container_id: str, exec_id: str, width: int, height: int) -> None: ...
 

@@ -34,12 +34,15 @@ MAX_VERSION = version_tuple(API_VERSION)
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 log = logging.getLogger(__name__)
 
-_FIXED_HEADERS = (
-    f"Api-Version: {API_VERSION}\r\n"
-    "Docker-Experimental: false\r\n"
-    "Ostype: linux\r\n"
-    f"Server: Barque/{__version__} (linux)\r\n"
-)
+
+def _own_headers(experimental: bool) -> str:
+    """What every answer has."""
+    return (
+        f"Api-Version: {API_VERSION}\r\n"
+        f"Docker-Experimental: {str(experimental).lower()}\r\n"
+        "Ostype: linux\r\n"
+        f"Server: Barque/{__version__} (linux)\r\n"
+    )
 
 
 class Gate(Protocol):
@@ -57,8 +60,11 @@ class Server:
     `early` is answered from the first connection on; requests for anything else wait for `open`.
     """
 
-    def __init__(self, early: Router, min_version: str = MIN_API_VERSION) -> None:
+    def __init__(
+        self, early: Router, min_version: str = MIN_API_VERSION, *, experimental: bool = False
+    ) -> None:
         self._early = early
+        self._own = _own_headers(experimental)
         self._min_version = min_version
         self._router: Router | None = None
         self._opened = asyncio.Event()
@@ -113,7 +119,7 @@ class Server:
             head = parse_head(raw)
             body = Body(stream, head.headers)
         except errors.InvalidArgument as error:
-            await _send(stream, Head(), error_response(error), keep=False)
+            await _send(stream, Head(), error_response(error), self._own, keep=False)
             return False
         return await self._answer(stream, head, body)
 
@@ -122,8 +128,8 @@ class Server:
 
         async def hijack(content_type: str, start: bytes) -> Duplex:
             hijacked.append(stream)
-            own = start + f"{_FIXED_HEADERS}\r\n".encode()
-            await stream.write(own if start else _hijack_head(head, content_type))
+            start = start or _hijack_head(head, content_type)
+            await stream.write(start + f"{self._own}\r\n".encode())
             return stream
 
         try:
@@ -141,7 +147,7 @@ class Server:
             keep = head.keep_alive and await _finish(body)
         else:  # whoever makes the response may still be reading the request
             keep = head.keep_alive and body.finished
-        await _send(stream, head, response, keep=keep)
+        await _send(stream, head, response, self._own, keep=keep)
         return keep
 
     async def _dispatch(self, head: Head, body: Body, hijack: Hijack) -> Response | None:
@@ -223,14 +229,14 @@ def _hijack_head(head: Head, content_type: str) -> bytes:
         start = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
     else:
         start = "HTTP/1.1 200 OK\r\n"
-    return f"{start}Content-Type: {content_type}\r\n{_FIXED_HEADERS}\r\n".encode()
+    return f"{start}Content-Type: {content_type}\r\n".encode()
 
 
-async def _send(stream: Stream, head: Head, response: Response, *, keep: bool) -> None:
+async def _send(stream: Stream, head: Head, response: Response, own: str, *, keep: bool) -> None:
     streamed = not isinstance(response.body, bytes)
     no_body = head.method == "HEAD" or response.status in {204, 304}
     framing = _framing(head, response, streamed=streamed)
-    start = _head_bytes(response, framing, keep=keep and framing != "")
+    start = _head_bytes(response, own, framing, keep=keep and framing != "")
     if isinstance(response.body, bytes):
         await stream.write(start + (b"" if no_body else response.body))
         return
@@ -248,9 +254,9 @@ def _framing(head: Head, response: Response, *, streamed: bool) -> str:
     return "Transfer-Encoding: chunked\r\n" if head.http_version == "1.1" else ""
 
 
-def _head_bytes(response: Response, framing: str, *, keep: bool) -> bytes:
+def _head_bytes(response: Response, own: str, framing: str, *, keep: bool) -> bytes:
     phrase = HTTPStatus(response.status).phrase
-    lines = [f"HTTP/1.1 {response.status} {phrase}\r\n", _FIXED_HEADERS]
+    lines = [f"HTTP/1.1 {response.status} {phrase}\r\n", own]
     if response.status not in {204, 304}:
         lines.append(f"Content-Type: {response.content_type}\r\n")
     lines += [f"{name}: {value}\r\n" for name, value in _safe(response.headers).items()]

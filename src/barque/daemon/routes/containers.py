@@ -64,14 +64,7 @@ def routes(containers: Containers) -> list[Route]:
         ("GET", f"{one}/changes", handlers.changes),
         ("DELETE", one, handlers.remove),
         ("DELETE", f"{one}/{{alias}}", handlers.remove_link),
-        *(
-            (method, f"{one}/{name}", _not_there(name))
-            for method, name in (
-                ("POST", "copy"),
-                ("GET", "checkpoints"),
-                ("POST", "checkpoints"),
-            )
-        ),
+        *((method, f"{one}/{name}", _not_there(name)) for method, name in (("POST", "copy"),)),
     )
     return [Route(*entry) for entry in table]
 
@@ -138,9 +131,10 @@ class _Handlers:
         return json_response(answers.container(found, request.version))
 
     async def start(self, request: Request) -> Response:
-        if request.query.get("checkpoint"):
-            raise errors.Unsupported("starting from a checkpoint is not there yet")
-        await self._containers.start(request.params["id"])
+        query = request.query
+        await self._containers.start(
+            request.params["id"], query.get("checkpoint"), query.get("checkpoint-dir")
+        )
         return no_content()
 
     async def stop(self, request: Request) -> Response:
