@@ -98,14 +98,12 @@ def test_a_disk_that_is_full_halfway() -> None:
         on(address, body)
 
 
+@pytest.mark.timeout(300)
 def test_a_directory_of_many_entries(address: str) -> None:
-    """20,000 hard links to one file: nothing is quadratic, and all are there."""
-    entries: list[tarfile.TarInfo | tuple[str, bytes]] = [("d/0", b"x")]
-    for number in range(1, 20_000):
-        header = tarfile.TarInfo(f"d/{number}")
-        header.type, header.linkname = tarfile.LNKTYPE, "d/0"
-        entries.append(header)
-    archive = tar(*entries)
+    """Nothing is quadratic, and all are there."""
+    count = 100_000
+    headers = (tarfile.TarInfo(f"d/{number}") for number in range(count))
+    archive = b"".join(header.tobuf(tarfile.USTAR_FORMAT) for header in headers) + bytes(1024)
 
     async def body(b: Bench) -> None:
         lines = await b.lines(
@@ -113,6 +111,6 @@ def test_a_directory_of_many_entries(address: str) -> None:
         )
         assert "error" not in lines[-1]
         shown = await b.images.show("many:1", entries=False)
-        assert shown["Layers"][0]["Added"] == 20_000
+        assert shown["Layers"][0]["Added"] == count
 
     on(address, body)

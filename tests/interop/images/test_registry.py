@@ -15,7 +15,7 @@ import pytest
 
 from barque import errors
 from barque.oci import image as oci
-from barque.registry import Credentials
+from barque.registry import Credentials, connection
 from tests.support.images import Bench, on, tar
 from tests.support.registry_peer import RegistryPeer, registry_peer
 from tests.support.scripted_registry import (
@@ -367,8 +367,6 @@ def test_import_from_a_url(address: str) -> None:
     packed = gzip.compress(LAYER)
 
     def answer(asked: Asked) -> bytes:
-        if asked.path == "/cut":
-            return response(200, packed[:100], length=len(packed))
         return response(200, packed) if asked.path == "/rootfs.tar.gz" else response(404)
 
     async def body(b: Bench) -> None:
@@ -384,13 +382,46 @@ def test_import_from_a_url(address: str) -> None:
             assert lines[-1] == {"status": image.id}
             assert image.diff_ids == (sha256(LAYER),)
             assert b"canary" not in image.raw_config
-            await b.images.remove("a:1", force=False)
-            for path in ("/cut", "/none"):
-                assert (await import_(path))[-1]["error"]
-                assert await b.remains() == {}
             with pytest.raises(errors.InvalidArgument):
                 await b.lines(
                     lambda p: b.images.import_from("file:///etc/x", "a", "1", "", (), None, p)
                 )
+
+    on(address, body)
+
+
+@pytest.mark.parametrize("path", ["cut", "longer", "none", "round", "file", "stall", "noise"])
+def test_import_from_a_hostile_url(
+    address: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "STALL_TIMEOUT_S", 1.0)
+    packed = gzip.compress(LAYER)
+    answers = {
+        "cut": response(200, packed[:100], length=len(packed)),
+        "longer": response(200, packed, length=len(packed) + 1),
+        "none": response(404),
+        "round": response(302, b"", {"Location": "/round"}),
+        "file": response(302, b"", {"Location": "file:///etc/passwd"}),
+        "stall": response(200, packed[:100], length=len(packed)),
+        "noise": b"\0" * 1000,
+    }
+
+    async def body(b: Bench) -> None:
+        async with scripted_registry(
+            lambda asked: answers[path], stalls=lambda asked: path == "stall"
+        ) as server:
+            url = f"http://{server.address}/{path}"
+            try:
+                lines = await b.lines(
+                    lambda p: b.images.import_from(url, "a", "1", "", (), None, p)
+                )
+                error = lines[-1]["error"]
+            except errors.BarqueError as failure:
+                error = str(failure)
+        assert error.isprintable()
+        assert 0 < len(error) < 600
+        assert "internal error" not in error
+        assert await b.images.list({}) == []
+        assert await b.remains() == {}
 
     on(address, body)
