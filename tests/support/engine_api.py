@@ -54,3 +54,14 @@ def ask(
         return Answer(answer.status, names, answer.read())
     finally:
         connection.close()
+
+
+def first_line(path: Path, target: str) -> bytes:
+    """Of an answer that goes on."""
+    connection = http.client.HTTPConnection("docker", timeout=LIMIT_S)
+    connection.sock = connect(path)
+    try:
+        connection.request("GET", target)
+        return connection.getresponse().readline()
+    finally:
+        connection.close()

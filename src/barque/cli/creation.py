@@ -126,8 +126,8 @@ def _reader(name: str) -> Callable[[Options, Document, Document, Document], None
 
 def _streams(options: Options, config: Document, detach: bool) -> None:
     wanted = [name.lower() for name in options.all("attach")]
-    for name in wanted:
-        if name not in STREAMS:
+    for name in options.all("attach"):
+        if name.lower() not in STREAMS:
             raise options.invalid("attach", name, "valid streams are STDIN, STDOUT and STDERR")
     interactive = options.flag("interactive")
     if detach:

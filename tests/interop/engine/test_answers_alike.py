@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.barque import Stack, stack
 from tests.support.docker_peer import Peer, docker_peer
-from tests.support.engine_api import Answer, ask
+from tests.support.engine_api import Answer, ask, first_line
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 VERSION = "/v1.41"
@@ -84,6 +84,15 @@ def test_stats_count_the_same(both: Both) -> None:
     assert wanted
     assert wanted - set(ours["memory_stats"]["stats"]) == set()
     assert ours["memory_stats"]["stats"]["pgfault"] > 0
+
+
+def test_the_first_sample_of_a_stream_has_none_before_it(both: Both) -> None:
+    """A moment of the machine without one of the container would make hundreds of percents."""
+    for daemon in both:
+        first = json.loads(first_line(daemon.socket, "/containers/long/stats?stream=1"))
+        assert first["preread"] == "0001-01-01T00:00:00Z"
+        assert first["precpu_stats"]["cpu_usage"]["total_usage"] == 0
+        assert not first["precpu_stats"].get("system_cpu_usage")
 
 
 @pytest.mark.parametrize("filter", ["health", "is-task"])

@@ -87,8 +87,8 @@ async def sample(engine: Engine, container: Container) -> Document:
         "preread": NEVER,
         "num_procs": 0,
         "pids_stats": {},
-        "cpu_stats": _cpu(0, 0, 0, {}),
-        "precpu_stats": _cpu(0, 0, 0, {}),
+        "cpu_stats": _usage(0, 0, 0, {}),
+        "precpu_stats": _usage(0, 0, 0, {}),
         "memory_stats": {},
         "blkio_stats": dict.fromkeys(BLOCKS_V1),
         "storage_stats": {},
@@ -118,14 +118,18 @@ def _number(values: Mapping[str, Any], *path: str) -> int:
 
 
 def _cpu(total: int, user: int, kernel: int, throttling: Mapping[str, int]) -> Document:
+    """What was used up to now, and the time of the machine that a rate is reckoned by."""
+    machine = {"system_cpu_usage": _system_ns(), "online_cpus": os.cpu_count() or 1}
+    return {**_usage(total, user, kernel, throttling), **machine}
+
+
+def _usage(total: int, user: int, kernel: int, throttling: Mapping[str, int]) -> Document:
     return {
         "cpu_usage": {
             "total_usage": total,
             "usage_in_usermode": user,
             "usage_in_kernelmode": kernel,
         },
-        "system_cpu_usage": _system_ns(),
-        "online_cpus": os.cpu_count() or 1,
         "throttling_data": {
             "periods": throttling.get("periods", 0),
             "throttled_periods": throttling.get("throttled_periods", 0),
