@@ -7,9 +7,6 @@ import json
 import os
 import random
 import signal
-import threading
-import traceback
-from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import pytest
 from barque import errors
 from barque.daemon.networks.service import Networks
 from tests.support.netns_host import Neighbour, ask, isolated, run, server, temporary_root
+from tests.support.network_crash import Tell, crash, links, settled
 from tests.support.networks import networks, open_networks, pool_full
 
 pytestmark = pytest.mark.root
@@ -27,18 +25,11 @@ ROUNDS = 4
 CONTAINERS = 6
 
 
-Step = Callable[
-    [Networks, random.Random, set[str], Callable[[str], None]], Coroutine[Any, Any, None]
-]
-
-
 def published(name: str) -> dict[str, Any]:
     return {"80/tcp": [{"HostPort": str(9000 + int(name[1:]))}]}
 
 
-async def one_step(
-    made: Networks, choice: random.Random, attached: set[str], tell: Callable[[str], None]
-) -> None:
+async def one_step(made: Networks, choice: random.Random, attached: set[str], tell: Tell) -> None:
     """Tell of a container that came when it is there, of one that goes before it begins to go."""
     name = f"c{choice.randrange(CONTAINERS)}"
     match choice.randrange(5):
@@ -66,67 +57,9 @@ async def one_step(
                 await made.connect("joined", name, {})
 
 
-def run_and_die(root: Path, seed: int, live: set[str], report: int, step: Step = one_step) -> None:
-    """In a child: work at random, tell what is attached, be killed in the middle of it."""
-    choice = random.Random(seed)
-
-    def tell(what: str) -> None:
-        os.write(report, f"{what}\n".encode())
-
-    def die() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    async def scenario() -> None:
-        made, _database = open_networks(root)
-        await made.start()
-        await made.restore(live)
-        attached = set(live)
-        threading.Timer(choice.uniform(0.0, 0.25), die).start()
-        while True:
-            # a container that is being detached is dead already; one being attached not yet alive
-            await step(made, choice, attached, tell)
-
-    asyncio.run(scenario())
-
-
-def survivors(before: set[str], report: str) -> set[str]:
-    alive = set(before)
-    for line in report.splitlines():
-        if line.startswith("+"):
-            alive.add(line[1:])
-        else:
-            alive.discard(line[1:])
-    return alive
-
-
-def crash(root: Path, seed: int, live: set[str], step: Step = one_step) -> set[str]:
-    """A daemon's life and death; returns the containers that ran at its end."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        try:
-            run_and_die(root, seed, live, write, step)
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(3)
-    os.close(write)
-    with os.fdopen(read) as stream:
-        report = stream.read()
-    _, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), f"the child failed by itself: {status}"
-    return survivors(live, report)
-
-
-def links() -> set[str]:
-    found = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
-    return {name for name in found if name.startswith("veth")}
-
-
-def bridges() -> set[str]:
-    found = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
-    return {name for name in found if name.startswith("br-")}
+def named(prefix: str) -> set[str]:
+    """The host's interfaces whose names begin so."""
+    return {name for name in links() if name.startswith(prefix)}
 
 
 def port_targets() -> dict[int, str]:
@@ -155,11 +88,7 @@ async def check_agreement(root: Path, live: set[str]) -> set[str]:
         }
         assert set(port_targets()) == {port for port, entry in ports.items() if entry}
         wanted = sum(len(made.settings(name)["Networks"]) for name in kept) + made.pool.size
-        for _ in range(500):
-            if len(links()) == wanted:
-                break
-            await asyncio.sleep(0.02)
-        assert len(links()) == wanted
+        assert await settled(lambda: len(named("veth")) == wanted), named("veth")
         addresses = [
             endpoint["IPAddress"]
             for name in kept
@@ -167,7 +96,7 @@ async def check_agreement(root: Path, live: set[str]) -> set[str]:
         ]
         assert len(set(addresses)) == len(addresses)
         wanted_bridges = {document["Id"][:12] for document in made.summaries({"type": ["custom"]})}
-        assert {name.removeprefix("br-") for name in bridges()} == wanted_bridges
+        assert {name.removeprefix("br-") for name in named("br-")} == wanted_bridges
         for document in made.summaries({}):
             members = made.inspect(document["Id"])["Containers"]
             assert set(members) <= kept
@@ -182,20 +111,14 @@ def test_after_any_kill_everything_agrees_and_can_be_removed(seed: int) -> None:
             for name in live:
                 await made.detach(name)
             await made.prune({})
-        for _ in range(500):
-            if not links():
-                break
-            await asyncio.sleep(0.02)
-        assert not links()
+        assert await settled(lambda: not links()), links()
         assert list((root / "netns").iterdir()) == []
         assert "barque_" not in run("nft", "list", "tables").replace("barque_router_guard", "")
-        names = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
-        assert names == {"lo"}
 
     with temporary_root() as root:
         live: set[str] = set()
         for number in range(ROUNDS):
-            live = crash(root, seed * 1000 + number, live)
+            live = crash(root, seed * 1000 + number, live, one_step)
             live = asyncio.run(check_agreement(root, live))
         asyncio.run(remove_all(root, live))
 
