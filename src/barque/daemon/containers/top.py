@@ -1,6 +1,7 @@
 """`top`: the processes of a container, read from /proc outside; nothing of the container is run.
 
-A program of the image must never answer for it (CVE-2022-1227), and the host needs no `ps`.
+A program of the image must never answer for it (CVE-2022-1227), and what is mostly asked for needs
+no `ps` on the host.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from typing import Any, NamedTuple
 
 from barque import errors
+from barque.daemon.containers import host_ps
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.state import Status
@@ -50,34 +52,35 @@ class Process(NamedTuple):
 
 
 async def top(engine: Engine, container: Container, options: str) -> dict[str, Any]:
-    """API: ContainerTopResponse. Knows `-ef`, `aux` and `-o COLUMN,...`."""
+    """API: ContainerTopResponse. `-ef` and `-o COLUMN,...` by itself, else by the host's ps."""
     if container.state.status is Status.RESTARTING:
         raise errors.Conflict(
             f"container {container.id} is restarting, wait until the container is running"
         )
     if not container.state.running:
         raise container.not_running()
-    columns = _columns(options)
-    pids = await engine.supervisor.pids(container.id)
-    found = [process for pid in sorted(pids) if (process := read(pid)) is not None]
-    engine.publish(container, "top")
-    return {
-        "Titles": [COLUMNS.get(name, name) for name in columns],
-        "Processes": [[cell(process, name) for name in columns] for process in found],
-    }
-
-
-def _columns(options: str) -> tuple[str, ...]:
     words = options.split()
+    pids = await engine.supervisor.pids(container.id)
+    columns = _columns(words)
+    if columns:
+        found = [process for pid in sorted(pids) if (process := read(pid)) is not None]
+        titles = [COLUMNS.get(name, name) for name in columns]
+        rows = [[cell(process, name) for name in columns] for process in found]
+    else:
+        titles, rows = await host_ps.listing(words, pids)
+    engine.publish(container, "top")
+    return {"Titles": titles, "Processes": rows}
+
+
+def _columns(words: list[str]) -> tuple[str, ...]:
+    """Empty for options that only `ps` knows."""
     if not words or words in (["-ef"], ["-e", "-f"], ["-f"]):
         return FULL
-    if words in (["aux"], ["-aux"]):
-        return ("user", "pid", "vsz", "rss", "tty", "stat", "stime", "time", "args")
     if len(words) == 2 and words[0] in {"-o", "-eo", "o"}:
         names = tuple(words[1].lower().split(","))
         if all(name in COLUMNS for name in names):
             return names
-    raise errors.Unsupported(f"ps options {options!r} are not there: use -ef, aux or -o COLUMNS")
+    return ()
 
 
 def read(pid: int) -> Process | None:

@@ -154,6 +154,8 @@ def check_host(host: HostConfig, machine: Host, defaults: Defaults) -> list[str]
             f"The daemon itself does not have {', '.join(lacking)}: left out of the container's "
             "capabilities."
         )
+    if host.network_mode == "host" and host.port_bindings:
+        warnings.append("Published ports are discarded when using host network mode")
     if (host.init or (host.init is None and defaults.init)) and not defaults.find_init():
         raise errors.Unsupported(
             "--init needs docker-init, tini or catatonit on the daemon's PATH, or --init-path"

@@ -316,7 +316,7 @@ def test_top_reads_from_outside(barque: Stack, sleeper: str) -> None:
         b"PID",
         b"COMMAND",
     ]
-    assert "ps options" in refused(barque, "top", sleeper, "--nope")
+    assert "unknown" in refused(barque, "top", sleeper, "--nope")
 
 
 def test_stats(barque: Stack, sleeper: str) -> None:

@@ -131,6 +131,11 @@ def test_a_huge_set_of_cpus_is_refused_before_it_is_built() -> None:
     assert time.process_time() - begun < 1
 
 
+def test_ports_of_a_container_in_the_hosts_network_are_a_warning() -> None:
+    warnings = check(NetworkMode="host", PortBindings={"80/tcp": [{"HostPort": ""}]})
+    assert warnings == ["Published ports are discarded when using host network mode"]
+
+
 def test_memory_without_a_swap_limit_is_a_warning() -> None:
     machine = Host(**{**{n: getattr(MACHINE, n) for n in MACHINE.__slots__}, "swap_limit": False})
     host = parse(HostConfig, {"Memory": GIB})
