@@ -25,6 +25,10 @@ class ConnectionLost(Unavailable):
     """The other end is gone; whether the call was carried out is not known."""
 
 
+class NotSent(ConnectionLost):
+    """The other end was gone before the call was made."""
+
+
 class NobodyListens(Unavailable):
     """There is no process behind an address."""
 
@@ -49,10 +53,10 @@ class Connection(asyncio.Protocol):
         """Make a call: what gets the answer's payload, when the request is on its way.
 
         It fails with the kind of error that the far side's status names, or ConnectionLost. To
-        cancel it is only to stop listening: ttrpc 1.0 cannot cancel.
+        cancel it is only to stop listening: ttrpc 1.0 cannot cancel. Raises NotSent.
         """
         if self._transport is None or self.lost.done():
-            raise ConnectionLost(f"connection to {self._name} is closed")
+            raise NotSent(f"connection to {self._name} is closed")
         self._stream += 2
         data = ttrpc.request(self._stream, service, method, payload, timeout_ns)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -261,7 +261,8 @@ def test_a_dead_shim_whose_clean_up_fails_is_told_all_the_same(tmp_path: Path) -
         await world.servers["one"].close()
         with pytest.raises(NotFound, match="task one not found"):
             await shim.state()
-        ended = await shim.buried
+        ended = await shim.fate
+        assert ended is not None
         assert ended.status == EXIT_UNKNOWN
         topics = [envelope.topic for envelope in world.told]
         assert topics == ["/tasks/exit", "/tasks/delete"]

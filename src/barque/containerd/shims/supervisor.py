@@ -253,6 +253,9 @@ class Shims:
 
     def _adopt(self, shim: Shim) -> None:
         self._shims[shim.namespace, shim.id] = shim
+        self._follow(shim)
+
+    def _follow(self, shim: Shim) -> None:
         shim.adopted = True
         shim.connection.lost.add_done_callback(lambda _: self._on_lost(shim))
 
@@ -261,21 +264,33 @@ class Shims:
             self._spawn(self._mourn(shim))
 
     async def _mourn(self, shim: Shim) -> None:
-        """The shim died: free what it held, then say how its task ended."""
-        log.warning("shim of task %s/%s died", shim.namespace, shim.id)
+        """The shim died, unless it answers on another connection: free what it held, then say how
+        its task ended."""
         key = (shim.namespace, shim.id)
         ended = Exit(shim.pid, EXIT_UNKNOWN, time.time_ns())
+        lives = False
         try:
-            ended = await self._bury(shim.bundle, shim.runtime, shim.pid)
+            lives = await shim.reconnect()
+            if not lives:
+                log.warning("shim of task %s/%s died", *key)
+                ended = await self._bury(shim.bundle, shim.runtime, shim.pid)
+        except NotFound:  # it was deleted, and the answer lost
+            await self._shut_down(shim)
+            await self._discard(shim.bundle, shim.runtime)
         finally:
-            shim.close()
-            if self._shims.get(key) is shim:
-                del self._shims[key]
-            shim.buried.set_result(ended)
+            if lives:
+                log.warning("shim of task %s/%s is connected to again", *key)
+                self._follow(shim)
+            else:
+                shim.close()
+                if self._shims.get(key) is shim:
+                    del self._shims[key]
+                shim.fate.set_result(ended)
 
     async def _bury(self, bundle: Bundle, runtime: str, pid: int) -> Exit:
         """Run `shim delete`, tell the exit, remove the bundle. Goes through all its steps."""
         ended = Exit(pid, EXIT_UNKNOWN, time.time_ns())
+        self._end_shim(bundle)
         try:
             answer = await self._launcher.delete(bundle, runtime)
             at_ns = answer.exited_at.ToNanoseconds() or ended.exited_at_ns
@@ -331,14 +346,19 @@ class Shims:
 
     async def _discard(self, bundle: Bundle, runtime: str) -> None:
         """Undo a start, unannounced: what there is of shim and container is killed and freed."""
-        address = found_address(bundle, None)
-        if all(shim.address != address for shim in self._shims.values()):
-            kill_shim(bundle)  # one that could not be reached has not been told to leave
+        self._end_shim(bundle)
         try:
             await self._launcher.delete(bundle, runtime)
         except (BarqueError, OSError) as error:
             log.warning("undoing the start of %s: %s", bundle.id, error)
         self._remove(bundle)
+
+    def _end_shim(self, bundle: Bundle) -> None:
+        """End what is there of its shim: one that could not be reached was not told to leave."""
+        address = found_address(bundle, None)
+        others = [shim for shim in self._shims.values() if shim.bundle is not bundle]
+        if all(shim.address != address for shim in others):
+            kill_shim(bundle)
 
     def _remove(self, bundle: Bundle) -> None:
         """Free the bundle's mount and name now, its files in the background."""
