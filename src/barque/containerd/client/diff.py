@@ -12,6 +12,7 @@ from barque.containerd.proto import diff_pb2 as api
 
 SERVICE = "containerd.services.diff.v1.Diff"
 INGEST = "io.barque.ingest"
+APART = "io.barque.apart"
 FOLLOW = "io.barque.follow"  # the capability to apply what is being written
 PLACES = "io.barque.places"  # the capability to leave places to mount on out of a new layer
 
@@ -31,12 +32,16 @@ class Diff:
         answer = await self._channel.unary(SERVICE, "Apply", request, api.ApplyResponse)
         return descriptors.from_message(answer.applied)
 
-    async def apply_written(self, media_type: str, ref: str, onto: Sequence[Mount]) -> Descriptor:
+    async def apply_written(
+        self, media_type: str, ref: str, onto: Sequence[Mount], *, apart: bool = False
+    ) -> Descriptor:
         """As `apply`, of what another stream writes under `ref` right now, while it comes.
 
         For a containerd with the capability `FOLLOW`. Raises Unavailable when the writer gives up.
+        `apart`: the snapshot gets its parent at its commit, for a snapshotter with `APART`.
         """
-        return await self.apply(Descriptor(media_type, "", 0, {INGEST: ref}), onto)
+        annotations = {INGEST: ref, APART: "1"} if apart else {INGEST: ref}
+        return await self.apply(Descriptor(media_type, "", 0, annotations), onto)
 
     async def make(
         self,

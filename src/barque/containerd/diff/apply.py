@@ -45,17 +45,29 @@ class Applier:
     """Applies one archive's events in order; `finish` must follow, `close` always."""
 
     def __init__(
-        self, root: int, *, overlay: bool, lowers: Sequence[int] = (), xattrs: str = "trusted"
+        self,
+        root: int,
+        *,
+        overlay: bool,
+        lowers: Sequence[int] = (),
+        xattrs: str = "trusted",
+        apart: bool = False,
     ) -> None:
         """`root` and `lowers` (nearest first) are open directories, which stay the caller's.
 
-        `xattrs`: where overlay's own marks are, "user" for one mounted with userxattr.
+        `xattrs`: where overlay's own marks are, "user" for one mounted with userxattr. `apart`:
+        what is below is not known yet, and `unknown_parents.place` will be called.
         """
         self._root = root
         self._overlay = overlay
         self._lowers = lowers
         self._opaque = f"{xattrs}.overlay.opaque"
-        self._unknown = overlay and any(unknown_parents.marked(_path(lower)) for lower in lowers)
+        self._apart = apart
+        self._unknown = apart or (
+            overlay and any(unknown_parents.marked(_path(lower)) for lower in lowers)
+        )
+        self._unknown_directories = False
+        self._hides = False
         self._file = -1
         self._entry: tar.Entry | None = None
         self._parents: OrderedDict[Parts, int] = OrderedDict()
@@ -99,6 +111,10 @@ class Applier:
         self._finish_file()
         if self._unknown and () not in self._directory_times:
             unknown_parents.mark(_path(self._root))
+        if self._apart:
+            unknown_parents.set_apart(
+                _path(self._root), directories=self._unknown_directories, hides=self._hides
+            )
         for parts, mtime_ns in reversed(self._directory_times.items()):
             try:
                 directory = self._open(parts) if parts else os.dup(self._root)
@@ -237,6 +253,7 @@ class Applier:
 
     def _hide(self, parts: Parts) -> None:
         """Overlay's mark for "not there any more": a character device 0:0."""
+        self._hides = True
         parent, name = self._parent(parts[:-1]), parts[-1]
         if parts in self._made:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -255,6 +272,7 @@ class Applier:
                 raise InvalidArgument("layer hides everything below its root")
             parent = self._parent(parts)
             os.setxattr(_path(parent), self._opaque, b"y")
+            self._hides = True
             return
         try:
             directory = self._open(parts)
@@ -329,7 +347,9 @@ class Applier:
             os.chmod(path, 0o755)
             if self._unknown:
                 unknown_parents.mark(path)
-                unknown_parents.mark(_path(self._root))
+                self._unknown_directories = True
+                if not self._apart:
+                    unknown_parents.mark(_path(self._root))
             for lower in self._lowers:
                 try:
                     below = openat2(

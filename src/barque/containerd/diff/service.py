@@ -23,6 +23,7 @@ from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto import diff_pb2 as api
 from barque.containerd.proto.types_pb2 import Descriptor, Mount
 from barque.containerd.room import check_room
+from barque.containerd.snapshots.snapshotter import APART
 from barque.containerd.threads import finished
 from barque.errors import InvalidArgument, Unavailable, Unsupported
 from barque.linux.fs import sync_filesystem
@@ -46,6 +47,7 @@ class Target(NamedTuple):
     overlay: bool
     lowers: tuple[str, ...]
     xattrs: str = "trusted"
+    apart: bool = False  # on what is not known yet
 
 
 class Diff:
@@ -88,7 +90,7 @@ class Diff:
     async def _apply_blob(self, call: Call, request: api.ApplyRequest) -> tuple[str, int]:
         digest = request.diff.digest
         digests.parse(digest)
-        target = target_of(request.mounts)
+        target = target_of(request.mounts, apart=APART in request.diff.annotations)
         fd = self._content.open(namespace_of(call), digest)
         cancelled = threading.Event()
         try:
@@ -102,7 +104,7 @@ class Diff:
     async def _apply_as_it_comes(
         self, call: Call, request: api.ApplyRequest, ref: str
     ) -> tuple[str, int]:
-        target = target_of(request.mounts)
+        target = target_of(request.mounts, apart=APART in request.diff.annotations)
         fd, growth = self._content.follow(namespace_of(call), ref)
         cancelled = threading.Event()
 
@@ -118,7 +120,7 @@ class Diff:
             os.close(fd)
 
 
-def target_of(mounts: Sequence[Mount]) -> Target:
+def target_of(mounts: Sequence[Mount], *, apart: bool = False) -> Target:
     """The directory that these mounts would make writable. Raises Unsupported for others."""
     if len(mounts) != 1:
         raise Unsupported(f"applying onto {len(mounts)} mounts is not supported")
@@ -126,7 +128,7 @@ def target_of(mounts: Sequence[Mount]) -> Target:
     if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
         if "ro" in mount.options:
             raise InvalidArgument(f"mount of {mount.source} is read-only: invalid argument")
-        return Target(mount.source, False, ())
+        return Target(mount.source, apart, (), apart=apart)
     if mount.type == "overlay":
         options = dict(option.partition("=")[::2] for option in mount.options)
         if "upperdir" not in options:
@@ -190,6 +192,12 @@ def _opened(target: Target) -> Iterator[Applier]:
 
         root = directory(target.directory)
         lowers = [directory(path) for path in target.lowers]
-        applier = Applier(root, overlay=target.overlay, lowers=lowers, xattrs=target.xattrs)
+        applier = Applier(
+            root,
+            overlay=target.overlay,
+            lowers=lowers,
+            xattrs=target.xattrs,
+            apart=target.apart,
+        )
         opened.callback(applier.close)
         yield applier

@@ -13,10 +13,11 @@ import os
 from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
+from barque.containerd.snapshots import unknown_parents
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
 from barque.containerd.snapshots.quota import ProjectQuota
 from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
-from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
+from barque.containerd.snapshots.snapshotter import APART, QUOTA, VIEW, Mount, Usage
 from barque.linux.inode_flags import spread_subdirectories
 from barque.oci.id_maps import IdMaps
 
@@ -41,7 +42,11 @@ class Overlay:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        had = ((QUOTA, self._quota.available), (REMAP, self._remapping.available))
+        had = (
+            (APART, not in_user_namespace()),
+            (QUOTA, self._quota.available),
+            (REMAP, self._remapping.available),
+        )
         return tuple(name for name, is_there in had if is_there)
 
     def make(
@@ -84,8 +89,9 @@ class Overlay:
         return [Mount("overlay", "overlay", tuple(options))]
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
-        assert not rebased
-        return sync_and_measure(self._paths.files(number))
+        files = self._paths.files(number)
+        unknown_parents.place(files, [self._paths.files(parent) for parent in parents])
+        return sync_and_measure(files)
 
     def sealed(self, number: int) -> None:
         return

@@ -13,6 +13,7 @@ VIEW, ACTIVE, COMMITTED = 1, 2, 3
 # named after us.
 QUOTA = "io.barque.quota"  # a label `SIZE_LABEL` bounds an active snapshot
 REBASE = "rebase"  # a commit may name the parent that a snapshot was made without
+APART = "io.barque.apart"  # as REBASE, where Diff was told by this annotation to apply it so
 SIZE_LABEL = "io.barque.snapshot.size"  # bytes, decimal
 
 

@@ -22,6 +22,7 @@ from barque.containerd.references import SNAPSHOTS, Node, References
 from barque.containerd.snapshots.remapping import GID_LABEL, UID_LABEL, ids_of
 from barque.containerd.snapshots.snapshotter import (
     ACTIVE,
+    APART,
     COMMITTED,
     REBASE,
     SIZE_LABEL,
@@ -218,7 +219,7 @@ class SnapshotStore:
             raise InvalidArgument(
                 f"snapshot {snapshot.key} has parent {snapshot.parent}, not {parent}"
             )
-        if REBASE not in self._snapshotter.capabilities:
+        if not {REBASE, APART}.intersection(self._snapshotter.capabilities):
             raise Unsupported(f"snapshotter {self.name} gives no parent to a snapshot at commit")
         return self._chain(namespace, parent)
 

@@ -3,12 +3,16 @@
 An archive may have `a/b` and no word of `a`: then `a` looks as it does below. Where that is not
 known yet, the lower directory is empty and marked; whoever unpacks marks each such directory, and
 the root; `settle` makes it right.
+
+Where there is no lower directory to mark, the root of what was unpacked apart says by an attribute
+what is left to do once it has its place: `place` does it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 
 from barque.linux.fs import (
     RESOLVE_IN_ROOT,
@@ -18,7 +22,10 @@ from barque.linux.fs import (
 )
 
 MARK = "trusted.barque.unknown"
-HIDDEN = ("trusted.overlay.", "user.overlay.", MARK)
+APART = "trusted.barque.apart"  # of the root; its value has a letter for what there is
+DIRECTORIES, HIDES = b"d", b"h"  # marked directories below the root; marks of overlayfs
+HIDDEN = ("trusted.overlay.", "user.overlay.", "trusted.barque.")
+OPAQUE = "trusted.overlay.opaque"
 _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 
@@ -29,11 +36,41 @@ def mark(path: str | bytes) -> None:
 
 def settle(root: str, lowers: Sequence[str]) -> None:
     """Every marked directory looks as it does in the merged `lowers` (nearest first), or stays."""
-    if not marked(root):
+    if marked(root):
+        _settle(root, lowers, _directories(root))
+
+
+def set_apart(root: str | bytes, *, directories: bool, hides: bool) -> None:
+    os.setxattr(root, APART, b"=" + DIRECTORIES * directories + HIDES * hides)
+
+
+def place(root: str, lowers: Sequence[str]) -> None:
+    """What was unpacked apart lies on `lowers` (nearest first; none: it is the first layer)."""
+    try:
+        left = os.getxattr(root, APART, follow_symlinks=False)
+    except OSError:
         return
+    _settle(root, lowers, _directories(root) if DIRECTORIES in left else [root])
+    if HIDES in left and not lowers:
+        _uncover(root)
+    os.removexattr(root, APART)
+
+
+def _uncover(root: str) -> None:
+    """A first layer has nothing to hide: overlayfs's marks would be seen."""
+    for _, _, names, directory in os.fwalk(root):
+        if OPAQUE in os.listxattr(directory):
+            os.removexattr(directory, OPAQUE)
+        for name in names:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+                os.unlink(name, dir_fd=directory)
+
+
+def _settle(root: str, lowers: Sequence[str], directories: Iterable[str]) -> None:
     below = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lowers]
     try:
-        for path in _directories(root):
+        for path in directories:
             if marked(path):
                 os.removexattr(path, MARK)
                 _take(path, os.path.relpath(path, root), below)

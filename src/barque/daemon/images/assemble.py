@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from barque.daemon.images import names
+from barque.daemon.images.coming import Made
 from barque.daemon.images.store import Blob, Store
 from barque.daemon.images.unpack import Unpacker
 from barque.daemon.moments import unix_seconds
@@ -64,13 +65,18 @@ class Assembler:
         }
 
     async def single(
-        self, manifest: Manifest, config: Config, lease: str
+        self,
+        manifest: Manifest,
+        config: Config,
+        lease: str,
+        made: dict[str, Made] | None = None,
     ) -> tuple[Descriptor, dict[str, str]]:
         """An image of one platform whose layers are in the store: unpacked, its documents written.
 
-        Returns what its name is to point at, with the labels for the record.
+        Returns what its name is to point at, with the labels for the record. `made`: see
+        `Unpacker.image`.
         """
-        await self._unpacker.image(manifest, config, lease)
+        await self._unpacker.image(manifest, config, lease, made)
         await self.config(config, lease)
         blob = await self.manifest(manifest, lease)
         target = Descriptor(manifest.media_type, blob.digest, blob.size)

@@ -13,12 +13,12 @@ from barque import errors
 from barque.containerd.client import Containerd
 from barque.containerd.client.content import Writer
 from barque.containerd.client.descriptors import Descriptor as Target
-from barque.containerd.client.diff import FOLLOW, PLACES
+from barque.containerd.client.diff import APART, FOLLOW, PLACES
 from barque.containerd.client.events import ImageChanged, Subscribed
 from barque.containerd.client.images import Image
 from barque.containerd.client.leases import CONTENT, Resource
 from barque.daemon.images import names
-from barque.daemon.images.store import UNCOMPRESSED_LABEL, Blob, Record
+from barque.daemon.images.store import UNCOMPRESSED_LABEL, Begun, Blob, Record
 from barque.daemon.storage import REBASE
 from barque.oci.image import OCI_LAYER, Descriptor
 
@@ -44,9 +44,9 @@ class ContainerdStore:
         self._containerd = containerd
         self._snapshots = containerd.snapshots.of(snapshotter)
         self._snapshotter = snapshotter
-        # Until asked; the default one is known not to be of that kind.
+        # What containerd's differ and snapshotter can; until asked.
         self._differ: frozenset[str] | None = None
-        self._independent = False if snapshotter == DEFAULT_SNAPSHOTTER else None
+        self._snapshotting: frozenset[str] | None = None
 
     @property
     def snapshotter(self) -> str:
@@ -141,9 +141,10 @@ class ContainerdStore:
         digest: str = "",
         size: int = 0,
         labels: Mapping[str, str] | None = None,
+        begun: Begun | None = None,
     ) -> Blob:
         ref = INGEST_PREFIX + secrets.token_hex(8)
-        return await self._write(ref, chunks, lease, digest, size, labels)
+        return await self._write(ref, chunks, lease, digest, size, labels, begun)
 
     async def _write(
         self,
@@ -153,14 +154,14 @@ class ContainerdStore:
         digest: str = "",
         size: int = 0,
         labels: Mapping[str, str] | None = None,
-        begun: Callable[[], object] = lambda: None,
+        begun: Begun | None = None,
     ) -> Blob:
-        """`begun` is called once containerd has the ref."""
         content = self._containerd.with_lease(lease).content
         try:
             async with content.writer(ref, size=size, digest=digest) as writer:
-                begun()
                 if not writer.offset:  # else another namespace has it, whole: the ref is new
+                    if begun is not None:
+                        begun(ref)
                     await _write(writer, chunks)
                 digest = digest or await writer.digest()
                 await writer.commit(digest=digest, size=size, labels=labels)
@@ -187,7 +188,7 @@ class ContainerdStore:
             await begun.wait()
             return (await held.diff.apply_written(media_type, ref, mounts)).digest
 
-        writing = self._write(ref, chunks, lease, begun=begun.set)
+        writing = self._write(ref, chunks, lease, begun=lambda _: begun.set())
         return await _fed(asyncio.create_task(writing), asyncio.create_task(apply()))
 
     async def fetch(
@@ -198,6 +199,7 @@ class ContainerdStore:
         digest: str,
         size: int,
         labels: Mapping[str, str] | None = None,
+        begun: Begun | None = None,
     ) -> Blob:
         ref = FETCH_PREFIX + digest
         if size < RESUMED_BYTES:
@@ -212,6 +214,8 @@ class ContainerdStore:
                     if fresh or writer.offset > size:
                         await writer.restart()
                     resumed = writer.offset > 0
+                    if begun is not None:
+                        begun(ref)
                     if writer.offset < size:
                         async with aclosing(open_at(writer.offset)) as chunks:
                             await _write(writer, chunks)
@@ -296,11 +300,24 @@ class ContainerdStore:
         target = Target(layer.media_type, layer.digest, layer.size)
         return (await held.diff.apply(target, mounts)).digest
 
+    async def applies_coming(self) -> bool:
+        return await self._differ_can(FOLLOW) and await self._snapshotter_can(REBASE, APART)
+
+    async def apply_coming(
+        self, ref: str, media_type: str, key: str, lease: str, *, apart: bool
+    ) -> str:
+        held = self._containerd.with_lease(lease)
+        mounts = await held.snapshots.of(self._snapshotter).prepare(key, "")
+        return (await held.diff.apply_written(media_type, ref, mounts, apart=apart)).digest
+
     async def independent_layers(self) -> bool:
-        if self._independent is None:
+        return await self._snapshotter_can(REBASE)
+
+    async def _snapshotter_can(self, *any_of: str) -> bool:
+        if self._snapshotting is None:
             facts = await self._containerd.snapshotter(self._snapshotter)
-            self._independent = REBASE in facts.capabilities
-        return self._independent
+            self._snapshotting = facts.capabilities
+        return not self._snapshotting.isdisjoint(any_of)
 
     async def commit_snapshot(self, name: str, key: str, lease: str, parent: str = "") -> None:
         try:

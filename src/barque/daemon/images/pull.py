@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakValueDictionary
 
 from barque import errors
@@ -21,7 +22,7 @@ from barque.daemon.images.attestations import Attestations
 from barque.daemon.images.documents import MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, choose_any
 from barque.daemon.images.naming import Naming
 from barque.daemon.images.progress import LayerProgress, Progress
-from barque.daemon.images.store import Store
+from barque.daemon.images.store import Begun, Store
 from barque.daemon.images.unpack import Ready, Unpacker, check_layers
 from barque.oci import image as oci
 from barque.oci.image import Config, Descriptor, Index, Manifest, Platform
@@ -160,8 +161,8 @@ class Puller:
             ready: Ready = {}
 
             async def arrive(number: int, layer: Descriptor) -> None:
-                await self._download(repository, ref, layer, lease, lines[number - 1])
-                await self._unpacker.ahead(layer, config.diff_ids[:number], lease, ready)
+                bring = partial(self._download, repository, ref, layer, lease, lines[number - 1])
+                await self._unpacker.coming(layer, config.diff_ids[:number], lease, ready, bring)
 
             arrivals = [
                 group.create_task(arrive(number, layer))
@@ -207,6 +208,7 @@ class Puller:
         layer: Descriptor,
         lease: str,
         line: LayerProgress,
+        begun: Begun | None,
     ) -> None:
         lock = self._blobs.setdefault(layer.digest, asyncio.Lock())
         if lock.locked() or self._downloads.locked():
@@ -226,6 +228,7 @@ class Puller:
                     digest=layer.digest,
                     size=layer.size,
                     labels=origin,
+                    begun=begun,
                 )
             except errors.DataLoss as error:
                 if not str(error).startswith("unexpected commit digest"):  # containerd's words

@@ -17,6 +17,9 @@ from barque.oci.image import Descriptor
 UNCOMPRESSED_LABEL = "containerd.io/uncompressed"  # of a layer's blob: its diff id
 
 
+Begun = Callable[[str], object]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """An image as containerd knows it: a name for a manifest or index."""
@@ -68,11 +71,13 @@ class Store(Protocol):
         digest: str = "",
         size: int = 0,
         labels: Mapping[str, str] | None = None,
+        begun: Begun | None = None,
     ) -> Blob:
         """Stores a blob, visible when this returns and not before.
 
         Raises DataLoss when `digest` or `size` is given and is not that of `chunks`. A failing
         `chunks` leaves nothing. A blob that is there already is fine; labels are added to it.
+        `begun` is told what to call it when it begins to come, for `apply_coming`.
         """
 
     async def write_unpacked(
@@ -91,11 +96,24 @@ class Store(Protocol):
         digest: str,
         size: int,
         labels: Mapping[str, str] | None = None,
+        begun: Begun | None = None,
     ) -> Blob:
         """As `write`, from a source that can begin anywhere.
 
         What came of a large blob before a transfer broke off is kept, and gone on with by the next
         attempt, of this daemon or the next one; bytes that prove wrong are fetched anew.
+        """
+
+    async def applies_coming(self) -> bool:
+        """Whether `apply_coming` is there, here."""
+
+    async def apply_coming(
+        self, ref: str, media_type: str, key: str, lease: str, *, apart: bool
+    ) -> str:
+        """As `apply`, onto nothing, of what `write` or `fetch` are bringing as `ref`; returns when
+        they have committed it. `apart`: a parent may be given to it at its commit.
+
+        Raises Unavailable or NotFound when it does not come, or not that way.
         """
 
     async def drop_blob(self, digest: str) -> None:

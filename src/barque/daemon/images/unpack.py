@@ -10,13 +10,16 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from barque import errors
+from barque.daemon.images.coming import Bring, Made, as_it_comes
 from barque.daemon.images.store import UNCOMPRESSED_LABEL, Store
 from barque.oci import digest as digests
 from barque.oci.image import FOREIGN_LAYERS, LAYERS, Config, Descriptor, Manifest
 
+T = TypeVar("T")
 Ready = dict[str, str]
 """Of one operation: chain id -> key of an active snapshot that has its last layer."""
 
@@ -56,10 +59,29 @@ class Unpacker:
 
         Raises DataLoss when the layer is not what it must be.
         """
-        if not await self._store.independent_layers() or await self.has(diff_ids, lease):
-            return
         chain = digests.chain_id(list(diff_ids))
+        if (
+            chain in ready
+            or not await self._store.independent_layers()
+            or await self.has(diff_ids, lease)
+        ):
+            return
         ready[chain] = await self._apply(layer, diff_ids, "", lease)
+
+    async def coming(
+        self, layer: Descriptor, diff_ids: Sequence[str], lease: str, ready: Ready, bring: Bring[T]
+    ) -> None:
+        """Brings `layer`, and unpacks it meanwhile where the store can; for `layer`, too."""
+        if await self.has(diff_ids, lease):
+            await bring(None)
+            return
+        media_type, first = _distributed(layer).media_type, len(diff_ids) == 1
+        _, made = await as_it_comes(self._store, media_type, lease, bring, apart=not first)
+        if made is not None and made.diff_id == diff_ids[-1]:
+            ready[digests.chain_id(list(diff_ids))] = made.key
+        elif made is not None:
+            await self._undo(made.key)
+        await self.ahead(layer, diff_ids, lease, ready)
 
     async def layer(
         self,
@@ -107,10 +129,19 @@ class Unpacker:
             raise
         return key
 
-    async def image(self, manifest: Manifest, config: Config, lease: str) -> None:
-        """All layers, base first; what is there already costs one question each."""
+    async def image(
+        self, manifest: Manifest, config: Config, lease: str, made: dict[str, Made] | None = None
+    ) -> None:
+        """All layers, base first; what is there already costs one question each.
+
+        `made`: what was unpacked as it came, by the digest of its blob.
+        """
         check_layers(manifest, config)
         ready: Ready = {}
+        for number, layer in enumerate(manifest.layers, start=1):
+            one = made.pop(layer.digest, None) if made else None  # it can have one place
+            if one is not None and one.diff_id == config.diff_ids[number - 1]:
+                ready.setdefault(digests.chain_id(list(config.diff_ids[:number])), one.key)
         layers = [(each, config.diff_ids[:n]) for n, each in enumerate(manifest.layers, start=1)]
         if await self._store.independent_layers():
             begun = [self.ahead(layer, diff_ids, lease, ready) for layer, diff_ids in layers]

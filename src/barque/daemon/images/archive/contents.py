@@ -10,10 +10,12 @@ import posixpath
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 from barque import errors
 from barque.daemon.images.archive import compression
 from barque.daemon.images.archive.members import Member, members
+from barque.daemon.images.coming import Made, as_it_comes
 from barque.daemon.images.progress import Progress
 from barque.daemon.images.store import Blob, Store
 from barque.oci import digest as digests
@@ -38,6 +40,7 @@ class Contents:
     lease: str
     small: dict[str, bytes] = field(default_factory=dict)
     large: dict[str, tuple[Blob, str]] = field(default_factory=dict)  # with its compression
+    made: dict[str, Made] = field(default_factory=dict)  # unpacked as it came; by digest
     links: dict[str, str] = field(default_factory=dict)
     _small_bytes: int = 0
     _members: int = 0
@@ -82,7 +85,14 @@ class Contents:
                     line.amount("Loading layer", done, member.size)
                 yield chunk
 
-        return await self.store.write(counted(), self.lease, digest=_stated(key)), kind
+        media_type = oci.OCI_LAYER + _SUFFIXES[kind]  # which it most likely is
+        bring = partial(self.store.write, counted(), self.lease, digest=_stated(key))
+        blob, made = await as_it_comes(
+            self.store, media_type, self.lease, lambda begun: bring(begun=begun), apart=True
+        )
+        if made is not None:
+            self.made[blob.digest] = made
+        return blob, kind
 
     def _resolve(self, name: str) -> str:
         key = key_of(name)

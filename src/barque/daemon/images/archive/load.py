@@ -75,7 +75,9 @@ class Loader:
                 _check_platform(config, platform)
             layers = [await contents.layer(name) for name in image.layers]
             manifest = new_manifest(config, digests.sha256(config.raw), layers)
-            target, labels = await self._assembler.single(manifest, config, contents.lease)
+            target, labels = await self._assembler.single(
+                manifest, config, contents.lease, contents.made
+            )
             await self._name(image.tags, target, labels, config, progress)
 
     async def _layout(
@@ -115,7 +117,9 @@ class Loader:
         _check_platform(config, platform)
         for layer in manifest.layers:
             await store_layer(contents, layer)
-        target, labels = await self._assembler.single(manifest, config, contents.lease)
+        target, labels = await self._assembler.single(
+            manifest, config, contents.lease, contents.made
+        )
         if target.digest != described.digest:
             raise errors.DataLoss(f"manifest {described.digest} in the archive has other bytes")
         if indexes:
