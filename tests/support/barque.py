@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barque import program
+from barque.network.rules import table_name
 from barque.network.wiring import alias_of
 from tests.support import cgroups
 from tests.support.disks import in_memory
@@ -158,6 +159,23 @@ class Stack:
             self.daemon.wait(STOP_LIMIT_S)
             self.daemon = None
 
+    def reboot(self) -> None:
+        """As after a power cut: all but the data root is gone, and the daemon starts."""
+        for pid in [*self.pids(""), *cgroups.processes(self.cgroup)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.daemon is not None:
+            self.daemon.wait(STOP_LIMIT_S)
+            self.daemon = None
+        _unmount_below(self.root)
+        shutil.rmtree(self.root / "r")
+        for name in self._links():
+            subprocess.run(["ip", "link", "delete", name], check=True)
+        table = table_name(str(self.root / "d"))
+        subprocess.run(["nft", "delete", "table", "inet", table], check=True)
+        cgroups.remove(self.cgroup, depth=100)
+        self.start()
+
     def _run(
         self, argv: Sequence[str], check: bool, stdin: bytes, timeout_s: float
     ) -> subprocess.CompletedProcess[bytes]:
@@ -275,11 +293,15 @@ def name_of(pid: int) -> str:
         return "gone"
 
 
-def _remove(root: Path) -> None:
+def _unmount_below(root: Path) -> None:
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         point = line.split()[4]
         if point.startswith(f"{root}/"):
             subprocess.run(["umount", "-l", point], check=False)
+
+
+def _remove(root: Path) -> None:
+    _unmount_below(root)
     shutil.rmtree(root, ignore_errors=True)
 
 

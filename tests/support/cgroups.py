@@ -49,6 +49,12 @@ def tops(name: str) -> list[Path]:
     return [path for path in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")) if path.is_dir()]
 
 
+def processes(name: str) -> set[int]:
+    """Whatever is in these groups, or below."""
+    lists = [file for top in tops(name) for file in top.rglob("cgroup.procs")]
+    return {int(pid) for file in lists for pid in file.read_text().split()}
+
+
 def remove(name: str, *, depth: int = 1) -> list[str]:
     """Remove the empty groups that the makers of containers leave: the parent they were told.
 

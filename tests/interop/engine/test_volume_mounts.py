@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.support.barque import Stack
 from tests.support.docker_cli import fails, out
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
-IMAGE_BYTES = 16 << 20
+IMAGE_BYTES = {"ext4": 16 << 20, "btrfs": 128 << 20}  # btrfs makes none that is smaller
 
 
 def name() -> str:
@@ -27,30 +27,32 @@ def run(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.fixture
-def disk() -> Iterator[str]:
-    """A block device with an ext4 in it."""
+@contextmanager
+def disk(kind: str) -> Iterator[str]:
+    """A block device with a file system in it."""
     with ExitStack() as undo:
         directory = undo.enter_context(tempfile.TemporaryDirectory(prefix="bq-", dir="/tmp"))
         image = Path(directory, "image")
         with image.open("wb") as file:
-            file.truncate(IMAGE_BYTES)
-        run("mkfs.ext4", "-q", str(image))
+            file.truncate(IMAGE_BYTES[kind])
+        run(f"mkfs.{kind}", "-q", str(image))
         device = run("losetup", "--find", "--show", str(image))
         undo.callback(run, "losetup", "--detach", device)
         yield device
 
 
-def test_a_volume_on_a_disk_of_its_own(engine: Any, disk: str) -> None:
+@pytest.mark.parametrize("kind", list(IMAGE_BYTES))
+def test_a_volume_on_a_disk_of_its_own(engine: Any, kind: str) -> None:
     volume = name()
-    options = ("-o", "type=ext4", "-o", f"device={disk}", "-o", "o=noatime")
-    out(engine, "volume", "create", *options, volume)
-    mount = ("run", "--rm", "-v", f"{volume}:/data", "busybox", "sh", "-c")
-    look = "grep ' /data ' /proc/mounts | cut -d' ' -f3; echo kept > /data/file"
-    assert out(engine, *mount, look) == "ext4"
-    assert out(engine, *mount, "cat /data/file; grep -c noatime /proc/mounts") == "kept\n1"
-    out(engine, "volume", "rm", volume)
-    assert disk not in Path("/proc/self/mounts").read_text()
+    with disk(kind) as device:
+        options = ("-o", f"type={kind}", "-o", f"device={device}", "-o", "o=noatime")
+        out(engine, "volume", "create", *options, volume)
+        mount = ("run", "--rm", "-v", f"{volume}:/data", "busybox", "sh", "-c")
+        look = "grep ' /data ' /proc/mounts | cut -d' ' -f3; echo kept > /data/file"
+        assert out(engine, *mount, look) == kind
+        assert out(engine, *mount, "cat /data/file; grep -c noatime /proc/mounts") == "kept\n1"
+        out(engine, "volume", "rm", volume)
+        assert device not in Path("/proc/self/mounts").read_text()
 
 
 def test_a_file_server_that_the_kernel_cannot_speak_to(engine: Any) -> None:
