@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from barque.cli.flags import Options
 
 
+# What members of config.json are, and what the members of those are. Source: docker's reference,
+# "Docker CLI configuration file (config.json) properties".
+_KINDS: dict[str, tuple[type, type]] = {
+    **dict.fromkeys(("auths", "plugins", "proxies"), (dict, dict)),
+    **dict.fromkeys(("HttpHeaders", "aliases", "credHelpers"), (dict, str)),
+    "cliPluginsExtraDirs": (list, str),
+}
+_TEXTS = ("credsStore", "currentContext", "detachKeys")
+
+
 def read_settings(directory: str) -> dict[str, Any]:
-    """`config.json` in `directory`; {} without one. Raises InvalidArgument when it is not JSON."""
+    """`config.json` in `directory`; {} without one. Raises InvalidArgument when it is none."""
     path = f"{directory}/config.json"
     try:
         with open(path, "rb") as file:
@@ -34,13 +44,36 @@ def read_settings(directory: str) -> dict[str, Any]:
         raise errors.InvalidArgument(f"loading config file: {path}: {error}") from None
     if not isinstance(document, dict):
         raise errors.InvalidArgument(f"loading config file: {path}: not an object")
+    if wrong := _misfit(document):
+        raise errors.InvalidArgument(f"loading config file: {path}: invalid value of {wrong}")
     return document
 
 
+def _misfit(document: dict[str, Any]) -> str:
+    """The first member that is not what it should be; "" when there is none."""
+    for key, value in document.items():
+        if value is None:
+            continue
+        if (key in _TEXTS or key.endswith("Format")) and not isinstance(value, str):
+            return key
+        if key in _KINDS:
+            kind, inner = _KINDS[key]
+            if not isinstance(value, kind):
+                return key
+            members = value.values() if isinstance(value, dict) else value
+            if not all(isinstance(member, inner) for member in members):
+                return key
+    return ""
+
+
 def write_settings(directory: str, document: dict[str, Any]) -> None:
-    """Replace `config.json` in `directory`; whoever reads it sees the old one or the new."""
+    """Replace `config.json` in `directory`; whoever reads it sees the old one or the new.
+
+    Raises InvalidArgument for one that cannot be read: what is in it would be lost.
+    """
     from json import dumps
 
+    read_settings(directory)
     replace_file(directory, "config.json", dumps(document, indent="\t", sort_keys=True).encode())
 
 

@@ -13,6 +13,7 @@ Each command is a module of `cli.commands`, imported only when it is the one tha
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import posix
 
 from barque import errors
 from barque.cli import flags, terminal
@@ -144,6 +145,7 @@ GLOBAL_OPTIONS: tuple[flags.Row, ...] = (
 
 def main(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
+    _open_standard_streams()
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     arguments = [_utf8(word) for word in arguments]
     try:
@@ -157,7 +159,7 @@ def main(arguments: list[str]) -> int:
         return 0
     level = options.text("log-level", "info")
     if level not in LOG_LEVELS:
-        terminal.err(f"unable to parse logging level: {level}\n")
+        terminal.err(f"Unable to parse logging level: {level}\n")
         return 1
     session = Session(options)
     path, words = find(rest)
@@ -167,7 +169,16 @@ def main(arguments: list[str]) -> int:
     if code is None:
         given = arguments[: len(arguments) - len(rest)]  # the global flags
         code = _of_plugin(session, given, path, words)
-    return _no_command(path) if code is None else code
+    return _no_command(path, words) if code is None else code
+
+
+def _open_standard_streams() -> None:
+    """Where one is closed, the next socket or file would take its number, and be written to."""
+    for fd in (terminal.STDIN, terminal.STDOUT, terminal.STDERR):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
 def _utf8(word: str) -> str:
@@ -190,10 +201,17 @@ def find(words: list[str]) -> tuple[str, list[str]]:
 
 def _page_of(session: Session, path: str, words: list[str]) -> int | None:
     """Print the help page that is asked for; None where the words ask for something else."""
-    found = find(words)[0] if path == "help" else path
-    if not found or found in GROUPS or (path == "help" and found in COMMANDS):
-        return _help(found, session)
-    return None
+    if path == "help":
+        found = find(words)[0]
+        asked = not found or found in GROUPS or found in COMMANDS
+        return _help(found, session) if asked else None
+    if path and path not in GROUPS:
+        return None
+    try:
+        flags.parse((), words)
+    except flags.UsageError as error:
+        return _misused(path, "", str(error))
+    return _help(path, session)
 
 
 def _of_plugin(session: Session, given: list[str], path: str, words: list[str]) -> int | None:
@@ -212,7 +230,10 @@ def _of_plugin(session: Session, given: list[str], path: str, words: list[str]) 
         return _failed(name, path, f"{PROGRAM}: {error}", 1)
 
 
-def _no_command(path: str) -> int:
+def _no_command(path: str, words: list[str]) -> int:
+    if path == "help":
+        terminal.err(f"unknown help topic: {find(words)[0].split()[-1]}\n")
+        return 1
     if path in PLUGINS:
         terminal.err(
             f"{PROGRAM}: '{PROGRAM} {path}' is done by docker's plugin {PLUGINS[path]}, "
@@ -226,6 +247,8 @@ def _no_command(path: str) -> int:
         terminal.err(f"{PROGRAM}: '{PROGRAM} {path}' is not there yet\n")
         return 1
     group = path.rpartition(" ")[0]
+    if "--help" in words or "-h" in words:
+        return _help(group)
     shown = f"{PROGRAM} {group}".strip()
     usage = f"\nUsage:  {shown}\n" if group else ""
     terminal.err(
@@ -288,7 +311,8 @@ def _failed(name: str, path: str, text: str, code: int) -> int:
 def _misused(path: str, usage: str, text: str) -> int:
     shown = f"{PROGRAM} {path}".rstrip()
     terminal.err(
-        f"{text}\n\nUsage:  {shown} {usage}\n\nRun '{shown} --help' for more information\n"
+        f"{text}\n\nUsage:  {shown} {usage}".rstrip()
+        + f"\n\nRun '{shown} --help' for more information\n"
     )
     return USAGE_EXIT
 

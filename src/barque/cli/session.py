@@ -83,11 +83,17 @@ class Session:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """config.json of the client, {} where there is none."""
+        """config.json of the client, {} where there is none; one that is wrong is told of."""
         if self._settings is None:
             from barque.cli.config import read_settings
 
-            self._settings = read_settings(self.config_directory)
+            try:
+                self._settings = read_settings(self.config_directory)
+            except errors.InvalidArgument as error:
+                from barque.cli import terminal
+
+                terminal.err(f"WARNING: Error {error}\n")
+                self._settings = {}
         return self._settings
 
     @property

@@ -6,6 +6,7 @@ import _socket
 import errno
 
 from barque import errors
+from barque.api.versions import DEFAULT_SOCKET
 from barque.client import http
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ class Host:
             scheme, rest = "tcp", text
         self.text, self.scheme, self.tls = text, scheme, tls
         if scheme == "unix":
-            self.address: Any = rest
+            self.address: Any = rest or DEFAULT_SOCKET
             self.header = "docker"
         elif scheme in ("tcp", "http", "https"):
             if scheme == "https" and tls is None:

@@ -6,8 +6,10 @@ on. The end of stdin is `close_notify`, and the container's last output still co
 
 from __future__ import annotations
 
+import posix
 import ssl
 
+from barque import errors
 from barque.client.connection import Tls, open_tcp
 
 TYPE_CHECKING = False
@@ -18,7 +20,25 @@ RECEIVE_BYTES = 64 << 10
 
 
 def connect(address: tuple[str, int], options: Tls) -> TlsStream:
-    """Raises OSError (ssl.SSLError is one)."""
+    """Raises OSError (ssl.SSLError is one), InvalidArgument for files that cannot be used."""
+    for path in filter(None, (options.ca, options.cert, options.key)):
+        if not posix.access(path, posix.R_OK):
+            raise errors.InvalidArgument(f"unable to resolve docker endpoint: cannot read {path}")
+    try:
+        context = _context(options)
+    except OSError as error:  # ssl's own, which does not name the file
+        files = ", ".join(filter(None, (options.ca, options.cert, options.key)))
+        reason = f"invalid TLS files ({files}): {error.strerror or error}"
+        raise errors.InvalidArgument(f"unable to resolve docker endpoint: {reason}") from None
+    raw = open_tcp(*address)
+    try:
+        return TlsStream(raw, context, address[0])
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _context(options: Tls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not options.verify:
         context.check_hostname = False
@@ -29,12 +49,7 @@ def connect(address: tuple[str, int], options: Tls) -> TlsStream:
         context.load_default_certs()
     if options.cert:
         context.load_cert_chain(options.cert, options.key or None)
-    raw = open_tcp(*address)
-    try:
-        return TlsStream(raw, context, address[0])
-    except BaseException:
-        raw.close()
-        raise
+    return context
 
 
 class TlsStream:

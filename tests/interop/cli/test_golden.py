@@ -116,6 +116,10 @@ ALIKE = [
     "info extra",
     "nonsense",
     "container nonsense",
+    "help nonsense",
+    "network --foo",
+    "-l nonsense ps",
+    "system prune",
 ]
 
 

@@ -103,6 +103,16 @@ def test_a_reader_that_leaves_ends_the_command_quietly(commands: Commands) -> No
             commands.theirs("rm", "-f", line.split()[0].decode())
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_not_the_next_sockets(commands: Commands, closed: str) -> None:
+    """Its number would be: what is printed would be sent to the daemon, its answers be input."""
+    program = ("sh", "-c", f'"$@" {closed}', "sh", *BARQUE)
+    for words in (("ps",), ("run", "--rm", "-i", "busybox", "cat"), ("version",)):
+        assert commands.run(program, words)[::2] == (0, b"")
+    assert commands.run(program, ("nosuch",))[0] == 1
+    assert commands.run(program, ("load",))[0] == 1
+
+
 def test_a_followed_log_ends_with_its_container(commands: Commands, name: str) -> None:
     script = "for n in 1 2 3; do echo line $n; sleep 0.2; done"
     commands.theirs("run", "-d", "--name", name, "busybox", "sh", "-c", script)

@@ -112,3 +112,12 @@ def test_a_daemon_that_nobody_vouches_for_is_refused(
     host, port = serve(lambda end: None)
     with pytest.raises(errors.Unavailable, match="certificate verify failed"):
         Client(f"tcp://{host}:{port}", tls=Tls()).system.version()
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    """And not a daemon that does not run."""
+    none, junk = tmp_path / "none.pem", tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    for made in (Tls(ca=str(none)), Tls(ca=str(junk)), Tls(cert=str(junk), key=str(none))):
+        with pytest.raises(errors.InvalidArgument, match=str(tmp_path)):
+            connect(("127.0.0.1", 1), made)

@@ -33,7 +33,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         total(tell("Containers", Dry(session, parse(options)).containers()))
         return 0
     if not options.flag("force") and not terminal.confirmed(WARNING):
-        return 1
+        return 0
     done = session.client.containers.prune(parse(options))
     if removed := done.get("ContainersDeleted"):
         terminal.out("Deleted Containers:\n" + "".join(f"{name}\n" for name in removed) + "\n")

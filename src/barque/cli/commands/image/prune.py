@@ -40,7 +40,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         return 0
     warning = UNUSED if everything else DANGLING
     if not options.flag("force") and not terminal.confirmed(warning):
-        return 1
+        return 0
     filters = {**parse(options), "dangling": ["false" if everything else "true"]}
     done = session.client.images.prune(filters)
     if removed := done.get("ImagesDeleted"):

@@ -34,7 +34,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         tell("Networks", Dry(session, parse(options)).networks())
         return 0
     if not options.flag("force") and not terminal.confirmed(WARNING):
-        return 1
+        return 0
     done = session.client.networks.prune(parse(options))
     if removed := done.get("NetworksDeleted"):
         terminal.out("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")

@@ -43,7 +43,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if options.flag("dry-run"):
         return _dry(session, filters, everything=options.flag("all"), volumes=volumes)
     if not options.flag("force") and not terminal.confirmed(_warning(options, filters)):
-        return 1
+        return 0
     freed = 0
     for path, title, key in PRUNABLE:
         if title == "Volumes" and not volumes:

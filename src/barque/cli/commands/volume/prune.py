@@ -44,7 +44,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if not options.flag("force"):
         kind = "all volumes" if options.flag("all") else "anonymous local volumes"
         if not terminal.confirmed(WARNING.format(kind)):
-            return 1
+            return 0
     done = session.client.volumes.prune(filters)
     if removed := done.get("VolumesDeleted"):
         terminal.out("Deleted Volumes:\n" + "".join(f"{name}\n" for name in removed) + "\n")
