@@ -6,23 +6,28 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-BTRFS_BYTES = 512 << 20  # sparse; the least that btrfs takes without fuss
+DISK_BYTES = 512 << 20  # sparse; the least that btrfs and xfs take without fuss
 
 BUSY_LIMIT_S = 30.0
 
 
-@contextmanager
-def btrfs_disk(place: Path, size: int = BTRFS_BYTES) -> Iterator[Path]:
+def btrfs_disk(place: Path, size: int = DISK_BYTES) -> AbstractContextManager[Path]:
     """An empty btrfs mounted at `place`, which is made; gone afterwards."""
+    return disk(place, "btrfs", size)
+
+
+@contextmanager
+def disk(place: Path, kind: str, size: int = DISK_BYTES) -> Iterator[Path]:
+    """An empty file system, btrfs or xfs, mounted at `place`, which is made; gone afterwards."""
     image = place.with_suffix(".image")
     with image.open("wb") as file:
         file.truncate(size)
     place.mkdir()
-    subprocess.run(["mkfs.btrfs", "--quiet", str(image)], check=True, capture_output=True)
-    command = ["mount", "-o", "loop", "-t", "btrfs", str(image), str(place)]
+    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True, capture_output=True)
+    command = ["mount", "-o", "loop", "-t", kind, str(image), str(place)]
     subprocess.run(command, check=True, capture_output=True)
     try:
         yield place

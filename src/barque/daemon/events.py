@@ -13,12 +13,13 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 RING_EVENTS = 1024
 QUEUE_EVENTS = 4096
 log = logging.getLogger(__name__)
@@ -91,19 +92,32 @@ class Events:
             self._file = -1
 
     def _open(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, OPEN, 0o600)
+
+    def _turn(self, path: Path) -> None:
+        """Begin another newer half. Where that fails the old one goes on, and grows as much."""
+        fresh = path.with_name(path.name + "~")
+        file = -1
+        try:
+            file = os.open(fresh, OPEN | os.O_TRUNC, 0o600)
+            with suppress(FileNotFoundError):  # this has failed between the two
+                os.rename(path, _older(path))
+            os.rename(fresh, path)
+        except OSError as error:
+            log.warning("older events cannot be put aside: %s", error)
+            if file >= 0:
+                os.close(file)
+            return
+        os.close(self._file)
+        self._file, self._lines = file, 0
 
     def _keep(self, event: dict[str, Any]) -> None:
         """A disk that is full loses the event for later daemons, and harms nothing else."""
         if self._file < 0 or self._path is None:
             return
+        if self._lines and self._lines % RING_EVENTS == 0:
+            self._turn(self._path)
         try:
-            if self._lines >= RING_EVENTS:
-                os.close(self._file)
-                self._file = -1
-                os.rename(self._path, _older(self._path))
-                self._open(self._path)
-                self._lines = 0
             # begins with the line's end, so that a line cut off by a full disk spoils no other
             os.write(self._file, b"\n" + msgspec.json.encode(event))
             self._lines += 1
@@ -120,6 +134,9 @@ def _load(path: Path) -> list[dict[str, Any]]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
+        return []
+    except OSError as error:
+        log.warning("events of an earlier daemon cannot be read: %s", error)
         return []
     found = []
     for line in raw.split(b"\n"):

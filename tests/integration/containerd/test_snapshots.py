@@ -41,13 +41,14 @@ from barque.errors import (
 )
 from barque.linux import btrfs as subvolumes
 from barque.linux.mount import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, mount, umount2
-from tests.support.disks import btrfs_disk
+from tests.support.disks import btrfs_disk, disk
 from tests.support.layers import picture
 from tests.support.rootfs import mounts_below, temporary
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 
 PAGE_BYTES = 4096
+LARGE_BYTES = 16 << 20
 
 
 class Place:
@@ -641,3 +642,32 @@ class TestErofs:
             assert (root / "e").stat().st_mode & 0o7777 == 0o711
             for path in (root, root / "d", root / "e"):
                 assert not unknown_parents.marked(str(path))
+
+
+@pytest.mark.parametrize("filesystem", ["xfs", "btrfs"])
+@pytest.mark.parametrize("kind", [Native, Overlay])
+def test_other_file_systems(filesystem: str, kind: Callable[[SnapshotPaths], Snapshotter]) -> None:
+    """Part of the contract; and a copy shares the data of files until they are written."""
+    with temporary() as base, disk(base / "disk", filesystem) as root:
+        place = Place(base, kind(SnapshotPaths(str(root / "s"))))
+        try:
+            TestEverySnapshotter().test_layers_add_up(place)
+            place.make("large")
+            with place.mounted("large") as mounted:
+                (mounted / "f").write_bytes(os.urandom(LARGE_BYTES))
+            place.commit("base", "large")
+            before = taken(root)
+            for number in range(3):
+                place.make(f"copy{number}", "base")
+            assert taken(root) - before < LARGE_BYTES
+            with place.mounted("copy1") as mounted:
+                assert (mounted / "f").stat().st_size == LARGE_BYTES
+        finally:
+            place.close()
+
+
+def taken(directory: Path) -> int:
+    """Bytes that are in use on the file system of `directory`."""
+    subprocess.run(["sync", "-f", directory], check=True)
+    found = os.statvfs(directory)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize

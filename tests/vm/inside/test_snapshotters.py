@@ -102,18 +102,25 @@ def blocks(pool: str) -> int:
     return int(words.stdout.split()[5].split("/")[0])
 
 
-@pytest.fixture(params=[Overlay, Erofs])
+MKFS = {
+    "ext4": ("mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota"),
+    "xfs": ("mkfs.xfs", "-q"),
+}
+
+
+@pytest.fixture(params=[(Overlay, "ext4"), (Erofs, "ext4"), (Overlay, "xfs")])
 def bounded(request: pytest.FixtureRequest) -> Iterator[tuple[Path, Snapshotter]]:
-    """A snapshotter on ext4 with project quotas."""
+    """A snapshotter on a file system with project quotas."""
+    kind, filesystem = request.param
     with temporary() as directory:
         image, point = directory / "image", directory / "mnt"
         point.mkdir()
-        subprocess.run(["truncate", "-s", "128M", image], check=True)
-        features = ("-O", "quota,project", "-E", "quotatype=prjquota")
-        subprocess.run(["mkfs.ext4", "-q", *features, image], check=True)
+        subprocess.run(["truncate", "-s", "512M", image], check=True)
+        subprocess.run(["modprobe", filesystem], check=True)
+        subprocess.run([*MKFS[filesystem], image], check=True)
         subprocess.run(["mount", "-o", "loop,prjquota", image, point], check=True)
         try:
-            made: Snapshotter = request.param(SnapshotPaths(f"{point}/s"))
+            made: Snapshotter = kind(SnapshotPaths(f"{point}/s"))
             yield directory, made
             made.close()
         finally:
