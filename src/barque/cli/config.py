@@ -60,7 +60,7 @@ def _misfit(document: dict[str, Any]) -> str:
             kind, inner = _KINDS[key]
             if not isinstance(value, kind):
                 return key
-            members = value.values() if isinstance(value, dict) else value
+            members = document[key].values() if kind is dict else document[key]
             if not all(isinstance(member, inner) for member in members):
                 return key
     return ""
