@@ -86,7 +86,9 @@ def _create(session: Session, options: Options, body: dict[str, Any], policy: st
         _, malformed, rest = str(error).partition("invalid reference format")
         raise errors.InvalidArgument(malformed + rest if malformed else str(error)) from None
     except errors.NotFound as error:
-        if policy not in ("missing", "") or "no such image" not in str(error).lower():
+        words = str(error).lower()
+        absent = "no such image" in words or "does not match the specified platform" in words
+        if policy not in ("missing", "") or not absent:
             raise
     from barque.cli.references import familiar
 

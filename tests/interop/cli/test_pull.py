@@ -98,6 +98,13 @@ def test_a_missing_image_is_pulled_by_run(commands: Commands) -> None:
     assert commands.ours("run", "--rm", "-q", "--pull", "always", IMAGE, "true") == (0, b"", b"")
 
 
+def test_run_asks_the_registry_for_another_platform(commands: Commands) -> None:
+    commands.theirs("pull", IMAGE)
+    code, _, err = commands.same("run", "--rm", "--platform", "linux/arm64", IMAGE, "true")
+    assert code == 125
+    assert err.decode().splitlines()[0] == f"Unable to find image '{IMAGE}:latest' locally"
+
+
 def screen(output: bytes) -> list[str]:
     """What a terminal shows at the end: lines overwritten, cursor moved, as the output says."""
     lines, row = [""], 0
