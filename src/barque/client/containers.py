@@ -278,7 +278,7 @@ class Containers:
         query = [("container", container), *((k, v) for k, v in given.items() if v)]
         query += [("changes", change) for change in changes]
         query += [] if pause else [("pause", "0")]
-        return self._client.request("POST", "/commit", query).json()
+        return self._client.request("POST", "/commit", query, body={}).json()
 
     def path_stat(self, container: str, path: str) -> Any:
         """What is at `path` in a container: name, size, mode (Go's), mtime, linkTarget; None: no

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.docker_peer import Peer, docker_peer
+from tests.support.docker_peer import Peer, busybox_tar, docker_peer, real_docker_cli
 
 ENTRY = Path(__file__).resolve().parents[3] / "src" / "barque" / "__main__.py"
+PODMAN_WAIT_S = 60
+PODMAN_IMAGE = "localhost/busybox"
+# podman asks for limits that a machine's root may not be able to raise, where nothing is asked for
+PODMAN_RUN = ("--network", "none", "--ulimit", "nofile=100:200", "--ulimit", "nproc=1000:1000")
 MOMENTS = 100  # ages are told by the second for a minute
 BARQUE = (sys.executable, "-I", "-S", str(ENTRY), "barque")
 
@@ -81,6 +88,40 @@ def renamed(text: bytes) -> bytes:
     for before in (b"docker: ", b"'docker ", b"  docker ", b": docker "):
         text = text.replace(before, before.replace(b"docker", b"barque"))
     return text
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Commands]:
+    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    roots = ("--root", f"{root}/root", "--runroot", f"{root}/run", "--tmpdir", f"{root}/tmp")
+    kinds = ("--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs")
+    podman = ("podman", *roots, *kinds, "--events-backend", "file")
+    socket = root / "p.sock"
+    with (root / "log").open("wb") as log:
+        service = subprocess.Popen(
+            [*podman, "system", "service", "--time=0", f"unix://{socket}"], stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + PODMAN_WAIT_S
+        while not socket.exists():
+            assert time.monotonic() < deadline, (root / "log").read_text()
+            time.sleep(0.02)
+        commands = Commands(f"unix://{socket}", root / "config", real_docker_cli())
+        code, _, error = commands.ours("import", "-", PODMAN_IMAGE, stdin=busybox_tar())
+        assert code == 0, error
+        yield commands
+    finally:
+        subprocess.run([*podman, "rm", "--all", "--force", "--time", "0"], capture_output=True)
+        service.terminate()
+        service.wait(PODMAN_WAIT_S)
+        _remove(root)
+
+
+def _remove(root: Path) -> None:
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if line.split()[4].startswith(f"{root}/"):
+            subprocess.run(["umount", line.split()[4]], check=True)
+    shutil.rmtree(root)
 
 
 @pytest.fixture

@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.interop.cli.conftest import PODMAN_IMAGE as IMAGE
+from tests.interop.cli.conftest import PODMAN_RUN as RUN
 from tests.interop.cli.conftest import Commands
-from tests.support.docker_peer import busybox_tar, real_docker_cli
 
 pytestmark = [pytest.mark.peer, pytest.mark.root]
-WAIT_S = 60
-IMAGE = "localhost/busybox"
-# podman asks for limits that a machine's root may not be able to raise, where nothing is asked for
-RUN = ("--network", "none", "--ulimit", "nofile=100:200", "--ulimit", "nproc=1000:1000")
-
-
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Commands]:
-    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
-    roots = ("--root", f"{root}/root", "--runroot", f"{root}/run", "--tmpdir", f"{root}/tmp")
-    kinds = ("--runtime", "runc", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs")
-    podman = ("podman", *roots, *kinds, "--events-backend", "file")
-    socket = root / "p.sock"
-    with (root / "log").open("wb") as log:
-        service = subprocess.Popen(
-            [*podman, "system", "service", "--time=0", f"unix://{socket}"], stdout=log, stderr=log
-        )
-    try:
-        deadline = time.monotonic() + WAIT_S
-        while not socket.exists():
-            assert time.monotonic() < deadline, (root / "log").read_text()
-            time.sleep(0.02)
-        commands = Commands(f"unix://{socket}", root / "config", real_docker_cli())
-        code, _, error = commands.ours("import", "-", IMAGE, stdin=busybox_tar())
-        assert code == 0, error
-        yield commands
-    finally:
-        subprocess.run([*podman, "rm", "--all", "--force", "--time", "0"], capture_output=True)
-        service.terminate()
-        service.wait(WAIT_S)
-        _remove(root)
-
-
-def _remove(root: Path) -> None:
-    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
-        if line.split()[4].startswith(f"{root}/"):
-            subprocess.run(["umount", line.split()[4]], check=True)
-    shutil.rmtree(root)
 
 
 @pytest.fixture

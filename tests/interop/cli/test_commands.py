@@ -1,0 +1,65 @@
+"""Every command that asks the engine, on engines of others: docs/commands.md is made of this.
+
+What docker's own command cannot do there either is refused alike, and told in the table.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.interop.cli.conftest import PODMAN_IMAGE, PODMAN_RUN, Commands
+from tests.support.docker_peer import Peer
+
+pytestmark = [pytest.mark.peer, pytest.mark.root]
+LINES = (Path(__file__).parent / "commands.txt").read_text().splitlines()
+CASES = dict(line.split(": ", 1) for line in LINES if not line.startswith("#"))
+
+
+class Engine(NamedTuple):
+    """An engine of somebody else, and what the lines need of it."""
+
+    name: str
+    commands: Commands
+    words: dict[str, str]
+
+
+@pytest.fixture(scope="module", params=["dockerd", "podman"])
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    if request.param == "podman":
+        commands: Commands = request.getfixturevalue("podman")
+        image, run = PODMAN_IMAGE, PODMAN_RUN
+    else:
+        peer: Peer = request.getfixturevalue("peer")
+        commands = Commands(peer.host, tmp_path_factory.mktemp("config"), peer.cli)
+        image, run = "busybox", PODMAN_RUN
+    word = f"e{secrets.token_hex(4)}"
+    words = {"c": word, "n": f"{word}n", "i": image, "run": shlex.join(run)}
+    for name, flags in ((words["c"], run), (words["n"], run[2:])):
+        made = commands.theirs("run", "-d", "--name", name, *flags, image, "sleep", "1000")
+        assert made[0] == 0, made
+    yield Engine(request.param, commands, words)
+    commands.theirs("rm", "-f", words["c"], words["n"])
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_a_command(engine: Engine, command: str, tmp_path: Path) -> None:
+    word = f"w{secrets.token_hex(4)}"
+    line = CASES[command].format(**engine.words, w=word, d=tmp_path)
+    try:
+        for part in line.split("; "):
+            done = engine.commands.ours(*shlex.split(part), stdin=b"typed\n")
+            if f"!{engine.name}" not in command:
+                assert done[0] == 0, (part, done)
+            else:
+                assert done[0] != 0
+                assert done == engine.commands.theirs(*shlex.split(part)), part
+    finally:
+        engine.commands.theirs("rm", "-f", "-v", word)
