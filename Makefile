@@ -27,8 +27,9 @@ check: .venv/dev.stamp  ## format, lint, types, layers, unit tests
 search: .venv/dev.stamp  ## look for new failing values with the property tests of units: other ones at each run
 	HYPOTHESIS_PROFILE=search $(BIN)/pytest $(WORKERS) -m hypothesis tests/unit
 
-interop: .venv/dev.stamp .venv/peers.stamp  ## who works with whom: run those tests, write docs/interop.md
+interop: .venv/dev.stamp .venv/peers.stamp  ## who works with whom: run those tests, write docs/interop.md and docs/commands.md
 	$(BIN)/python -m tools.interop
+	$(BIN)/python -m tools.commands
 
 bench: .venv/dev.stamp .venv/peers.stamp  ## ratios of times and memory against the installed peers
 	$(BIN)/python -m bench
