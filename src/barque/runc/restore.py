@@ -15,7 +15,7 @@ from barque.linux import mount as kernel
 from barque.linux.fs import read_bounded
 from barque.linux.namespaces import CLONE_NEWNS, unshare
 from barque.oci.document import dump, parse
-from barque.runc import channel, checkpoint, criu, devices
+from barque.runc import channel, checkpoint, criu, devices, seccomp
 from barque.runc.container import Container, process_times, unlock
 from barque.runc.create import (
     destroy_process,
@@ -80,7 +80,7 @@ def restore(paths: Paths, identifier: str, options: Options, wanted: CriuOptions
         undo.add(kernel.umount2, root, kernel.MNT_DETACH)
         make_mount_points(root, rootfs, spec)
         pid = run_criu(container, spec, options, wanted, (root, pipes), undo)
-        adopt(container, pid)
+        adopt(container, spec, pid)
         inhabited()
         if options.pid_file:
             write_pid_file(options.pid_file, pid)
@@ -225,8 +225,10 @@ def inherited_pipes(image_path: str) -> list[tuple[str, int]]:
     return [(name, number) for number, name in enumerate(names[:3]) if name.startswith("pipe:")]
 
 
-def adopt(container: Container, pid: int) -> None:
+def adopt(container: Container, spec: Spec, pid: int) -> None:
     """The process is the container's from here on."""
+    if spec.linux.seccomp is not None:
+        container.filter_key = seccomp.key_of(spec.linux.seccomp)  # for what exec adds
     container.pid = pid
     container.start_time = process_times(pid) or 0
     if "time" not in container.namespaces and not same_namespace(pid, "time"):
