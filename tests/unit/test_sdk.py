@@ -1,6 +1,8 @@
 """What `import barque` gives to programs."""
 
+import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,33 @@ def test_whatever_can_be_called_can_be_awaited(group: type) -> None:
             continue
         assert hasattr(twin, name), f"{group.__name__}.{name}"
         assert getattr(twin, name).__doc__ == method.__doc__
+
+
+GROUPS = {
+    "containers": Containers,
+    "execs": Execs,
+    "images": Images,
+    "networks": Networks,
+    "system": System,
+    "volumes": Volumes,
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/sdk.md"])
+def test_the_pages_call_what_is_there(page: str) -> None:
+    """`client.GROUP.METHOD(...)` in every example, with arguments that the method takes."""
+    called = 0
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        for node in ast.walk(compile(example, page, "exec", flags)):
+            match node:
+                case ast.Call(ast.Attribute(ast.Attribute(ast.Name("client"), group), method)):
+                    signature = inspect.signature(getattr(GROUPS[group], method))
+                    named = {keyword.arg or "": None for keyword in node.keywords}
+                    signature.bind(None, *node.args, **named)
+                    called += 1
+    assert called
 
 
 def test_the_package_itself_loads_nothing() -> None:
