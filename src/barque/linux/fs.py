@@ -150,12 +150,6 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = F
         sync_directory(path.rpartition("/")[0] or ".")
 
 
-def durable_rename(source: str, target: str) -> None:
-    """Rename a synced file and sync the directory it arrives in."""
-    os.rename(source, target)
-    sync_directory(target.rpartition("/")[0] or ".")
-
-
 def sync_directory(path: StrPath) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

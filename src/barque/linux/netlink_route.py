@@ -35,7 +35,6 @@ RTM_NEWADDR: Final = 20
 RTM_DELADDR: Final = 21
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
-RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
 
 IFLA_ADDRESS: Final = 1
@@ -228,11 +227,6 @@ def delete_link(index: int) -> Message:
     return Message(RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"delete link {index}")
 
 
-def delete_link_by_name(name: str) -> Message:
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, check_name(name))
-    return Message(RTM_DELLINK, 0, body, f"delete link {name}")
-
-
 def get_link(netlink: Netlink, name: str) -> Link | None:
     """The interface `name`, or None."""
     body = _IFINFO.pack(0, 0, 0, 0, 0) + u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
@@ -325,12 +319,6 @@ def add_route(index: int, gateway: bytes, destination: bytes = b"", prefix: int 
     body += attribute(RTA_GATEWAY, gateway) + u32(RTA_OIF, index)
     what = f"add route through link {index}"
     return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, what)
-
-
-def delete_default_route(index: int) -> Message:
-    body = _RTMSG.pack(int(_socket.AF_INET), 0, 0, 0, RT_TABLE_MAIN, 0, 255, 0, 0)
-    body += u32(RTA_OIF, index)
-    return Message(RTM_DELROUTE, 0, body, f"delete default route of link {index}")
 
 
 def routes(netlink: Netlink) -> list[tuple[bytes, int, int]]:

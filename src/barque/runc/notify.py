@@ -28,11 +28,6 @@ BARRIER_PATIENCE_MS = 30_000
 OPTIONS = ("bind", "nosuid", "noexec", "nodev", "ro")
 
 
-def service_manager() -> str:
-    """The socket of who wants to know; empty: nobody."""
-    return os.environ.get("NOTIFY_SOCKET", "")
-
-
 def prepare(container: Container, spec: Spec) -> None:
     """Make the directory, and let the container know of its socket."""
     directory = container.paths.notify(container.id)

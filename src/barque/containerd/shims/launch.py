@@ -18,7 +18,6 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
@@ -43,12 +42,6 @@ class Address:
 
     url: str
     version: int
-
-
-class Program(Protocol):
-    """Something that answers to a shim binary's argv."""
-
-    async def run(self, bundle: Bundle, argv: list[str], stdin: bytes) -> Answer: ...
 
 
 class Launcher:

@@ -24,7 +24,6 @@ from barque.oci.id_maps import IdMaps
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 MAX_DEPTH = 512
-MAX_CHANGES = 1_000_000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 # What the runtime makes to mount on; Docker has them in a layer below the container's.

@@ -33,7 +33,6 @@ NETWORK, IPAM = "NetworkDriver", "IpamDriver"
 GENERIC = "com.docker.network.generic"
 INTERNAL = "com.docker.network.internal"
 PORTS = "com.docker.network.portmap"
-MAC_OPTION = "com.docker.network.endpoint.macaddress"
 GATEWAY_OPTION = {"RequestAddressType": "com.docker.network.gateway"}
 MAX_PREFIX_BYTES = 10
 MAX_ROUTES = 256

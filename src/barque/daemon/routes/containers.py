@@ -32,7 +32,6 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED_SINCE = (1, 42)
 NO_OWN_MAC_SINCE = (1, 52)
 OWN_ALIASES_SINCE = (1, 45)  # before, a container's id was one of its aliases
-WAIT_BODY_AT_ONCE_SINCE = (1, 30)
 
 
 def routes(containers: Containers) -> list[Route]:
