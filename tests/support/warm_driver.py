@@ -1,5 +1,5 @@
-"""A warm process that calls the runtime as the shim does: `at_once(argv)` in this process, or, if
-that does not do it, fork, `main(argv)`, exit code.
+"""A warm process that calls the runtime as the shim does: `at_once(argv)` or `begin(argv)` in this
+process, or, if that does not do it, fork, `main(argv)`, exit code. Its parent reaps, as a keeper.
 
 Started as `python -I -S warm_driver.py SOURCE FD`: requests come over the SOCK_SEQPACKET socket FD,
 each one packet `{"argv": [...], "cwd": "..."}` with descriptors 0, 1, 2 and any preserved ones; the
@@ -23,7 +23,8 @@ import json
 import struct
 
 import barque.runc.main
-from barque.linux.process import fork
+from barque.errors import BarqueError
+from barque.linux.process import fork, set_child_subreaper
 
 MOST_FDS = 8
 
@@ -51,10 +52,40 @@ def child(request: dict[str, object], fds: list[int], argv: list[str]) -> None:
         os._exit(code)
 
 
-def finish(socket: _socket.socket, fds: list[int], code: int) -> None:
-    for fd in fds:
-        os.close(fd)
-    socket.send(str(code).encode())
+def in_place(argv: list[str], fds: list[int]) -> bool:
+    """Whether it was done in this process."""
+    if len(fds) != 3:
+        return False
+    if barque.runc.main.at_once(argv):
+        return True
+    streams = fds[0], fds[1], fds[2]
+    making = barque.runc.main.begin(argv, streams, parent_reaps=True)
+    try:
+        while making is not None and not making.step():
+            pass
+    except (BarqueError, OSError):
+        return False
+    return making is not None
+
+
+def forked(request: dict[str, object], argv: list[str], fds: list[int]) -> int:
+    pid = fork()
+    if pid == 0:
+        child(request, fds, argv)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def serve(socket: _socket.socket) -> None:
+    while True:
+        data, fds = receive(socket)
+        if not data:
+            return
+        request = json.loads(data)
+        argv = request["argv"]
+        code = 0 if in_place(argv, fds) else forked(request, argv, fds)
+        for fd in fds:
+            os.close(fd)
+        socket.send(str(code).encode())
 
 
 def main() -> None:
@@ -63,18 +94,14 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    while True:
-        data, fds = receive(socket)
-        if not data:
-            return
-        request = json.loads(data)
-        if len(fds) == 3 and barque.runc.main.at_once(request["argv"]):
-            finish(socket, fds, 0)
-            continue
-        pid = fork()
-        if pid == 0:
-            child(request, fds, request["argv"])
-        finish(socket, fds, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    set_child_subreaper()
+    worker = fork()
+    if worker == 0:
+        serve(socket)
+        os._exit(0)
+    socket.close()
+    while os.wait()[0] != worker:
+        pass
 
 
 main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 
 from barque.linux.libc import prototype, raise_errno
 from barque.linux.process import (
@@ -77,6 +78,7 @@ class _Data(ctypes.Structure):
 
 
 _Both = _Data * 2
+_prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 _capset = prototype("capset", ctypes.POINTER(_Header), ctypes.POINTER(_Both))
 _capget = prototype("capget", ctypes.POINTER(_Header), ctypes.POINTER(_Both))
 
@@ -142,12 +144,10 @@ def drop_bounding(keep: int) -> None:
     for number in range(64):
         if keep >> number & 1:
             continue
-        try:
-            prctl(PR_CAPBSET_DROP, number)
-        except OSError as error:
-            if error.errno == 22 and number >= len(NAMES) - 3:  # not known to this kernel
-                break
-            raise
+        if _prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+            if ctypes.get_errno() == errno.EINVAL and number >= len(NAMES) - 3:
+                break  # not known to this kernel
+            raise_errno("prctl")
 
 
 def set_ambient(bits: int) -> None:

@@ -58,15 +58,26 @@ _syncfs = prototype("syncfs", ctypes.c_int)
 
 def openat2(directory: int, path: StrPath, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2), close-on-exec; EAGAIN (a rename ran at the same time) is tried again."""
+    fd = try_openat2(directory, path, flags, mode=mode, resolve=resolve)
+    if fd < 0:
+        raise os_error(-fd, "openat2", path)
+    return fd
+
+
+def try_openat2(
+    directory: int, path: StrPath, flags: int, *, mode: int = 0, resolve: int = 0
+) -> int:
+    """`openat2` for who expects it to fail: what it says then is returned, negative."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     raw = encode(path)
     for _ in range(TRIES):
         fd = _openat2(directory, raw, ctypes.byref(how), ctypes.sizeof(how))
         if fd >= 0:
             return fd
-        if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
-            raise_errno("openat2", path)
-    raise os_error(errno.EAGAIN, "openat2", path)
+        number = ctypes.get_errno()
+        if number not in (errno.EAGAIN, errno.EINTR):
+            return -number
+    return -errno.EAGAIN
 
 
 def open_in_root(root: int, path: StrPath, flags: int, mode: int = 0) -> int:

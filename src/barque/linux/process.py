@@ -56,6 +56,7 @@ _clone.restype = ctypes.c_long
 _sethostname = prototype("sethostname", ctypes.c_char_p, ctypes.c_size_t)
 _setdomainname = prototype("setdomainname", ctypes.c_char_p, ctypes.c_size_t)
 
+_PathBuffer = ctypes.c_char * LONGEST_PATH  # made once: a type is hundreds of objects
 LAST_FD = 0xFFFFFFFF
 SIGCHLD = 17
 CLONE_FS = 0x200
@@ -127,6 +128,17 @@ def close_range(first: int, last: int = LAST_FD, flags: int = 0) -> None:
         raise_errno("close_range")
 
 
+def place_stdio(streams: tuple[int, int, int] | None) -> None:
+    """Make these its descriptors 0, 1 and 2, inheritable; None: /dev/null."""
+    if streams is None:
+        null = os.open("/dev/null", os.O_RDWR)
+        streams = (null, null, null)
+    # First out of the way of each other, then to their places.
+    high = [os.dup(fd) if fd < 3 else fd for fd in streams]
+    for place, fd in enumerate(high):
+        os.dup2(fd, place)
+
+
 def parent_of(pid: int) -> int:
     """Its parent's pid; 0 when it is gone."""
     try:
@@ -174,7 +186,7 @@ def kernel_getcwd() -> bytes:
 
     os.getcwd() hides that: the C library makes an error of it.
     """
-    buffer = ctypes.create_string_buffer(LONGEST_PATH)
+    buffer = _PathBuffer()
     if _getcwd(buffer, LONGEST_PATH) < 0:
         raise_errno("getcwd")
     return buffer.value

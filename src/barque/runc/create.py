@@ -2,14 +2,14 @@
 
 Undo is registered step by step; whatever fails, nothing is left of the container. When `create`
 returns, the container's process is a child of the caller, and an orphan once the caller has left:
-its subreaper inherits it.
+its subreaper inherits it. `barque.runc.birth` has the process's part.
 """
 
 from __future__ import annotations
 
 import os
 
-from barque.errors import BarqueError, Forbidden, InvalidArgument, NotFound
+from barque.errors import BarqueError, InvalidArgument, NotFound
 from barque.linux import cgroup as control
 from barque.linux import namespaces as kinds
 from barque.linux.cgroup import Cgroup
@@ -20,14 +20,12 @@ from barque.linux.fs import (
     read_bounded,
     remove_tree,
     write_atomic,
-    write_file,
 )
-from barque.linux.process import set_dumpable
-from barque.oci.document import dump, parse
+from barque.oci.document import parse
 from barque.oci.runtime import parse_spec
-from barque.runc import channel, devices, init, resources, seccomp
-from barque.runc.container import Container, process_times, reserve, unlock
-from barque.runc.hooks import run_hooks
+from barque.runc import devices, init, resources, seccomp
+from barque.runc.birth import NAMESPACE_FLAGS, START_FAILED, Birth, is_new, tell_pid
+from barque.runc.container import Container, reserve, unlock
 from barque.runc.identity import Identity
 from barque.runc.log import reason
 from barque.runc.undo import Undo
@@ -38,25 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from barque.oci.fields import Fields
-    from barque.oci.runtime import IdMapping, Linux, Mount, Process, Spec
+    from barque.oci.runtime import Linux, Mount, Process, Spec
     from barque.runc.log import Log
     from barque.runc.paths import Paths
 
-SIGCHLD = 17
-SIGKILL = 9
-START_FAILED = "unable to start container process: "
-INIT_FAILED = "error during container init: "
 LONGEST_CONFIG = 1 << 24  # bytes
-NAMESPACE_FLAGS = {
-    "pid": kinds.CLONE_NEWPID,
-    "network": kinds.CLONE_NEWNET,
-    "mount": kinds.CLONE_NEWNS,
-    "ipc": kinds.CLONE_NEWIPC,
-    "uts": kinds.CLONE_NEWUTS,
-    "user": kinds.CLONE_NEWUSER,
-    "cgroup": kinds.CLONE_NEWCGROUP,
-    "time": kinds.CLONE_NEWTIME,
-}
 
 
 class Options:
@@ -155,7 +139,89 @@ def new_container(
 
 def create(paths: Paths, identifier: str, options: Options, log: Log) -> Container:
     """Create the container `identifier`; its process runs and waits for `start`."""
-    raw, spec = read_spec(options.bundle)
+    making = Making(paths, identifier, read_spec(options.bundle), options, log)
+    while not making.step():
+        pass
+    return making.container
+
+
+class Making:
+    """A container that is being made: its process runs, and step after step tells of itself.
+
+    Nothing is left of it when one fails. `host`: of the process that does this and lives on, else
+    the process is this one's child and has its descriptors.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        identifier: str,
+        config: tuple[bytes, Spec],
+        options: Options,
+        log: Log,
+        host: Host | None = None,
+    ) -> None:
+        spec = config[1]
+        check(spec, options)
+        with Undo() as undo:
+            self.container, self._lock = new_container(
+                paths, identifier, config, options.bundle, root_of(spec, options), undo
+            )
+            if os.environ.get("NOTIFY_SOCKET"):
+                from barque.runc import notify
+
+                notify.prepare(self.container, spec)
+            self._options = options
+            launch = prepare_launch(self.container, spec, options, log)
+            launch.streams = None if host is None else host.streams
+            sibling = host is not None and host.parent_reaps
+            try:
+                self._inhabited = make_cgroup(self.container, spec, undo)
+                self._birth = Birth(self.container, launch, options, undo, sibling=sibling)
+            except OSError as error:
+                raise BarqueError(START_FAILED + reason(error)) from error
+            finally:
+                close_launch(launch)
+            self._undo = undo.hand_on()
+
+    def fileno(self) -> int:
+        """Readable when a step has not to wait."""
+        return self._birth.fileno()
+
+    def step(self) -> bool:
+        """Go on with the process's next message. True: the container is created."""
+        with self._undo as undo:
+            try:
+                if not self._birth.step():
+                    self._undo = undo.hand_on()
+                    return False
+                self.container.save()
+                self._inhabited()
+                tell_pid(self._options, self.container.pid)
+            except OSError as error:
+                raise BarqueError(START_FAILED + reason(error)) from error
+            unlock(self._lock)
+            undo.keep()
+        return True
+
+    def give_up(self) -> None:
+        """Undo what was done, where nobody is there to make the steps."""
+        with self._undo:
+            pass
+
+
+class Host:
+    """A process that makes a container among other things, and lives on."""
+
+    __slots__ = ("parent_reaps", "streams")
+
+    def __init__(self, streams: tuple[int, int, int], *, parent_reaps: bool) -> None:
+        self.streams = streams  # descriptors that become the container's 0, 1 and 2
+        self.parent_reaps = parent_reaps  # the container's process is to be its parent's child
+
+
+def check(spec: Spec, options: Options) -> None:
+    """Raise what is wrong with the config or its options; what they add to it is added."""
     check_spec(spec)
     if os.geteuid():
         from barque.runc import rootless
@@ -165,32 +231,16 @@ def create(paths: Paths, identifier: str, options: Options, log: Log) -> Contain
         told = (f"LISTEN_FDS={options.listeners}", "LISTEN_PID=1")
         spec.process.env = (*spec.process.env, *told)
     check_terminal(spec.process, options)
+
+
+def root_of(spec: Spec, options: Options) -> str:
+    """The root file system, which is there."""
     rootfs = os.path.normpath(os.path.join(options.bundle, spec.root_path))
     try:
         os.stat(rootfs)
     except OSError as error:
         raise InvalidArgument(f"invalid rootfs: {reason_of_stat(rootfs, error)}") from None
-    with Undo() as undo:
-        container, lock = new_container(
-            paths, identifier, (raw, spec), options.bundle, rootfs, undo
-        )
-        if os.environ.get("NOTIFY_SOCKET"):
-            from barque.runc import notify
-
-            notify.prepare(container, spec)
-        launch = prepare_launch(container, spec, options, log)
-        try:
-            inhabited = make_cgroup(container, spec, undo)
-            spawn(container, launch, options, undo, log)
-            inhabited()
-            tell_pid(options, container.pid)
-        except OSError as error:
-            raise BarqueError(START_FAILED + reason(error)) from error
-        finally:
-            close_launch(launch)
-        undo.keep()
-        unlock(lock)
-    return container
+    return rootfs
 
 
 def reason_of_stat(path: str, error: OSError) -> str:
@@ -259,10 +309,6 @@ def close_launch(launch: init.Launch) -> None:
     for fd in (launch.fifo, launch.proc, *launch.entries, *launch.sources.values(), *joined):
         if fd >= 0:
             os.close(fd)
-
-
-def is_new(linux: Linux, kind: str) -> bool:
-    return kind in linux.namespaces and not linux.namespaces[kind].path
 
 
 def scheduling_of(
@@ -362,211 +408,3 @@ def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], No
 
 def nothing_more() -> None:
     """No one waits in the cgroup."""
-
-
-def spawn(
-    container: Container, launch: init.Launch, options: Options, undo: Undo, log: Log
-) -> None:
-    """Make the process and go with it through `barque.runc.channel`'s diagram."""
-    linux = launch.spec.linux
-    ours, theirs = channel.pair()
-    launch.channel = theirs
-    flags = 0
-    for kind in linux.namespaces:
-        if kind != "cgroup" and is_new(linux, kind):
-            flags |= NAMESPACE_FLAGS[kind]
-    launch.state = container.document("creating")
-    launch.cgroup_directories = container.cgroup.directories
-    # a user maps the ids of his own process only while it is dumpable; it ends that itself
-    set_dumpable(launch.mapped and os.geteuid() != 0)
-    unified = container.cgroup.open_unified()
-    launch.entries = container.cgroup.open_entries()
-    try:
-        pid = clone(launch, ours, flags, unified)
-        if pid == 0:
-            ours.close()  # else it would wait for ever for a runtime that was killed
-            init.run(launch)
-    finally:
-        if unified >= 0:
-            os.close(unified)
-    undo.add(destroy_process, pid)
-    theirs.close()
-    container.pid = pid
-    container.start_time = process_times(pid) or 0
-    if launch.user_namespace and os.geteuid() == 0:
-        adjust_oom_score(pid, launch.process.oom_score_adj)
-    if launch.mapped:
-        admit(ours, pid, linux, launch.process.oom_score_adj)
-
-    give_resources(container, linux, undo)
-
-    def run_outer_hooks() -> None:
-        hooks = launch.spec.hooks
-        state = dump(container.document("creating"))
-        run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
-
-    def hand_on_listener(number: int) -> None:
-        profile = launch.spec.linux.seccomp or {}
-        seccomp.hand_on_listener(profile, pid, number, container.document("creating"))
-
-    converse(ours, pid, options, run_outer_hooks, hand_on_listener)
-    container.save()
-    ours.close()
-
-
-def give_resources(container: Container, linux: Linux, undo: Undo) -> None:
-    """What the runtime gives to the new process that few containers ask for."""
-    if linux.net_devices:
-        from barque.runc import net_devices
-
-        net_devices.move_all(linux.net_devices, container.pid, undo)
-    if linux.rdt is not None:
-        from barque.runc import rdt
-
-        rdt.join(rdt.Group(linux.rdt, container.id), container.pid, container.id, undo)
-
-
-def adjust_oom_score(pid: int, value: int | None) -> None:
-    """From outside, for a process that is root of another user namespace; one that ended tells."""
-    if value is None:
-        return
-    try:
-        write_file(f"/proc/{pid}/oom_score_adj", str(value))
-    except (FileNotFoundError, ProcessLookupError):
-        return
-    except OSError as error:
-        raise Forbidden(f"oom_score_adj {value}: {reason(error)}") from error
-
-
-def admit(ours: channel.Channel, pid: int, linux: Linux, oom_score: int | None) -> None:
-    """Map the new process's ids and tell it; one that has failed has its own words."""
-    try:
-        if os.geteuid():
-            from barque.runc import rootless
-
-            rootless.adjust_oom_score(pid, oom_score)
-            rootless.map_ids(pid, linux)
-        else:
-            map_ids(pid, linux)
-        ours.send(channel.GO)
-    except (ProcessLookupError, FileNotFoundError, BrokenPipeError):
-        return
-
-
-def clone(launch: init.Launch, ours: channel.Channel, flags: int, cgroup_fd: int) -> int:
-    """clone3; a pid namespace to join is entered for the child only."""
-    if intermediary_needed(launch.spec.linux):
-        from barque.runc import intermediary
-
-        return intermediary.clone(launch, ours, flags, cgroup_fd)
-    namespace = next((fd for fd, kind in launch.joined if kind == kinds.CLONE_NEWPID), -1)
-    if namespace < 0:
-        return kinds.clone3(flags, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
-    own = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        kinds.setns(namespace, kinds.CLONE_NEWPID)
-        pid = kinds.clone3(flags, exit_signal=SIGCHLD, cgroup_fd=cgroup_fd)
-        if pid:
-            come_back(own, pid)
-        return pid
-    finally:
-        os.close(own)
-
-
-def intermediary_needed(linux: Linux) -> bool:
-    """Whether one clone3 is not enough: see barque.runc.intermediary."""
-    namespaces = linux.namespaces
-    joined = [kind for kind, namespace in namespaces.items() if namespace.path]
-    return is_new(linux, "time") or "user" in joined or ("user" in namespaces and bool(joined))
-
-
-def map_ids(pid: int, linux: Linux) -> None:
-    """The ids of a new user namespace. user_namespaces(7)."""
-    for name, mappings in (("uid_map", linux.uid_mappings), ("gid_map", linux.gid_mappings)):
-        if mappings:
-            write_file(f"/proc/{pid}/{name}", id_map(mappings))
-
-
-def id_map(mappings: tuple[IdMapping, ...]) -> str:
-    return "".join(f"{one.container_id} {one.host_id} {one.size}\n" for one in mappings)
-
-
-def come_back(own: int, pid: int) -> None:
-    """Leave the pid namespace that was entered for the new process `pid` only."""
-    try:
-        kinds.setns(own, kinds.CLONE_NEWPID)
-    except OSError:
-        destroy_process(pid)
-        raise
-
-
-def destroy_process(pid: int) -> None:
-    """Kill a process of ours that did not become a container's, and reap it."""
-    try:
-        os.kill(pid, SIGKILL)
-        os.waitpid(pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
-
-
-def converse(
-    ours: channel.Channel,
-    pid: int,
-    options: Options,
-    mounted: Callable[[], None] | None = None,
-    listening: Callable[[int], None] | None = None,
-) -> None:
-    """Answer the new process until it is ready; raise what it reports.
-
-    `mounted` runs hooks, `listening` hands the seccomp listener (by its number there) on.
-    """
-    while True:
-        kind, text, fd = ours.receive()
-        if kind == channel.READY:
-            return
-        if kind == channel.CONSOLE:
-            hand_over_terminal(options, text, fd)
-        elif kind == channel.MOUNTED and mounted is not None:
-            mounted()
-            ours.send(channel.GO)
-        elif kind == channel.LISTENER and listening is not None:
-            listening(int(text))
-            ours.send(channel.GO)
-        elif kind == channel.NOT_EXECUTABLE:
-            raise BarqueError(START_FAILED + text)
-        elif kind == channel.FAILED:
-            raise BarqueError(START_FAILED + INIT_FAILED + text)
-        else:
-            raise BarqueError(f"{START_FAILED}{INIT_FAILED}it was {how_it_ended(pid)}")
-
-
-def how_it_ended(pid: int) -> str:
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return f"killed by signal {-status}" if status < 0 else f"ended with exit code {status}"
-
-
-def hand_over_terminal(options: Options, name: str, master: int) -> None:
-    if options.terminal_taker is not None:
-        options.terminal_taker.append(master)
-        return
-    try:
-        channel.send_descriptor(options.console_socket, name, master)
-    finally:
-        os.close(master)
-
-
-def tell_pid(options: Options, pid: int) -> None:
-    """Say which process it is, in the ways the command line asks for."""
-    if options.pidfd_socket:
-        pidfd = os.pidfd_open(pid)
-        try:
-            channel.send_descriptor(options.pidfd_socket, "pidfd", pidfd)
-        finally:
-            os.close(pidfd)
-    if options.pid_file:
-        write_pid_file(options.pid_file, pid)
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """The number alone, whole: containerd reads it as soon as the command has ended."""
-    write_atomic(path, str(pid).encode(), 0o644)

@@ -72,32 +72,37 @@ def wanted(mounts: tuple[Mount, ...]) -> bool:
 
 def make_nodes(rootfs: Rootfs, devices: tuple[Device, ...], *, by_bind: bool) -> None:
     """Make the nodes; `by_bind` (in a user namespace) mounts those of the host instead."""
+    if by_bind:
+        for device in devices:
+            _bind(rootfs, device.path)
+        return
+    places: dict[str, list[tuple[str, Device]]] = {}
     for device in devices:
         parent, _, name = normal(device.path).rpartition("/")
-        if by_bind:
-            _bind(rootfs, device.path)
-            continue
-        directory = rootfs.make(parent or "/", is_directory=True)
+        places.setdefault(parent or "/", []).append((name, device))
+    for parent, nodes in places.items():
+        directory = rootfs.make(parent, is_directory=True)
         try:
-            _make(directory, name, device)
-        except OSError as error:
-            number = error.errno or 0
-            raise OSError(number, f"mknod: {os.strerror(number)}", device.path) from error
+            for name, device in nodes:
+                _make(directory, name, device)
         finally:
             os.close(directory)
 
 
 def _make(directory: int, name: str, device: Device) -> None:
-    number = os.makedev(device.major, device.minor)
+    identity = os.makedev(device.major, device.minor)
     mode = KINDS[device.type] | device.mode & PERMISSIONS
     try:
-        os.mknod(name, mode, number, dir_fd=directory)
+        os.mknod(name, mode, identity, dir_fd=directory)
     except FileExistsError:
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         same_kind = stat.S_IFMT(found.st_mode) == KINDS[device.type]
-        if not same_kind or (device.type != "p" and found.st_rdev != number):
+        if not same_kind or (device.type != "p" and found.st_rdev != identity):
             raise Conflict(f"{device.path} is there and is another file") from None
         return
+    except OSError as error:
+        number = error.errno or 0
+        raise OSError(number, f"mknod: {os.strerror(number)}", device.path) from error
     os.chown(name, device.uid, device.gid, dir_fd=directory, follow_symlinks=False)
 
 

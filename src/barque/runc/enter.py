@@ -22,20 +22,17 @@ from barque.linux.process import set_dumpable, set_name, set_personality
 from barque.oci.document import parse
 from barque.oci.runtime import parse_spec
 from barque.runc import channel, console, init, isolation, seccomp
-from barque.runc.container import PAUSED, STOPPED, Container
-from barque.runc.create import (
-    LONGEST_CONFIG,
+from barque.runc.birth import (
     NAMESPACE_FLAGS,
     SIGCHLD,
     START_FAILED,
-    check_terminal,
     come_back,
     converse,
     destroy_process,
-    open_proc,
-    scheduling_of,
     tell_pid,
 )
+from barque.runc.container import PAUSED, STOPPED, Container
+from barque.runc.create import LONGEST_CONFIG, check_terminal, open_proc, scheduling_of
 from barque.runc.identity import Identity, home_of
 from barque.runc.lifecycle import open_init
 from barque.runc.log import reason

@@ -22,6 +22,7 @@ from barque.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWPID, setns, unshar
 from barque.linux.process import (
     join_session_keyring,
     kernel_getcwd,
+    place_stdio,
     set_domainname,
     set_dumpable,
     set_hostname,
@@ -84,6 +85,7 @@ class Launch:
         "sources",
         "spec",
         "state",
+        "streams",
         "unprivileged",
         "unshared_cgroup",
         "user_namespace",
@@ -117,16 +119,28 @@ class Launch:
     preserved: int  # descriptors from 3 on that go to the program
     keyring: str  # name of the new session keyring; empty: keep the caller's
     state: dict[str, Any]  # for hooks: runtime.md, "State"
+    streams: tuple[int, int, int] | None  # of one whose maker lives on: its 0, 1 and 2
 
 
 def run(launch: Launch) -> NoReturn:
     """Become the container's process, or report why not and leave."""
     try:
+        if launch.streams is not None:
+            leave_maker(launch, launch.streams)
         program, arguments, environment = set_up(launch)
     except BaseException as error:
         report(launch.channel, error)
         os._exit(1)
     execute(program, arguments, environment)
+
+
+def leave_maker(launch: Launch, streams: tuple[int, int, int]) -> None:
+    """Let go of what belongs to the process that made this one and does more than that."""
+    isolation.ignore_wakeup()
+    place_stdio(streams)
+    joined = (fd for fd, _ in launch.joined)
+    needed = (launch.channel.fileno(), launch.fifo, launch.proc, *launch.entries, *joined)
+    isolation.close_all_but({*needed, *launch.sources.values()})
 
 
 def report(to: Channel, error: BaseException) -> None:

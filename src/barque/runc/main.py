@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from barque.runc.create import Making
+
 FAILED = 1
 USAGE_FAILED = 3
 GLOBAL_FLAGS = (
@@ -59,10 +61,7 @@ def main(argv: Sequence[str]) -> int:
         if asked:
             return commands.show_usage(name)
         code = commands.failure_code(name)
-        root = given.get("root", default_root()).rstrip("/") or "/"
-        systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
-        paths = Paths(root, given.get("criu"), systemd=systemd, rootless=rootless)
-        return commands.dispatch(name, given.words[1:], paths, log)
+        return commands.dispatch(name, given.words[1:], paths_of(given), log)
     except Usage as error:
         code = FAILED
         log.failure(str(error))
@@ -85,14 +84,33 @@ def at_once(argv: Sequence[str]) -> bool:
     """
     try:
         given = parse(argv, GLOBAL_FLAGS)
-        systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
+        if len(given.words) != 2 or given.words[0] not in quick.NAMES:
+            return False
+        name, identifier = given.words
+        return quick.run(name, identifier, paths_of(given))
     except InvalidArgument:
         return False
-    if len(given.words) != 2 or given.words[0] not in quick.NAMES:
-        return False
-    name, identifier = given.words
-    paths = Paths(given.get("root", DEFAULT_ROOT), systemd=systemd, rootless=rootless)
-    return quick.run(name, identifier, paths)
+
+
+def begin(
+    argv: Sequence[str], streams: tuple[int, int, int], *, parent_reaps: bool
+) -> Making | None:
+    """Begin the `create` of `argv` in the caller's own process, which has one thread and makes the
+    steps. `streams` become the container's 0, 1 and 2; its process is the caller's child or, with
+    `parent_reaps`, the caller's sibling. None, or a step that raises BarqueError or OSError: it is
+    not done and nothing is left of it; `main` has to do it, and says what is wrong.
+    """
+    from barque.runc import begin
+    from barque.runc.create import Host
+
+    return begin.begin(argv, Host(streams, parent_reaps=parent_reaps))
+
+
+def paths_of(given: Arguments) -> Paths:
+    """Where the state is, by the global flags."""
+    root = given.get("root", default_root()).rstrip("/") or "/"
+    systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
+    return Paths(root, given.get("criu"), systemd=systemd, rootless=rootless)
 
 
 def read_line(argv: Sequence[str]) -> Arguments:

@@ -16,14 +16,9 @@ from barque.linux.fs import read_bounded
 from barque.linux.namespaces import CLONE_NEWNS, unshare
 from barque.oci.document import dump, parse
 from barque.runc import channel, checkpoint, criu, devices, seccomp
+from barque.runc.birth import destroy_process, write_pid_file
 from barque.runc.container import Container, process_times, unlock
-from barque.runc.create import (
-    destroy_process,
-    make_cgroup,
-    new_container,
-    read_spec,
-    write_pid_file,
-)
+from barque.runc.create import make_cgroup, new_container, read_spec
 from barque.runc.hooks import run_hooks
 from barque.runc.rootfs import Rootfs, normal
 from barque.runc.undo import Undo

@@ -21,11 +21,11 @@ from barque.linux.fs import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     filesystem_magic,
-    open_in_root,
     openat2,
     read_bounded,
+    try_openat2,
 )
-from barque.linux.libc import AT_EMPTY_PATH
+from barque.linux.libc import AT_EMPTY_PATH, os_error
 from barque.runc.copyup import copy_tree
 from barque.runc.log import reason
 from barque.runc.options import Options, parse_options
@@ -171,54 +171,46 @@ class Rootfs:
             resolve |= RESOLVE_NO_SYMLINKS
         kind = os.O_PATH | (os.O_DIRECTORY if is_directory else 0)
         for _ in range(MOST_LINKS):
-            try:
-                return openat2(self.fd, path, kind, resolve=resolve)
-            except FileNotFoundError:
-                path = self._make_missing(path, is_directory, resolve)
-            except OSError as error:
-                if error.errno == errno.ELOOP and not follow:
-                    text = f"filesystem must be mounted on ordinary directory, and {path} is a link"
-                    raise InvalidArgument(text) from None
-                raise
+            fd = try_openat2(self.fd, path, kind, resolve=resolve)
+            if fd >= 0:
+                return fd
+            if fd == -errno.ELOOP and not follow:
+                text = f"filesystem must be mounted on ordinary directory, and {path} is a link"
+                raise InvalidArgument(text)
+            if fd != -errno.ENOENT:
+                raise os_error(-fd, "openat2", path)
+            path = self._make_missing(path, is_directory, resolve)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def _make_missing(self, path: str, is_directory: bool, resolve: int) -> str:
         """Make the first missing component; returns the path to go on with.
 
+        It is the one whose parent is there, looked for from the end: mostly it is the last.
         A dangling link is where its target will be made: the path goes on through its text.
         """
         parts = path.strip("/").split("/")
-        for index, name in enumerate(parts):
-            parent = openat2(
-                self.fd,
-                "/".join(["/", *parts[:index]]),
-                os.O_PATH | os.O_DIRECTORY,
-                resolve=resolve,
-            )
+        for index in range(len(parts) - 1, -1, -1):
+            above = "/".join(["", *parts[:index]]) or "/"
+            parent = try_openat2(self.fd, above, os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+            if parent == -errno.ENOENT:
+                continue
+            if parent < 0:
+                raise os_error(-parent, "openat2", above)
             try:
-                last = index == len(parts) - 1
-                try:
-                    if last and not is_directory:
-                        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-                        os.close(os.open(name, flags, FILE_MODE, dir_fd=parent))
-                    else:
-                        os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
-                    return path
-                except FileExistsError:
-                    text = _link_text(parent, name)
+                text = _make_in(parent, parts[index], is_directory or index < len(parts) - 1)
             finally:
                 os.close(parent)
             if text is not None and self._dangles(parts[: index + 1], resolve):
                 before = "" if text.startswith("/") else "/".join(parts[:index]) + "/"
                 return normal("/".join([before + text, *parts[index + 1 :]]))
+            return path
         return path
 
     def _dangles(self, parts: list[str], resolve: int) -> bool:
-        try:
-            os.close(openat2(self.fd, "/".join(parts), os.O_PATH, resolve=resolve))
-        except FileNotFoundError:
-            return True
-        return False
+        fd = try_openat2(self.fd, "/".join(parts), os.O_PATH, resolve=resolve)
+        if fd >= 0:
+            os.close(fd)
+        return fd == -errno.ENOENT
 
     def mount_cgroups(self, mount: Mount, directories: dict[str, str]) -> None:
         """The container's own cgroups, and nothing above them. config-linux.md, "cgroup mount".
@@ -321,10 +313,12 @@ class Rootfs:
             os.close(place)
 
     def _find(self, path: str) -> int:
-        try:
-            return open_in_root(self.fd, path, os.O_PATH)
-        except (FileNotFoundError, NotADirectoryError):
-            return -1
+        """Where `path` leads in the root; -1: nowhere."""
+        resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+        fd = try_openat2(self.fd, path, os.O_PATH, resolve=resolve)
+        if fd < 0 and fd not in (-errno.ENOENT, -errno.ENOTDIR):
+            raise os_error(-fd, "openat2", path)
+        return max(fd, -1)
 
     def _empty_directory(self) -> int:
         if self.empty >= 0:
@@ -462,6 +456,19 @@ def make_parent_private(path: str) -> None:
             if error.errno != errno.EINVAL or path == "/":
                 raise
         path = os.path.dirname(path)
+
+
+def _make_in(parent: int, name: str, is_directory: bool) -> str | None:
+    """Make `name` in the open directory `parent`; the text of a link that is there already."""
+    try:
+        if is_directory:
+            os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
+        else:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            os.close(os.open(name, flags, FILE_MODE, dir_fd=parent))
+    except FileExistsError:
+        return _link_text(parent, name)
+    return None
 
 
 def _link_text(parent: int, name: str) -> str | None:

@@ -12,7 +12,7 @@ import os
 import barque.linux.mount as kernel
 from barque.errors import BarqueError, InvalidArgument
 from barque.linux.id_mapped import map_ids, new_user_namespace
-from barque.runc.create import id_map
+from barque.runc.birth import id_map
 from barque.runc.log import reason
 from barque.runc.options import parse_options
 from barque.runc.rootfs import describe, open_source

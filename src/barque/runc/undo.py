@@ -29,6 +29,12 @@ class Undo:
     def keep(self) -> None:
         self.steps.clear()
 
+    def hand_on(self) -> Undo:
+        """The steps, for another block: this one undoes nothing."""
+        other = Undo()
+        other.steps, self.steps = self.steps, []
+        return other
+
     def __enter__(self) -> Undo:
         return self
 

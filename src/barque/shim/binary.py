@@ -7,13 +7,14 @@ import sys
 import time
 
 from barque.errors import BarqueError
+from barque.linux.process import place_stdio
 from barque.oci import document
 from barque.shim import group, keeper, paths, rootfs, shim, wire
 from barque.shim.ground import Ground
 from barque.shim.loop import Loop, Pending
 from barque.shim.messages import DELETE_RESPONSE, timestamp
 from barque.shim.process import read_pid
-from barque.shim.runtime import Runtime, place_stdio
+from barque.shim.runtime import Runtime
 from barque.shim.sockets import listen
 
 TYPE_CHECKING = False

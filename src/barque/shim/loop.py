@@ -139,6 +139,17 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def readable(self, fd: int) -> Pending:
+        """Done when `fd`, which nobody watches, has something to read, or has ended."""
+        pending = Pending()
+
+        def ready(events: int) -> None:
+            self.unwatch(fd)
+            pending.set()
+
+        self.watch(fd, READ, ready)
+        return pending
+
     # time
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Deadline:

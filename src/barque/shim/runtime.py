@@ -13,7 +13,7 @@ import _signal  # type: ignore[import-not-found]  # the module without its enums
 import os
 
 from barque.errors import BarqueError, NotFound
-from barque.linux.process import close_range, fork
+from barque.linux.process import close_range, fork, place_stdio
 from barque.oci import document
 from barque.program import command
 from barque.shim import paths
@@ -22,9 +22,22 @@ from barque.shim.ground import IGNORED_SIGNALS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Final
+    from typing import Any, Final, Protocol
 
     from barque.shim.loop import Loop, Routine
+
+    class Making(Protocol):
+        """A container that our runtime is making."""
+
+        def fileno(self) -> int:
+            """Readable when `step` has not to wait."""
+
+        def step(self) -> bool:
+            """Go on; True: it is made. What it raises: nothing is left of it."""
+
+        def give_up(self) -> None:
+            """Nothing is left of it."""
+
 
 LOG_TAIL_BYTES: Final = 1 << 16
 STDERR: Final = 2
@@ -32,15 +45,20 @@ STDERR: Final = 2
 
 class Entry:
     """Our runtime, loaded in this process. `main` runs a command in a process forked for it;
-    `at_once` in this one, where that takes no time; False: it was not done."""
+    `at_once` in this one, where that takes no time; False: it was not done; `begin` begins one
+    that is gone on with when its process has said something; None: it has to be run."""
 
-    __slots__ = ("at_once", "main")
+    __slots__ = ("at_once", "begin", "main")
 
     def __init__(
-        self, main: Callable[[list[str]], int], at_once: Callable[[list[str]], bool]
+        self,
+        main: Callable[[list[str]], int],
+        at_once: Callable[[list[str]], bool],
+        begin: Callable[..., Making | None],
     ) -> None:
         self.main = main
         self.at_once = at_once
+        self.begin = begin
 
 
 class Runtime:
@@ -91,10 +109,9 @@ class Runtime:
         self._calls += 1
         log = paths.runtime_log(self._bundle, self._calls)
         argv = self._argv(log, arguments)
-        ours = None if self.binary else self._entry
-        if ours is not None and stdio is None and ours.at_once(argv):
-            return None
         try:
+            if (yield from self._do_here(argv, stdio)):
+                return None
             pid = self._fork(argv, stdio, log)
             status = yield self._loop.exited(pid)
             code = os.waitstatus_to_exitcode(status)
@@ -104,6 +121,25 @@ class Runtime:
             if os.path.exists(log):
                 os.unlink(log)
         return None
+
+    def _do_here(self, argv: list[str], stdio: tuple[int, int, int] | None) -> Routine:
+        """Do what our runtime can do in this process; False: it is not done."""
+        ours = None if self.binary else self._entry
+        if ours is None:
+            return False
+        if stdio is None:
+            return ours.at_once(argv)
+        making = ours.begin(argv, stdio, parent_reaps=self._loop.ground.keeper != 0)
+        if making is None:
+            return False
+        try:
+            yield self._loop.readable(making.fileno())
+            while not making.step():
+                yield self._loop.readable(making.fileno())
+        except (BarqueError, OSError):
+            making.give_up()
+            return False
+        return True
 
     def _argv(self, log: str, arguments: tuple[str, ...]) -> list[str]:
         argv = ["--root", self.root, "--log", log, "--log-format", "json"]
@@ -149,17 +185,6 @@ class Runtime:
         if not text:
             text = f"{name} did not terminate successfully: {how}"
         return BarqueError(f"OCI runtime {what} failed: {text}")
-
-
-def place_stdio(stdio: tuple[int, int, int] | None) -> None:
-    """In a forked child: make `stdio` its descriptors 0, 1 and 2, inheritable."""
-    if stdio is None:
-        null = os.open("/dev/null", os.O_RDWR)
-        stdio = (null, null, null)
-    # First out of the way of each other, then to their places.
-    high = [os.dup(fd) if fd < 3 else fd for fd in stdio]
-    for place, fd in enumerate(high):
-        os.dup2(fd, place)
 
 
 def report(text: str, log: str) -> None:
@@ -212,4 +237,4 @@ def load_entry() -> Entry | None:
     import barque.runc.main as main
 
     main.preload()
-    return Entry(main.main, main.at_once)
+    return Entry(main.main, main.at_once, main.begin)

@@ -1,16 +1,20 @@
-"""`start` and `delete` in the caller's own process: done at once, or left to the command."""
+"""`create`, `start` and `delete` in the caller's own process, or left to the command."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from barque.runc.main import at_once
+from barque.errors import BarqueError
+from barque.linux.process import set_dumpable
+from barque.runc.create import Making
+from barque.runc.main import at_once, begin
 from tests.integration.runc.conftest import Case
-from tests.support.runtimes import wait_for
+from tests.support.runtimes import cgroups_of, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.runtimes("ours")]
 
@@ -71,3 +75,66 @@ def test_hooks_have_a_process_of_their_own(case: Case, point: str, name: str) ->
 )
 def test_other_commands_are_not_for_it(case: Case, words: tuple[str, ...]) -> None:
     assert not at_once(["--root", str(case.runtime.root), *words])
+
+
+@pytest.fixture(autouse=True)
+def dumpable() -> Iterator[None]:
+    """Who makes a container is not dumpable from then on."""
+    yield
+    set_dumpable(True)
+
+
+def making(case: Case, *flags: str, streams: tuple[int, int, int] = (0, 1, 2)) -> Making | None:
+    argv = ["create", "--bundle", str(case.bundle), *flags, case.id]
+    return begin(["--root", str(case.runtime.root), *argv], streams, parent_reaps=False)
+
+
+def test_a_container_is_made_in_the_callers_process(case: Case) -> None:
+    """It has the streams it was given, and no other descriptor of the caller's."""
+    case.write(case.configure("sh", "-c", "cat; ls /proc/$$/fd; true"))
+    given, kept = os.pipe()
+    os.set_inheritable(kept, True)
+    output = case.place / "output"
+    with output.open("wb") as file:
+        made = making(case, streams=(given, file.fileno(), file.fileno()))
+    os.close(given)
+    assert made is not None
+    while not made.step():
+        pass
+    assert case.runtime.status(case.id) == "created"
+    pid = case.runtime.pid(case.id)
+    assert now(case, "start")
+    os.write(kept, b"hello\n")
+    os.close(kept)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0  # this process's own child
+    assert output.read_text().split() == ["hello", "0", "1", "2"]
+    wait_for(lambda: now(case, "delete"))
+
+
+@pytest.mark.parametrize(
+    ("program", "refusal"),
+    [("nothing", "executable file not found"), ("/etc/passwd", "permission denied")],
+)
+def test_nothing_is_left_of_one_that_cannot_be_made(case: Case, program: str, refusal: str) -> None:
+    case.write(case.configure(program))
+    before = os.listdir("/proc/self/fd")
+    made = making(case)
+    assert made is not None
+    with pytest.raises(BarqueError, match=refusal):
+        made.step()
+    del made
+    assert not state(case).exists()
+    assert not cgroups_of(case.id)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_needs_more_than_the_callers_process(case: Case) -> None:
+    spec = case.configure("true")
+    spec["hooks"] = {"prestart": [{"path": "/bin/true"}]}
+    case.write(spec)
+    assert making(case) is None
+    case.write(case.configure("true"))
+    assert making(case, "--preserve-fds", "1") is None
+    case.write({**spec, "hooks": {}, "root": {"path": "nowhere"}})
+    assert making(case) is None
+    assert not state(case).exists()

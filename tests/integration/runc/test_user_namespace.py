@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.integration.runc.conftest import Case
+from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.runtimes("ours", "warm", "runc")]
 FIRST, COUNT = 200000, 65536
@@ -33,6 +34,7 @@ def test_ids_inside_and_outside(case: Case) -> None:
     os.chown(case.rootfs, FIRST, FIRST)
     spec = mapped(case, "sh", "-c", "id -u; cat /proc/self/uid_map; touch /made; sleep 1000")
     case.started(spec=spec)
+    wait_for((case.rootfs / "made").exists)
     pid = case.runtime.pid(case.id)
     assert f"Uid:\t{FIRST}" in Path(f"/proc/{pid}/status").read_text()
     out = case.call("exec", case.id, "sh", "-c", "id -u; ls -ln /made; echo x > /dev/null").check()

@@ -38,7 +38,7 @@ NAMES = {
 # what a shim calls again and again
 OF_A_LIFE = ("create", "delete", "exec", "kill", "pause", "resume", "start", "update")
 # what some configs need
-OF_SOME = ("intermediary", "scheduling", "sources")
+OF_SOME = ("begin", "intermediary", "scheduling", "sources")
 HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}

@@ -41,7 +41,11 @@ def options_of(given: Arguments) -> Options:
     except OSError as error:
         text = os.strerror(error.errno or 0).lower()
         raise InvalidArgument(f"chdir {bundle}: {text}") from None
-    options = Options(os.getcwd())
+    return filled(Options(os.getcwd()), given)
+
+
+def filled(options: Options, given: Arguments) -> Options:
+    """`options` with what the flags say."""
     options.console_socket = given.get("console-socket")
     options.pidfd_socket = given.get("pidfd-socket")
     options.pid_file = given.get("pid-file")

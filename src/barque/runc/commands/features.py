@@ -9,7 +9,7 @@ from barque.linux.libseccomp import ACTIONS, ARCHITECTURES, OPERATORS
 from barque.linux.scheduling import MEMORY_FLAGS, MEMORY_MODES
 from barque.oci.document import dump_indented
 from barque.oci.runtime import HOOK_POINTS, SPEC_VERSION
-from barque.runc.create import NAMESPACE_FLAGS
+from barque.runc.birth import NAMESPACE_FLAGS
 from barque.runc.options import ATTRIBUTES, OURS, PROPAGATION, SUPERBLOCK, WITHOUT_EFFECT
 from barque.runc.seccomp import FLAGS as SECCOMP_FLAGS
 
