@@ -209,7 +209,7 @@ def test_the_debug_log(case: Case) -> None:
 @pytest.mark.parametrize(("flag", "is_reaper"), [((), True), (("--no-subreaper",), False)])
 def test_orphans_of_a_container(case: Case, flag: tuple[str, ...], is_reaper: bool) -> None:
     """Without a pid namespace of its own a container's orphans are the runtime's, or not."""
-    script = "(sleep 1000 & echo $!); exec sleep 1001"
+    script = "(sleep 1000 & echo $!); echo; exec sleep 1001"
     spec = case.configure("sh", "-c", script)
     spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "pid"]
     case.write(spec)
@@ -218,6 +218,7 @@ def test_orphans_of_a_container(case: Case, flag: tuple[str, ...], is_reaper: bo
     try:
         assert process.stdout is not None
         orphan = int(process.stdout.readline())
+        process.stdout.readline()  # it is one by now
         parent = f"PPid:\t{process.pid}\n" in Path(f"/proc/{orphan}/status").read_text()
         os.kill(orphan, signal.SIGKILL)
         wait_for(lambda: not Path(f"/proc/{orphan}").exists())

@@ -38,9 +38,9 @@ def test_states_from_create_to_delete(case: Case) -> None:
     case.call("start", case.id).check()
     assert case.runtime.status(case.id) == "running"
     assert case.runtime.pid(case.id) == pid
+    wait_for(lambda: output.read_text() == "hello\n")
     case.call("kill", case.id, "KILL").check()
     case.runtime.wait_stopped(case.id)
-    assert output.read_text() == "hello\n"
     assert case.call("state", case.id).check().json["pid"] == 0
     case.call("delete", case.id).check()
     assert case.call("state", case.id).code == 1
