@@ -78,6 +78,7 @@ class Config:
     firewall_backend: str = ""
     publish_host_policy: bool = False
     bridge_accept_fwmark: str = ""
+    allow_direct_routing: bool = False
     default_gateway: str = ""
     ipv6: bool = False
     fixed_cidr_v6: str = ""

@@ -153,6 +153,7 @@ def network_options(config: Config) -> NetworkOptions:
         firewall=config.iptables,
         firewall_backend=check_backend(config.firewall_backend),
         accept_mark=parse_mark(config.bridge_accept_fwmark) if config.bridge_accept_fwmark else "",
+        direct_routing=config.allow_direct_routing,
         host_policy=config.publish_host_policy,
         firewall6=config.ip6tables,
         pools=tuple(p for p in config.default_address_pools if ":" not in p[0]) or DEFAULT_POOLS,

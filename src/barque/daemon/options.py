@@ -81,6 +81,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("ip6tables", "flag"),
     Option("firewall-backend", "text"),
     Option("bridge-accept-fwmark", "text"),
+    Option("allow-direct-routing", "flag"),
     Option("publish-host-policy", "flag"),  # ours
     Option("default-gateway", "text"),
     Option(
@@ -144,7 +145,7 @@ RELOADABLE = frozenset(
 )
 # dockerd's other options: refused by their names until they are there.
 _NOT_YET = """
-allow-direct-routing allow-nondistributable-artifacts builder
+allow-nondistributable-artifacts builder
 containerd-plugins-namespace cri-containerd network-control-plane-mtu
 node-generic-resource node-generic-resources nri-opts rootless
 swarm-default-advertise-addr userland-proxy-path

@@ -17,6 +17,7 @@ from barque import errors
 from barque.linux import conntrack, nfnetlink
 from barque.linux.netlink import NETLINK_NETFILTER, Message, Netlink
 from barque.network import rules, segment_messages
+from barque.network.direct import direct
 from barque.network.rules import PROTOCOLS, Published, Segment
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Firewall:
         """Not `ipv6`: that family has no rules of ours. `policy`: the host's input has a say."""
         self.policy = policy
         self.accept_mark = ""
+        self.direct = False  # published ports are reached at containers' addresses too
         self.table = table
         self.enabled = enabled
         self._ipv6 = ipv6
@@ -79,7 +81,13 @@ class Firewall:
         self.loaded = False
 
     def _kept(self, segment: Segment) -> Segment:
-        return segment.kept(self.accept_mark, ipv6=self._ipv6)
+        return segment.kept(self.accept_mark, ipv6=self._ipv6, direct=self.direct)
+
+    def _direct(self, ports: Iterable[Published]) -> set[Published]:
+        return direct(self._segments.values(), ports)
+
+    def _open(self) -> set[Published]:
+        return self._published | self._direct(self._published)
 
     @property
     def bridges(self) -> list[str]:
@@ -117,7 +125,7 @@ class Firewall:
         wanted = rules.rule_counts(self._text())
         present = Counter(nfnetlink.rule_chains(self._socket(), self.table))
         found = [f"rules of chain {chain}" for chain in wanted if present[chain] < wanted[chain]]
-        for name, group in _groups(list(self._published)):
+        for name, group in _groups(list(self._open())):
             try:
                 there = {key for key, _ in nfnetlink.elements(self._socket(), self.table, name)}
             except FileNotFoundError:
@@ -126,8 +134,7 @@ class Firewall:
         return found
 
     def _text(self) -> str:
-        segments, published = self._segments.values(), self._published
-        return rules.base(self.table, segments, published, policy=self.policy)
+        return rules.base(self.table, self._segments.values(), self._open(), policy=self.policy)
 
     def _present(self) -> bool:
         try:
@@ -179,7 +186,7 @@ class Firewall:
             )
         messages = [
             nfnetlink.add_elements(self.table, name, [(port.key, port.data) for port in group])
-            for name, group in _groups(ports)
+            for name, group in _groups([*ports, *self._direct(ports)])
         ]
         messages += [
             nfnetlink.add_elements(self.table, name, [(port.key, b"") for port in group])
@@ -195,8 +202,9 @@ class Firewall:
     def withdraw(self, ports: Sequence[Published]) -> None:
         """Close `ports`; one that is closed already is left alone."""
         self._published.difference_update(ports)
-        if ports and not self._delete(ports):
-            for port in ports:
+        closing = [*ports, *(self._direct(ports) - self._direct(self._published))]
+        if closing and not self._delete(closing):
+            for port in closing:
                 self._delete([port])
         ended = [p.container_ip for p in ports if p.protocol == "udp"]
         self._forget_flows({address.packed for address in ended if address.version == 4})

@@ -78,6 +78,7 @@ class Host:
             policy=options.host_policy,
         )
         self.firewall.accept_mark = options.accept_mark
+        self.firewall.direct = options.direct_routing
         self._maker = Maker(maker_argv)
         self.pool = Pool(netns, self._maker, size=options.pool_size)
 

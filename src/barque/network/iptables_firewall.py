@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from barque import errors
+from barque.network.direct import direct
 from barque.network.iptables_rules import CHAINS, TABLES, USER_CHAIN, Family
 from barque.network.rules import Published, Segment
 
@@ -30,6 +31,7 @@ class IptablesFirewall:
         self.table = table
         self.enabled = enabled
         self.accept_mark = ""
+        self.direct = False  # published ports are reached at containers' addresses too
         self.keep: Sequence[int] = ()  # what every program holds open
         self.loaded = False
         self._segments: dict[str, Segment] = {}
@@ -50,7 +52,13 @@ class IptablesFirewall:
         self.reload()
 
     def _kept(self, segment: Segment) -> Segment:
-        return segment.kept(self.accept_mark, ipv6=self._ipv6)
+        return segment.kept(self.accept_mark, ipv6=self._ipv6, direct=self.direct)
+
+    def _direct(self, ports: Iterable[Published]) -> set[Published]:
+        return direct(self._segments.values(), ports)
+
+    def _open(self) -> set[Published]:
+        return self._published | self._direct(self._published)
 
     def _wanted(self) -> list[Family]:
         return [f for f in self._families if f.segments(self._segments.values())]
@@ -64,7 +72,7 @@ class IptablesFirewall:
         version = family.version
         self._in_use.add(version)
         self._ensure_user_chain(version)
-        self._restore(version, family.load(self._segments.values(), self._published))
+        self._restore(version, family.load(self._segments.values(), self._open()))
         for table, first, chain, rule in family.hooks():
             if self._run(version, "-t", table, "-C", chain, *rule).returncode:
                 self._must(version, "-t", table, "-I" if first else "-A", chain, *rule)
@@ -107,7 +115,7 @@ class IptablesFirewall:
             listed = self._run(family.version, "-t", table, "-S").stdout.splitlines()
             words = [line.split() for line in listed if line.startswith("-A ")]
             mine = Counter(w[1] for w in words if w[1].startswith(f"{family.prefix}-"))
-            if mine != family.counts(table, self._segments.values(), self._published):
+            if mine != family.counts(table, self._segments.values(), self._open()):
                 return False
             jumps = Counter(w[-1] for w in words if not w[1].startswith(family.prefix))
             hooks = Counter(rule[-1] for where, _, _, rule in family.hooks() if where == table)
@@ -139,10 +147,11 @@ class IptablesFirewall:
             raise errors.Unsupported(
                 "publishing ports needs firewall rules (--iptables=false is set)"
             )
+        opening = [*ports, *(self._direct(ports) - self._direct(self._published))]
         self._published.update(ports)
         try:
             for family in self._families:
-                self._change(family, "-A", ports)
+                self._change(family, "-A", opening)
         except BaseException:
             self._published.difference_update(ports)
             self.reload()
@@ -152,6 +161,7 @@ class IptablesFirewall:
         """Close `ports`; one that is closed already is left alone."""
         known = [port for port in ports if port in self._published]
         self._published.difference_update(ports)
+        known += self._direct(known) - self._direct(self._published)
         try:
             for family in self._families:
                 self._change(family, "-D", known)

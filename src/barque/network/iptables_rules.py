@@ -160,6 +160,9 @@ class Family:
             rules.append(f"-o {bridge} -m conntrack --ctstate DNAT -j ACCEPT")
             if segment.accept_mark:
                 rules.append(f"-o {bridge} -m mark --mark {segment.accept_mark} -j ACCEPT")
+            for name in segment.trusted.split(":") if segment.trusted else ():
+                comes = "" if name == "*" else f"-i {name} "
+                rules.append(f"{comes}-o {bridge} -j {self.chain('O')}")
             if mode == UNPROTECTED:
                 rules.append(f"-o {bridge} -j ACCEPT")
             if mode == ROUTED:

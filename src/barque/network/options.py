@@ -33,6 +33,7 @@ class NetworkOptions:
     firewall_backend: str = ""  # --firewall-backend: nftables, iptables
     host_policy: bool = False  # --publish-host-policy: published ports ask the host's input rules
     accept_mark: str = ""  # --bridge-accept-fwmark: MARK/MASK, hexadecimal
+    direct_routing: bool = False  # --allow-direct-routing: to published ports
     firewall6: bool = True  # --ip6tables: rules for IPv6
     default_host_ip: str = "0.0.0.0"  # --ip: where ports are published that name no address
     pools: tuple[tuple[str, int], ...] = DEFAULT_POOLS  # --default-address-pool

@@ -55,16 +55,22 @@ class Segment:
     accept_mark: str = ""  # MARK/MASK of packets that may reach them
     source: str = ""  # the host's address that leaves with translated packets; "" for any
     source6: str = ""
+    trusted: str = ""  # interfaces (by colons, or all: *) that reach ports at containers' addresses
 
     @property
     def is_plain(self) -> bool:
         """Whether it has only the rules that nearly all networks have."""
-        odd = self.accept_mark or self.source or self.source6
+        odd = self.accept_mark or self.source or self.source6 or self.trusted
         return self.mode == self.mode6 == NAT and not odd
 
-    def kept(self, accept_mark: str, *, ipv6: bool) -> Segment:
-        """As a daemon keeps it that lets packets with `accept_mark` in, and IPv6 alone or not."""
+    def kept(self, accept_mark: str, *, ipv6: bool, direct: bool = False) -> Segment:
+        """As a daemon keeps it that lets packets with `accept_mark` in, and IPv6 alone or not.
+
+        `direct`: every interface of the host's is trusted.
+        """
         marked = replace(self, accept_mark=accept_mark) if accept_mark else self
+        if direct:
+            marked = replace(marked, trusted="*")
         return marked if ipv6 else replace(marked, mode6=UNFILTERED)
 
 
@@ -202,7 +208,8 @@ def add_segment(table: str, segment: Segment) -> str:
     if not segment.internal:
         into.append("ct status dnat accept")
         if not segment.is_plain:
-            into += [*_marked(segment), *_opened("4", segment.mode), *_opened("6", segment.mode6)]
+            into += [*_marked(segment), *_trusting(segment)]
+            into += [*_opened("4", segment.mode), *_opened("6", segment.mode6)]
         if segment.masquerade:
             out += _masqueraded(name, segment)
     lines = [
@@ -231,6 +238,18 @@ def add_segment(table: str, segment: Segment) -> str:
 def _marked(segment: Segment) -> Sequence[str]:
     mark, _, mask = segment.accept_mark.partition("/")
     return (f"meta mark & {mask} == {mark} accept",) if mark else ()
+
+
+def _trusting(segment: Segment) -> Sequence[str]:
+    """What is published is reached at containers' own addresses too: see `direct`."""
+    if not segment.trusted:
+        return ()
+    names = ", ".join(f'"{name}"' for name in segment.trusted.split(":"))
+    comes = "" if segment.trusted == "*" else f"iifname {{ {names} }} "
+    return [
+        f"{comes}{which} daddr . meta l4proto . th dport @open{suffix} accept"
+        for which, suffix in (("ip", ""), ("ip6", "6"))
+    ]
 
 
 def _opened(family: str, mode: str) -> Sequence[str]:

@@ -189,3 +189,49 @@ def test_options_of_a_bridge_network(backend: str) -> None:
 
     with temporary_root() as root, ExitStack() as stack:
         asyncio.run(scenario(root, stack))
+
+
+@isolated
+@BACKENDS
+@pytest.mark.parametrize("everybody", [True, False])
+def test_published_ports_at_containers_addresses(backend: str, *, everybody: bool) -> None:
+    """--allow-direct-routing, or one trusted interface: what is published, and nothing else."""
+    options = NetworkOptions(bridge=BRIDGE, firewall_backend=backend, direct_routing=everybody)
+    trusted = {} if everybody else {LABEL + "bridge.trusted_host_interfaces": "other0:ext0"}
+
+    async def scenario(root: Path, stack: ExitStack) -> None:
+        lan, far = Neighbour("ext0", "192.0.2"), Neighbour("ext1", "198.51.100")
+        for neighbour, prefix in ((lan, "2001:db8:1"), (far, "2001:db8:2")):
+            stack.callback(neighbour.close)
+            _, ours = neighbour.add_ipv6(prefix)
+            neighbour.run("ip", "route", "add", "10.60.0.0/24", "via", neighbour.ours)
+            neighbour.run("ip", "route", "add", "fd00:60::/64", "via", ours)
+        async with networks(root, options) as made:
+            pools = [{"Subnet": "10.60.0.0/24"}, {"Subnet": "fd00:60::/64"}]
+            body = {"Name": "odd", "EnableIPv6": True, "IPAM": {"Config": pools}}
+            await made.create({**body, "Options": trusted})
+            twice = [{"HostPort": "8080"}, {"HostPort": "8081"}]
+            web = await attach(made, "web", "odd", ports={"80/tcp": twice, "81/tcp": None})
+            for port in (80, 81):
+                stack.enter_context(server("web", port, netns=web.netns, address="::"))
+            for target in ("10.60.0.2", "fd00:60::2"):
+                assert ask(target, 80, netns=lan.netns).startswith("web ")
+                assert ask(target, 81, netns=lan.netns, timeout_s=0.5).startswith("failed")
+                words = ask(target, 80, netns=far.netns, timeout_s=20 if everybody else 0.5)
+                assert words.startswith("web " if everybody else "failed")
+            assert ask(lan.ours, 8081, netns=lan.netns).startswith("web ")
+            assert await made.examine(repair=False) == []
+        run("nft", "flush", "ruleset")
+        async with networks(root, options, live=["web"]) as made:
+            assert ask("10.60.0.2", 80, netns=lan.netns).startswith("web ")
+            await made.detach("web")
+            assert await made.examine(repair=False) == []
+            assert "10.60.0.2" not in run("nft", "list", "ruleset")
+            again = await attach(made, "again", "odd")
+            stack.enter_context(server("again", 80, netns=again.netns, address="::"))
+            words = ask(place(again, "odd")["IPAddress"], 80, netns=lan.netns, timeout_s=0.5)
+            assert words.startswith("failed")
+            await made.detach("again")
+
+    with temporary_root() as root, ExitStack() as stack:
+        asyncio.run(scenario(root, stack))

@@ -5,6 +5,7 @@ Source: Docker's page of the bridge driver, and its `netlabel` and `bridge` pack
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from barque.network.ipam import parse_address, parse_address6
 from barque.network.rules import ISOLATED, MODES
 
 LABEL = "com.docker.network."
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 MAX_PREFIX_BYTES = 10  # of interfaces' names, which end with a number
 
 _FIELDS: Mapping[str, tuple[str, Callable[[str, str], Any]]]
@@ -45,6 +47,16 @@ def _gateway_mode(value: str, *, internal: bool) -> str:
     return value
 
 
+def check_interface(name: str) -> str:
+    """A name of an interface that stands in the text of rules: nothing there is a sign of theirs.
+
+    Raises InvalidArgument.
+    """
+    if not _NAME.match(check_name(name)):
+        raise errors.InvalidArgument(f"invalid interface name: {name!r}")
+    return name
+
+
 def flag(key: str, value: str) -> bool:
     known = {"true": True, "1": True, "false": False, "0": False}
     if value.lower() not in known:
@@ -60,6 +72,13 @@ def _prefix(key: str, value: str) -> str:
     return value
 
 
+def _interfaces(key: str, value: str) -> str:
+    """Names of the host's interfaces, by colons."""
+    for name in value.split(":"):
+        check_interface(name)
+    return value
+
+
 _MODES = {
     BRIDGE_OPTION + "gateway_mode_ipv4": "mode",
     BRIDGE_OPTION + "gateway_mode_ipv6": "mode6",
@@ -69,6 +88,7 @@ _FIELDS = {
     BRIDGE_OPTION + "enable_ip_masquerade": ("masquerade", flag),
     BRIDGE_OPTION + "host_binding_ipv4": ("host_ip", lambda _, text: str(parse_address(text))),
     BRIDGE_OPTION + "inhibit_ipv4": ("inhibit_ipv4", flag),
+    BRIDGE_OPTION + "trusted_host_interfaces": ("trusted", _interfaces),
     LABEL + "container_iface_prefix": ("prefix", _prefix),
     LABEL + "host_ipv4": ("source", lambda _, text: str(parse_address(text))),
     LABEL + "host_ipv6": ("source6", lambda _, text: str(parse_address6(text))),

@@ -14,7 +14,6 @@ from barque.daemon.networks import bridge_options, configurations, kinds
 from barque.daemon.networks.addressing import Ipam, parse_ipam
 from barque.daemon.networks.members import fold, strings, typed
 from barque.daemon.networks.records import BRIDGE_OPTION, BUILTIN_NAMES, NetworkRecord
-from barque.linux.netlink_route import check_name
 from barque.volume import plugins
 
 DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
@@ -53,6 +52,7 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     _check_families(ipam, ipv4=ipv4, ipv6=ipv6)
     builtin = driver in DRIVERS
     own = {key: value for key, value in options.items() if key not in FAMILIES.values()}
+    shown = {k: v for k, v in options.items() if k in own or not _overridden(request, k)}
     return NetworkRecord(
         id=network_id,
         name=name,
@@ -70,7 +70,7 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
         subnet6_chosen=ipv6 and not ipam.subnet6,
         attachable=typed(request, "Attachable", bool, ""),
         labels=strings(request, "Labels"),
-        options=options,
+        options=shown,
         is_remote=not builtin,
         is_made=builtin,
         ipam_driver=ipam.driver,
@@ -87,6 +87,11 @@ def _family(request: Mapping[str, Any], options: Mapping[str, str], version: int
     if FAMILIES[version] in options:
         return bridge_options.flag(FAMILIES[version], options[FAMILIES[version]])
     return version == 4
+
+
+def _overridden(request: Mapping[str, Any], option: str) -> bool:
+    """Whether the request says itself what an option of a family says."""
+    return request.get(option.rpartition(".")[2].replace("_", "")) is not None
 
 
 def _check_families(ipam: Ipam, *, ipv4: bool, ipv6: bool) -> None:
@@ -107,7 +112,8 @@ def _of_driver(
         return {"internal": internal}
     if driver != "bridge":
         return kinds.parse(driver, network_id, options, internal=internal)
-    bridge = check_name(options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}")
+    named = options.get(BRIDGE_OPTION + "name") or f"br-{network_id[:12]}"
+    bridge = bridge_options.check_interface(named)
     return {
         "bridge": bridge,
         "internal": internal,

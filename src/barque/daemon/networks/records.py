@@ -69,6 +69,7 @@ class NetworkRecord:
     prefix: str = "eth"  # of its interfaces' names in containers
     source: str = ""  # of packets that leave it, instead of the outer interface's address
     source6: str = ""
+    trusted: str = ""  # the host's interfaces that reach its published ports straight
     config_from: str = ""  # the name of the configuration that it was made of
     template: Mapping[str, Any] = field(default_factory=dict)  # of one that is a configuration
 
@@ -119,6 +120,7 @@ class NetworkRecord:
             mode6=self.mode6,
             source=self.source,
             source6=self.source6,
+            trusted=self.trusted,
         )
 
     @property
