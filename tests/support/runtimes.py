@@ -150,12 +150,13 @@ class Faulty(Warm):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.fault: dict[str, Any] | None = None
+        self.at_once = False
         self.log = root.parent / "calls"
 
     def request(self, arguments: Sequence[str], cwd: str) -> dict[str, Any]:
         fault, self.fault = self.fault, None
         more = {} if fault is None else {"fault": {**fault, "log": str(self.log)}}
-        return {**super().request(arguments, cwd), **more}
+        return {**super().request(arguments, cwd), **more, "at_once": self.at_once}
 
     def break_at(self, at: int, *, kill: bool = False) -> None:
         """Break the next command at its `at`-th kernel call; -1 breaks none and counts."""

@@ -171,7 +171,10 @@ class Container:
 
 def unlock(lock: int) -> None:
     """End a `Container.lock`, also where a forked process has inherited the descriptor."""
-    fcntl.flock(lock, fcntl.LOCK_UN)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    except OSError:  # what was done is done; the close ends it where nobody else has it
+        pass
     os.close(lock)
 
 

@@ -181,6 +181,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     home = home_of(tree.fd, launch.process.uid)
     if "mount" in launch.spec.linux.namespaces:
         tree.enter(by_pivot=launch.pivot)
+        rootfs.propagate(launch.spec.linux.rootfs_propagation)
     else:
         rootfs.change_root(tree.fd)
     set_names(launch.spec)

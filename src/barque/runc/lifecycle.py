@@ -104,7 +104,10 @@ def release(container: Container, *, until_executed: bool) -> None:
         raise
     try:
         os.write(fifo, b"s")
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except OSError:  # it runs, whatever fails from now on; a fifo that nobody reads says so too
+            pass
         if until_executed:  # the fifo has no reader from then on: POLLERR, which nobody asks for
             poller = select.poll()
             poller.register(fifo, 0)

@@ -442,6 +442,13 @@ ROOT_PROPAGATION = {
 }
 
 
+def propagate(word: str) -> None:
+    """The root's own propagation, now that it is the root: earlier the host would have seen it."""
+    flags = ROOT_PROPAGATION[word] & ~kernel.MS_REC
+    if flags not in (0, kernel.MS_PRIVATE):
+        kernel.mount(None, "/", None, flags)
+
+
 def make_parent_private(path: str) -> None:
     """The mount that holds `path` must not tell its peers on the host what is mounted here.
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from barque.oci.runtime import HOOK_POINTS
 from tests.integration.runc.conftest import Case
 from tests.support import rootfs
 from tests.support.runtimes import cgroups_of
@@ -93,6 +94,18 @@ VALID = st.fixed_dictionaries(
         "umask": st.sampled_from([None, 0, 0o77]),
         "score": st.sampled_from([None, 0, 500]),
         "scheduler": st.sampled_from([None, {"policy": "SCHED_BATCH", "nice": 3}]),
+        "ioPriority": st.sampled_from([None, {"class": "IOPRIO_CLASS_BE", "priority": 4}]),
+        "execCPUAffinity": st.sampled_from([None, {"initial": "0", "final": "0-1"}]),
+        "memoryPolicy": st.sampled_from([None, {"mode": "MPOL_INTERLEAVE", "nodes": "0"}]),
+        "personality": st.sampled_from([None, {"domain": "LINUX32"}]),
+        "intelRdt": st.sampled_from([*[None] * 8, {"closID": "bq", "schemata": ["L3:0=f"]}]),
+        "netDevices": st.sampled_from([*[None] * 8, {"bqnosuch": {"name": "one"}}]),
+        "offsets": st.sampled_from([None, {"boottime": {"secs": 5}, "monotonic": {"secs": -1}}]),
+        "id_mapped": st.sampled_from([None, "idmap", "ridmap"]),
+        "hooks": st.dictionaries(
+            st.sampled_from(HOOK_POINTS),
+            st.sampled_from([*["/bin/true"] * 8, "/bin/false", "/no/such"]),
+        ),
         "propagation": st.sampled_from(["", "private", "rslave", "shared", "unbindable"]),
     }
 )
@@ -104,9 +117,16 @@ def composed(spec: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
     process["capabilities"] = valid["capabilities"]
     process["user"] = {"uid": valid["user"][0], "gid": valid["user"][1]}
     process["noNewPrivileges"] = valid["no_new_privs"]
-    for name, key in (("oomScoreAdj", "score"), ("scheduler", "scheduler")):
-        if valid[key] is not None:
-            process[name] = valid[key]
+    if valid["score"] is not None:
+        process["oomScoreAdj"] = valid["score"]
+    for holder, names in (
+        (process, ("scheduler", "ioPriority", "execCPUAffinity")),
+        (linux, ("memoryPolicy", "personality", "intelRdt", "netDevices")),
+    ):
+        holder |= {name: valid[name] for name in names if valid[name] is not None}
+    if valid["offsets"] and "time" in valid["namespaces"]:
+        linux["timeOffsets"] = valid["offsets"]
+    spec["hooks"] = {point: [{"path": path}] for point, path in valid["hooks"].items()}
     if valid["umask"] is not None:
         process["user"]["umask"] = valid["umask"]
     linux["namespaces"] = [{"type": kind} for kind in ("mount", *valid["namespaces"])]
@@ -119,6 +139,11 @@ def composed(spec: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
         rule = {"names": ["mkdir", "getpid"], "action": valid["seccomp"]}
         linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
     spec["mounts"] = [spec["mounts"][n] for n in sorted(valid["mounts"]) if n < 6]
+    if valid["id_mapped"]:
+        ids = [{"containerID": 0, "hostID": 300000, "size": 1000}]
+        options = ["bind", valid["id_mapped"]]
+        mount = {"destination": "/m", "type": "bind", "source": "/usr/share", "options": options}
+        spec["mounts"].append({**mount, "uidMappings": ids, "gidMappings": ids})
     spec["root"]["readonly"] = valid["readonly"]
     linux["maskedPaths"] = valid["masked"]
     linux["rootfsPropagation"] = valid["propagation"]

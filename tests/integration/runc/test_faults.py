@@ -1,4 +1,4 @@
-"""Each kernel call of create, start, exec and delete fails, or is the last before a kill.
+"""Each kernel call of a command fails, or is the last before a kill.
 
 Whatever fails, the command says so in one line and nothing is left of what it began; whatever is
 killed, `delete --force` removes all. A sample of the calls by default; all of them, and another
@@ -49,16 +49,16 @@ def config(case: Case) -> dict[str, Any]:
     return spec
 
 
-def chosen(calls: list[str]) -> Iterator[int]:
-    """Places of calls, from 1 on: all, or a sample that has each kind of call."""
+def chosen(calls: list[str], more: int = SAMPLE) -> Iterator[int]:
+    """Places of calls, from 1 on: all, or one of each kind of call and as many more."""
     places = range(1, len(calls) + 1)
     if CHOICE == "all":
         yield from places
         return
     source = random.Random(int(CHOICE))
     kinds = {calls[place - 1]: place for place in source.sample(places, len(places))}
-    more = source.sample(places, min(SAMPLE, len(places)))
-    yield from sorted({*kinds.values(), *more})
+    others = source.sample(places, min(more, len(places)))
+    yield from sorted({*kinds.values(), *others})
 
 
 def processes_of(case: Case) -> set[int]:
@@ -187,3 +187,100 @@ def test_delete(case: Case, faulty: Faulty, kill: bool) -> None:
         if result.code and not kill:
             assert_one_line(result)
         remove(case)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_what_a_shim_does_itself(case: Case, faulty: Faulty, kill: bool) -> None:
+    """`start` and `delete` without a process of their own; what fails is left to the command."""
+    spec = config(case)
+    spec["process"]["args"] = ["true"]
+    del spec["hooks"]
+    case.write(spec)
+    calls = {}
+    for name in ("start", "delete"):
+        create(case).check()
+        if name == "delete":
+            case.call("start", case.id).check()
+            faulty.wait_stopped(case.id)
+        faulty.at_once = True
+        faulty.break_at(-1)
+        case.call(name, case.id).check()
+        faulty.at_once = False
+        calls[name] = faulty.calls()
+        remove(case)
+    for name, place in [(name, at) for name, names in calls.items() for at in chosen(names, 0)]:
+        create(case).check()
+        if name == "delete":
+            case.call("start", case.id).check()
+            faulty.wait_stopped(case.id)
+        faulty.at_once = True
+        faulty.break_at(place, kill=kill)
+        result = case.call(name, case.id)
+        faulty.at_once = False
+        if not kill:
+            assert not result.code, (calls[name][place - 1], result)
+        remove(case)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_run(case: Case, faulty: Faulty, kill: bool) -> None:
+    """`run` makes, starts and removes a container."""
+    spec = config(case)
+    spec["process"]["args"] = ["true"]
+    case.write(spec)
+    argv = ("run", "--bundle", str(case.bundle), case.id)
+    faulty.break_at(-1)
+    case.call(*argv).check()
+    for place in chosen(faulty.calls(), 0):
+        faulty.break_at(place, kill=kill)
+        result = case.call(*argv)
+        if kill:
+            remove(case)
+            continue
+        if result.code:
+            assert_one_line(result)
+        if case.call("state", case.id).code == 0:  # what failed was its removal
+            assert result.code
+            remove(case)
+        assert_nothing_left(case)
+
+
+COMMANDS = {
+    "pause": ("pause",),
+    "resume": ("resume",),
+    "update": ("update", "--memory", "64m", "--pids-limit", "40", "--cpu-share", "500"),
+    "kill": ("kill", "--all"),
+}
+
+
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_on_a_running_container(case: Case, faulty: Faulty, name: str, kill: bool) -> None:
+    """What fails says so, and the same command does it afterwards."""
+    case.write(config(case))
+    create(case).check()
+    case.call("start", case.id).check()
+    first, *flags = COMMANDS[name]
+    argv = (first, *flags, case.id, *(["CONT"] if first == "kill" else []))
+    before = {"resume": "pause", "pause": "resume"}.get(name)
+
+    def begin() -> None:
+        if before is not None and faulty.status(case.id) != {"pause": "running"}.get(
+            name, "paused"
+        ):
+            case.call(before, case.id).check()
+
+    begin()
+    faulty.break_at(-1)
+    case.call(*argv).check()
+    for place in chosen(faulty.calls()):
+        begin()
+        faulty.break_at(place, kill=kill)
+        result = case.call(*argv)
+        if result.code and not kill:
+            assert_one_line(result)
+        begin()
+        case.call(*argv).check()
+    if name == "pause":
+        case.call("resume", case.id).check()
+    assert faulty.status(case.id) == "running"

@@ -18,7 +18,7 @@ import pytest
 from tests.integration.runc.conftest import Case
 from tests.integration.runc.test_attacks import give_capabilities, swapping
 from tests.support.cgroups import VERSION_2
-from tests.support.runtimes import wait_for
+from tests.support.runtimes import cgroups_of, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.runtimes("warm")]
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -255,6 +255,41 @@ def test_cve_2021_43784_very_many_mappings(case: Case) -> None:
     assert len(result.err.splitlines()) == 1
 
 
+def choose_namespaces(spec: dict[str, Any], *, cgroup: bool, user: bool) -> None:
+    kinds = [n for n in spec["linux"]["namespaces"] if n["type"] != "cgroup"]
+    if cgroup:
+        kinds.append({"type": "cgroup"})
+    if user:
+        kinds.append({"type": "user"})
+        mapping = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+        spec["linux"].update(uidMappings=mapping, gidMappings=mapping)
+        for mount in spec["mounts"]:
+            mount["options"] = [o for o in mount.get("options", []) if not o.startswith("gid=")]
+    spec["linux"]["namespaces"] = kinds
+
+
+@pytest.mark.version_2
+@pytest.mark.runtimes("warm", "runc")
+@pytest.mark.parametrize("cgroup_namespace", [True, False])
+@pytest.mark.parametrize("user_namespace", [True, False])
+def test_cve_2023_25809_cgroups_are_read_only(
+    case: Case, cgroup_namespace: bool, user_namespace: bool
+) -> None:
+    """Where they are mounted read-only nothing can be made or written in them."""
+    case.place.chmod(0o755)
+    files = "/sys/fs/cgroup /sys/fs/cgroup/*"
+    script = f"for d in {files}; do mkdir $d/probe && echo $d; echo 0 > $d/cgroup.procs; done"
+    spec = case.configure("sh", "-c", f"({script}) 2>/dev/null; cat /proc/self/cgroup")
+    options = ["nosuid", "noexec", "nodev", "relatime", "ro"]
+    spec["mounts"].append(
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}
+    )
+    choose_namespaces(spec, cgroup=cgroup_namespace, user=user_namespace)
+    for line in case.run(spec=spec).check().out.splitlines():
+        assert line.count(":") >= 2, f"{line} is writable"
+    assert not [path for path in cgroups_of("probe") if case.id in str(path)]
+
+
 @pytest.mark.version_2
 @pytest.mark.parametrize("cgroup_namespace", [True, False])
 @pytest.mark.parametrize("user_namespace", [True, False])
@@ -270,16 +305,7 @@ def test_cve_2023_6476_the_container_is_in_its_cgroup(
         "org.systemd.property.CPUQuota": "100",
         "run.oci.systemd.subgroup": "/",
     }
-    kinds = [n for n in spec["linux"]["namespaces"] if n["type"] != "cgroup"]
-    if cgroup_namespace:
-        kinds.append({"type": "cgroup"})
-    if user_namespace:
-        kinds.append({"type": "user"})
-        mapping = [{"containerID": 0, "hostID": 200000, "size": 65536}]
-        spec["linux"].update(uidMappings=mapping, gidMappings=mapping)
-        for mount in spec["mounts"]:
-            mount["options"] = [o for o in mount.get("options", []) if not o.startswith("gid=")]
-    spec["linux"]["namespaces"] = kinds
+    choose_namespaces(spec, cgroup=cgroup_namespace, user=user_namespace)
     case.started(spec=spec)
     for line in Path(f"/proc/{case.runtime.pid(case.id)}/cgroup").read_text().splitlines():
         assert line.endswith(f"/{case.id}") or line.split(":")[1] not in (

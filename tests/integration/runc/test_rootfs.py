@@ -157,6 +157,21 @@ def test_propagation(case: Case, option: str, seen: bool) -> None:
         subprocess.run(["umount", "--recursive", source], check=True)
 
 
+@pytest.mark.runtimes("ours", "warm", "crun")  # runc 1.1 leaves it private
+@pytest.mark.parametrize(
+    ("word", "seen"),
+    [("", ""), ("private", ""), ("shared", "shared:"), ("unbindable", "unbindable")],
+)
+def test_propagation_of_the_root(case: Case, word: str, seen: str) -> None:
+    """The kernel tells it by the optional fields of the root's mount."""
+    spec = case.configure("cat", "/proc/self/mountinfo")
+    spec["linux"]["rootfsPropagation"] = word
+    lines = case.run(spec=spec).check().out.splitlines()
+    (root,) = [line.split() for line in lines if line.split()[4] == "/"]
+    fields = root[6 : root.index("-")]
+    assert [field for field in fields if field.startswith(seen)] if seen else fields == []
+
+
 def test_masked_and_read_only_paths(case: Case) -> None:
     spec = case.configure(
         "sh", "-c", "cat /proc/version; ls /proc/bus; ls /proc/irq; touch /proc/sys/x; cat /etc/s"

@@ -8,8 +8,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barque.errors import BarqueError, NotFound
-from barque.runc import criu
+from barque.errors import BarqueError, InvalidArgument, NotFound
+from barque.linux.namespaces import CLONE_NEWNET
+from barque.runc import commands, criu
+from barque.runc.commands import checkpoint
+from barque.runc.flags import parse
 
 NUMBER, TEXT, FLAG = 5, 9, 8  # int32, string, bool of FieldDescriptorProto.Type
 KINDS = {"number": NUMBER, "flag": FLAG, "text": TEXT, "texts": TEXT}
@@ -86,3 +89,39 @@ def test_the_log_is_quoted_on_one_line(tmp_path: Path) -> None:
     assert "\n" not in text
     assert str(tmp_path / "dump.log") in text
     assert criu.quoted_log(str(tmp_path), "none") == ""
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "restore"])
+def test_flags_are_criu_options(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each switch is a member of criu_opts, and the words of the others are checked."""
+    monkeypatch.setattr(criu, "find", lambda program: program)
+    command = commands.load(name)
+    switches = [*checkpoint.TAKEN, *(checkpoint.ONLY_DUMP if name == "checkpoint" else ())]
+    known = {flag.names[0] for flag in command.FLAGS}
+    assert set(switches) <= known
+    words = [f"--{switch}" for switch in switches]
+    words += ["--manage-cgroups-mode", "strict", "--empty-ns", "network"]
+    given = parse([*words, "--image-path", str(tmp_path), "id"], command.FLAGS)
+    options = checkpoint.options_of(given, "criu")
+    assert [switch for switch in checkpoint.TAKEN if options.flags[switch.replace("-", "_")]] == (
+        list(checkpoint.TAKEN)
+    )
+    assert {switch.replace("-", "_") for switch in switches} <= criu.OPTIONS.keys()
+    assert options.empty_ns == CLONE_NEWNET
+    assert criu.CGROUP_MODES[options.manage_cgroups] == criu.CGROUP_MODES["strict"]
+    for wrong in (["--manage-cgroups-mode", "x"], ["--empty-ns", "pid"]):
+        with pytest.raises(InvalidArgument):
+            checkpoint.options_of(parse([*wrong, "id"], command.FLAGS), "criu")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("10.0.0.1:27", ("10.0.0.1", 27)), ("[::1]:9", ("::1", 9)), ("", None)]
+)
+def test_the_page_server(text: str, found: tuple[str, int] | None) -> None:
+    assert checkpoint.page_server(text) == found
+
+
+@pytest.mark.parametrize("text", ["host", ":1", "host:0", "host:65536", "host:x"])
+def test_no_page_server(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="ADDRESS:PORT"):
+        checkpoint.page_server(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barque.errors import Unsupported
 from barque.runc import lifecycle
 from barque.runc.commands import checkpoint
 from barque.runc.commands.create import options_of
@@ -34,6 +35,8 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
     wanted.lsm_profile = given.get("lsm-profile")
     wanted.lsm_mount_context = given.get("lsm-mount-context")
     options = options_of(given)
+    if not options.pivot:
+        raise Unsupported("restore with --no-pivot: it is criu that changes the root")
     detach = given.on("detach")
     foreground = None if detach else Foreground(subreaper=not given.on("no-subreaper"))
     container = restore(paths, given.words[0], options, wanted)
