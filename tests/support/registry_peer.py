@@ -55,16 +55,19 @@ def free_port() -> int:
         return port
 
 
-def _configuration(root: Path, address: str, htpasswd: Path | None, deletes: bool) -> str:
+def _configuration(
+    root: Path, address: str, htpasswd: Path | None, deletes: bool, auth: str, tls: str
+) -> str:
     lines = [
         "version: 0.1",
         "log: {level: error}",
         f"storage: {{filesystem: {{rootdirectory: {root}}}, "
         f"delete: {{enabled: {str(deletes).lower()}}}}}",
-        f"http: {{addr: '{address}'}}",
+        f"http: {{addr: '{address}'{', tls: ' + tls if tls else ''}}}",
     ]
     if htpasswd is not None:
-        lines.append(f"auth: {{htpasswd: {{realm: test, path: {htpasswd}}}}}")
+        auth = f"{{htpasswd: {{realm: test, path: {htpasswd}}}}}"
+    lines += [f"auth: {auth}"] if auth else []
     return "\n".join(lines) + "\n"
 
 
@@ -81,10 +84,11 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: Path, inside: lis
 
 @contextmanager
 def registry_peer(
-    htpasswd: str = "", netns: str = "", *, deletes: bool = True
+    htpasswd: str = "", netns: str = "", *, deletes: bool = True, auth: str = "", tls: str = ""
 ) -> Iterator[RegistryPeer]:
     """`htpasswd` is the content of such a file (bcrypt lines): the registry then asks who it is.
 
+    `auth` and `tls` are the members of its configuration that are named so, as JSON.
     `netns` names the network namespace whose loopback it listens on.
     """
     root = Path(tempfile.mkdtemp(prefix="bq-registry-", dir="/tmp"))
@@ -96,7 +100,7 @@ def registry_peer(
         passwords.write_text(htpasswd)
     storage = root / "storage"
     configuration = root / "config.yml"
-    configuration.write_text(_configuration(storage, address, passwords, deletes))
+    configuration.write_text(_configuration(storage, address, passwords, deletes, auth, tls))
     inside = ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
     with log.open("wb") as output:
         process = subprocess.Popen(

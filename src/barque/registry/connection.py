@@ -142,6 +142,9 @@ class Connection:
 
 
 def _reason(error: BaseException) -> str:
+    if "SSL" in type(error).__name__:  # whose numbers are not the kernel's
+        detail = str(getattr(error, "reason", None) or error)
+        return f"tls: {detail.lower().replace('_', ' ')}"
     number = getattr(error, "errno", None)
     return os.strerror(number).lower() if isinstance(number, int) and number > 0 else str(error)
 
@@ -200,9 +203,10 @@ async def _dial(ip: str, port: int, name: str, tls: ssl.SSLContext | None) -> Co
 def _dial_failure(where: str, error: OSError) -> errors.Unavailable:
     if tls_verification := getattr(error, "verify_message", ""):
         return errors.Unavailable(f"tls: failed to verify certificate: {tls_verification}")
-    if "SSL" in type(error).__name__ or isinstance(error, ConnectionResetError):
-        detail = str(getattr(error, "reason", None) or _reason(error))
-        return NotTls(f"tls: {detail.lower().replace('_', ' ')}")
+    if "SSL" in type(error).__name__:
+        return NotTls(_reason(error))
+    if isinstance(error, ConnectionResetError):
+        return NotTls(f"tls: {_reason(error)}")
     return errors.Unavailable(f"{where}: connect: {_reason(error)}")
 
 

@@ -84,7 +84,9 @@ class Transport:
             try:
                 async with self.exchange("GET", base.at("/v2/"), {}) as answer:
                     await answer.drain()
-            except errors.Unavailable:
+            except errors.Unavailable as error:
+                if isinstance(error, Broken) and not isinstance(error, NotTls):
+                    raise  # it speaks TLS, and does not want us
                 continue
             self._bases[domain] = base
             return base

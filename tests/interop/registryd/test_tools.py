@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -19,6 +18,8 @@ from tests.support.images import tar
 from tests.support.our_registry import OurRegistry, our_registry
 from tests.support.registry_asker import Asker
 from tests.support.registry_peer import registry_peer
+from tests.support.token_server import certificate as made_certificate
+from tests.support.token_server import signed
 from tools.busybox_image import docker_archive, rootfs
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
@@ -151,12 +152,8 @@ def test_anonymous_pull(htpasswd: Path, archive: Path) -> None:
 
 
 def test_tls(tmp_path: Path, archive: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "ca.crt"
-    ran(
-        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-        *("-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2"),
-        *("-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"),
-    )
+    certificate, key = made_certificate(tmp_path, "registry")
+    key.rename(key := tmp_path / "registry.pem")  # skopeo would take it for the client's
     with our_registry("--tls-cert", str(certificate), "--tls-key", str(key)) as registry:
         where = f"docker://{registry.address}/tls/bb:1"
         source = f"docker-archive:{archive}"
@@ -165,25 +162,6 @@ def test_tls(tmp_path: Path, archive: Path) -> None:
         digest_at(registry.address, "tls/bb:1", "--cert-dir", str(tmp_path))
         unknown = ran("skopeo", "inspect", where, check=False)
         assert "x509" in unknown.stderr
-
-
-def signed(key: Path, claims: dict[str, object], kind: str) -> str:
-    """A JSON Web Token, signed by openssl."""
-    parts = [{"alg": kind, "typ": "JWT"}, claims]
-    text = ".".join(
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts
-    )
-    done = subprocess.run(
-        ["openssl", "dgst", "-sha256", "-sign", str(key)],
-        input=text.encode(),
-        capture_output=True,
-        check=True,
-    ).stdout
-    if kind == "ES256":  # from DER to r and s
-        first = done[4 : 4 + done[3]]
-        second = done[6 + done[3] :]
-        done = b"".join(part.lstrip(b"\0").rjust(32, b"\0") for part in (first, second))
-    return f"{text}.{base64.urlsafe_b64encode(done).rstrip(b'=').decode()}"
 
 
 @pytest.mark.parametrize("kind", ["RS256", "ES256"])
