@@ -36,10 +36,11 @@ from barque.network.ipam import (
     unique_local_pool,
 )
 from barque.network.options import DEFAULT_BRIDGE, NetworkOptions
+from barque.network.plugs import Plug
 from barque.network.pool import Maker, Namespace, Pool, bound_name, sweep, unbind
 from barque.network.rules import Published, Segment
 from barque.network.uplinks import Uplink
-from barque.network.wiring import Plug, Wiring, enable_forwarding, enable_forwarding6
+from barque.network.wiring import Wiring, enable_forwarding, enable_forwarding6
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,10 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import (
-    IPv4Address,
     IPv4Interface,
     IPv4Network,
     IPv6Address,
@@ -22,14 +20,14 @@ from ipaddress import (
     IPv6Network,
 )
 from pathlib import Path
-from typing import Protocol
 
 from barque import errors
 from barque.linux import netlink_route as route
 from barque.linux.netlink import NETLINK_ROUTE, Netlink
 from barque.linux.netlink_links import add_device_route
+from barque.network.plugs import Plug, mac_of, random_mac, sysctl_name
 from barque.network.pool import INNER_NAME, Namespace, host_link_name
-from barque.network.uplinks import Uplink, Uplinks
+from barque.network.uplinks import Uplinks
 
 log = logging.getLogger(__name__)
 
@@ -37,75 +35,7 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 CONF6 = Path("/proc/sys/net/ipv6/conf")
 ALIAS_PREFIX = "barque:"
 FREE_NAMES = 100
-
-
-class Hop(Protocol):
-    """A route: to `destination` by way of `gateway`, or (None) straight out of the interface."""
-
-    @property
-    def destination(self) -> IPv4Network | IPv6Network: ...
-
-    @property
-    def gateway(self) -> IPv4Address | IPv6Address | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plug:
-    """A sandbox's place on a bridge."""
-
-    bridge: int  # interface index
-    host_link: str
-    inner_link: str
-    mac: bytes
-    address: IPv4Interface | None
-    gateway: IPv4Address | None  # None: no default route through here
-    mtu: int
-    isolated: bool = False  # may not reach other ports of the bridge
-    uplink: Uplink | None = None  # what it is a link on top of, when it is on no bridge
-    device_route: bool = False  # the default route needs no gateway
-    source: str = ""  # a link that another program made on the host, to be moved in
-    routes: Sequence[Hop] = ()
-    address6: IPv6Interface | None = None
-    gateway6: IPv6Address | None = None
-    device_route6: bool = False
-    link_local: Sequence[IPv4Address | IPv6Address] = ()
-    sysctls: Sequence[str] = ()  # net.KEY=VALUE, of its own interface
-
-    @property
-    def has_ipv6(self) -> bool:
-        return self.address6 is not None or any(a.version == 6 for a in self.link_local)
-
-
 LINK_LOCAL_PREFIX = {4: 16, 6: 64}
-
-
-def mac_of(address: IPv4Address) -> bytes:
-    """The link address that goes with an IPv4 address: neighbours' caches stay right by design."""
-    return b"\x02\x42" + address.packed
-
-
-def random_mac() -> bytes:
-    """Of an interface that has no IPv4 address."""
-    return b"\x02\x42" + os.urandom(4)
-
-
-def format_mac(mac: bytes) -> str:
-    return mac.hex(":")
-
-
-def parse_mac(text: str) -> bytes:
-    try:
-        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        mac = b""
-    if len(mac) != 6 or mac[0] & 1:
-        raise errors.InvalidArgument(f"invalid MAC address: {text}")
-    return mac
-
-
-def sysctl_name(interface: str) -> str:
-    """An interface's name within a sysctl's, where a dot parts words and a slash is a dot."""
-    return interface.replace(".", "/")
 
 
 def set_interface_sysctl(family: str, interface: str, key: str, value: str) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from barque import errors
 from barque.daemon.networks.records import NetworkRecord
 from barque.linux.netlink_route import check_name
-from barque.network.wiring import parse_mac
+from barque.network.plugs import parse_mac
 from barque.volume import plugins
 
 NETWORK, IPAM = "NetworkDriver", "IpamDriver"

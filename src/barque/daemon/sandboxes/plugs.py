@@ -9,7 +9,7 @@ from barque import errors
 from barque.daemon.networks.plugins import Joined
 from barque.daemon.networks.records import EndpointRecord, NetworkRecord
 from barque.daemon.sandboxes.state import Asked
-from barque.network.wiring import Plug, parse_mac, sysctl_name
+from barque.network.plugs import Plug, parse_mac, sysctl_name
 
 
 class Bridges:
