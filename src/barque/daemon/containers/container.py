@@ -132,6 +132,10 @@ class Container:
     def not_running(self) -> errors.Conflict:
         return errors.Conflict(f"container {self.id} is not running")
 
+    def forget_restarts(self) -> None:
+        """Who starts it by hand begins anew: the policy's count, and its patience."""
+        self.state.restart_count, self.backoff_s = 0, FIRST_BACKOFF_S
+
     def grow_backoff(self, ran_s: float) -> float:
         """How long to wait before the next restart; doubles until the container runs steadily."""
         if ran_s >= STEADY_AFTER_S:

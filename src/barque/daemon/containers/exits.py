@@ -115,11 +115,7 @@ async def _restart(engine: Engine, container: Container, delay_s: float) -> None
         container.restart = None
         if container.state.status is not Status.RESTARTING:
             return
-        count = container.state.restart_count
         try:
             await start_locked(engine, container)
         except errors.BarqueError as error:
             log.warning("container %s not restarted: %s", container.id, error)
-            return
-        container.state.restart_count = count
-        engine.catalogue.save_state(container)

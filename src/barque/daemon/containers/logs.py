@@ -162,9 +162,13 @@ async def read(engine: Engine, container: Container, query: Query) -> AsyncItera
 
 
 async def _follow(container: Container, watch: Follower, growing: Growing) -> AsyncIterator[bytes]:
-    """New lines until the container is no more running and all that it wrote was read."""
+    """New lines until the process that runs now has ended and all that it wrote was read.
+
+    As dockerd: who follows through restarts asks again when the container is told to have started.
+    """
+    pid = container.state.pid
     while True:
-        ended = container.waiting("not-running")
+        ended = container.next_exit() if pid and container.state.pid == pid else None
         changed = watch.changed()
         for lines in growing.new_lines():
             yield lines

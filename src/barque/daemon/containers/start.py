@@ -57,7 +57,8 @@ log = logging.getLogger(__name__)
 async def start(engine: Engine, container: Container, images: str = "") -> None:
     """With `images` as criu saved it, which are in that directory.
 
-    Raises NotModified when it runs already, Conflict when its state does not allow it."""
+    Raises NotModified when it runs already, Conflict when its state does not allow it.
+    """
     async with container.lock:
         status = container.state.status
         if status is Status.PAUSED:
@@ -67,6 +68,7 @@ async def start(engine: Engine, container: Container, images: str = "") -> None:
         container.refuse_when_gone()
         if container.restart is not None:
             container.restart.cancel()
+        container.forget_restarts()
         await start_locked(engine, container, images)
 
 
