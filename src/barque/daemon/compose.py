@@ -210,7 +210,11 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 def images_taker(images: Images) -> Callable[[Config], None]:
     def take(config: Config) -> None:
-        images.reload(defaults.registry_policy(config), config.max_concurrent_downloads)
+        images.reload(
+            defaults.registry_policy(config),
+            config.max_concurrent_downloads,
+            config.max_concurrent_uploads,
+        )
 
     return take
 

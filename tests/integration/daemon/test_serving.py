@@ -165,6 +165,12 @@ def hang_up(barque: Stack, text: str) -> None:
     until(lambda: barque.log.read_text().count(text) > count)
 
 
+def default_shm_size(barque: Stack) -> int:
+    barque.docker("import", "-", "empty", stdin=bytes(1024))
+    made = barque.docker("create", "empty", "true").stdout.decode().strip()
+    return int(barque.docker("inspect", "-f", "{{.HostConfig.ShmSize}}", made).stdout)
+
+
 def test_reload_takes_over_what_it_can_and_says_what_it_cannot() -> None:
     with stack(busybox=False) as barque:
         write_config(barque, labels=["a=1"], debug=True, mtu=1400)
@@ -181,9 +187,18 @@ def test_reload_takes_over_what_it_can_and_says_what_it_cannot() -> None:
         hang_up(barque, "reloaded: ")
         info = ask(barque.socket, "GET", "/info").json()
         assert (info["DefaultRuntime"], "crun" in info["Runtimes"]) == ("crun", True)
-        mirrors = {"registry-mirrors": ["http://127.0.0.1:9"], "default-stop-timeout": 1}
-        write_config(barque, **mirrors)
+        changed = {
+            "registry-mirrors": ["http://127.0.0.1:9"],
+            "default-stop-timeout": 1,
+            "default-shm-size": "3m",
+            "max-concurrent-uploads": 1,
+            "max-download-attempts": 2,
+            "features": {"cdi": True},
+        }
+        write_config(barque, **changed)
         hang_up(barque, "reloaded: ")
+        assert "is taken over when" not in barque.log.read_text().rpartition("runtimes")[2]
+        assert default_shm_size(barque) == 3 << 20
         info = ask(barque.socket, "GET", "/info").json()
         assert info["RegistryConfig"]["Mirrors"] == ["http://127.0.0.1:9/"]
         write_config(

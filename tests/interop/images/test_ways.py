@@ -43,7 +43,7 @@ def on(
     async def run() -> None:
         async with bench(address) as made:
             if policy is not None:
-                made.images.reload(policy, 3)
+                made.images.reload(policy, 3, 5)
             await body(made)
 
     asyncio.run(run())

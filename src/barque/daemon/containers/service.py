@@ -84,6 +84,7 @@ class Containers:
             runtimes=wanted.runtimes,
             cgroupns_mode=wanted.cgroupns_mode,
             ipc_mode=wanted.ipc_mode,
+            shm_size_bytes=wanted.shm_size_bytes,
             stop_timeout_s=wanted.stop_timeout_s,
             live_restore=wanted.live_restore,
             shutdown_timeout_s=wanted.shutdown_timeout_s,

@@ -64,6 +64,10 @@ class Pusher:
     ) -> None:
         self._store, self._naming = store, naming
         self._documents, self._transport = documents, transport
+        self.limit(concurrent_uploads)
+
+    def limit(self, concurrent_uploads: int) -> None:
+        """From the next upload on; those under way are not counted."""
         self._uploads = asyncio.Semaphore(concurrent_uploads)
 
     async def run(

@@ -127,10 +127,12 @@ class Images:
                 except errors.BarqueError as error:  # the watch itself tells when it is over
                     log.warning("images changed, but how cannot be read: %s", error)
 
-    def reload(self, policy: Policy, concurrent_downloads: int) -> None:
-        """What registries are trusted, and how much is pulled at once, from the next pull on."""
+    def reload(self, policy: Policy, concurrent_downloads: int, concurrent_uploads: int) -> None:
+        """What registries are trusted, and how much is pulled and pushed at once, from the next
+        pull or push on."""
         self._transport.policy = policy
         self._puller.limit(concurrent_downloads)
+        self._pusher.limit(concurrent_uploads)
 
     def close(self) -> None:
         if self._following is not None:
