@@ -1,4 +1,4 @@
-"""The life of a container after its start: stop, pause, restart, logs, exec, attach, events."""
+"""What clients have of a container that runs: removal, wait, exec, attach, logs, lists."""
 
 from __future__ import annotations
 
@@ -13,37 +13,16 @@ from typing import Any
 import pytest
 
 from tests.support.barque import Stack
+from tests.support.lives import sleeping, state
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 LIMIT_S = 30.0
 
 
-def state(barque: Stack, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(barque.docker("inspect", name).stdout)[0]["State"]
-    return found
-
-
-def until(barque: Stack, name: str, **wanted: object) -> dict[str, Any]:
-    """The state once it is as wanted."""
-    deadline = time.monotonic() + LIMIT_S
-    while True:
-        now = state(barque, name)
-        if all(now[key] == value for key, value in wanted.items()):
-            return now
-        assert time.monotonic() < deadline, now
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def sleeper(barque: Stack) -> Iterator[str]:
-    script = "trap 'exit 3' TERM; echo ready; while true; do sleep 0.05; done"
-    barque.docker("run", "-d", "--name", "zz", "busybox", "sh", "-c", script)
-    deadline = time.monotonic() + LIMIT_S
-    while barque.docker("logs", "zz").stdout != b"ready\n":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield "zz"
-    barque.docker("rm", "-f", "zz", check=False)
+    with sleeping(barque, "zz") as name:
+        yield name
 
 
 def refused(barque: Stack, *arguments: str) -> str:
@@ -52,61 +31,12 @@ def refused(barque: Stack, *arguments: str) -> str:
     return done.stderr.decode()
 
 
-def test_stop_is_polite_first(barque: Stack, sleeper: str) -> None:
-    barque.docker("stop", sleeper)
-    now = state(barque, sleeper)
-    assert (now["Status"], now["ExitCode"], now["Pid"]) == ("exited", 3, 0)
-    barque.docker("stop", sleeper)  # 304
-    barque.docker("start", sleeper)
-    barque.docker("start", sleeper)  # 304
-    assert state(barque, sleeper)["Running"]
-
-
-def test_stop_is_not_polite_for_ever(barque: Stack) -> None:
-    barque.docker("run", "-d", "--name", "deaf", "busybox", "sleep", "1000")
-    barque.docker("stop", "-t", "0", "deaf")
-    assert state(barque, "deaf")["ExitCode"] == 137
-    barque.docker("rm", "deaf")
-
-
-def test_kill_with_signals(barque: Stack, sleeper: str) -> None:
-    assert "Invalid signal: NOPE" in refused(barque, "kill", "-s", "NOPE", sleeper)
-    barque.docker("kill", "-s", "TERM", sleeper)
-    assert until(barque, sleeper, Status="exited")["ExitCode"] == 3
-    assert "is not running" in refused(barque, "kill", sleeper)
-    barque.docker("start", sleeper)
-    barque.docker("kill", sleeper)
-    assert state(barque, sleeper)["ExitCode"] == 137
-
-
-def test_pause(barque: Stack, sleeper: str) -> None:
-    barque.docker("pause", sleeper)
-    assert state(barque, sleeper)["Status"] == "paused"
-    assert b"(Paused)" in barque.docker("ps").stdout
-    assert "is already paused" in refused(barque, "pause", sleeper)
-    assert "unpause the container before exec" in refused(barque, "exec", sleeper, "true")
-    barque.docker("unpause", sleeper)
-    assert "is not paused" in refused(barque, "unpause", sleeper)
-    barque.docker("pause", sleeper)
-    barque.docker("stop", "-t", "5", sleeper)
-    assert state(barque, sleeper)["ExitCode"] == 3
-
-
 def test_removal_of_what_runs(barque: Stack, sleeper: str) -> None:
     text = refused(barque, "rm", sleeper)
     assert "container is running: stop the container before removing or force remove" in text
     barque.docker("pause", sleeper)
     barque.docker("rm", "-f", sleeper)
     assert "No such container: zz" in refused(barque, "start", "zz")
-
-
-def test_the_file_system_survives_a_restart(barque: Stack, sleeper: str) -> None:
-    barque.docker(
-        "exec", sleeper, "sh", "-c", "echo kept > /file; echo bob:x:77:77::/: >> /etc/passwd"
-    )
-    barque.docker("restart", "-t", "1", sleeper)
-    assert barque.docker("exec", sleeper, "cat", "/file").stdout == b"kept\n"
-    assert barque.docker("exec", "-u", "bob", sleeper, "id", "-u").stdout == b"77\n"
 
 
 def test_wait_conditions(barque: Stack, sleeper: str) -> None:
@@ -151,55 +81,6 @@ def _rest(connection: socket.socket) -> bytes:
         pass
     connection.close()
     return data
-
-
-@pytest.mark.parametrize(
-    ("policy", "code", "runs"), [("no", 1, 1), ("on-failure:2", 1, 3), ("on-failure", 0, 1)]
-)
-def test_restart_policies(barque: Stack, policy: str, code: int, runs: int) -> None:
-    barque.docker("run", "-d", "--name", "again", "--restart", policy, "busybox", "sh", "-c",
-                  f"echo run; exit {code}")  # fmt: skip
-    try:
-        until(barque, "again", Status="exited", ExitCode=code)
-        assert barque.docker("logs", "again").stdout == b"run\n" * runs
-    finally:
-        barque.docker("rm", "-f", "again")
-
-
-def test_always_restarts_until_stopped(barque: Stack) -> None:
-    barque.docker("run", "-d", "--name", "ever", "--restart", "always", "busybox", "sh", "-c",
-                  "echo run; sleep 0.1")  # fmt: skip
-    try:
-        deadline = time.monotonic() + LIMIT_S
-        while barque.docker("logs", "ever").stdout.count(b"run") < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        barque.docker("stop", "ever")
-        count = barque.docker("logs", "ever").stdout.count(b"run")
-        assert state(barque, "ever")["Status"] == "exited"
-        time.sleep(0.5)
-        assert barque.docker("logs", "ever").stdout.count(b"run") == count
-    finally:
-        barque.docker("rm", "-f", "ever")
-
-
-def test_logs(barque: Stack) -> None:
-    script = "for i in 1 2 3; do echo out $i; echo err $i >&2; sleep 0.01; done"
-    barque.docker("run", "--name", "logged", "busybox", "sh", "-c", script)
-    try:
-        done = barque.docker("logs", "logged")
-        assert done.stdout == b"out 1\nout 2\nout 3\n"
-        assert done.stderr == b"err 1\nerr 2\nerr 3\n"
-        done = barque.docker("logs", "--tail", "2", "logged")
-        assert done.stdout + done.stderr in {b"out 3\nerr 3\n", b"err 3\n"}
-        stamped = barque.docker("logs", "-t", "logged").stdout.decode().splitlines()
-        assert all(line[:4] == time.strftime("%Y", time.gmtime()) for line in stamped)
-        since = stamped[1].split()[0]
-        assert barque.docker("logs", "--since", since, "logged").stdout == b"out 2\nout 3\n"
-        assert barque.docker("logs", "--until", since, "logged").stdout.endswith(b"out 2\n")
-        assert barque.docker("logs", "-f", "logged").stdout == b"out 1\nout 2\nout 3\n"
-    finally:
-        barque.docker("rm", "logged")
 
 
 def test_following_logs_across_rotations(barque: Stack) -> None:
@@ -301,32 +182,6 @@ def test_attach_with_history(barque: Stack) -> None:
         barque.docker("rm", "past")
 
 
-def test_top_reads_from_outside(barque: Stack, sleeper: str) -> None:
-    barque.docker(
-        "exec",
-        sleeper,
-        "sh",
-        "-c",
-        "rm /bin/ps; printf '#!/bin/sh\\necho evil' > /bin/ps; chmod +x /bin/ps",
-    )
-    text = barque.docker("top", sleeper).stdout.decode()
-    assert "sh -c trap" in text
-    assert "evil" not in text
-    assert barque.docker("top", sleeper, "-o", "pid,comm").stdout.split()[:2] == [
-        b"PID",
-        b"COMMAND",
-    ]
-    assert "unknown" in refused(barque, "top", sleeper, "--nope")
-
-
-def test_stats(barque: Stack, sleeper: str) -> None:
-    text = barque.docker("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}",
-                         sleeper).stdout.decode().split()  # fmt: skip
-    assert text[0] == "zz"
-    assert int(text[1]) >= 1
-    assert text[2] != "0B"
-
-
 def test_lists_and_filters(barque: Stack) -> None:
     barque.docker("create", "--name", "l-one", "--label", "k=1", "busybox")
     barque.docker("run", "-d", "--name", "l-two", "--label", "k=2", "-p", "80", "busybox",
@@ -353,69 +208,6 @@ def test_lists_and_filters(barque: Stack) -> None:
         assert state(barque, prefix[:6])["Running"]
     finally:
         barque.docker("rm", "-f", "l-one", "l-two")
-
-
-def test_prune(barque: Stack, sleeper: str) -> None:
-    barque.docker("create", "--name", "p-one", "busybox")
-    barque.docker("create", "--name", "p-two", "--label", "keep", "busybox")
-    barque.docker("container", "prune", "-f", "--filter", "label!=keep")
-    left = barque.docker("ps", "-a", "--format", "{{.Names}}").stdout.decode().split()
-    assert sorted(left) == ["p-two", "zz"]
-    barque.docker("rm", "p-two")
-
-
-def test_events_of_a_life(barque: Stack) -> None:
-    before = f"{time.time():.9f}"
-    barque.docker("run", "--rm", "--name", "told", "busybox", "sh", "-c", "exit 2", check=False)
-    after = f"{time.time() + 1:.9f}"
-    text = barque.docker("events", "--since", before, "--until", after, "--filter",
-                         "container=told", "--format", "{{.Action}}").stdout.decode()  # fmt: skip
-    assert [line for line in text.split() if line != "attach"] == [
-        "create", "start", "die", "destroy",
-    ]  # fmt: skip
-
-
-def test_health_checks(barque: Stack) -> None:
-    barque.docker(
-        "run", "-d", "--name", "well", "--health-cmd", "echo looked; test -e /tmp/ok",
-        "--health-interval", "100ms", "--health-retries", "2", "busybox", "sleep", "1000",
-    )  # fmt: skip
-    try:
-        assert state(barque, "well")["Health"]["Status"] == "starting"
-        until_health(barque, "unhealthy")
-        result = state(barque, "well")["Health"]["Log"][-1]
-        assert (result["ExitCode"], result["Output"]) == (1, "looked\n")
-        barque.docker("exec", "well", "touch", "/tmp/ok")
-        until_health(barque, "healthy")
-        assert b"(healthy)" in barque.docker("ps").stdout
-        assert barque.docker("ps", "-q", "-f", "health=healthy").stdout
-        assert state(barque, "well")["Health"]["FailingStreak"] == 0
-        barque.docker("stop", "-t", "0", "well")
-        assert not barque.docker("ps", "-q").stdout
-    finally:
-        barque.docker("rm", "-f", "well")
-
-
-def until_health(barque: Stack, wanted: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while state(barque, "well")["Health"]["Status"] != wanted:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_health_check_that_takes_too_long(barque: Stack) -> None:
-    barque.docker(
-        "run", "-d", "--name", "slow", "--health-cmd", "sleep 1000", "--health-interval", "100ms",
-        "--health-timeout", "200ms", "--health-retries", "1", "busybox", "sleep", "1000",
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + LIMIT_S
-        while state(barque, "slow")["Health"]["Status"] != "unhealthy":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert "exceeded timeout" in state(barque, "slow")["Health"]["Log"][0]["Output"]
-    finally:
-        barque.docker("rm", "-f", "slow")
 
 
 def test_shared_memory_of_a_donor(barque: Stack, sleeper: str) -> None:
