@@ -1,6 +1,5 @@
 """The daemon's edges: sockets passed to it, TLS, reload, metrics, authorization, its own log."""
 
-import base64
 import http.client
 import json
 import os
@@ -9,13 +8,8 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 import pytest
@@ -257,91 +251,6 @@ def test_containers_do_not_inherit_the_daemons_descriptor_limit() -> None:
         run = ("run", "--rm", "--network", "none", "busybox", "sh", "-c")
         here = os.sysconf("SC_OPEN_MAX")
         assert int(barque.docker(*run, "ulimit -n").stdout) == here
-
-
-class Plugin:
-    """An authorization plugin that writes down what it is asked, and denies what it is told to."""
-
-    def __init__(self, name: str) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.denied = ""
-        plugin = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                plugin.asked.append((self.path, body))
-                told = plugin.denied and plugin.denied in body["RequestUri"] + self.path
-                answer = json.dumps(
-                    {"Allow": not told, "Msg": "not today" if told else ""}
-                ).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def address_string(self) -> str:
-                return "unix"
-
-            def log_message(self, *_: object) -> None: ...
-
-        class Server(ThreadingMixIn, UnixStreamServer):
-            daemon_threads = True
-
-        self.path = Path("/run/docker/plugins") / f"{name}.sock"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.server = Server(str(self.path), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def plugin(name: str) -> Iterator[Plugin]:
-    made = Plugin(name)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def test_an_authorization_plugin_sees_and_denies() -> None:
-    name = f"bq{os.urandom(4).hex()}"
-    with plugin(name) as guard, stack("--authorization-plugin", name) as barque:
-        guard.asked.clear()
-        body = {"Image": "busybox", "Cmd": ["true"]}
-        made = ask(barque.socket, "POST", "/containers/create?name=seen", document=body)
-        assert made.status == 201
-        (path, asked), (after, answered) = guard.asked
-        assert (path, after) == ("/AuthZPlugin.AuthZReq", "/AuthZPlugin.AuthZRes")
-        assert asked["RequestMethod"] == "POST"
-        assert asked["RequestUri"] == "/containers/create?name=seen"
-        assert json.loads(base64.b64decode(asked["RequestBody"])) == body
-        assert answered["ResponseStatusCode"] == 201
-        guard.denied = "/containers/create"
-        denied = ask(barque.socket, "POST", "/containers/create?name=unseen", document=body)
-        assert (denied.status, denied.message) == (
-            403,
-            f"authorization denied by plugin {name}: not today",
-        )
-        assert ask(barque.socket, "GET", "/containers/unseen/json").status == 404
-        # what the plugin cannot be shown whole does not pass unseen
-        large = {"Image": "busybox", "Labels": {"x": "y" * (2 << 20)}}
-        guard.denied = ""
-        refused = ask(barque.socket, "POST", "/containers/create?name=large", document=large)
-        assert refused.status == 403
-        assert ask(barque.socket, "GET", "/containers/large/json").status == 404
-        guard.denied = "AuthZRes"
-        assert ask(barque.socket, "GET", "/info").status == 403
-        guard.close()
-        gone = ask(barque.socket, "GET", "/info")
-        assert gone.status in (403, 404)
-        # so that the stack can be taken down
-        barque.kill("barqued")
-        barque.flags = ()
 
 
 def test_a_plugin_that_is_not_there_denies() -> None:
