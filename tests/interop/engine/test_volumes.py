@@ -124,3 +124,39 @@ def test_mounts_of_a_dead_daemon_are_taken_up(barque: Stack) -> None:
     point = json.loads(out(barque, "volume", "inspect", volume))[0]["Mountpoint"]
     assert f" {point} " not in Path("/proc/self/mountinfo").read_text()
     out(barque, "volume", "rm", volume)
+
+
+def test_what_prune_takes(barque: Stack) -> None:
+    """Since API 1.42, which Debian's dockerd has not: unnamed ones alone, unless all are meant."""
+    named, labelled, container = name(), name(), name()
+    out(barque, "volume", "create", named)
+    out(barque, "volume", "create", "--label", "keep", labelled)
+    out(barque, "create", "--name", container, "-v", "/scratch", "-v", "/more", "busybox")
+    unnamed = set(out(barque, "volume", "ls", "-q").split()) - {named, labelled}
+    assert len(unnamed) == 2
+    out(barque, "volume", "prune", "-f")
+    assert set(out(barque, "volume", "ls", "-q").split()) == {named, labelled, *unnamed}
+    out(barque, "rm", container)
+    shown = out(barque, "volume", "prune", "-f")
+    assert all(volume in shown for volume in unnamed)
+    assert set(out(barque, "volume", "ls", "-q").split()) == {named, labelled}
+    out(barque, "volume", "prune", "-af", "--filter", "label!=keep")
+    assert out(barque, "volume", "ls", "-q") == labelled
+    out(barque, "volume", "prune", "-af")
+    assert out(barque, "volume", "ls", "-q") == ""
+
+
+def test_what_volumes_take_on_the_disk(barque: Stack) -> None:
+    volume, container = name(), name()
+    fill = "dd if=/dev/zero of=/v/file bs=1024 count=3000 2>/dev/null"
+    out(barque, "run", "--name", container, "-v", f"{volume}:/v", "busybox", "sh", "-c", fill)
+    lines = out(barque, "system", "df", "-v").splitlines()
+    (found,) = [line.split() for line in lines if line.startswith(volume)]
+    assert (found[1], found[2][-2:]) == ("1", "MB")
+    assert 3.0 <= float(found[2][:-2]) <= 3.2
+    out(barque, "rm", container)
+    (summary,) = [
+        line.split() for line in out(barque, "system", "df").splitlines() if "Local Vol" in line
+    ]
+    assert summary[2:4] == ["1", "0"]  # there, and in use
+    out(barque, "volume", "rm", volume)
