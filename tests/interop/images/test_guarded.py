@@ -106,7 +106,7 @@ def test_a_certificate_of_the_client(address: str, tmp_path: Path, known: bool) 
             (directory / "client.key").write_bytes(secret.read_bytes())
 
         async def body(b: Bench) -> None:
-            b.images.reload(Policy(certificates=str(tmp_path / "certs.d")), 3)
+            b.images.reload(Policy(certificates=str(tmp_path / "certs.d")), 3, 5)
             name = f"{peer.address}/behind/tls"
             await b.load(docker_archive(f"{name}:1", LAYER))
             lines = await b.lines(lambda p: b.images.push(name, "1", ANONYMOUS, p))
