@@ -19,6 +19,7 @@ from barque.oci import digest as digests
 from barque.registry import Credentials, Repository, Transport, open_repository
 from barque.registryd import manifests
 from barque.registryd.refusals import Refusal
+from barque.registryd.store import Repository as Stored
 from barque.registryd.store import Store
 from barque.registryd.uploads import Upload, Uploads
 
@@ -72,10 +73,15 @@ class Cache:
 
     async def manifest(self, name: str, reference: str) -> None:
         """Sees to it that the store has what the other registry has. Raises Refusal."""
-        is_digest = digests.is_valid(reference)
         known = self._store.repository(name)
-        if is_digest and known is not None and reference in known.entries:
-            return
+        if known is None or reference not in known.entries:
+            await self._asked(name, reference, known)
+        found = self._store.repository(name)
+        if found is not None:  # used now: it does not expire
+            self._store.blob_size(name, found.tags.get(reference, reference))
+
+    async def _asked(self, name: str, reference: str, known: Stored | None) -> None:
+        """As `manifest`; what is `known` is good while the other registry does not answer."""
         key = (name, reference)
         task = self._asking.get(key)
         if task is None:

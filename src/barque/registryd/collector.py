@@ -1,8 +1,9 @@
 """Garbage collection of a registry, while it serves or by itself.
 
-    1. in each repository, what no manifest leads to and nobody has touched for a while goes
-    2. blobs that no repository has any more go
-    3. uploads that nobody went on with go
+    1. of a cache, manifests that nobody has asked for in a long time go
+    2. in each repository, what no manifest leads to and nobody has touched for a while goes
+    3. blobs that no repository has any more go
+    4. uploads that nobody went on with go
 
 It reads without a lock and deletes under one, looking again: whoever writes holds it shared.
 """
@@ -52,10 +53,15 @@ class Collector:
         finally:
             os.close(fd)
 
-    def run(self, *, untagged: bool = False) -> Collected:
-        """`untagged`: manifests without a tag that nothing tagged leads to go too."""
+    def run(self, *, untagged: bool = False, unused_s: float = 0.0) -> Collected:
+        """`untagged`: manifests without a tag that nothing tagged leads to go too.
+
+        `unused_s`: those that nobody has asked for in so long, tagged or not; 0 for none.
+        """
         done = Collected()
         for name in self._names():
+            if unused_s:
+                done.manifests += self._drop_unused(name, unused_s)
             if untagged:
                 done.manifests += self._drop_untagged(name)
             done.links += self._sweep(name)
@@ -87,6 +93,16 @@ class Collector:
                 now = self._store.repository(name)
                 if now is not None and not now.entries[digest].tags and self._old(name, digest):
                     gone += self._store.remove_manifest(name, digest)
+        return gone
+
+    def _drop_unused(self, name: str, unused_s: float) -> int:
+        repository, gone = self._store.repository(name), 0
+        for digest in repository.entries if repository is not None else ():
+            link = self._paths.link(name, digest)
+            if self._is_old(link, unused_s):
+                with self._alone():
+                    if self._is_old(link, unused_s):
+                        gone += self._store.remove_manifest(name, digest)
         return gone
 
     def _old(self, name: str, digest: str) -> bool:

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--engine-push", default="")
     serve.add_argument("--cache-of", default="")
     serve.add_argument("--cache-credentials", default="")
+    serve.add_argument("--cache-expiry", type=float, default=0.0)
     serve.add_argument("--gc-interval", type=float, default=GRACE_S)
     serve.add_argument("--gc-grace", type=float, default=GRACE_S)
     serve.add_argument("--metrics-address", default="")
@@ -148,6 +149,8 @@ def access(options: argparse.Namespace) -> Access:
 
 def _cache(options: argparse.Namespace, store: Store, uploads: Uploads) -> Cache | None:
     if not options.cache_of:
+        if options.cache_expiry:
+            raise errors.InvalidArgument("--cache-expiry needs --cache-of")
         return None
     text = options.cache_of if "://" in options.cache_of else f"https://{options.cache_of}"
     address = addresses.parse(text)
@@ -238,14 +241,20 @@ async def _collecting(store: Store, options: argparse.Namespace) -> None:
     """Now and then, in a thread with a view of its own."""
     while options.gc_interval > 0:
         await asyncio.sleep(options.gc_interval)
-        done = await asyncio.to_thread(_collect_once, store.paths, options.gc_grace)
+        grace_s, unused_s = options.gc_grace, options.cache_expiry
+        done = await asyncio.to_thread(_collect_once, store.paths, grace_s, unused_s)
         log.info("collected %s", json.dumps(done))
 
 
-def _collect_once(paths: Paths, grace_s: float) -> dict[str, int]:
+def _collect_once(paths: Paths, grace_s: float, unused_s: float) -> dict[str, int]:
     store = Store(paths)
     try:
-        done = Collector(store, grace_s).run()
+        done = Collector(store, grace_s).run(unused_s=unused_s)
     finally:
         store.close()
-    return {"links": done.links, "blobs": done.blobs, "bytes": done.bytes}
+    return {
+        "manifests": done.manifests,
+        "links": done.links,
+        "blobs": done.blobs,
+        "bytes": done.bytes,
+    }

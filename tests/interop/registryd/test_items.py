@@ -9,6 +9,8 @@ import http.client
 import json
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -32,6 +34,7 @@ pytestmark = [pytest.mark.root, pytest.mark.peer]
 USERS = ("alice", "bob")
 COMMAND = program.command("barque-registry")
 PASSWORD = "some secret"
+LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,13 @@ def htpasswd(tmp_path_factory: pytest.TempPathFactory) -> Path:
         argv = ["htpasswd", "-bB", "-C", "5", str(path), user, PASSWORD]
         subprocess.run(argv, check=True, capture_output=True)
     return path
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def basic(user: str, password: str = PASSWORD) -> str:
@@ -288,6 +298,23 @@ def test_collection_while_images_come_and_go(tmp_path: Path) -> None:
             digest = digest_of(layer.encode())
             assert asker.ask("GET", f"/v2/{name}/blobs/{digest}").body == layer.encode()
         assert asker.ask("HEAD", f"/v2/re/po0/blobs/{digest_of(b'layer 0 2')}").status == 404
+
+
+def test_what_nobody_asks_for_expires(tmp_path: Path) -> None:
+    """Its bytes go too; it is fetched again, while the other registry is there."""
+    flags = ("--cache-expiry=1", "--gc-grace=0", "--gc-interval=1")
+    with our_registry() as origin:
+        digest = Asker(origin.address).image("ex/pires", "1")
+        layer = digest_of(b"layer a")
+        files = [tmp_path / "blobs/sha256" / one[7:] for one in (digest, layer)]
+        with our_registry(f"--cache-of=http://{origin.address}", *flags, root=tmp_path) as cache:
+            asker = Asker(cache.address)
+            for _ in range(2):
+                assert asker.ask("GET", "/v2/ex/pires/manifests/1").status == 200
+                assert asker.ask("GET", f"/v2/ex/pires/blobs/{layer}").body == b"layer a"
+                until(lambda: not any(file.exists() for file in files))
+    with our_registry(f"--cache-of=http://{origin.address}", *flags, root=tmp_path) as cache:
+        assert Asker(cache.address).ask("GET", "/v2/ex/pires/manifests/1").status == 503
 
 
 @pytest.mark.parametrize("kind", list(PEERS))

@@ -16,6 +16,7 @@ OPTIONS: tuple[Row, ...] = (
     ("address", "", "string", "Listen here", '"127.0.0.1:5000"'),
     ("anonymous-pull", "", "bool", "Who is not logged in may pull"),
     ("cache-credentials", "", "string", "File with user:password for --cache-of"),
+    ("cache-expiry", "", "int", "Seconds that --cache-of keeps what nobody asks for", "for ever"),
     ("cache-of", "", "string", "Serve what this registry has, kept here once it was asked for"),
     ("engine", "", "string", "Serve the images of the containerd at this address"),
     ("engine-namespace", "", "string", "Namespace of --engine", '"moby"'),
