@@ -1,7 +1,12 @@
 """Real podman, dockerd and containerd with our runtime in the place of runc."""
 
+import hashlib
+import io
+import json
 import os
+import shlex
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +14,9 @@ import pytest
 
 from tests.support import rootfs
 from tests.support.containerds import containerd
-from tests.support.docker_peer import Peer, docker_peer
+from tests.support.docker_peer import Peer, busybox_tar, docker_peer
 from tests.support.runtimes import PYTHON, SOURCE
+from tests.support.subordinate_ids import subordinate_ids
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 TIMEOUT_S = 60.0
@@ -37,6 +43,22 @@ def call(*argv: str | Path) -> subprocess.CompletedProcess[str]:
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def docker_archive(path: Path, name: str) -> None:
+    """An image of one layer, busybox, as `docker save` writes it."""
+    layer = busybox_tar()
+    diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    root = {"type": "layers", "diff_ids": [diff_id]}
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": root}
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    files = {"layer.tar": layer, "config.json": config, "manifest.json": manifest}
+    with tarfile.open(path, "w") as archive:
+        for member, content in files.items():
+            data = content if isinstance(content, bytes) else json.dumps(content).encode()
+            entry = tarfile.TarInfo(member)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
 
 
 class TestDockerd:
@@ -100,6 +122,85 @@ class TestDockerd:
         assert self.docker(peer, "wait", "life")[1] == "137\n"
         assert self.docker(peer, "start", "life")[0] == 0
         assert self.docker(peer, "rm", "-f", "life")[0] == 0
+
+    def test_terminals(self, peer: Peer) -> None:
+        assert self.docker(peer, "run", "--rm", "-t", "busybox", "tty")[:2] == (0, "/dev/pts/0\r\n")
+        self.docker(peer, "run", "-d", "--name", "tty", "busybox", "sleep", "1000")
+        try:
+            code, out, _ = self.docker(peer, "exec", "-t", "tty", "tty")
+            assert (code, out) == (0, "/dev/pts/0\r\n")
+        finally:
+            self.docker(peer, "rm", "-f", "tty")
+
+    def test_working_directories(self, peer: Peer) -> None:
+        """`run` makes the one it is given, `exec` does not."""
+        assert self.docker(peer, "run", "--rm", "-w", "/n/e/w", "busybox", "pwd")[1] == "/n/e/w\n"
+        self.docker(peer, "run", "-d", "--name", "cwd", "busybox", "sleep", "1000")
+        try:
+            code, out, err = self.docker(peer, "exec", "-w", "/n/e/w", "cwd", "pwd")
+            assert code in (126, 127)
+            assert "chdir to cwd" in out + err
+        finally:
+            self.docker(peer, "rm", "-f", "cwd")
+
+
+class TestDockerdRemapped:
+    """Every container in a user namespace."""
+
+    def test_ids_limits_volumes_and_a_terminal(self, place: Path) -> None:
+        runtime = f"--add-runtime=barque={place / 'barque-runc'}"
+        volume = place / "remapped"
+        volume.mkdir(exist_ok=True)
+        volume.chmod(0o777)
+        with (
+            subordinate_ids() as user,
+            docker_peer([runtime, "--default-runtime=barque", "--userns-remap", user]) as peer,
+        ):
+            script = "id -u; cat /proc/self/uid_map; tty; touch /v/x; stat -c %u /v/x"
+            done = peer.docker(
+                *("run", "--rm", "-t", "-m", "64m", "--pids-limit", "30", "-v", f"{volume}:/v"),
+                *("busybox", "sh", "-c", script),
+            )
+            words = done.stdout.decode().split()
+            assert (words[0], words[1]) == ("0", "0")
+            assert int(words[2]) == os.stat(volume / "x").st_uid > 0
+            assert words[4:] == ["/dev/pts/0", "0"]
+            name = f"remapped{os.getpid()}"
+            peer.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
+            assert peer.docker("exec", "-u", "5", name, "id", "-u").stdout == b"5\n"
+            peer.docker("kill", name)
+            peer.docker("rm", "-f", name)
+
+
+class TestBuildah:
+    def buildah(self, place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        roots = ("--root", str(place / "bs"), "--runroot", str(place / "br"))
+        return call("buildah", *roots, "--storage-driver", "vfs", *arguments)
+
+    def test_run(self, place: Path) -> None:
+        """Steps of a build: as another user, with a volume, limits, a terminal; and a failure."""
+        volume = place / "build-volume"
+        volume.mkdir()
+        (volume / "file").write_text("here")
+        name = "work"
+        made = self.buildah(place, "from", "--name", name, "--memory", "64m", "scratch")
+        assert made.returncode == 0, made
+        try:
+            self.buildah(place, "copy", name, str(place / "rootfs"), "/")
+            limits = ("--isolation", "oci", "--network", "none", "--runtime")
+            run = ("run", *limits, str(place / "barque-runc"))
+            script = "id -u; cat /v/file; exit 4"
+            argv = (*run, "--user", "5:6", "-v", f"{volume}:/v:ro", name, "--")
+            done = self.buildah(place, *argv, "sh", "-c", script)
+            assert (done.stdout.split(), done.returncode) == (["5", "here"], 4), done
+            done = self.buildah(place, *run, name, "--", "sh", "-c", "echo made > /made; ls /made")
+            assert done.stdout == "/made\n", done
+            again = self.buildah(place, *run, name, "--", "cat", "/made")
+            assert again.stdout == "made\n", again
+        finally:
+            self.buildah(place, "rm", name)
+            for mount in reversed(rootfs.mounts_below(place)):
+                subprocess.run(["umount", mount], check=True)
 
 
 class TestPodman:
@@ -208,6 +309,31 @@ class TestContainerd:
             done = call(*argv)
             assert done.stdout.split() == ["here", "0"], done
             assert "Read-only file system" in done.stderr
+
+    def test_a_terminal(self, place: Path) -> None:
+        with containerd("real") as address:
+            run = ("ctr", "--address", address, "run", "--rm", "--tty", "--runc-binary")
+            argv = (*run, place / "barque-runc", "--rootfs", place / "rootfs", f"bq{os.getpid()}t")
+            done = call("script", "-qec", shlex.join([*map(str, argv), "/bin/tty"]), "/dev/null")
+            assert "/dev/pts/0" in done.stdout, done
+
+    def test_a_user_namespace(self, place: Path) -> None:
+        """An image's files are changed to the ids that are mapped."""
+        archive = place / "busybox.tar"
+        image = "localhost/mapped:1"
+        docker_archive(archive, image)
+        name = f"bq{os.getpid()}u"
+        maps = ("--uidmap", "0:300000:65536", "--gidmap", "0:300000:65536")
+        script = "id -u; cat /proc/self/uid_map; stat -c %u /bin/busybox; touch /x && echo made"
+        with containerd("real") as address:
+            Path(address).parent.chmod(0o711)  # the container's root has to reach its files
+            ctr = ("ctr", "--address", address)
+            done = call(*ctr, "images", "import", "--snapshotter", "native", archive)
+            assert done.returncode == 0, done
+            run = (*ctr, "run", "--rm", "--snapshotter", "native", "--runc-binary")
+            argv = (*run, place / "barque-runc", *maps, image, name, "/bin/sh", "-c", script)
+            done = call(*argv)
+            assert done.stdout.split() == ["0", "0", "300000", "65536", "0", "made"], done
 
     def test_ctr(self, place: Path) -> None:
         with containerd("real") as address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -31,6 +32,7 @@ FLAGS = (
 USAGE = "events [command options] <container-id>"
 WORDS = (1, 1)
 DEFAULT_INTERVAL = "5s"
+GONE = (errno.ENOENT, errno.ENODEV)  # of a control group and of what was open in it
 UNITS_NS = {"ns": 1, "us": 10**3, "\u00b5s": 10**3, "ms": 10**6}
 UNITS_NS |= {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 LARGEST_NS = (1 << 63) - 1
@@ -45,8 +47,12 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
         raise Conflict(f"container with id {container.id} is not running")
     if given.on("stats"):
         tell(event(container.id, container.cgroup))
-    else:
+        return 0
+    try:
         follow(container, interval)
+    except OSError as error:
+        if error.errno not in GONE:  # else it was deleted while its files were read
+            raise
     return 0
 
 
