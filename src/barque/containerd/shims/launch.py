@@ -134,7 +134,10 @@ def find_binary(runtime: str) -> str:
     name = f"containerd-shim-{parts[-2]}-{parts[-1]}"
     found = shutil.which(name)
     if found is None:
-        raise NotFound(f'runtime "{runtime}" binary not installed "{name}": file does not exist')
+        raise NotFound(
+            f'failed to start shim: failed to resolve runtime path: runtime "{runtime}" binary not '
+            f'installed "{name}": file does not exist'
+        )
     return os.path.abspath(found)
 
 

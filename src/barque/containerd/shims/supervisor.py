@@ -135,7 +135,10 @@ class Shims:
             undo.push_async_callback(self._shut_down, shim)
             bundle.write_record(ShimRecord(runtime, address.url, address.version))
             request.bundle = str(bundle.path)
-            await shim.create(request)
+            try:
+                await shim.create(request)
+            except BarqueError as error:
+                raise type(error)(f"failed to create shim task: {error}") from error
             undo.pop_all()
         self._adopt(shim)
         self._reserved.discard(key)

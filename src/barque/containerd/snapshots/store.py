@@ -84,8 +84,7 @@ class SnapshotStore:
 
     def all(self, namespace: str) -> Iterator[Snapshot]:
         rows = self._metadata.execute(
-            f"SELECT {COLUMNS} FROM snapshots WHERE snapshotter = ? AND namespace = ?"
-            " ORDER BY number",
+            f"SELECT {COLUMNS} FROM snapshots WHERE snapshotter = ? AND namespace = ? ORDER BY key",
             self.name,
             namespace,
         )
@@ -329,6 +328,8 @@ class SnapshotStore:
         return (found.number, *found.chain)
 
     def _committable(self, namespace: str, name: str, key: str) -> Snapshot:
+        if name != key:  # first: who commits again learns that it was done
+            self._refuse_taken(namespace, name)
         snapshot = self.stat(namespace, key)
         if snapshot.kind != ACTIVE:
             raise Conflict(f"snapshot {key} is not active: failed precondition")
@@ -338,8 +339,6 @@ class SnapshotStore:
                 f"snapshot {key} is seen with other ids: what makes it from its parent can be a "
                 "layer (diff), not the snapshot itself"
             )
-        if name != key:
-            self._refuse_taken(namespace, name)
         return snapshot
 
     def _refuse_taken(self, namespace: str, key: str) -> None:
