@@ -23,6 +23,11 @@ pytestmark = pytest.mark.root
 SEEDS = range(int(os.environ.get("BARQUE_CRASH_SEEDS", "6")))  # rounds of kill -9
 ROUNDS = 4
 CONTAINERS = 6
+FAMILIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"EnableIPv6": True},
+    {"EnableIPv4": False, "EnableIPv6": True},
+)
 
 
 def published(name: str) -> dict[str, Any]:
@@ -43,12 +48,12 @@ async def one_step(made: Networks, choice: random.Random, attached: set[str], te
             await made.detach(name)
         case 3:
             try:
-                await made.create({"Name": "extra"})
+                await made.create({"Name": "extra", **choice.choice(FAMILIES)})
             except errors.AlreadyExists:
                 await made.remove("extra")
         case 4 if name in attached:
             try:
-                await made.create({"Name": "joined"})
+                await made.create({"Name": "joined", **choice.choice(FAMILIES)})
             except errors.AlreadyExists:
                 pass
             if "joined" in made.settings(name)["Networks"]:
@@ -90,7 +95,7 @@ async def check_agreement(root: Path, live: set[str]) -> set[str]:
         wanted = sum(len(made.settings(name)["Networks"]) for name in kept) + made.pool.size
         assert await settled(lambda: len(named("veth")) == wanted), named("veth")
         addresses = [
-            endpoint["IPAddress"]
+            (endpoint["IPAddress"], endpoint["GlobalIPv6Address"])
             for name in kept
             for endpoint in made.settings(name)["Networks"].values()
         ]

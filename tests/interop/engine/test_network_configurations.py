@@ -73,6 +73,13 @@ def test_nobody_gets_a_place_in_a_configuration(engine: Any) -> None:
         out(engine, "network", "rm", config)
 
 
+def test_no_driver_goes_without_addresses(engine: Any, pool: str) -> None:
+    create = ("network", "create", "--ipam-driver", "null")
+    assert "ipv4 pool is empty" in fails(engine, *create, name())
+    said = fails(engine, *create, "--subnet", f"{pool}.0/24", name())
+    assert "null ipam driver does not handle specific address pool requests" in said
+
+
 def test_what_a_configuration_cannot_have(engine: Any, pool: str) -> None:
     config, network = name(), name()
     create = ("network", "create")

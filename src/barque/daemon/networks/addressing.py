@@ -35,10 +35,18 @@ class Ipam:
     auxiliary6: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_ipam(document: Mapping[str, Any]) -> Ipam:
-    """The IPAM of a request: at most one subnet of each family."""
+def parse_ipam(document: Mapping[str, Any], *, builtin: bool = True) -> Ipam:
+    """The IPAM of a request: at most one subnet of each family. `builtin`: no plugin's network."""
     ipam = fold(document)
     driver = typed(ipam, "Driver", str, "IPAM.") or "default"
+    if driver == "null" and not builtin:
+        raise errors.Unsupported("a plugin's network without addresses is not supported yet")
+    if driver == "null":
+        raise errors.InvalidArgument(
+            "null ipam driver does not handle specific address pool requests"
+            if ipam.get("config")
+            else "ipv4 pool is empty"  # as Docker says of every driver of its own
+        )
     if driver != "default" and not plugins.known(driver):
         raise errors.NotFound(f"could not find plugin {driver} in v1 plugin registry")
     options = strings(ipam, "Options", "IPAM.")

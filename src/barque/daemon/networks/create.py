@@ -46,11 +46,11 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
         template = configurations.parse(request)
         return NetworkRecord(network_id, name, "null", created, template=template)
     driver = _check_kind(name, request)
-    ipam = parse_ipam(typed(request, "IPAM", dict, ""))
+    builtin = driver in DRIVERS
+    ipam = parse_ipam(typed(request, "IPAM", dict, ""), builtin=builtin)
     options = strings(request, "Options")
     ipv4, ipv6 = _family(request, options, 4), _family(request, options, 6)
     _check_families(ipam, ipv4=ipv4, ipv6=ipv6)
-    builtin = driver in DRIVERS
     own = {key: value for key, value in options.items() if key not in FAMILIES.values()}
     shown = {k: v for k, v in options.items() if k in own or not _overridden(request, k)}
     return NetworkRecord(

@@ -148,6 +148,7 @@ def test_what_is_not_there_yet_is_refused_by_name(body: dict[str, Any]) -> None:
         },
         {"EnableIPv4": "yes"},
         {"IPAM": {"Config": ["10.1.0.0/24"]}},
+        {"IPAM": {"Driver": "null"}},
         {"Labels": {"a": 1}},
         {"Internal": "yes"},
         {"IPAM": []},
