@@ -45,6 +45,13 @@ def _words(text: str) -> list[str]:
 
 # Commands whose flags end at the first argument: the rest is another program's command line.
 COMMAND_LINES = frozenset(("run", "create", "exec", "top", "complete"))
+# Commands whose words may be paths of this machine, which are bytes: taken as they come.
+OF_FILES = frozenset(
+    (
+        *("cp", "export", "import_", "load", "save", "volume.backup", "volume.restore"),
+        *("context.export", "context.import_"),
+    )
+)
 GROUPS = {
     "checkpoint": "Manage checkpoints of containers",
     "container": "Manage containers",
@@ -147,9 +154,10 @@ def main(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     _open_standard_streams()
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    arguments = [_utf8(word) for word in arguments]
     try:
-        options, rest = flags.parse(GLOBAL_OPTIONS, arguments, interspersed=False)
+        options, rest = flags.parse(
+            GLOBAL_OPTIONS, [_utf8(word) for word in arguments], interspersed=False
+        )
     except flags.UsageError as error:
         return _misused("", "[OPTIONS] COMMAND [ARG...]", str(error))
     if options.flag("version"):
@@ -164,6 +172,8 @@ def main(arguments: list[str]) -> int:
     session = Session(options)
     path, words = find(rest)
     if path in COMMANDS:
+        if COMMANDS[path] in OF_FILES and words:
+            words = arguments[-len(words) :]
         return _run(path, session, words, options.flag("help"))
     code = _page_of(session, path, words)
     if code is None:

@@ -26,11 +26,19 @@ def write(fd: int, data: bytes | memoryview) -> None:
 
 
 def out(text: str) -> None:
-    write(STDOUT, text.encode("utf-8", "replace"))
+    write(STDOUT, _encoded(text))
 
 
 def err(text: str) -> None:
-    write(STDERR, text.encode("utf-8", "replace"))
+    write(STDERR, _encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    """A path's bytes as they are; what else is no text (half of a pair in an answer) as "?"."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
 
 
 def confirmed(warning: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +103,22 @@ def test_a_reader_that_leaves_ends_the_command_quietly(commands: Commands) -> No
     )[1].splitlines():
         if b"yes" in line:
             commands.theirs("rm", "-f", line.split()[0].decode())
+
+
+def test_names_of_files_are_bytes(commands: Commands, name: str, tmp_path: Path) -> None:
+    """On this machine; the API's paths of containers are text."""
+    commands.theirs("create", "--name", name, "busybox")
+    file = os.fsdecode(bytes(tmp_path) + b"/f\xff")
+    Path(file).write_text("kept")
+    back = os.fsdecode(bytes(tmp_path) + b"/b\xfd")
+    assert commands.ours("cp", file, f"{name}:/copy")[0] == 0
+    assert commands.ours("cp", f"{name}:/copy", back)[0] == 0
+    assert Path(back).read_text() == "kept"
+    saved = os.fsdecode(bytes(tmp_path) + b"/s\xff")
+    commands.same("save", "-o", saved, "busybox")
+    commands.same("load", "-q", "-i", saved)
+    missing = commands.ours("load", "-i", f"{saved}x")
+    assert (missing[0], b"s\xffx" in missing[2]) == (1, True)
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
