@@ -150,7 +150,7 @@ def checked(document: Any, path: str) -> dict[str, Any]:
 def _key(name: str) -> str:
     from hashlib import sha256
 
-    return sha256(name.encode()).hexdigest()
+    return sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _document(path: str) -> dict[str, Any]:
