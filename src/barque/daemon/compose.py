@@ -198,7 +198,9 @@ async def composed(
             log_level_taker,
         ]
         driver = storage.driver_of(snapshotter)
-        metrics = metric_routes.routes(containers.counts, events, identity, driver)
+        metrics = metric_routes.routes(
+            containers.counts, events, containers.engine.measures, identity, driver
+        )
         yield Composed(router, idle, reloader, metrics, authorization)
 
 

@@ -209,24 +209,6 @@ def test_reload_takes_over_what_it_can_and_says_what_it_cannot() -> None:
         assert reloads[0]["Actor"]["Attributes"]["labels"] == "a=1"
 
 
-def test_metrics_have_an_address_of_their_own() -> None:
-    port = free_port()
-    with stack("--metrics-addr", f"127.0.0.1:{port}") as barque:
-        barque.docker("run", "-d", "--network", "none", "busybox", "sleep", "1000")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
-        connection.request("GET", "/metrics")
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        connection.request("GET", "/containers/json")
-        assert connection.getresponse().status == 404
-        connection.close()
-        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        assert values['engine_daemon_container_states_containers{state="running"}'] == "1"
-        assert float(values["engine_daemon_events_total"]) >= 2
-        assert ask(barque.socket, "GET", "/metrics").status == 404
-
-
 def test_the_log_as_json() -> None:
     with stack("--log-format", "json", busybox=False) as barque:
         lines = [json.loads(line) for line in barque.log.read_text().splitlines()]

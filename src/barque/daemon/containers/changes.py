@@ -50,7 +50,8 @@ async def changes(engine: Engine, container: Container) -> list[dict[str, Any]]:
     """API: FilesystemChange, by path."""
     container.refuse_when_gone()
     try:
-        found = await _changes(engine, container)
+        with engine.measures.timed("changes"):
+            found = await _changes(engine, container)
     except (OSError, errors.BarqueError):
         container.refuse_when_gone()  # it was removed meanwhile
         raise

@@ -54,7 +54,8 @@ async def commit(
     )
     async with still(engine, container) if pause else _as_it_is():
         try:
-            image_id = await images.commit(wanted, ref)
+            with engine.measures.timed("commit"):
+                image_id = await images.commit(wanted, ref)
         except errors.BarqueError:
             container.refuse_when_gone()  # it was removed meanwhile
             raise

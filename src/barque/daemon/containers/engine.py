@@ -17,6 +17,7 @@ from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.host import Defaults, Host, Runtime
 from barque.daemon.containers.log_watch import LogWatch
 from barque.daemon.events import Events
+from barque.daemon.measures import Measures
 from barque.daemon.moments import rfc3339
 from barque.daemon.paths import Paths
 
@@ -44,6 +45,7 @@ class Engine:
     paths: Paths
     machine: Host
     defaults: Defaults
+    measures: Measures = field(default_factory=Measures)
     profiles: Profiles = field(default_factory=Profiles)
     clock_ns: Callable[[], int] = time.time_ns
     execs: dict[str, Exec] = field(default_factory=dict)

@@ -108,6 +108,7 @@ async def probe(engine: Engine, container: Container, timeout_s: float) -> Resul
         process = execs.create(engine, container, config)
         stdio = await execs.start(engine, process, Wanted())
     except errors.BarqueError as error:
+        engine.measures.health_checks_failed += 1
         return Result(-1, str(error)[:MAX_OUTPUT_BYTES])
     assert stdio is not None
     output = bytearray()
@@ -148,6 +149,7 @@ def _take(
     entry = HealthResult(
         start=started, end=engine.now(), exit_code=result.code, output=result.output
     )
+    engine.measures.health_checks += 1
     health.log = [*health.log, entry][-MAX_RESULTS:]
     if result.code == 0:
         health.status, health.failing_streak = "healthy", 0

@@ -115,7 +115,8 @@ class Containers:
     async def create(
         self, name: str, body: Mapping[str, Any], platform: str = ""
     ) -> tuple[Container, list[str]]:
-        return await create.create(self.engine, name, body, platform)
+        with self.engine.measures.timed("create"):
+            return await create.create(self.engine, name, body, platform)
 
     async def unlink(self, reference: str, alias: str) -> None:
         """Forget a legacy link; a running container has it to its end. Raises NotFound."""
@@ -142,7 +143,8 @@ class Containers:
         container = self.find(reference)
         images = checkpoints.find(self.engine, container, checkpoint, directory)
         try:
-            await start.start(self.engine, container, images)
+            with self.engine.measures.timed("start"):
+                await start.start(self.engine, container, images)
         except errors.NotModified:
             raise
         except errors.BarqueError:
@@ -179,7 +181,8 @@ class Containers:
         return container, future
 
     async def remove(self, reference: str, *, force: bool, volumes: bool) -> None:
-        await remove.remove(self.engine, self.find(reference), force=force, volumes=volumes)
+        with self.engine.measures.timed("delete"):
+            await remove.remove(self.engine, self.find(reference), force=force, volumes=volumes)
 
     async def rename(self, reference: str, name: str) -> None:
         container = self.find(reference)
