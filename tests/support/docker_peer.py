@@ -31,7 +31,7 @@ from pathlib import Path
 from tests.support import cgroups
 from tests.support.disks import in_memory
 
-START_LIMIT_S = 60.0
+START_LIMIT_S = 180.0
 STOP_LIMIT_S = 30.0
 APPLETS = [
     "sh",
