@@ -41,6 +41,7 @@ class Pair(NamedTuple):
 
 PAIRS = (
     Pair("ctr", "barque-containerd", "tests/interop/containerd/test_ctr_stores.py"),
+    Pair("ctr", "barque-containerd", "tests/interop/containerd/test_ctr_commands.py"),
     Pair("ctr", "barque-containerd", "tests/interop/containerd/test_tasks.py", "[all-ours"),
     Pair("dockerd", "barque-containerd", "tests/interop/containerd/test_dockerd.py"),
     Pair("barqued", "containerd", "tests/interop/daemon/test_real_containerd.py"),
