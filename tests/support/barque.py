@@ -144,10 +144,13 @@ class Stack:
         return found
 
     def shims(self) -> list[int]:
-        """One process for each: a worker is its keeper's child, and has the same name."""
+        """One process for each: a worker is its keeper's child, and has the same name. One that is
+        not needed yet has a worker of another name."""
         names = {pid: _fact(pid, "Name") for pid in self.pids("zygote")}
-        named = [pid for pid, name in names.items() if name == "barque-shim"]
-        return [pid for pid in named if int(_fact(pid, "PPid") or 0) not in named]
+        parents = {pid: int(_fact(pid, "PPid") or 0) for pid in names}
+        spare = {parents[pid] for pid, name in names.items() if name == "barque-spare"}
+        named = {pid for pid, name in names.items() if name == "barque-shim"} - spare
+        return [pid for pid in named if parents[pid] not in named]
 
     def kill(self, program: str) -> None:
         """kill -9 of every process of this stack with this name: barqued, barque-shim, ..."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Work = Callable[[Ground], int]
 
-PROCESS_NAME: Final = b"barque-shim\0"
+NAME: Final = "barque-shim"
 PARKED: Final = 75  # a worker's exit code: its state is left, wait for the next event
 FAILED: Final = 1
 SIGKILL: Final = 9
@@ -53,7 +53,7 @@ class Keeper:
         self._ground = ground
         self._first = first
         self._later = later
-        self._name = bare.Memory(PROCESS_NAME)
+        self._name = bare.Memory(f"{NAME}\0".encode())
         self._actions = [(number, bare.handled_by_nothing(number)) for number in HANDLED]
         self._blocked = bare.signal_set(SIGCHLD)
         self._none = bare.signal_set()

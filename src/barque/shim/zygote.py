@@ -7,7 +7,8 @@
                                                                 or ends (`delete`)
 
 The zygote accepts, a second process forks (`Forker`). They read nothing themselves, so there is
-nothing of a request in the memory that all shims share. It
+nothing of a request in the memory that all shims share. Once there was a request, one child is
+forked ahead (`Spare`) and gets the next connection. The zygote
 runs from a sealed copy of the interpreter: so do all that are forked from it.
 """
 
@@ -19,6 +20,7 @@ import errno
 import gc
 import os
 import select
+import struct
 import sys
 
 from barque.errors import BarqueError, InvalidArgument
@@ -39,9 +41,12 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX: Final = 1 << 17
 WAITING_MAX: Final = 256
+SPARE_NAME: Final = "barque-spare"
+SPARE_AFTER_MS: Final = 30  # of quiet: what was started goes first
 STDIN: Final = 0
 SIGCHLD: Final = 17
 SIGKILL: Final = 9
+ASKED: Final = struct.Struct("ii")  # a descriptor, whether it is of a spare
 
 
 def run(socket_path: str) -> int:
@@ -73,6 +78,7 @@ class Zygote:
         self._server = server
         self._waiting: set[int] = set()
         self._forker = Forker(entry)
+        self._spare: Spare | None = None
         self._poll = select.poll()
 
     def run(self) -> None:
@@ -80,7 +86,11 @@ class Zygote:
         self._poll.register(self._server.fileno(), select.POLLIN)
         self._poll.register(STDIN, select.POLLIN)
         while True:
-            for fd, _ in self._poll.poll():
+            wanted = self._spare is None and self._forker.pidfd >= 0
+            happened = self._poll.poll(SPARE_AFTER_MS if wanted else None)
+            if not happened:
+                self._spare = self._forker.spare()
+            for fd, _ in happened:
                 if fd == STDIN:
                     if not os.read(STDIN, 4096):
                         return
@@ -123,7 +133,42 @@ class Zygote:
             refuse(fd, error.strerror or "")
             os.close(fd)
             return
-        self._forker.ask(fd)
+        spare, self._spare = self._spare, None
+        if spare is None or not spare.give(fd):
+            self._forker.ask(fd)
+
+
+class Spare:
+    """A shim that was forked before it is needed, and waits for the connection of its request; it
+    ends when its socket's other end is closed, which is this process's alone."""
+
+    def __init__(self, socket: _socket.socket) -> None:
+        self._socket = socket
+
+    def give(self, fd: int) -> bool:
+        """Have it serve `fd`, which is its own from here on; False: it is gone."""
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(bare.INT_SIZE, "little"))]
+        try:
+            self._socket.sendmsg([b"."], rights)
+        except OSError:
+            return False
+        finally:
+            self._socket.close()
+        os.close(fd)
+        return True
+
+
+def awaited(fd: int) -> int:
+    """In a spare: the connection of its request; -1: it is not needed any more."""
+    process.set_name(SPARE_NAME)
+    connection = _socket.socket(fileno=fd)
+    try:
+        space, flags = _socket.CMSG_SPACE(bare.INT_SIZE), _socket.MSG_CMSG_CLOEXEC
+        _, ancillary, _, _ = connection.recvmsg(1, space, flags)
+    finally:
+        connection.close()
+    process.set_name(keeper.NAME)
+    return int.from_bytes(ancillary[0][2], "little") if ancillary else -1
 
 
 class Forker:
@@ -139,7 +184,7 @@ class Forker:
         self._ground.share()
         self._keeper = keeper.Keeper(self._ground, self._first, self._later)
         self._requests, self._to_ask = os.pipe2(os.O_CLOEXEC)
-        self._asked = bare.Numbers(1)  # the connection of a request
+        self._asked = bare.Numbers(2)  # see `ask`
         self.pidfd = -1
         _signal.set_wakeup_fd(-1)
         for number in IGNORED_SIGNALS:
@@ -158,16 +203,27 @@ class Forker:
         self.pidfd = os.pidfd_open(pid)
         return True
 
-    def ask(self, fd: int) -> None:
-        """Have a shim forked for the request that `fd` brings; the descriptor is the forker's."""
-        os.write(self._to_ask, fd.to_bytes(bare.INT_SIZE, "little"))
+    def ask(self, fd: int, *, ahead: bool = False) -> None:
+        """Have a shim forked for the request that `fd` brings, or, `ahead`, brings the connection
+        of; the descriptor is the forker's."""
+        os.write(self._to_ask, ASKED.pack(fd, ahead))
+
+    def spare(self) -> Spare | None:
+        """Have a shim forked that waits; None: there are no descriptors for it."""
+        try:
+            kind = _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
+            ours, theirs = _socket.socketpair(_socket.AF_UNIX, kind, 0)
+        except OSError:
+            return None
+        self.ask(theirs.detach(), ahead=True)
+        return Spare(ours)
 
     def _run(self, zygote: int) -> NoReturn:
         """In the forker: until the zygote ends."""
         try:
             process.set_parent_death_signal(SIGKILL)
             alive = os.getppid() == zygote
-            call, asked, size = bare.call, self._asked, bare.INT_SIZE
+            call, asked, size = bare.call, self._asked, ASKED.size
             while alive and call(bare.READ, self._requests, asked.address, size, 0, 0, 0) == size:
                 pid = call(bare.CLONE, SIGCHLD, 0, 0, 0, 0, 0)
                 if pid == 0:
@@ -180,8 +236,10 @@ class Forker:
 
     def _first(self, ground: Ground) -> int:
         """A shim's first worker. Its keeper has the same descriptors: what is the zygote's goes."""
-        fd = self._asked.cells[0]
+        fd, ahead = self._asked.cells
         close_all_but({fd, *ground.descriptors()})
+        if ahead and (fd := awaited(fd)) < 0:
+            return 0
         return handle(fd, self._entry, ground)
 
     def _later(self, ground: Ground) -> int:
