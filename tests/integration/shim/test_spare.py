@@ -1,0 +1,85 @@
+"""The shim that the zygote has forked before anybody asks for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import rootfs
+from tests.support.shim import Shims, children, eventually
+
+pytestmark = pytest.mark.root
+
+
+def name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def spares(it: Shims) -> list[int]:
+    """Keepers whose worker waits for a request."""
+    (forker,) = children(it.zygote.pid)
+    return [pid for pid in children(forker) if "barque-spare" in map(name, children(pid))]
+
+
+def spare(it: Shims) -> int:
+    """There is one, and one only."""
+    eventually(lambda: len(spares(it)) == 1, "no spare shim")
+    return spares(it)[0]
+
+
+def test_the_next_shim_is_the_spare_one(ours: Shims) -> None:
+    assert children(ours.zygote.pid) == []  # nothing is forked before the first request
+    ours.start("one", rootfs.config("true"))
+    waiting = spare(ours)
+    shim = ours.start("two", rootfs.config("sh", "-c", "exit 3"))
+    assert shim.pid == waiting
+    assert [name(pid) for pid in (waiting, *children(waiting))] == ["barque-shim"] * 2
+    shim.create()
+    shim.call("Start")
+    assert shim.call("Wait")["exit_status"] == 3
+    assert spare(ours) != waiting
+    shim.end()
+
+
+def test_it_has_nothing_of_the_zygotes_but_what_it_waits_at(ours: Shims) -> None:
+    ours.start("one", rootfs.config("true"))
+    waiting = spare(ours)
+    assert os.readlink(f"/proc/{waiting}/exe").startswith("/memfd:")
+    found = [os.readlink(fd) for fd in Path(f"/proc/{waiting}/fd").iterdir()]
+    assert sum(link.startswith("socket:") for link in found) == 1
+
+
+@pytest.mark.parametrize("which", ["keeper", "worker"])
+def test_one_that_is_killed_is_not_missed(ours: Shims, which: str) -> None:
+    ours.start("one", rootfs.config("true"))
+    waiting = spare(ours)
+    os.kill(waiting if which == "keeper" else children(waiting)[0], signal.SIGKILL)
+    eventually(lambda: not Path(f"/proc/{waiting}").exists(), "it does not end")
+    shim = ours.start("two", rootfs.config("true"))
+    assert shim.pid != waiting
+    shim.create()
+    shim.call("Start")
+    assert shim.call("Wait")["exit_status"] == 0
+    assert spare(ours) != waiting
+    shim.end()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_it_ends_with_the_zygote(ours: Shims, killed: bool) -> None:
+    shim = ours.start("one", rootfs.config("true"))
+    waiting = spare(ours)
+    if killed:
+        ours.zygote.kill()
+    else:
+        assert ours.zygote.stdin is not None
+        ours.zygote.stdin.close()
+    ours.zygote.wait()
+    eventually(lambda: not Path(f"/proc/{waiting}").exists(), "a spare shim is left")
+    ours.zygote = ours._zygote()
+    assert shim.call("Connect")["shim_pid"] == shim.pid
