@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from bench.answers import answering
 from bench.measure import Figure, interleaved, pss_kib, workers
@@ -99,9 +100,11 @@ def figures() -> Iterator[Figure]:
 
 
 def _server_kib(node: Node) -> float:
-    """The server, and with ours the zygote, which has a child."""
-    assert node.process is not None
-    children = node.children()
-    return pss_kib(
-        [node.process.pid, *children, *(pid for one in children for pid in workers(one))]
-    )
+    """The server and what it has forked, while no container runs: with ours the zygote, which has
+    a child, and one shim ahead of its request."""
+    return pss_kib(_family(node.server_pid))
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in _family(int(child)))]
