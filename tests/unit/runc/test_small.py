@@ -126,6 +126,17 @@ def test_undo_runs_backwards_and_to_the_end() -> None:
     assert done == [2, 1]
 
 
+def test_undo_that_goes_on_in_another_block() -> None:
+    done: list[int] = []
+    with Undo() as first:
+        first.add(done.append, 1)
+        handed_on = first.hand_on()
+    assert done == []
+    with handed_on as second:
+        second.add(done.append, 2)
+    assert done == [2, 1]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -46,6 +46,29 @@ def test_dead_children_are_reaped_and_told(loop: Loop) -> None:
             os.waitpid(pid, os.WNOHANG)
 
 
+def test_a_routine_waits_until_there_is_something_to_read(loop: Loop) -> None:
+    """Again and again at the same descriptor, and to its end."""
+    reader, writer = os.pipe()
+    seen: list[bytes] = []
+
+    def routine() -> Routine:
+        for _ in range(3):
+            yield loop.readable(reader)
+            seen.append(os.read(reader, 1))
+        loop.stop()
+
+    loop.spawn(routine())
+
+    def write() -> None:
+        os.write(writer, b"ab")
+        os.close(writer)
+
+    loop.after(0, write)
+    loop.run()
+    os.close(reader)
+    assert seen == [b"a", b"b", b""]
+
+
 def test_a_child_that_died_before_anyone_asked(loop: Loop) -> None:
     def reaped_before_asked() -> list[int]:
         pid = child(5)
