@@ -11,7 +11,7 @@ import threading
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from tests.support.plugin_server import Request
+from tests.support.plugin_server import NoMethod, Request
 
 
 class Plugin:
@@ -22,6 +22,8 @@ class Plugin:
         self.endpoints: dict[str, str] = {}  # id -> host end of its pair
         self.pools: dict[str, IPv4Network | IPv6Network] = {}
         self.addresses: set[tuple[str, str]] = set()
+        self.external: dict[str, list[dict[str, Any]]] = {}  # endpoint -> its published ports
+        self.lacks = ""  # the method that it does not have
         self.refuse = ""  # the method that fails
         self.dies = ""  # the method whose answer never comes
         self.join: dict[str, Any] = {}  # what Join answers beside the interface
@@ -34,6 +36,8 @@ class Plugin:
         """One after another, whatever asks at once."""
         with self._lock:
             self.calls.append((asked.method, asked.body))
+            if asked.method == self.lacks:
+                raise NoMethod
             if asked.method == self.refuse:
                 return {"Err": f"{asked.method} is refused"}
             protocol, _, name = asked.method.partition(".")
@@ -68,6 +72,12 @@ class Plugin:
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner)
         _ip("link", "set", outer, "up", "master", self.bridge)
         return {"InterfaceName": {"SrcName": inner, "DstPrefix": "eth"}, **self.join}
+
+    def _NetworkDriver_ProgramExternalConnectivity(self, body: dict[str, Any]) -> None:
+        self.external[body["EndpointID"]] = body["Options"]["com.docker.network.portmap"]
+
+    def _NetworkDriver_RevokeExternalConnectivity(self, body: dict[str, Any]) -> None:
+        self.external.pop(body["EndpointID"], None)
 
     def _NetworkDriver_Leave(self, body: dict[str, Any]) -> None:
         return None

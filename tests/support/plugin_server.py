@@ -22,6 +22,10 @@ class Request(NamedTuple):
     caller: int
 
 
+class NoMethod(Exception):
+    """What an answer raises for a method that the plugin does not have: status 404."""
+
+
 Answer = Callable[[Request], dict[str, Any] | None]  # None: hangs up instead of an answer
 
 
@@ -40,7 +44,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         told = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         caller: int = struct.unpack("3i", told)[0]
-        answer = self.server.answer(Request(self.path.strip("/"), body, caller))
+        try:
+            answer = self.server.answer(Request(self.path.strip("/"), body, caller))
+        except NoMethod:
+            self.send_error(404)
+            return
         if answer is None:
             self.close_connection = True
             self.connection.close()

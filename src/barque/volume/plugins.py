@@ -22,6 +22,7 @@ SPECS = (Path("/etc/docker/plugins"), Path("/usr/lib/docker/plugins"))
 NAME = re.compile(r"[a-z0-9A-Z][a-zA-Z0-9_.-]{0,127}\Z")  # a path component: CVE-2021-20206
 IMPLEMENTS = "VolumeDriver"
 TIMEOUT_S = 120.0
+NO_METHOD = 404
 _SUFFIX = re.compile(r"\.(sock|spec|json)\Z")
 
 
@@ -34,7 +35,10 @@ class Plugin:
         self._timeout_s = timeout_s
 
     def call(self, method: str, **request: Any) -> dict[str, Any]:
-        """Raises Unavailable when it does not answer, BarqueError with its own words."""
+        """Raises Unavailable when it does not answer, BarqueError with its own words.
+
+        NotFound of a method that it does not have.
+        """
         # Here: loading it takes a good part of the daemon's start, and few have a plugin.
         from barque.volume import plugin_wire
 
@@ -47,6 +51,8 @@ class Plugin:
             status, data = plugin_wire.post(
                 self._address, f"/{method}", json.dumps(request), self._timeout_s
             )
+            if status == NO_METHOD and b'"Err"' not in data:
+                raise errors.NotFound(f'plugin "{self.name}" has no method {method}')
             found = json.loads(data or b"{}")
         except (OSError, ValueError) as error:
             raise errors.Unavailable(

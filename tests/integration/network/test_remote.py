@@ -44,6 +44,7 @@ def with_plugin(scenario: Callable[[Path, Plugin], Awaitable[None]]) -> None:
         asyncio.run(_run(scenario(root, plugin)))
         assert not plugin.networks
         assert not plugin.endpoints
+        assert not plugin.external
         assert not plugin.pools
         assert not plugin.addresses
 
@@ -145,6 +146,43 @@ def test_a_plugin_that_refuses_leaves_nothing_behind() -> None:
             plugin.refuse = "NetworkDriver.DeleteNetwork"
             with pytest.raises(errors.BarqueError, match="DeleteNetwork is refused"):
                 await made.remove("far")
+            plugin.refuse = ""
+            await made.remove("far")
+
+    with_plugin(scenario)
+
+
+@isolated
+def test_the_plugin_of_the_way_out_is_told_of_it() -> None:
+    ports = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}
+    told = [{"Proto": 6, "Port": 80, "HostIP": "127.0.0.1", "HostPort": 8080}]
+
+    async def scenario(root: Path, plugin: Plugin) -> None:
+        plugin.join = {"Gateway": "10.66.0.1"}
+        async with networks(root) as made:
+            await made.create({"Name": "far", **PLUGGED})
+            await made.attach("c1", "c1", "c1", "far", ports=ports)
+            assert list(plugin.external.values()) == [told]
+            await made.connect("bridge", "c1", {})
+            await made.disconnect("far", "c1")
+            assert plugin.external == {}
+            await made.connect("far", "c1", {})
+            assert plugin.external == {}  # another place leads out
+            await made.disconnect("bridge", "c1")
+            assert list(plugin.external.values()) == [told]
+        async with networks(root, live=["c1"]) as made:
+            await made.detach("c1")
+            assert plugin.external == {}
+            plugin.lacks = "NetworkDriver.ProgramExternalConnectivity"
+            await made.attach("c1", "c1", "c1", "far")
+            plugin.lacks = "NetworkDriver.RevokeExternalConnectivity"
+            await made.detach("c1")
+            plugin.lacks = ""
+            plugin.refuse = "NetworkDriver.ProgramExternalConnectivity"
+            words = "driver failed programming external connectivity on endpoint c1"
+            with pytest.raises(errors.BarqueError, match=words):
+                await made.attach("c1", "c1", "c1", "far")
+            assert not plugin.endpoints
             plugin.refuse = ""
             await made.remove("far")
 

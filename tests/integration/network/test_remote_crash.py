@@ -32,6 +32,7 @@ async def check_agreement(root: Path, live: set[str], plugin: Plugin) -> set[str
         assert plugin.networks <= {network["Id"] for network in ours}
         members = [m for network in ours for m in network["Containers"].values()]
         assert set(plugin.endpoints) == {member["EndpointID"] for member in members}
+        assert set(plugin.external) <= set(plugin.endpoints)
         for network in ours:
             assert set(network["Containers"]) <= kept
         for name in kept:
@@ -49,10 +50,12 @@ def test_after_any_kill_the_plugin_and_we_agree(seed: int) -> None:
             await made.prune({})
             assert not made.summaries({"driver": ["bqplug"]})
         assert not plugin.endpoints
+        assert not plugin.external
         assert not plugin.networks
         assert list((root / "netns").iterdir()) == []
 
     with temporary_root() as root, plugged() as plugin:
+        plugin.join = {"Gateway": "10.66.0.1"}
         live: set[str] = set()
         for number in range(ROUNDS):
             live = crash(root, seed * 1000 + number, live, ONE_STEP)

@@ -10,7 +10,7 @@ import pytest
 
 from barque import errors
 from barque.volume import plugins
-from tests.support.plugin_server import serving
+from tests.support.plugin_server import NoMethod, Request, serving
 from tests.support.volume_plugin import Keeper
 
 
@@ -113,5 +113,17 @@ def test_a_plugin_that_says_nonsense(directory: Path) -> None:
     with (
         serving(directory / "odd.sock", lambda _: None),
         pytest.raises(errors.Unavailable, match='error while calling plugin "odd"'),
+    ):
+        odd.volumes()
+
+
+def test_a_method_that_a_plugin_does_not_have(directory: Path) -> None:
+    def lacks(asked: Request) -> dict[str, str]:
+        raise NoMethod
+
+    odd = plugins.Plugin("odd", f"unix://{directory}/odd.sock")
+    with (
+        serving(directory / "odd.sock", lacks),
+        pytest.raises(errors.NotFound, match=r'plugin "odd" has no method VolumeDriver\.List'),
     ):
         odd.volumes()

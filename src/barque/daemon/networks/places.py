@@ -73,12 +73,24 @@ class Places:
         )
         return made, joined
 
+    async def lead_out(self, endpoint: EndpointRecord, ports: Mapping[str, Any]) -> None:
+        """The sandbox's way out is through this place. Undone by `leave`."""
+        network = self._registry.get(endpoint.network)
+        assert network is not None
+        try:
+            await plugins.lead_out(network, endpoint.id, _port_map(ports))
+        except errors.BarqueError as error:
+            raise type(error)(
+                "driver failed programming external connectivity on endpoint "
+                f"{endpoint.name} ({endpoint.id}): {error}"
+            ) from error
+
     async def leave(self, endpoint: EndpointRecord) -> None:
         """Undo `join`, also half of it; nothing for a network of ours."""
         network = self._registry.get(endpoint.network)
         if network is not None and network.is_remote:
             what = f"network {network.name} is not told that {endpoint.name} left"
-            await _logged(plugins.leave(network, endpoint.id), what)
+            await _logged(plugins.leave(network, endpoint.id, external=endpoint.external), what)
 
 
 async def _logged(work: Awaitable[None], what: str) -> None:

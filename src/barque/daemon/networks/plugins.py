@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -179,13 +180,39 @@ def _route(item: Mapping[str, Any]) -> Route:
     return Route(destination, gateway)
 
 
-async def leave(record: NetworkRecord, endpoint: str) -> None:
-    """Undo `join`. Both calls are made whatever the first says. Safe to run twice."""
+async def lead_out(
+    record: NetworkRecord, endpoint: str, ports: Sequence[Mapping[str, Any]]
+) -> None:
+    """A sandbox's way out, and in to its published ports, is through this place.
+
+    A plugin that has no such method does it its own way. Undone by `leave`.
+    """
+    place = {"NetworkID": record.id, "EndpointID": endpoint}
+    with suppress(errors.NotFound):
+        await call(
+            record.driver,
+            NETWORK,
+            "ProgramExternalConnectivity",
+            **place,
+            Options={PORTS: list(ports)},
+        )
+
+
+async def leave(record: NetworkRecord, endpoint: str, *, external: bool = False) -> None:
+    """Undo `join`, and `lead_out` where it was.
+
+    All calls are made whatever the first says. Safe to run twice.
+    """
     place = {"NetworkID": record.id, "EndpointID": endpoint}
     try:
-        await call(record.driver, NETWORK, "Leave", **place)
+        if external:
+            with suppress(errors.NotFound):
+                await call(record.driver, NETWORK, "RevokeExternalConnectivity", **place)
     finally:
-        await call(record.driver, NETWORK, "DeleteEndpoint", **place)
+        try:
+            await call(record.driver, NETWORK, "Leave", **place)
+        finally:
+            await call(record.driver, NETWORK, "DeleteEndpoint", **place)
 
 
 # -- addresses

@@ -276,6 +276,7 @@ class EndpointRecord:
     source: str = ""  # what a plugin's link is called on the host
     link_local: Sequence[str] = ()  # more addresses, as asked for
     place: int = -1  # its number among the sandbox's places; -1: its interface's name has it
+    external: bool = False  # its plugin was told that it leads out
     whole: bool = True  # False while a running container joins or leaves: a crash ends the place
 
     def dump(self) -> str:

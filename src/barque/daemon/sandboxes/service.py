@@ -134,6 +134,14 @@ class Sandboxes:
                 raise errors.Unavailable(words) from failure
             if failure is not None:
                 raise failure
+        await self._tell_way_out(state)
+
+    async def _tell_way_out(self, state: SandboxState) -> None:
+        """The plugin of the place that leads out is told so."""
+        way = next((e for e in state.endpoints if e.gateway or e.gateway6), None)
+        if way is not None and not way.external and self._places.is_remote(way):
+            self._revise(state, replace(way, external=True))
+            await self._places.lead_out(way, state.bindings)
 
     async def _lease(self, state: SandboxState, asked: Asked) -> Asked:
         network, leases = asked.network, state.leases.setdefault(asked.network.id, [])
@@ -207,6 +215,7 @@ class Sandboxes:
             self._revise(state, replace(endpoint, whole=True))
             self.rows.weigh_anchor(state.container)
             state.endpoints = [e for e in state.endpoints if e.network]
+            await self._tell_way_out(state)
             await self._tell_names(state)
         except BaseException as error:
             await asyncio.shield(self.leave(state, endpoint))
@@ -241,6 +250,7 @@ class Sandboxes:
         The default route goes through the first place left that has a way out.
         """
         published = state.ports_through(endpoint)
+        endpoint = next((e for e in state.endpoints if e.id == endpoint.id), endpoint)
         await self._worker(
             self._host.disconnect,
             state.id,
@@ -260,6 +270,10 @@ class Sandboxes:
         state.endpoints = rest if anchor is None else [anchor]
         self._registry.release(endpoint.network, endpoint.addresses)
         await self._lead_out(state, endpoint)
+        try:
+            await self._tell_way_out(state)
+        except errors.BarqueError as error:
+            log.warning("container %s: %s", state.name, error)
 
     async def _lead_out(self, state: SandboxState, gone: EndpointRecord) -> None:
         """Another place has the default route of each family that `gone` had."""
