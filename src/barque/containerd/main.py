@@ -41,6 +41,8 @@ from barque.containerd.namespaces import Namespaces
 from barque.containerd.paths import ContentPaths, Paths
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
 from barque.containerd.sandboxes import Sandboxes
+from barque.containerd.settling import Settling
+from barque.containerd.snapshots.origins import Origins
 from barque.containerd.snapshots.service import Snapshots
 from barque.containerd.snapshots.stores import KINDS, SnapshotStores
 from barque.containerd.streaming import Streams
@@ -150,6 +152,10 @@ async def running(
         content.forget_stale(now_ns())
         if removed := snapshots.sweep_files():
             log.info("removed %d snapshots of an earlier run", removed)
+        origins = Origins()
+        settling = Settling(metadata, content, snapshots, origins)
+        if made := settling.recover():
+            log.info("made %d layers again that the disk may not have", made)
         collector = Collector(
             metadata,
             references,
@@ -159,9 +165,9 @@ async def running(
         blobs = Blobs(content, metadata, references)
         containers = Containers(metadata, references, exchange, collector)
         images = Images(metadata, references, exchange, collector)
-        snapshotting = Snapshots(snapshots, metadata, references, exchange, collector)
+        snapshotting = Snapshots(snapshots, metadata, references, exchange, collector, settling)
         leases = Leases(metadata, references, collector)
-        diff = Diff(content, blobs)
+        diff = Diff(content, blobs, origins)
         streams = Streams()
         sandboxes = Sandboxes(metadata)
         services: list[Service] = [
@@ -182,6 +188,8 @@ async def running(
         ]
         debug = config.log_level in ("debug", "trace")
         async with AsyncExitStack() as serving:
+            settling.soon()
+            serving.push_async_callback(settling.close)
             supervising = await serving.enter_async_context(
                 supervision(
                     paths,

@@ -23,6 +23,7 @@ from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto import diff_pb2 as api
 from barque.containerd.proto.types_pb2 import Descriptor, Mount
 from barque.containerd.room import check_room
+from barque.containerd.snapshots.origins import Origin, Origins
 from barque.containerd.snapshots.snapshotter import APART
 from barque.containerd.threads import finished
 from barque.errors import InvalidArgument, Unavailable, Unsupported
@@ -51,8 +52,8 @@ class Target(NamedTuple):
 
 
 class Diff:
-    def __init__(self, content: ContentStore, blobs: Blobs) -> None:
-        self._content, self._blobs = content, blobs
+    def __init__(self, content: ContentStore, blobs: Blobs, origins: Origins) -> None:
+        self._content, self._blobs, self._origins = content, blobs, origins
         self._workers = ThreadPoolExecutor(THREADS, "diff")
         self._followers = ThreadPoolExecutor(FOLLOWERS, "follow")
 
@@ -79,32 +80,36 @@ class Diff:
         )
 
     async def apply(self, call: Call, request: api.ApplyRequest) -> api.ApplyResponse:
+        target = target_of(request.mounts, apart=APART in request.diff.annotations)
+        first = self._origins.begun(target.directory)
         if ref := request.diff.annotations.get(INGEST, ""):
-            digest, size = await self._apply_as_it_comes(call, request, ref)
+            blob, (digest, size) = await self._apply_as_it_comes(call, request, target, ref)
         else:
-            digest, size = await self._apply_blob(call, request)
+            blob, (digest, size) = await self._apply_blob(call, request, target)
+        if first:
+            self._origins.filled(target.directory, Origin(blob, digest))
         return api.ApplyResponse(
             applied=Descriptor(media_type=APPLIED_TYPE, digest=digest, size=size)
         )
 
-    async def _apply_blob(self, call: Call, request: api.ApplyRequest) -> tuple[str, int]:
+    async def _apply_blob(
+        self, call: Call, request: api.ApplyRequest, target: Target
+    ) -> tuple[str, tuple[str, int]]:
         digest = request.diff.digest
         digests.parse(digest)
-        target = target_of(request.mounts, apart=APART in request.diff.annotations)
         fd = self._content.open(namespace_of(call), digest)
         cancelled = threading.Event()
         try:
             known = digest if self._content.verified(digest, fd) else ""
             work = partial(_apply, Layer(fd, known), target, cancelled, request.sync_fs)
             # A caller who gives up will remove the snapshot: be out of it before.
-            return await finished(self._workers, work, cancelled.set)
+            return digest, await finished(self._workers, work, cancelled.set)
         finally:
             os.close(fd)
 
     async def _apply_as_it_comes(
-        self, call: Call, request: api.ApplyRequest, ref: str
-    ) -> tuple[str, int]:
-        target = target_of(request.mounts, apart=APART in request.diff.annotations)
+        self, call: Call, request: api.ApplyRequest, target: Target, ref: str
+    ) -> tuple[str, tuple[str, int]]:
         fd, growth = self._content.follow(namespace_of(call), ref)
         cancelled = threading.Event()
 
@@ -115,7 +120,8 @@ class Diff:
         try:
             layer = Layer(fd, "", growth, cancelled)
             work = partial(_apply, layer, target, cancelled, request.sync_fs)
-            return await finished(self._followers, work, cancel)
+            applied = await finished(self._followers, work, cancel)
+            return growth.digest, applied
         finally:
             os.close(fd)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots import unknown_parents
-from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
+from barque.containerd.snapshots.disk import Trash, numbers_in, sync_around, usage_of
 from barque.containerd.snapshots.quota import ProjectQuota
 from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import APART, QUOTA, VIEW, Mount, Usage
@@ -89,9 +89,20 @@ class Overlay:
         return [Mount("overlay", "overlay", tuple(options))]
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
+        usage = self.finish(number, parents)
+        self.sync()
+        return usage
+
+    def files(self, number: int) -> str:
+        return self._paths.files(number)
+
+    def finish(self, number: int, parents: Sequence[int]) -> Usage:
         files = self._paths.files(number)
         unknown_parents.place(files, [self._paths.files(parent) for parent in parents])
-        return sync_and_measure(files)
+        return usage_of(files)
+
+    def sync(self) -> None:
+        sync_around(self._paths.base)
 
     def sealed(self, number: int) -> None:
         return

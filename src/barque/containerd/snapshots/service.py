@@ -19,6 +19,7 @@ from barque.containerd.proto import event_types_pb2 as happened
 from barque.containerd.proto import snapshots_pb2 as api
 from barque.containerd.proto import types_pb2
 from barque.containerd.references import References
+from barque.containerd.settling import Settling
 from barque.containerd.snapshots.snapshotter import ACTIVE, VIEW, Mount
 from barque.containerd.snapshots.store import Snapshot, SnapshotStore
 from barque.containerd.snapshots.stores import SnapshotStores
@@ -36,12 +37,14 @@ class Snapshots:
         references: References,
         events: Events,
         collector: Collector,
+        settling: Settling,
     ) -> None:
         self._stores = stores
         self._metadata = metadata
         self._references = references
         self._events = events
         self._collector = collector
+        self._settling = settling
 
     def service(self) -> Service:
         return Service(
@@ -104,10 +107,13 @@ class Snapshots:
             raise InvalidArgument("snapshot name must not be empty: invalid argument")
         labels = without_empty(check_labels(request.labels))
         wanted = (namespace, request.name, request.key)
-        _, usage = await store.seal(*wanted, request.parent)
+        origin = self._settling.origin(store, *wanted, request.parent)
+        _, usage = await store.seal(*wanted, request.parent, durable=origin is None)
         with self._metadata.transaction():
             number = store.commit(*wanted, labels, usage, request.parent)
             hold(self._metadata, self._references, call, store.kind, request.name)
+            if origin is not None:
+                self._settling.add(number, origin)
         store.sealed(number)
         self._events.publish(
             namespace,
@@ -116,7 +122,11 @@ class Snapshots:
                 key=request.key, name=request.name, snapshotter=request.snapshotter
             ),
         )
-        await self._metadata.durable()
+        if origin is not None:
+            self._settling.soon()
+            self._metadata.durable_soon()
+        else:
+            await self._metadata.durable()
         return Empty()
 
     async def remove(self, call: Call, request: api.RemoveSnapshotRequest) -> Empty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from barque.oci.id_maps import IdMaps
 
@@ -29,6 +29,20 @@ class Mount(NamedTuple):
 class Usage(NamedTuple):
     size: int = 0  # bytes on disk
     inodes: int = 0
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A snapshotter in directories, whose layers may be made durable after their commit."""
+
+    def files(self, number: int) -> str:
+        """The directory that a layer is applied onto."""
+
+    def finish(self, number: int, parents: Sequence[int]) -> Usage:
+        """`seal`, and nothing is durable yet."""
+
+    def sync(self) -> None:
+        """All that was finished is durable when this returns."""
 
 
 class Snapshotter(Protocol):

@@ -28,6 +28,7 @@ from barque.containerd.snapshots.snapshotter import (
     SIZE_LABEL,
     VIEW,
     Mount,
+    Settles,
     Snapshotter,
     Usage,
 )
@@ -192,19 +193,36 @@ class SnapshotStore:
         chain = snapshot.chain
         return await asyncio.to_thread(self._snapshotter.usage, snapshot.number, chain)
 
+    def settles(self, snapshot: Snapshot) -> str:
+        """The directory of one that may be made durable after its commit; "" for others."""
+        if not isinstance(self._snapshotter, Settles) or ids_of(snapshot.labels) is not None:
+            return ""
+        return self._snapshotter.files(snapshot.number)
+
+    def sync(self) -> None:
+        if isinstance(self._snapshotter, Settles):
+            self._snapshotter.sync()
+
+    def renew(self, snapshot: Snapshot) -> list[Mount]:
+        """Makes the place of a layer anew, which is to be unpacked again onto these mounts."""
+        self._snapshotter.make(snapshot.number, snapshot.chain, ACTIVE)
+        return self._snapshotter.mounts(snapshot.number, snapshot.chain, ACTIVE)
+
     async def seal(
-        self, namespace: str, name: str, key: str, parent: str = ""
+        self, namespace: str, name: str, key: str, parent: str = "", *, durable: bool = True
     ) -> tuple[Snapshot, Usage]:
-        """The first half of a commit: check, then make the content durable.
+        """The first half of a commit: check, then make the content durable, if wanted.
 
         `parent` is for one that was made without (containerd's "rebase"). Raises Unsupported where
-        the snapshotter has not that.
+        the snapshotter has not that. Not `durable`: for one that `settles`.
         """
         snapshot = self._committable(namespace, name, key)
         chain = self._chain_at_commit(snapshot, namespace, parent)
-        work = partial(
-            self._snapshotter.seal, snapshot.number, chain, rebased=chain != snapshot.chain
-        )
+        if isinstance(self._snapshotter, Settles) and not durable:
+            work = partial(self._snapshotter.finish, snapshot.number, chain)
+        else:
+            rebased = chain != snapshot.chain
+            work = partial(self._snapshotter.seal, snapshot.number, chain, rebased=rebased)
         self._above.update(chain[:1])
         try:
             return snapshot, await finished(None, work)

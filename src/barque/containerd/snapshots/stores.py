@@ -141,6 +141,11 @@ class SnapshotStores:
                 removed += self.open(name).sweep_files()
         return removed
 
+    def sync(self) -> None:
+        """Layers that were committed before they were durable are so when this returns."""
+        for store in list(self._open.values()):
+            store.sync()
+
     def discard(self, node: Node) -> None:
         """For the collector; what is of a snapshotter that is not here stays."""
         try:
