@@ -92,19 +92,26 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def proxy(upstream: str) -> Iterator[tuple[str, list[str]]]:
-    asked: list[str] = []
-    handler = type("Handler", (_Proxy,), {"upstream": upstream, "asked": asked})
+def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
+    """Where `handler` answers, a thread for each connection."""
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"127.0.0.1:{server.server_address[1]}", asked
+        yield f"127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def proxy(upstream: str) -> Iterator[tuple[str, list[str]]]:
+    asked: list[str] = []
+    handler = type("Handler", (_Proxy,), {"upstream": upstream, "asked": asked})
+    with serving(handler) as address:
+        yield address, asked
 
 
 def test_a_proxy_for_plain_http(address: str, archive: Path) -> None:
@@ -199,16 +206,8 @@ def tunnel(registry: OurRegistry, status: int) -> Iterator[tuple[str, list[str]]
                 _pump(self.request, onward)
                 back.join()
 
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as address:
+        yield address, asked
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
