@@ -276,9 +276,8 @@ class Stack:
         """Processes, mounts, links, rule sets and cgroups that carry this stack's names."""
         left = [f"process {p} {name_of(p)}" for p in self.pids(str(self.root))]
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        left += [
-            f"mount {m}" for m in mounts if f" {self.root}/" in m and f" {self.root}/d " not in m
-        ]
+        own = {f"{self.root}/d", f"{self.root}/r"}  # of the roots that are put in memory
+        left += [f"mount {m}" for m in mounts if f" {self.root}/" in m and m.split()[4] not in own]
         left += [f"link {name}" for name in self._links()]
         rules = subprocess.run(
             ["nft", "list", "tables"], capture_output=True, text=True, check=True
