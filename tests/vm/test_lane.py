@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(1600)]
 HERE = Path(__file__).parent
 WITH_SYSTEMD = ("test_systemd.py", "test_systemd_user.py")
 ALL = os.environ.get("BARQUE_VM") == "all"
-LONG = () if ALL else ("test_storage_devicemapper.py",)  # its snapshotter's tests are not
+# What takes minutes; the runtime's and the snapshotter's own tests of it are run each time.
+LONG = () if ALL else ("test_engine_checkpoints.py", "test_storage_devicemapper.py")
 FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - {*WITH_SYSTEMD, *LONG})
 OF_THE_RUNTIME = sorted((PROJECT / "tests/integration/runc").glob("test_*.py"))
 LIMIT_S = 1500 if ALL else 540
