@@ -20,6 +20,7 @@ from tests.support.disks import btrfs_disk
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 DRIVERS = ("overlay2", "vfs", "btrfs", "erofs")
+TOUR = ("overlay2", "vfs", "btrfs", "erofs", "overlay2")
 
 
 @contextmanager
@@ -257,6 +258,31 @@ def test_another_driver_shows_its_own_and_migrate_carries_over() -> None:
         assert "alias" in images
         assert containers == set()
         assert text(barque.docker("run", "--rm", "alias", "echo", "whole")) == "whole"
+
+
+def test_a_container_moves_through_all_drivers() -> None:
+    """What it wrote, removed and linked is the same on each, and its image runs on each."""
+    facts = "cat /f; test -e /etc/group || echo gone; stat -c %h:%a:%u:%g /f /l"
+    seen = ("kept", "gone", "2:640:5:7", "2:640:5:7")
+    with stack("--storage-driver", TOUR[0], disk=btrfs_disk) as barque:
+        script = "echo kept >/f; ln /f /l; chown 5:7 /f; chmod 640 /f; rm /etc/group"
+        barque.docker("run", "--name", "first", "busybox", "sh", "-c", script)
+        barque.docker("create", "--name", "moves", "busybox", "true")
+        barque.docker("commit", "first", "moves:1")
+        barque.docker("rm", "-f", "first", "moves")
+        barque.docker(
+            "create", "--name", "moves", "moves:1", "sh", "-c", f"{facts}; echo n >>/n; cat /n"
+        )
+        for number, driver in enumerate(TOUR):
+            if number:
+                with_driver(barque, driver)
+                assert names_of(barque)[1] == set()
+                told = text(barque.cli("system", "migrate"))
+                assert "container moves" in told
+            ran = text(barque.docker("start", "-a", "moves"))
+            assert ran.split() == [*seen, *["n"] * (number + 1)]
+            assert inspected(barque, "moves")["Driver"] == driver
+            assert text(barque.docker("run", "--rm", "moves:1", "cat", "/l")) == "kept"
 
 
 @pytest.mark.parametrize(
