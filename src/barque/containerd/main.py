@@ -140,8 +140,9 @@ async def running(
 ) -> AsyncIterator[None]:
     """A whole server, from lock to socket; when this is entered, it answers."""
     paths = Paths(config.root, config.state)
-    for directory in (paths.root, paths.state):
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.root.chmod(0o700)  # earlier ones were open to who knew a path in them
+    paths.state.mkdir(mode=0o711, parents=True, exist_ok=True)
     locks = take_locks(paths)
     metadata = Metadata(paths.database)
     references = References(metadata)

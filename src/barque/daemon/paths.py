@@ -125,7 +125,7 @@ class Paths:
         for directory, mode in (
             (self.root, 0o710),
             (self.run, 0o711),
-            (self.containerd_root, 0o711),
+            (self.containerd_root, 0o700),
             (self.containerd_state, 0o711),
             (self.root / "containers", 0o710),
             (self.volumes, 0o701),

@@ -128,6 +128,35 @@ def test_labels_of_an_image_control_nothing(engine: Stack) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ours", "real"])
+def seen_by_others(path: Path) -> bool:
+    """Whether an ordinary user of the machine who knows a path gets there."""
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    return not subprocess.run([*nobody, "stat", str(path)], capture_output=True).returncode
+
+
+def test_nobody_else_walks_into_containers_and_images(engine: Stack) -> None:
+    """CVE-2021-41091, CVE-2021-41103, CVE-2024-25621: what is setuid in there is run by no one."""
+    id = (
+        engine.docker("run", "-d", "--net=none", "busybox", "sleep", "1000").stdout.decode().strip()
+    )
+    try:
+        bundle = engine.root / "r/containerd/io.containerd.runtime.v2.task/moby" / id
+        (found,) = json.loads(engine.docker("inspect", id).stdout)
+        layers = found["GraphDriver"]["Data"]["LowerDir"].split(":")
+        places = [bundle / "rootfs/bin/busybox", *(Path(layer) / "bin" for layer in layers)]
+        assert all(place.exists() for place in places)
+        assert not any(seen_by_others(place) for place in places)
+    finally:
+        engine.docker("rm", "-f", id)
+
+
+def test_nobody_else_walks_into_a_containerd(address: str) -> None:
+    top = Path(address).parent
+    top.chmod(0o755)
+    assert seen_by_others(top / "root")
+    assert not seen_by_others(top / "root/content")
+
+
 def test_layers_that_share_link_names_unpacked_at_once(kind: str) -> None:
     """CVE-2025-47290: many images at a time, whose upper layers write below links of lower ones."""
     place = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))

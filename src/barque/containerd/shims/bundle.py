@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from contextlib import ExitStack, suppress
@@ -24,6 +25,8 @@ from typing import Any
 
 from barque.errors import AlreadyExists
 from barque.linux.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount2
+
+USER_NAMESPACE = re.compile(rb'"type"\s*:\s*"user"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,12 @@ def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime
     bundle = Bundle(directory, namespace, id)
     directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
-        directory.mkdir(mode=0o711)
+        directory.mkdir(mode=0o700)  # nobody else runs what is setuid in a container
     except FileExistsError as error:
         raise AlreadyExists(f"bundle {directory}: already exists") from error
     with ExitStack() as undo:
         undo.callback(bundle.remove)
+        _open_to_its_root(directory, spec)
         bundle.rootfs.mkdir(mode=0o711)
         (directory / "work").mkdir(mode=0o700)
         descriptor = os.open(directory / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -102,6 +106,22 @@ def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime
         bundle.write_record(ShimRecord(runtime, "", 2))
         undo.pop_all()
     return bundle
+
+
+def _open_to_its_root(directory: Path, spec: bytes) -> None:
+    """The root of a container's user namespace, which is not ours, walks to the rootfs.
+
+    By its group, as containerd has it; for a namespace that was made elsewhere that is not known.
+    """
+    if not USER_NAMESPACE.search(spec):
+        return
+    linux = json.loads(spec).get("linux") or {}
+    for mapping in linux.get("gidMappings") or ():
+        if mapping.get("containerID") == 0:
+            os.chown(directory, -1, mapping.get("hostID", 0))
+            directory.chmod(0o710)
+            return
+    directory.chmod(0o711)
 
 
 def unmount_all(target: Path) -> None:
