@@ -195,7 +195,7 @@ class Tasks:
         if not target.exec_id:
             try:
                 yield from container.kill_rest()
-            except BarqueError as error:
+            except (BarqueError, OSError) as error:
                 self._host.warn(f"processes of {container.id} may be left: {error}")
         yield target.stdio.drain()
         target.advance(process.EXIT)

@@ -236,6 +236,22 @@ def test_an_end_is_told_once_there_is_a_socket_to_tell_it(it: Shims) -> None:
     taker.wait("/tasks/delete")
 
 
+def test_an_end_is_told_where_what_is_left_cannot_be_killed(it: Shims) -> None:
+    """Without a pid namespace of its own the runtime has to end the others."""
+    config = rootfs.config("sleep", "1000")
+    spaces = config["linux"]["namespaces"]
+    config["linux"]["namespaces"] = [space for space in spaces if space["type"] != "pid"]
+    shim = it.start("one", config)
+    shim.create()
+    shim.call("Start")
+    with failing(worker(shim), "clone,clone3,fork,vfork:error=EAGAIN"):
+        shim.call("Kill", signal=signal.SIGKILL)
+        assert shim.call("Wait")["exit_status"] == 137
+    it.events.wait("/tasks/exit", exit_status=137)
+    assert "processes of one may be left" in told(shim)
+    shim.end()
+
+
 def test_an_answer_that_finds_no_memory_comes_later(it: Shims) -> None:
     shim = running(it, "log=none")
     with failing(worker(shim), "write:error=ENOBUFS:when=1"):
