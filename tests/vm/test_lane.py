@@ -88,5 +88,5 @@ def test_links_that_other_kernels_lack(machine: Machine) -> None:
 @pytest.mark.timeout(4 * LIMIT_S)
 @pytest.mark.parametrize("file", OF_THE_RUNTIME, ids=lambda file: file.stem)
 def test_the_whole_runtime(machine: Machine, file: Path) -> None:
-    """All of its integration tests, on ours as a command too; 90 minutes on two idle cores."""
+    """All of its integration tests, on ours as a command too."""
     run(machine, f"tests/integration/runc/{file.name}", 2 * LIMIT_S)

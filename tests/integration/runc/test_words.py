@@ -80,6 +80,8 @@ def test_features_are_true(case: Case) -> None:
     assert features["ociVersionMax"] == "1.3.0"
     assert linux["mountExtensions"]["idmap"]["enabled"]
     assert "SCMP_ACT_NOTIFY" in linux["seccomp"]["actions"]
+    obeyed = features["potentiallyUnsafeConfigAnnotations"]
+    assert obeyed == ["org.criu.config", "org.systemd.property."]
     assert set(linux["namespaces"]) == {
         *("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"),
     }

@@ -25,6 +25,8 @@ FLAGS: tuple[Flag, ...] = ()
 USAGE = "features"
 WORDS = (0, 0)
 OLDEST_SPEC = "1.0.0"
+# annotations of a config.json that change what the runtime does; a prefix ends with a dot
+OBEYED = ("org.criu.config", "org.systemd.property.")
 
 
 def run(given: Arguments, paths: Paths, log: Log) -> int:
@@ -66,4 +68,5 @@ def document() -> dict[str, Any]:
             "netDevices": {"enabled": True},
         },
         "annotations": {"io.barque.version": __version__},
+        "potentiallyUnsafeConfigAnnotations": list(OBEYED),
     }
