@@ -273,7 +273,7 @@ def test_commands_on_a_running_container(case: Case, faulty: Faulty, name: str, 
     begin()
     faulty.break_at(-1)
     case.call(*argv).check()
-    for place in chosen(faulty.calls()):
+    for place in chosen(faulty.calls(), 0):
         begin()
         faulty.break_at(place, kill=kill)
         result = case.call(*argv)
