@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from barque.oci.image import OCI_LAYER
 ROOT_LABEL = "containerd.io/gc.root"
 OWNER_LABEL = "barque.container"
 SIGKILL = 9
+OLD_TASK_TRIES, OLD_TASK_PAUSE_S = 200, 0.1
 
 
 class ContainerdSupervisor:
@@ -137,10 +138,28 @@ class ContainerdSupervisor:
         streams = await _streams(stdio)
         options = _runtime_options(runtime)
         if not images:
-            return await self._containerd.tasks.create(container_id, mounts, streams, options)
+            tasks = self._containerd.tasks
+            return await self._in_place_of_old(
+                container_id, lambda: tasks.create(container_id, mounts, streams, options)
+            )
         async with self._containerd.leased() as held:
             saved = await criu_images.store(held, images)
-            return await held.tasks.create(container_id, mounts, streams, options, saved)
+            return await self._in_place_of_old(
+                container_id,
+                lambda: held.tasks.create(container_id, mounts, streams, options, saved),
+            )
+
+    async def _in_place_of_old(
+        self, container_id: str, create: Callable[[], Awaitable[int]]
+    ) -> int:
+        """A task made; one that a daemon asked for which died is ended as soon as it is there."""
+        for _ in range(OLD_TASK_TRIES):
+            try:
+                return await create()
+            except errors.AlreadyExists:
+                if await self._delete_task(container_id) is None:
+                    await asyncio.sleep(OLD_TASK_PAUSE_S)
+        return await create()
 
     async def start(self, container_id: str) -> int:
         return await self._containerd.tasks.start(container_id)
