@@ -6,21 +6,30 @@ A power cut is a crash after which the boot has another id, and files that nobod
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import secrets
 import sqlite3
+import struct
+import subprocess
 import tarfile
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from barque.containerd.client import Containerd
 from barque.containerd.client.descriptors import Descriptor
+from barque.containerd.client.images import Image as Record
+from tests.support.disks import disk, unmount
 from tests.support.layers import digest, directory, entry, gzipped, layer, picture
 from tests.support.node import Node, node, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(120)]
+EXT4_IOC_SHUTDOWN = 0x8004587D
+WITHOUT_THE_JOURNAL = 2  # what was not synced is lost, as in a power cut
 TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 
@@ -75,7 +84,7 @@ async def unpack(client: Containerd, blob: bytes, plain: bytes, parent: str) -> 
 
 
 def unsettled(server: Node) -> int:
-    with sqlite3.connect(f"file:{server.root}/root/meta.db?mode=ro", uri=True) as db:
+    with closing(sqlite3.connect(f"file:{server.root}/root/meta.db?mode=ro", uri=True)) as db:
         (count,) = db.execute("SELECT count(*) FROM unsettled").fetchone()
     return int(count)
 
@@ -179,3 +188,40 @@ def test_a_layer_whose_blob_is_gone_is_tried_again(server: Node, image: Image) -
     os.rename(f"{server.root}/kept", blob)
     server.start()
     assert seen(server) == before
+
+
+def lose_what_is_not_synced(place: Path) -> None:
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", WITHOUT_THE_JOURNAL))
+    finally:
+        os.close(fd)
+
+
+def call_it_another_boot(server: Node) -> None:
+    with closing(sqlite3.connect(server.root / "root/meta.db")) as db:
+        db.execute("UPDATE unsettled SET boot = 'another'")
+        db.commit()
+
+
+def test_a_disk_that_lost_what_was_not_synced(image: Image) -> None:
+    """The file system itself forgets: what was answered is there after it all the same."""
+
+    async def named(client: Containerd) -> None:
+        await image.unpack(client)
+        target = Descriptor(TYPE, digest(image.top), len(image.top))
+        await client.images.put(Record("x", target, {}))  # durable, and all before it
+
+    with tempfile.TemporaryDirectory(prefix="bq-", dir="/tmp") as base:
+        place = Path(base) / "d"
+        with disk(place, "ext4"), node("ours", str(place)) as server:
+            on(server, named)
+            before = seen(server)
+            lose_what_is_not_synced(place)
+            server.crash()
+            unmount(place)
+            file = str(place.with_suffix(".image"))
+            subprocess.run(["mount", "-o", "loop", file, str(place)], check=True)
+            call_it_another_boot(server)
+            server.start()
+            assert seen(server) == before
