@@ -65,6 +65,15 @@ def test_wrong_options_are_refused(engine: Any) -> None:
     assert 'missing required option: "device"' in error
 
 
+def test_a_volume_that_is_there_stays_as_it_is(engine: Any) -> None:
+    volume = out(engine, "volume", "create", "--label", "a=b", name())
+    again = ("-o", "type=tmpfs", "-o", "device=tmpfs", "--label", "c=d", volume)
+    assert out(engine, "volume", "create", *again) == volume
+    kept = out(engine, "volume", "inspect", "-f", "{{.Options}} {{.Labels}}", volume)
+    assert kept == "map[] map[a:b]"
+    out(engine, "volume", "rm", volume)
+
+
 def test_a_mount_may_describe_its_volume(engine: Any) -> None:
     volume = name()
     described = (

@@ -316,7 +316,7 @@ class Volumes:
     # -- the API
 
     async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a volume, or find the one that has the name; returns the API's Volume.
+        """Make a volume, or find the one that has the name, as it is; returns the API's Volume.
 
         Raises InvalidArgument, Conflict, NotFound, Unsupported.
         """
@@ -327,8 +327,6 @@ class Volumes:
             found = await self._seek(name, driver)
             if found is not None and self._rows.find(name) is not None:
                 _refuse_other_driver(found, driver)
-                if record.options and dict(record.options) != dict(found.options or {}):
-                    raise errors.Conflict(f"create {name}: conflict: volume name must be unique")
                 return await self._whole(found)
             if found is not None:  # the plugin has it: now it is known here too
                 record = replace(found, labels=record.labels)
