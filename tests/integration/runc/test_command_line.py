@@ -181,7 +181,7 @@ def test_lists_and_processes(case: Case) -> None:
     case.started("sleep", "1000")
     for argv in (("-q",), ("-q", "-f", "json"), ("-q", "-f", "bad")):
         assert case.call("list", *argv).check().out == f"{case.id}\n"
-    heading, line = case.call("ps", case.id, "-o", "pid,args").check().out.splitlines()
+    heading, line = case.call("ps", case.id, "-eo", "pid,args").check().out.splitlines()
     assert heading.split() == ["PID", "COMMAND"]
     assert line.split()[1:] == ["sleep", "1000"]
 
