@@ -54,10 +54,9 @@ class Settling:
         metadata.execute(TABLE)
 
     def origin(
-        self, store: SnapshotStore, namespace: str, name: str, key: str, parent: str
+        self, store: SnapshotStore, snapshot: Snapshot, namespace: str, name: str, parent: str
     ) -> Origin | None:
-        """What the snapshot `key` can be made of again under `name`; None: seal it durably."""
-        snapshot = store.stat(namespace, key)
+        """What the snapshot can be made of again under `name`; None: seal it durably."""
         directory = store.settles(snapshot)
         if not directory:
             return None

@@ -283,6 +283,13 @@ def test_logs_in_all_their_ways(commands: Commands, running: str) -> None:
         commands.same("logs", *words, running)
 
 
+def test_names_with_a_slash(commands: Commands) -> None:
+    """They are images' alone, but every kind of object is asked for them."""
+    assert commands.same("inspect", "no/such:tag")[0] == 1
+    for kind in ("container", "network", "volume", "image"):
+        assert commands.same(kind, "inspect", "no/such:tag")[0] == 1
+
+
 def test_a_life(commands: Commands, running: str) -> None:
     """What one does the other undoes, so that both print the same."""
     for ours, theirs in (("pause", "unpause"), ("stop", "start")):

@@ -167,7 +167,7 @@ def test_system_prune(used: Stack) -> None:
     used.docker("run", "--name", "again", "-v", "/anonymous", "busybox", "true")
     used.docker("network", "create", "nobody")
     answer = used.cli("system", "prune", stdin=b"n\n", check=False)
-    assert answer.returncode == 1
+    assert answer.returncode == 0
     assert b"all networks not used by at least one container" in answer.stdout
     done = used.cli("system", "prune", "-f", "-a", "--volumes").stdout.decode()
     assert "Deleted Containers:" in done

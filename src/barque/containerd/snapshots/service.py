@@ -107,7 +107,8 @@ class Snapshots:
             raise InvalidArgument("snapshot name must not be empty: invalid argument")
         labels = without_empty(check_labels(request.labels))
         wanted = (namespace, request.name, request.key)
-        origin = self._settling.origin(store, *wanted, request.parent)
+        snapshot = store.committable(*wanted)
+        origin = self._settling.origin(store, snapshot, namespace, request.name, request.parent)
         _, usage = await store.seal(*wanted, request.parent, durable=origin is None)
         with self._metadata.transaction():
             number = store.commit(*wanted, labels, usage, request.parent)

@@ -216,7 +216,7 @@ class SnapshotStore:
         `parent` is for one that was made without (containerd's "rebase"). Raises Unsupported where
         the snapshotter has not that. Not `durable`: for one that `settles`.
         """
-        snapshot = self._committable(namespace, name, key)
+        snapshot = self.committable(namespace, name, key)
         chain = self._chain_at_commit(snapshot, namespace, parent)
         if isinstance(self._snapshotter, Settles) and not durable:
             work = partial(self._snapshotter.finish, snapshot.number, chain)
@@ -253,7 +253,7 @@ class SnapshotStore:
 
         Returns the number, for `sealed`.
         """
-        snapshot = self._committable(namespace, name, key)
+        snapshot = self.committable(namespace, name, key)
         chain = self._chain_at_commit(snapshot, namespace, parent)
         kept = {**snapshot.labels, **labels}
         self._references.drop(self._node(namespace, key))
@@ -345,7 +345,8 @@ class SnapshotStore:
             raise InvalidArgument(f'parent "{parent}" is not committed snapshot: invalid argument')
         return (found.number, *found.chain)
 
-    def _committable(self, namespace: str, name: str, key: str) -> Snapshot:
+    def committable(self, namespace: str, name: str, key: str) -> Snapshot:
+        """Raises AlreadyExists for the name, NotFound and Conflict for the key."""
         if name != key:  # first: who commits again learns that it was done
             self._refuse_taken(namespace, name)
         snapshot = self.stat(namespace, key)

@@ -42,7 +42,7 @@ def routes(containers: Containers) -> list[Route]:
         ("GET", "/containers/json", handlers.list),
         ("POST", "/containers/create", handlers.create),
         ("POST", "/containers/prune", handlers.prune),
-        ("GET", f"{one}/json", handlers.inspect),
+        ("GET", "/containers/{id:path}/json", handlers.inspect),
         ("POST", f"{one}/start", handlers.start),
         ("POST", f"{one}/stop", handlers.stop),
         ("POST", f"{one}/restart", handlers.restart),

@@ -67,7 +67,7 @@ def routes(networks: Networks, membership: Membership) -> list[Route]:
         Route("GET", "/networks", list_networks),
         Route("POST", "/networks/create", create),
         Route("POST", "/networks/prune", prune),
-        Route("GET", "/networks/{id}", inspect),
+        Route("GET", "/networks/{id:path}", inspect),
         Route("DELETE", "/networks/{id}", remove),
         Route("POST", "/networks/{id}/connect", connect),
         Route("POST", "/networks/{id}/disconnect", disconnect),

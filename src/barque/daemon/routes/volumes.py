@@ -41,7 +41,7 @@ def routes(volumes: Volumes, copies: VolumeCopies) -> list[Route]:
         Route("GET", "/volumes", list_volumes),
         Route("POST", "/volumes/create", create),
         Route("POST", "/volumes/prune", prune),
-        Route("GET", "/volumes/{name}", inspect),
+        Route("GET", "/volumes/{name:path}", inspect),
         Route("DELETE", "/volumes/{name}", remove),
         Route("PUT", "/volumes/{name}", update),
     ]
