@@ -113,13 +113,13 @@ def _docker(daemon: Daemon, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def high_water_mb(text: str) -> float:
-    """The largest resident sets that the processes whose command line has `text` ever had."""
-    total = 0
+    """The largest resident set that any process whose command line has `text` ever had."""
+    found = [0]
     for pid in processes_naming(text):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
-                total += int(line.split()[1])
-    return total / 1024
+                found.append(int(line.split()[1]))
+    return max(found) / 1024
 
 
 def _registries(daemons: dict[str, Daemon], addresses: dict[str, RegistryPeer]) -> Iterator[Figure]:
@@ -250,7 +250,7 @@ def _with(barque: Stack, peer: Peer, big: Path, scratch: Path) -> Iterator[Figur
         names = {"ours": f"{ours.address}/big:1", "peer": f"{theirs.address}/big:1"}
         yield from _archives(daemons, names, scratch)
     memory = high_water_mb(str(barque.root)), high_water_mb(f"{peer.root}/")
-    yield Figure("largest memory of the daemons", *memory, "MB")
+    yield Figure("largest memory of a daemon (100 MB)", *memory, "MB")
     yield from _containers(daemons, scratch)
     yield from _extraction(daemons, scratch)
     yield from _lists(daemons)

@@ -19,6 +19,7 @@ class Catalog:
         self._records: dict[str, Record] = {}
         self._ids: dict[str, str] = {}  # name -> image id
         self._names: dict[str, dict[str, None]] = {}  # image id -> names, in order of arrival
+        self._described: dict[str, Names] = {}  # image id -> its names as they are shown
         self._targets: dict[str, dict[str, None]] = {}  # digest of the target -> names
         self._sorted: list[tuple[str, str]] | None = []  # (digits, id) of all images
 
@@ -30,6 +31,7 @@ class Catalog:
         self.drop(record.name)
         self._records[record.name] = record
         self._ids[record.name] = image_id
+        self._described.pop(image_id, None)
         if image_id not in self._names:
             self._sorted = None
         self._names.setdefault(image_id, {})[record.name] = None
@@ -40,6 +42,7 @@ class Catalog:
         if record is None:
             return
         image_id = self._ids.pop(name)
+        self._described.pop(image_id, None)
         if _discard(self._names, image_id, name):
             self._sorted = None
         _discard(self._targets, record.target.digest, name)
@@ -59,10 +62,15 @@ class Catalog:
         return [self._records[name] for name in self._names.get(image_id, ())]
 
     def names_of(self, image_id: str) -> Names:
-        return names.describe(
-            (record.name, record.target.digest, names.PULLED_LABEL in record.labels)
-            for record in self.records_of(image_id)
-        )
+        found = self._described.get(image_id)
+        if found is None:
+            found = names.describe(
+                (record.name, record.target.digest, names.PULLED_LABEL in record.labels)
+                for record in self.records_of(image_id)
+            )
+            if image_id in self._names:
+                self._described[image_id] = found
+        return found
 
     def tagged(self, repository: str) -> list[Record]:
         """All records of `repository` (full, without tag) that have a tag. Looks at every name."""
