@@ -238,7 +238,7 @@ def put(tree: Tree, request: dict[str, Any], directory: int, rest: bytes) -> Non
         data = rest or os.read(IN, CHUNK_BYTES)
         while data:
             unpacker.feed(data)
-            unpacker.splice(IN)
+            unpacker.take_from(IN)
             data = os.read(IN, CHUNK_BYTES)
         unpacker.end()
     finally:
