@@ -148,7 +148,7 @@ class Unpacker:
             return  # of an entry that only touches what is there
         view, offset = data.payload, data.offset
         while view:
-            written = os.pwrite(self._file, view, offset)
+            written = os.pwrite(self._file, view[:WRITE_BYTES], offset)
             view, offset = view[written:], offset + written
 
     def _make(self, entry: tar.Entry) -> None:

@@ -24,6 +24,7 @@ from barque.errors import DataLoss, InvalidArgument, ResourceExhausted
 from barque.linux.fs import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 from barque.linux.fs import remove_at as _remove_at
 from barque.oci import tar
+from barque.oci.tar_unpack import WRITE_BYTES
 
 ENTRIES_MAX = 4_000_000
 DEPTH_MAX = 512
@@ -99,7 +100,7 @@ class Applier:
         view, offset = data.payload, data.offset
         try:
             while view:
-                written = os.pwrite(self._file, view, offset)
+                written = os.pwrite(self._file, view[:WRITE_BYTES], offset)
                 view, offset = view[written:], offset + written
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
