@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from barque import errors
 from barque.daemon.networks.records import EndpointRecord
@@ -92,31 +92,19 @@ class Endpoints:
         """The IPv4 address of a place, with its prefix, not yet marked, and its gateway."""
         space = self._registry.space(asked.network.id)
         if space is None:
-            if asked.address:
-                raise errors.InvalidArgument(
-                    f"network {asked.network.name} has no IPv4: address {asked.address} is not "
-                    "possible in it"
-                )
-            return "", ""
+            return _no_address(asked, asked.address, "IPv4")
         wanted = asked.leased or asked.address
         address = space.pick(parse_address(wanted) if wanted else None)
-        gateway = asked.network.gateway_of_containers()
-        return f"{address}/{space.subnet.prefixlen}", str(gateway) if gateway else ""
+        return _placed(address, space.subnet, asked.network.gateway_of_containers())
 
     def _address6(self, asked: Asked) -> tuple[str, str]:
-        """The IPv6 address of a place, with its prefix, not yet marked, and its gateway."""
+        """As `_address`, of IPv6."""
         space = self._registry.space6(asked.network.id)
         if space is None:
-            if asked.address6:
-                raise errors.InvalidArgument(
-                    f"network {asked.network.name} has no IPv6: address {asked.address6} is not "
-                    "possible in it"
-                )
-            return "", ""
+            return _no_address(asked, asked.address6, "IPv6")
         wanted = asked.leased6 or asked.address6
         address = space.pick(parse_address6(wanted) if wanted else None)
-        gateway = asked.network.gateway6_of_containers()
-        return f"{address}/{space.subnet.prefixlen}", str(gateway) if gateway else ""
+        return _placed(address, space.subnet, asked.network.gateway6_of_containers())
 
     def reserve(self, state: SandboxState, requests: Sequence[PortRequest]) -> None:
         """Hold the host's ports. Raises BarqueError with Docker's words."""
@@ -161,6 +149,23 @@ class Endpoints:
                 "driver failed programming external connectivity on endpoint "
                 f"{state.name} ({ways[0].endpoint.id}): {error}"
             ) from error
+
+
+def _no_address(asked: Asked, wanted: str, family: str) -> tuple[str, str]:
+    """Of a network without the family, in which none can be wanted."""
+    if wanted:
+        raise errors.InvalidArgument(
+            f"network {asked.network.name} has no {family}: address {wanted} is not possible in it"
+        )
+    return "", ""
+
+
+def _placed(
+    address: IPv4Address | IPv6Address,
+    subnet: IPv4Network | IPv6Network,
+    gateway: IPv4Address | IPv6Address | None,
+) -> tuple[str, str]:
+    return f"{address}/{subnet.prefixlen}", str(gateway or "")
 
 
 @dataclass(frozen=True, slots=True)
