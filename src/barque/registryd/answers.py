@@ -17,6 +17,26 @@ DEFAULT_PAGE, MAX_PAGE = 1000, 10_000
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
+def reads(
+    *,
+    catalog: Endpoint,
+    tags: Endpoint,
+    manifest: Endpoint,
+    blob: Endpoint,
+    referrers: Endpoint,
+) -> Endpoints:
+    """What every registry answers. distribution-spec, "Pull" and "Content Discovery"."""
+    return {
+        ("catalog", "GET"): catalog,
+        ("tags", "GET"): tags,
+        ("manifest", "GET"): manifest,
+        ("manifest", "HEAD"): manifest,
+        ("blob", "GET"): blob,
+        ("blob", "HEAD"): blob,
+        ("referrers", "GET"): referrers,
+    }
+
+
 def unknown_name(name: str) -> Refusal:
     return Refusal("NAME_UNKNOWN", f"repository name not known to registry: {name}")
 

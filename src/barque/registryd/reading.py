@@ -11,6 +11,7 @@ from barque.registryd.answers import (
     blob_headers,
     manifest_answer,
     page,
+    reads,
     referrers_page,
     span,
     unknown_blob,
@@ -28,15 +29,13 @@ class Reading:
         self._store, self._cache = store, cache
 
     def endpoints(self) -> Endpoints:
-        return {
-            ("catalog", "GET"): self._catalog,
-            ("tags", "GET"): self._tags,
-            ("manifest", "GET"): self._get_manifest,
-            ("manifest", "HEAD"): self._get_manifest,
-            ("blob", "GET"): self._get_blob,
-            ("blob", "HEAD"): self._get_blob,
-            ("referrers", "GET"): self._referrers,
-        }
+        return reads(
+            catalog=self._catalog,
+            tags=self._tags,
+            manifest=self._get_manifest,
+            blob=self._get_blob,
+            referrers=self._referrers,
+        )
 
     async def _catalog(self, request: Request) -> Answer:
         return page(request, "repositories", self._store.names(), {}, "/v2/_catalog")
