@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from barque import program
-from barque.network.rules import table_name
+from barque.network.firewall.rules import table_name
 from barque.network.wiring import alias_of
 from tests.support import cgroups
 from tests.support.disks import in_memory

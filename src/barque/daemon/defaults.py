@@ -19,7 +19,7 @@ from barque.daemon.paths import Paths
 from barque.daemon.remapping import Remap
 from barque.daemon.storage import SNAPSHOTTERS
 from barque.linux import cpu_realtime
-from barque.network.backends import check_backend, parse_mark
+from barque.network.firewall.backends import check_backend, parse_mark
 from barque.network.options import DEFAULT_MTU, DEFAULT_POOLS, NetworkOptions
 from barque.registry import Policy, Proxies
 from barque.registry.proxies import parse as parse_proxy

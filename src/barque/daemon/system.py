@@ -18,7 +18,7 @@ from barque.daemon.defaults import LOG_DRIVERS, registry_policy
 from barque.daemon.moments import rfc3339_now
 from barque.daemon.paths import Paths
 from barque.daemon.storage import SNAPSHOTTERS, driver_of
-from barque.network.backends import choose
+from barque.network.firewall.backends import choose
 from barque.registry import proxies
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
-from barque.network.rules import Published, Segment
+from barque.network.firewall.rules import Published, Segment
 
 
 def direct(segments: Iterable[Segment], ports: Iterable[Published]) -> set[Published]:

@@ -26,8 +26,9 @@ from pathlib import Path
 
 from barque import errors
 from barque.linux import netlink_route as route
-from barque.network import backends, iptables, rules
 from barque.network.examination import Bridge, bridge_faults
+from barque.network.firewall import backends, iptables, rules
+from barque.network.firewall.rules import Published, Segment
 from barque.network.ipam import (
     choose_subnet,
     choose_subnet6,
@@ -38,7 +39,6 @@ from barque.network.ipam import (
 from barque.network.options import DEFAULT_BRIDGE, NetworkOptions
 from barque.network.plugs import Plug
 from barque.network.pool import Maker, Namespace, Pool, bound_name, sweep, unbind
-from barque.network.rules import Published, Segment
 from barque.network.uplinks import Uplink
 from barque.network.wiring import Wiring, enable_forwarding, enable_forwarding6
 

@@ -9,9 +9,9 @@ import pytest
 from barque.linux.netlink import NETLINK_NETFILTER, Netlink
 from barque.linux.nfnetlink import drops_by_default, transaction
 from barque.linux.nfrules import NFPROTO_IPV4
-from barque.network import rules, segment_messages
-from barque.network.firewall import run_nft
-from barque.network.rules import Segment
+from barque.network.firewall import rules, segment_messages
+from barque.network.firewall.nftables import run_nft
+from barque.network.firewall.rules import Segment
 from tests.support.netns_host import isolated, run
 
 pytestmark = pytest.mark.root

@@ -13,8 +13,8 @@ from barque import errors
 from barque.daemon.networks import kinds
 from barque.daemon.networks.records import BRIDGE_OPTION, MTU_OPTION
 from barque.linux.netlink_route import check_name
+from barque.network.firewall.rules import ISOLATED, MODES
 from barque.network.ipam import parse_address, parse_address6
-from barque.network.rules import ISOLATED, MODES
 
 LABEL = "com.docker.network."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")

@@ -17,8 +17,8 @@ from ipaddress import (
 from typing import Any
 
 from barque.daemon.answers import subnet_status
+from barque.network.firewall.rules import ISOLATED, NAT, Published, Segment
 from barque.network.ipam import AddressSpace, AddressSpace6
-from barque.network.rules import ISOLATED, NAT, Published, Segment
 from barque.network.uplinks import Uplink
 
 BRIDGE_OPTION = "com.docker.network.bridge."

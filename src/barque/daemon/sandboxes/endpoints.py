@@ -12,11 +12,11 @@ from barque.daemon.networks.records import EndpointRecord
 from barque.daemon.networks.registry import Registry
 from barque.daemon.sandboxes.rows import published
 from barque.daemon.sandboxes.state import ID_BYTES, Asked, SandboxState
+from barque.network.firewall.rules import ROUTED, Published
 from barque.network.ipam import parse_address, parse_address6
 from barque.network.plugs import format_mac, mac_of, parse_mac, random_mac
 from barque.network.pool import host_link_name
 from barque.network.ports import HostPort, HostPorts, PortRequest
-from barque.network.rules import ROUTED, Published
 
 
 class Endpoints:

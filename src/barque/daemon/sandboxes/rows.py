@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from barque.daemon.database import Database
 from barque.daemon.networks.records import EndpointRecord
 from barque.daemon.sandboxes.state import SandboxState, held_port
+from barque.network.firewall.rules import Published
 from barque.network.ports import HostPort
-from barque.network.rules import Published
 
 
 class Rows:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from barque.daemon.networks.records import EndpointRecord, NetworkRecord
+from barque.network.firewall.rules import Published
 from barque.network.ports import HostPort
-from barque.network.rules import Published
 
 ID_BYTES = 32
 

@@ -12,7 +12,7 @@ from barque.linux import nfnetlink
 from barque.linux import nfrules as nf
 from barque.linux.netlink import Message
 from barque.linux.nfnetlink import NFPROTO_INET
-from barque.network.rules import Segment, chain_suffix
+from barque.network.firewall.rules import Segment, chain_suffix
 
 PREFIXES = ("to", "from", "nat", "back")
 

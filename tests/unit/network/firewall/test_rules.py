@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from barque.network import rules
-from barque.network.rules import Published, Segment
+from barque.network.firewall import rules
+from barque.network.firewall.rules import Published, Segment
 
 NET = IPv4Network("172.17.0.0/16")
 PORT = Published("tcp", IPv4Address("127.0.0.1"), 8080, IPv4Address("172.17.0.2"), 80)

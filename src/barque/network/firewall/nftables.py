@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from barque import errors
 from barque.linux import conntrack, nfnetlink
 from barque.linux.netlink import NETLINK_NETFILTER, Message, Netlink
-from barque.network import rules, segment_messages
 from barque.network.direct import direct
-from barque.network.rules import PROTOCOLS, Published, Segment
+from barque.network.firewall import rules, segment_messages
+from barque.network.firewall.rules import PROTOCOLS, Published, Segment
 
 log = logging.getLogger(__name__)
 

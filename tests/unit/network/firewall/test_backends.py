@@ -7,9 +7,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 import pytest
 
 from barque import errors
-from barque.network.backends import check_backend, choose, parse_mark
-from barque.network.iptables_rules import Family
-from barque.network.rules import Published, Segment
+from barque.network.firewall.backends import check_backend, choose, parse_mark
+from barque.network.firewall.iptables_rules import Family
+from barque.network.firewall.rules import Published, Segment
 
 SEGMENT = Segment("br-0123456789ab", IPv4Network("10.1.0.0/16"))
 

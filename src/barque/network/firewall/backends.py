@@ -9,9 +9,9 @@ from barque import errors
 from barque.linux.netlink import NETLINK_NETFILTER, Netlink
 from barque.linux.nfnetlink import NFPROTO_INET, has_chain, transaction
 from barque.linux.nfrules import NFPROTO_IPV4, NFPROTO_IPV6, delete_table
-from barque.network.firewall import Firewall
-from barque.network.iptables import LEGACY_TABLES
-from barque.network.iptables_firewall import IptablesFirewall
+from barque.network.firewall.iptables import LEGACY_TABLES
+from barque.network.firewall.iptables_firewall import IptablesFirewall
+from barque.network.firewall.nftables import Firewall
 
 MAX_MARK = (1 << 32) - 1
 NFTABLES, IPTABLES = "nftables", "iptables"

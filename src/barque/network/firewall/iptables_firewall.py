@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from barque import errors
 from barque.network.direct import direct
-from barque.network.iptables_rules import CHAINS, TABLES, USER_CHAIN, Family
-from barque.network.rules import Published, Segment
+from barque.network.firewall.iptables_rules import CHAINS, TABLES, USER_CHAIN, Family
+from barque.network.firewall.rules import Published, Segment
 
 log = logging.getLogger(__name__)
 

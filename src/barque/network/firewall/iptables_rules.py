@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from barque.network.rules import (
+from barque.network.firewall.rules import (
     NAT,
     ROUTED,
     UNFILTERED,
