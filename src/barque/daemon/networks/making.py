@@ -18,13 +18,10 @@ from barque.daemon.networks.addressing import first_address, first_address6
 from barque.daemon.networks.create import parse_create
 from barque.daemon.networks.filters import PRUNE_KEYS, check_keys, prunable
 from barque.daemon.networks.members import fold
+from barque.daemon.networks.parts import Parts
 from barque.daemon.networks.records import NetworkRecord
-from barque.daemon.networks.registry import Registry
 from barque.daemon.networks.upkeep import Upkeep
-from barque.daemon.networks.worker import Worker
-from barque.daemon.sandboxes.service import Sandboxes
 from barque.daemon.sandboxes.state import ID_BYTES
-from barque.network.host import Host
 from barque.network.uplinks import vlan_of
 
 log = logging.getLogger(__name__)
@@ -33,25 +30,10 @@ OVERLAP = "invalid pool request: Pool overlaps with other one on this address sp
 
 
 class Making:
-    """`changing` is held while a network is made or removed."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        sandboxes: Sandboxes,
-        host: Host,
-        worker: Worker,
-        upkeep: Upkeep,
-        events: Events,
-        changing: asyncio.Lock,
-    ) -> None:
-        self._registry = registry
-        self._sandboxes = sandboxes
-        self._host = host
-        self._worker = worker
+    def __init__(self, parts: Parts, upkeep: Upkeep, events: Events) -> None:
+        self._parts = parts
         self._upkeep = upkeep
         self._events = events
-        self._changing = changing
 
     async def create(self, body: Mapping[str, Any]) -> str:
         """Make a network; returns its id. On failure nothing is left."""
@@ -59,22 +41,22 @@ class Making:
             self._configured(body), network_id=secrets.token_hex(ID_BYTES), created=rfc3339_now()
         )
         await self._upkeep.wait_ready()
-        async with self._changing:
-            if self._registry.named(record.name) is not None:
+        async with self._parts.changing:
+            if self._parts.registry.named(record.name) is not None:
                 raise errors.AlreadyExists(f"network with name {record.name} already exists")
             record = await self._with_subnet(await self._with_parent(record))
             await self._refuse_taken(record.bridge)
-            with self._registry.closed(record):
-                self._registry.put(record)
+            with self._parts.registry.closed(record):
+                self._parts.registry.put(record)
                 try:
                     index = await self._make(record)
                 except BaseException:
                     await asyncio.shield(self._give_up_pool(record))
-                    self._registry.delete(record)
+                    self._parts.registry.delete(record)
                     raise
                 if record.is_remote:
-                    self._registry.put(replace(record, is_made=True))
-                self._sandboxes.bridges.set(record.id, index)
+                    self._parts.registry.put(replace(record, is_made=True))
+                self._parts.sandboxes.bridges.set(record.id, index)
         self._events.publish(
             "network", "create", record.id, {"name": record.name, "type": record.driver}
         )
@@ -86,13 +68,13 @@ class Making:
         name = configurations.named_by(request)
         if not name or request.get("configonly"):
             return body
-        source = self._registry.find(name)
+        source = self._parts.registry.find(name)
         if source is None or not source.template:
             raise errors.NotFound(f'configuration network "{name}" does not exist')
         return configurations.applied(body, source.template)
 
     async def _refuse_taken(self, bridge: str) -> None:
-        if bridge and await self._worker(self._host.wiring.link, bridge) is not None:
+        if bridge and await self._parts.worker(self._parts.host.wiring.link, bridge) is not None:
             raise errors.Forbidden(f"bridge device {bridge} already exists")
 
     async def _make(self, record: NetworkRecord) -> int:
@@ -103,27 +85,31 @@ class Making:
             await plugins.create_network(record)
             return 0
         if record.leads is None:
-            return await self._worker(
-                self._host.add_network,
+            return await self._parts.worker(
+                self._parts.host.add_network,
                 record.segment,
                 record.interface,
                 record.mtu,
                 record.interface6,
             )
         segment = record.segment if record.bridge else None
-        return await self._worker(self._host.add_on_uplink, record.leads, segment, None, record.mtu)
+        return await self._parts.worker(
+            self._parts.host.add_on_uplink, record.leads, segment, None, record.mtu
+        )
 
     async def _with_parent(self, record: NetworkRecord) -> NetworkRecord:
         """Whether the parent is ours to make is decided, and stored, before it is made."""
         uplink = record.leads
         if uplink is None or not uplink.parent:
             return record
-        other = next((r for r in self._registry if r.uplink.get("parent") == uplink.parent), None)
+        other = next(
+            (r for r in self._parts.registry if r.uplink.get("parent") == uplink.parent), None
+        )
         if other is not None:
             raise errors.Forbidden(
                 f"network {other.name} is already using parent interface {uplink.parent}"
             )
-        if await self._worker(self._host.wiring.uplinks.parent_is_there, uplink.parent):
+        if await self._parts.worker(self._parts.host.wiring.uplinks.parent_is_there, uplink.parent):
             return record
         if vlan_of(uplink.parent) is None and not uplink.parent.startswith("dm-"):
             raise errors.InvalidArgument(
@@ -164,11 +150,11 @@ class Making:
 
     def _refuse_overlap(self, record: NetworkRecord) -> None:
         if record.subnet and any(
-            IPv4Network(record.subnet).overlaps(o) for o in self._registry.subnets()
+            IPv4Network(record.subnet).overlaps(o) for o in self._parts.registry.subnets()
         ):
             raise errors.Forbidden(OVERLAP)
         if record.subnet6 and any(
-            IPv6Network(record.subnet6).overlaps(o) for o in self._registry.subnets6()
+            IPv6Network(record.subnet6).overlaps(o) for o in self._parts.registry.subnets6()
         ):
             raise errors.Forbidden(OVERLAP)
 
@@ -185,35 +171,39 @@ class Making:
             return await self._with_pool(record)
         self._refuse_overlap(record)
         if record.subnet_chosen:
-            subnet = await self._worker(self._host.choose_subnet, self._registry.subnets())
+            subnet = await self._parts.worker(
+                self._parts.host.choose_subnet, self._parts.registry.subnets()
+            )
             record = replace(record, subnet=str(subnet), gateway=str(first_address(subnet)))
         if record.subnet6_chosen:
-            subnet6 = await self._worker(self._host.choose_subnet6, self._registry.subnets6())
+            subnet6 = await self._parts.worker(
+                self._parts.host.choose_subnet6, self._parts.registry.subnets6()
+            )
             record = replace(record, subnet6=str(subnet6), gateway6=str(first_address6(subnet6)))
         return record
 
     async def remove(self, reference: str) -> None:
         """Remove a network nobody is in. Raises NotFound, Forbidden with Docker's words."""
         await self._upkeep.settled()  # else what is being restored would be made again
-        async with self._changing:
-            record = self._registry.resolve(reference)
+        async with self._parts.changing:
+            record = self._parts.registry.resolve(reference)
             if record.is_builtin:
                 raise errors.Forbidden(
                     f"{record.name} is a pre-defined network and cannot be removed"
                 )
-            if record.template and any(r.config_from == record.name for r in self._registry):
+            if record.template and any(r.config_from == record.name for r in self._parts.registry):
                 raise errors.Forbidden(f'configuration network "{record.name}" is in use')
-            members = self._sandboxes.rows.members(record.id)
+            members = self._parts.sandboxes.rows.members(record.id)
             if members:
                 who = ", ".join(f'name:"{m.name}" id:"{m.container[:12]}"' for m in members)
                 raise errors.Forbidden(
                     f"error while removing network: network {record.name} has active endpoints "
                     f"({who})"
                 )
-            with self._registry.closed(record):
+            with self._parts.registry.closed(record):
                 await self._unmake(record)
-                self._registry.delete(record)
-            self._sandboxes.bridges.forget(record.id)
+                self._parts.registry.delete(record)
+            self._parts.sandboxes.bridges.forget(record.id)
         self._events.publish(
             "network", "destroy", record.id, {"name": record.name, "type": record.driver}
         )
@@ -225,9 +215,9 @@ class Making:
         if record.is_remote:
             await self._delete_remote(record)
         elif record.leads is not None:
-            await self._worker(self._host.delete_on_uplink, record.leads, record.bridge)
+            await self._parts.worker(self._parts.host.delete_on_uplink, record.leads, record.bridge)
         else:
-            await self._worker(self._host.delete_network, record.bridge)
+            await self._parts.worker(self._parts.host.delete_network, record.bridge)
         await self._give_up_pool(record)
 
     async def _delete_remote(self, record: NetworkRecord) -> None:
@@ -244,9 +234,9 @@ class Making:
     ) -> list[str]:
         """Remove the networks of users that nobody is in; returns their names."""
         check_keys(filters, PRUNE_KEYS)
-        used = self._sandboxes.rows.networks_in_use()
+        used = self._parts.sandboxes.rows.networks_in_use()
         removed: list[str] = []
-        for record in list(iter(self._registry)):
+        for record in list(iter(self._parts.registry)):
             if record.id in used or not prunable(record, filters, before=before):
                 continue
             try:

@@ -9,7 +9,6 @@ close    at the daemon's end: containers that run keep what they have
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -26,6 +25,7 @@ from barque.daemon.networks.configurations import named_by
 from barque.daemon.networks.filters import LIST_KEYS, check_keys, matches
 from barque.daemon.networks.making import Making
 from barque.daemon.networks.members import fold
+from barque.daemon.networks.parts import Parts
 from barque.daemon.networks.records import EndpointRecord, NetworkRecord, sandbox_settings
 from barque.daemon.networks.registry import Registry
 from barque.daemon.networks.texts import NameFiles, Texts
@@ -77,21 +77,17 @@ class Networks:
         self._sandboxes = Sandboxes(
             database, self._registry, self._host, self._worker, self._ports, names
         )
-        changing = asyncio.Lock()  # one network is made or removed at a time
         self._builtin = Builtin(self._registry, self._host, self._worker, self._options)
         self._texts = Texts(self._options)
-        self._upkeep = Upkeep(
-            self._registry, self._sandboxes, self._host, self._worker, self._options, changing
+        parts = Parts(
+            registry=self._registry,
+            sandboxes=self._sandboxes,
+            host=self._host,
+            worker=self._worker,
+            options=self._options,
         )
-        self._making = Making(
-            self._registry,
-            self._sandboxes,
-            self._host,
-            self._worker,
-            self._upkeep,
-            events,
-            changing,
-        )
+        self._upkeep = Upkeep(parts)
+        self._making = Making(parts, self._upkeep, events)
 
     # -- the daemon's own life
 

@@ -9,14 +9,10 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.networks.examination import Examination
+from barque.daemon.networks.parts import Parts
 from barque.daemon.networks.records import NetworkRecord
-from barque.daemon.networks.registry import Registry
-from barque.daemon.networks.worker import Worker
-from barque.daemon.sandboxes.service import Sandboxes
 from barque.daemon.sandboxes.state import SandboxState
 from barque.network.examination import Fault
-from barque.network.host import Host
-from barque.network.options import NetworkOptions
 from barque.network.uplinks import Uplink
 from barque.network.watch import AddressWatch, RulesWatch
 
@@ -26,24 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """`changing` is held while a network is made or removed."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        sandboxes: Sandboxes,
-        host: Host,
-        worker: Worker,
-        options: NetworkOptions,
-        changing: asyncio.Lock,
-    ) -> None:
-        self._registry = registry
-        self._sandboxes = sandboxes
-        self._host = host
-        self._worker = worker
-        self._options = options
-        self._changing = changing
-        self._examination = Examination(registry, sandboxes, host, worker, options, changing)
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._examination = Examination(parts)
         self._loading: asyncio.Task[None] | None = None
         self._rules: RulesWatch | None = None
         self._addresses: AddressWatch | None = None
@@ -58,41 +39,43 @@ class Upkeep:
         self._looking = self._begin(self._look())
 
     async def _load(self, states: Sequence[SandboxState]) -> None:
-        for record in self._registry:
+        for record in self._parts.registry:
             if record.leads is not None:
                 await self._restore_uplink(record, record.leads)
             elif record.bridge and record.name != "bridge":
-                index = await self._worker(
-                    self._host.ensure_bridge,
+                index = await self._parts.worker(
+                    self._parts.host.ensure_bridge,
                     record.bridge,
                     record.interface,
                     record.mtu,
                     record.interface6,
                 )
-                self._sandboxes.bridges.set(record.id, index)
+                self._parts.sandboxes.bridges.set(record.id, index)
         for state in states:
-            await self._worker(self._sandboxes.repair, state)
+            await self._parts.worker(self._parts.sandboxes.repair, state)
         published = [port for state in states for port in state.published]
-        segments = [record.segment for record in self._registry if record.bridge]
-        await self._worker(self._host.load, segments, published)
+        segments = [record.segment for record in self._parts.registry if record.bridge]
+        await self._parts.worker(self._parts.host.load, segments, published)
 
     async def _restore_uplink(self, record: NetworkRecord, uplink: Uplink) -> None:
         """A parent that is not there (yet) harms only those who want to be on it."""
         try:
-            index = await self._worker(self._host.restore_uplink, uplink, record.bridge, record.mtu)
+            index = await self._parts.worker(
+                self._parts.host.restore_uplink, uplink, record.bridge, record.mtu
+            )
         except (errors.BarqueError, OSError) as error:
             log.warning("network %s is not restored: %s", record.name, error)
             return
         if index:
-            self._sandboxes.bridges.set(record.id, index)
+            self._parts.sandboxes.bridges.set(record.id, index)
 
     def _watch_rules(self) -> None:
         """Load the rules again whenever somebody flushes them."""
-        if not self._options.firewall:
+        if not self._parts.options.firewall:
             return
-        if self._host.firewall.polls:
+        if self._parts.host.firewall.polls:
             return
-        self._rules = RulesWatch(self._host.firewall.table, self._host.firewall.port)
+        self._rules = RulesWatch(self._parts.host.firewall.table, self._parts.host.firewall.port)
         asyncio.get_running_loop().add_reader(self._rules.fileno(), self._rules_changed)
 
     def _rules_changed(self) -> None:
@@ -102,12 +85,12 @@ class Upkeep:
             self._begin(self._repair_rules())
         if self._rules.foreign:
             self._rules.foreign = False
-            if self._options.host_policy:
+            if self._parts.options.host_policy:
                 self._begin(self._judge_again())
 
     async def _judge_again(self) -> None:
         try:
-            await self._worker(self._host.firewall.forget_admitted)
+            await self._parts.worker(self._parts.host.firewall.forget_admitted)
         except Exception:
             log.exception("callers of published ports are not judged again")
 
@@ -132,7 +115,7 @@ class Upkeep:
 
     async def _repair_rules(self) -> None:
         try:
-            if await self._worker(self._host.repair):
+            if await self._parts.worker(self._parts.host.repair):
                 log.warning("the firewall rules were flushed by another program: loaded again")
         except Exception:
             log.exception("the firewall rules are gone and cannot be loaded again")
@@ -149,10 +132,10 @@ class Upkeep:
         indexes, more = self._addresses.lost()
         harmed = [
             record
-            for record in self._registry
+            for record in self._parts.registry
             if record.bridge
             and record.leads is None
-            and (more or self._sandboxes.bridges.get(record.id) in indexes)
+            and (more or self._parts.sandboxes.bridges.get(record.id) in indexes)
         ]
         if harmed:
             self._begin(self._repair_bridges(harmed))
@@ -160,8 +143,8 @@ class Upkeep:
     async def _repair_bridges(self, records: Sequence[NetworkRecord]) -> None:
         await self.settled()
         for record in records:
-            async with self._changing:  # it may be we who are taking it away
-                if self._registry.get(record.id) is not None:
+            async with self._parts.changing:  # it may be we who are taking it away
+                if self._parts.registry.get(record.id) is not None:
                     _tell(await self._examination.network(record, repair=True))
 
     async def wait_ready(self) -> None:
