@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from barque.cli.contexts.store import Contexts
+    from barque.cli.flags import Row
     from barque.cli.session import Session
+
+# The parts of a context that commands take.
+PARTS: tuple[Row, ...] = (
+    ("description", "", "string", "Description of the context"),
+    (
+        "docker",
+        "",
+        "stringToString",
+        "Where the daemon is: host, ca, cert, key, skip-tls-verify, from",
+        "[]",
+    ),
+)
 
 KEYS = ("from", "host", "ca", "cert", "key", "skip-tls-verify")
 TRUE = ("1", "t", "T", "TRUE", "true", "True")

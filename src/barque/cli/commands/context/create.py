@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import terminal
-from barque.cli.contexts.given import copied, described, endpoint_from
+from barque.cli.contexts.given import PARTS, copied, described, endpoint_from
 from barque.cli.contexts.store import ENDPOINT, Contexts, check_name
 
 TYPE_CHECKING = False
@@ -18,14 +18,7 @@ USAGE = "[OPTIONS] CONTEXT"
 SUMMARY = "Create a context"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
-    ("description", "", "string", "Description of the context"),
-    (
-        "docker",
-        "",
-        "stringToString",
-        "Where the daemon is: host, ca, cert, key, skip-tls-verify, from",
-        "[]",
-    ),
+    *PARTS,
     ("from", "", "string", "Context to copy"),
 )
 ARGUMENTS = (1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from barque.cli import terminal
-from barque.cli.contexts.given import endpoint_from
+from barque.cli.contexts.given import PARTS, endpoint_from
 from barque.cli.contexts.store import ENDPOINT, Contexts, check_name
 
 TYPE_CHECKING = False
@@ -14,16 +14,7 @@ if TYPE_CHECKING:
 USAGE = "[OPTIONS] CONTEXT"
 SUMMARY = "Update a context"
 ALIASES: tuple[str, ...] = ()
-OPTIONS: tuple[Row, ...] = (
-    ("description", "", "string", "Description of the context"),
-    (
-        "docker",
-        "",
-        "stringToString",
-        "Where the daemon is: host, ca, cert, key, skip-tls-verify, from",
-        "[]",
-    ),
-)
+OPTIONS: tuple[Row, ...] = PARTS
 ARGUMENTS = (1, 1)
 
 
