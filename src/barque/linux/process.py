@@ -149,11 +149,6 @@ def parent_of(pid: int) -> int:
     return int(raw[raw.rindex(b")") + 2 :].split()[1])
 
 
-def pidfd_open(pid: int) -> int:
-    """A file descriptor that is this process and becomes readable when it ends."""
-    return os.pidfd_open(pid)
-
-
 def pidfd_getfd(pidfd: int, number: int) -> int:
     """A copy of the file descriptor `number` of another process, which the caller may ptrace."""
     fd = _pidfd_getfd(pidfd, number, 0)

@@ -210,7 +210,7 @@ def test_clone_into_namespaces() -> None:
     if pid == 0:
         process.set_hostname("inside")
         os._exit(7 if socket.gethostname() == "inside" else 8)
-    pidfd = process.pidfd_open(pid)
+    pidfd = os.pidfd_open(pid)
     assert process.wait_pidfd(pidfd) == 7
     os.close(pidfd)
     assert socket.gethostname() != "inside"
@@ -218,7 +218,7 @@ def test_clone_into_namespaces() -> None:
 
 def test_signals_by_pidfd() -> None:
     with subprocess.Popen(["sleep", "1000"]) as sleeper:
-        pidfd = process.pidfd_open(sleeper.pid)
+        pidfd = os.pidfd_open(sleeper.pid)
         assert process.wait_pidfd(pidfd, block=False) is None
         process.pidfd_send_signal(pidfd, 9)
         assert sleeper.wait() == -9
