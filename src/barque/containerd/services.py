@@ -1,0 +1,99 @@
+"""containerd's services over the stores, and what the server says of itself."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import NamedTuple
+
+from barque.containerd.containers import Containers
+from barque.containerd.content.blobs import Blobs
+from barque.containerd.content.service import Content
+from barque.containerd.diff.service import FOLLOW, PLACES, Diff
+from barque.containerd.events import Exchange
+from barque.containerd.grpc import Service
+from barque.containerd.images import Images
+from barque.containerd.leases import Leases
+from barque.containerd.namespaces import Namespaces
+from barque.containerd.paths import Paths
+from barque.containerd.sandboxes import Sandboxes
+from barque.containerd.snapshots.service import Snapshots
+from barque.containerd.snapshots.stores import KINDS, SnapshotStores
+from barque.containerd.stores import Stores
+from barque.containerd.streaming import Streams
+from barque.containerd.transfer.service import Transfer
+from barque.containerd.transfer.unpack import Unpacker
+from barque.containerd.version import Introspection, Plugin, Version, server_id
+
+SERVICES = (
+    *("containers", "content", "diff", "events", "images", "introspection", "leases"),
+    *("namespaces", "sandboxes", "snapshots", "streaming", "tasks", "transfer", "version"),
+)
+
+
+class Kept(NamedTuple):
+    """The services of what is kept, and those of them that the supervisor asks too."""
+
+    services: list[Service]
+    containers: Containers
+    sandboxes: Sandboxes
+    blobs: Blobs
+
+
+def over(stores: Stores, paths: Paths, exchange: Exchange) -> Kept:
+    metadata, references, content, *_ = stores
+    collector = stores.collector
+    blobs = Blobs(content, metadata, references)
+    containers = Containers(metadata, references, exchange, collector)
+    images = Images(metadata, references, exchange, collector)
+    snapshots = Snapshots(
+        stores.snapshots, metadata, references, exchange, collector, stores.settling
+    )
+    leases = Leases(metadata, references, collector)
+    diff = Diff(content, blobs, stores.origins)
+    streams = Streams()
+    sandboxes = Sandboxes(metadata)
+    transfer = Transfer(
+        streams, blobs, images, leases, Unpacker(snapshots, diff), os.uname().machine
+    )
+    services = [
+        Version().service(),
+        Introspection(plugins(paths, stores.snapshots), server_id(paths.uuid)).service(),
+        Namespaces(metadata, exchange).service(),
+        Content(content, metadata, references, exchange).service(),
+        images.service(),
+        snapshots.service(),
+        containers.service(),
+        leases.service(),
+        diff.service(),
+        sandboxes.service(),
+        streams.service(),
+        transfer.service(),
+    ]
+    return Kept(services, containers, sandboxes, blobs)
+
+
+def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
+    """This server's parts in containerd's words: clients look for snapshotters among them."""
+    return [
+        Plugin("io.containerd.content.v1", "content", {"root": str(paths.content)}),
+        *(
+            Plugin(
+                "io.containerd.snapshotter.v1",
+                name,
+                {"root": str(paths.snapshotter(name))},
+                partial(snapshots.missing, name),
+                partial(snapshots.capabilities, name),
+            )
+            for name in KINDS
+        ),
+        Plugin("io.containerd.metadata.v1", "bolt", {"policy": "shared"}),
+        Plugin("io.containerd.differ.v1", "walking", capabilities=lambda: (FOLLOW, PLACES)),
+        Plugin("io.containerd.gc.v1", "scheduler"),
+        Plugin("io.containerd.runtime.v2", "task"),
+        Plugin("io.containerd.sandbox.controller.v1", "podsandbox"),
+        Plugin("io.containerd.sandbox.store.v1", "local"),
+        Plugin("io.containerd.streaming.v1", "manager"),
+        Plugin("io.containerd.transfer.v1", "local"),
+        *(Plugin("io.containerd.grpc.v1", name) for name in SERVICES),
+    ]
