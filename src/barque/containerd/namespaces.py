@@ -76,9 +76,11 @@ class Namespaces:
     async def update(
         self, call: Call, request: api.UpdateNamespaceRequest
     ) -> api.UpdateNamespaceResponse:
+        """Of one that nobody made, too: its first label makes it."""
         name, mask = request.namespace.name, request.update_mask
         check_mask(mask, ("labels",), f'namespace "{name}"')
         with self._metadata.transaction():
+            self._metadata.ensure_namespace(check_identifier(name))
             labels = update_map(self._labels(name), request.namespace.labels, mask)
             check_labels(labels)
             self._metadata.execute(

@@ -31,7 +31,10 @@ SCRIPTS = {
         namespaces create one
         namespaces create one
         namespaces label one a=b
+        namespaces label unmade a=b
+        namespaces label never a=
         namespaces ls
+        namespaces rm unmade never
         namespaces rm one
         namespaces rm one
     """,
