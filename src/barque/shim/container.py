@@ -101,6 +101,7 @@ class Container:
             self._options["criu_path"],
         )
         self._rootfs = paths.bundle_file(self.bundle, paths.ROOTFS)
+        self._lingers = rootfs.may_linger(request["rootfs"]) if saved is None else saved["lingers"]
         self._images: str = request["checkpoint"]  # of criu: what it is restored from
         if request["parent_checkpoint"]:
             raise Unsupported("restoring a task from a chain of checkpoints is not supported")
@@ -131,6 +132,7 @@ class Container:
             "init": init,
             "execs": execs,
             "shares_pids": self.shares_pids,
+            "lingers": self._lingers,
             "cgroup_paths": self._cgroup_paths,
             "oom": self.oom and self.oom.save(),
         }
@@ -289,7 +291,10 @@ class Container:
         except BarqueError as error:
             if "does not exist" not in str(error):
                 raise
+        held = rootfs.hold(self._rootfs) if self._lingers else -1
         rootfs.unmount(self._rootfs)
+        if held >= 0:
+            self._host.loop.after(0, lambda: os.close(held))  # once this is answered
         return None
 
     def close(self) -> None:

@@ -249,3 +249,22 @@ def unmount(target: str) -> None:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return
             raise
+
+
+def may_linger(entries: list[dict[str, Any]]) -> bool:
+    """Whether another may have these mounts again while the last of them is still being done: so it
+    is with an overlay that does not lock its directories (the kernel's index)."""
+    kinds = [entry["type"] for entry in entries]
+    return kinds == ["overlay"] and "index=off" in entries[0]["options"]
+
+
+def hold(target: str) -> int:
+    """What is mounted at `target` stays until this descriptor is closed, wherever it is unmounted;
+    -1: there are no descriptors.
+
+    With its end an overlay writes out the whole file system below it, whoever wrote to that.
+    """
+    try:
+        return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
