@@ -75,7 +75,8 @@ def is_used(overlay: dict[str, Any], place: Path) -> bool:
     try:
         m.mount("overlay", str(place), "overlay", 0, ",".join(options))
     except OSError as error:
-        assert error.errno == errno.EBUSY
+        if error.errno != errno.EBUSY:
+            raise
         return True
     m.umount2(str(place))
     return False
