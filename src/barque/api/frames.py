@@ -55,6 +55,22 @@ class FrameReader:
             yield self._stream, view[at:end]
             at = end
 
+    def runs(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """As `feed`, with neighbours of one stream together: a log has a frame for each line."""
+        stream, pieces = STDOUT, list[memoryview]()
+        try:
+            for number, piece in self.feed(data):
+                if number != stream and pieces:
+                    yield stream, b"".join(pieces)
+                    pieces = []
+                stream = number
+                pieces.append(piece)
+        except errors.DataLoss:
+            yield stream, b"".join(pieces)
+            raise
+        if pieces:
+            yield stream, b"".join(pieces)
+
     def _start(self) -> None:
         header, self._header = self._header, b""
         if header[0] > SYSTEM_ERROR or header[1:4] != b"\0\0\0":

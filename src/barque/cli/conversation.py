@@ -226,7 +226,7 @@ class Conversation:
         if self._frames is None:
             self._outlets[0].put(data)
             return
-        for stream, piece in self._frames.feed(data):
+        for stream, piece in self._frames.runs(data):
             self._outlets[stream == STDERR].put(piece)
 
     def _take_signals(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.barque import Stack
 from tests.support.docker_peer import Peer, docker_peer
+from tests.support.engine_api import ask
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 SCRIPT = (
@@ -52,6 +53,25 @@ def server(request: pytest.FixtureRequest) -> Stack | Peer:
     name = "barque" if request.param == "ours" else "peer"
     found: Stack | Peer = request.getfixturevalue(name)
     return found
+
+
+def frames(raw: bytes) -> list[tuple[int, bytes]]:
+    """(stream, payload) of each frame."""
+    found = []
+    while raw:
+        stream, size = raw[0], int.from_bytes(raw[4:8], "big")
+        found.append((stream, raw[8 : 8 + size]))
+        raw = raw[8 + size :]
+    return found
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local"])
+def test_each_line_is_a_frame(server: Stack | Peer, driver: str) -> None:
+    """Clients count on it: the SDK's `logs(stream=True)` gives them, testcontainers counts them."""
+    run(server, driver, script="echo one; echo two; echo three >&2; printf end")
+    answer = ask(server.socket, "GET", f"/v1.41/containers/{driver}/logs?stdout=1&stderr=1")
+    told = sorted(frames(answer.body), key=lambda frame: frame[0])  # the streams race
+    assert told == [(1, b"one\n"), (1, b"two\n"), (1, b"end"), (2, b"three\n")]
 
 
 def test_the_local_driver(server: Stack | Peer) -> None:

@@ -52,3 +52,16 @@ def test_a_cut_stream_is_not_whole() -> None:
     reader = FrameReader()
     list(reader.feed(frame(STDOUT, b"abc")[:-1]))
     assert not reader.whole
+
+
+def test_neighbours_of_one_stream_come_together() -> None:
+    lines = [(STDOUT, b"a\n"), (STDOUT, b"b\n"), (STDERR, b"c\n"), (STDOUT, b"d\n")]
+    wire = b"".join(frame(stream, line) for stream, line in lines)
+    assert list(FrameReader().runs(wire)) == [(1, b"a\nb\n"), (2, b"c\n"), (1, b"d\n")]
+
+
+def test_what_comes_before_a_damaged_header_is_given() -> None:
+    runs = FrameReader().runs(frame(STDERR, b"a\n") + b"plain text")
+    assert next(runs) == (STDERR, b"a\n")
+    with pytest.raises(errors.DataLoss):
+        next(runs)

@@ -49,6 +49,6 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         return 0
     frames = FrameReader()
     for piece in reply.pieces():
-        for stream, payload in frames.feed(piece):
+        for stream, payload in frames.runs(piece):
             terminal.write(terminal.STDERR if stream == STDERR else terminal.STDOUT, payload)
     return 0

@@ -19,6 +19,7 @@ from barque.daemon.containers.log_local import LocalFormat
 from barque.daemon.containers.log_watch import Follower
 from barque.daemon.moments import parse_rfc3339
 
+frame_header = struct.Struct(">BxxxI").pack
 STREAMS = {"stdin": 0, "stdout": 1, "stderr": 2}
 JSON = JsonFormat()
 FORMATS: dict[str, LogFormat] = {"json-file": JSON, "local": LocalFormat()}
@@ -74,27 +75,17 @@ class Renderer:
         """A line after `until` was seen: no later one can be wanted."""
 
     def render(self, lines: bytes) -> bytes:
-        """Neighbours of one stream go into one frame: the client only sees the bytes."""
+        """Each line in a frame of its own: clients, testcontainers among them, count on it."""
         out: list[bytes] = []
-        texts: list[str] = []
-        stream = ""
+        errors_of_text = self._format.text_errors
         for line in self._format.decode(lines):
             if not self._wanted(line):
                 continue
-            if line.stream != stream and texts:
-                out.append(self._frame(stream, "".join(texts)))
-                texts = []
-            stream = line.stream
-            texts.append(self._text(line))
-        if texts:
-            out.append(self._frame(stream, "".join(texts)))
+            payload = self._text(line).encode("utf-8", errors_of_text)
+            if not self._terminal:
+                out.append(frame_header(STREAMS.get(line.stream, 1), len(payload)))
+            out.append(payload)
         return b"".join(out)
-
-    def _frame(self, stream: str, text: str) -> bytes:
-        payload = text.encode("utf-8", self._format.text_errors)
-        if self._terminal:
-            return payload
-        return struct.pack(">BxxxI", STREAMS.get(stream, 1), len(payload)) + payload
 
     def _wanted(self, line: Line) -> bool:
         query = self._query

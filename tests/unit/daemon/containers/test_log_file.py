@@ -105,7 +105,8 @@ def test_rendering() -> None:
     )
     framed = Renderer(Query(), terminal=False).render(rows)
     assert framed == (
-        b"\x01\0\0\0\0\0\0\x08out\nput\n\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x05late\n"
+        b"\x01\0\0\0\0\0\0\x04out\n\x01\0\0\0\0\0\0\x04put\n"
+        b"\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x05late\n"
     )
     assert Renderer(Query(stderr=False), terminal=True).render(rows) == b"out\nput\nlate\n"
     stamped = Renderer(Query(stdout=False, timestamps=True), terminal=True).render(rows)
