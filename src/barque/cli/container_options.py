@@ -47,6 +47,7 @@ CREATE_OPTIONS: tuple[Row, ...] = (
     ("group-add", "", "list", "Additional groups"),
     ("health-cmd", "", "string", "Command that tells whether the container is healthy"),
     ("health-interval", "", "duration", "Time between two checks (ms|s|m|h)", "0s"),
+    ("health-on-failure", "", "string", "Once unhealthy: none, kill, restart or stop", "none"),
     ("health-retries", "", "int", "Failures in a row that make it unhealthy"),
     ("health-start-interval", "", "duration", "Time between two checks while it starts", "0s"),
     ("health-start-period", "", "duration", "Time in which failures do not count", "0s"),

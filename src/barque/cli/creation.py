@@ -89,6 +89,7 @@ _SPECIAL = {
     ),
     **dict.fromkeys(("health-start-interval", "health-start-period", "no-healthcheck"), "extras"),
     **dict.fromkeys(("security-opt", "ulimit", "log-opt", "log-driver", "storage-opt"), "extras"),
+    "health-on-failure": "extras",
     **dict.fromkeys(("sysctl", "annotation", "restart", "memory-swappiness"), "extras"),
     **dict.fromkeys(("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"), "extras"),
 }

@@ -30,6 +30,8 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
     for flag, version in creation.NEEDS_VERSION.items():
         if flag in options:
             session.require(flag, version)
+    if "health-on-failure" in options:
+        session.require_barque("health-on-failure")
     if session.settings.get("proxies"):
         from barque.cli.creating.proxies import apply
 

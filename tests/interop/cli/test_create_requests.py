@@ -69,3 +69,19 @@ def test_the_request_is_dockers(case: str, recorder: Recorder, tmp_path: Path) -
         ]
         done.append((code, out, err, asked))
     assert done[0] == done[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("create", "--health-cmd", "true", "--health-on-failure", "kill", "busybox"),
+        ("update", "--health-on-failure", "stop", "a"),
+    ],
+)
+def test_what_another_daemon_would_ignore_is_not_sent(
+    words: tuple[str, ...], recorder: Recorder, tmp_path: Path
+) -> None:
+    code, out, err = Commands(recorder.host, tmp_path, real_docker_cli()).ours(*words)
+    assert (code != 0, out) == (True, b"")
+    assert '"--health-on-failure" is only there on a Barque daemon' in err.decode()
+    assert not [asked for asked in recorder.take() if asked[0] == "POST"]

@@ -119,6 +119,26 @@ def test_the_file_that_says_that_it_is_a_container(both: Both) -> None:
         assert b".dockerenv" not in daemon.docker("diff", "long").stdout
 
 
+def test_networks_with_a_slash_at_the_end(both: Both) -> None:
+    for answer in answers(both, "GET", "/networks/"):
+        assert "net" in {network["Name"] for network in answer.json()}
+
+
+def test_a_health_check_of_no_known_type(both: Both) -> None:
+    """It is taken, and never run."""
+    check = {"Image": "busybox", "Cmd": ["sleep", "1000"], "Healthcheck": {"Test": ["true"]}}
+    created = answers(both, "POST", "/containers/create", check)
+    assert [answer.status for answer in created] == [201, 201]
+    assert "'true'" in created[0].json()["Warnings"][0]  # they say it in their log alone
+    ids = [answer.json()["Id"] for answer in created]
+    for daemon, name in ((both[0], ids[0]), (both[1], ids[1])):
+        daemon.docker("start", name)
+        found = json.loads(daemon.docker("inspect", name).stdout)[0]
+        assert found["Config"]["Healthcheck"] == {"Test": ["true"]}
+        assert "Health" not in found["State"]
+        daemon.docker("rm", "-f", name)
+
+
 def test_nothing_of_any_kind_has_the_name(both: Both) -> None:
     """The command asks for one kind after the other, managed plugins at last."""
     for daemon in both:

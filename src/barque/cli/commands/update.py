@@ -27,6 +27,7 @@ OPTIONS: tuple[Row, ...] = (
     ("cpus", "", "decimal", "Number of CPUs"),
     ("cpuset-cpus", "", "string", "CPUs to run on (0-3, 0,1)"),
     ("cpuset-mems", "", "string", "Memory nodes to use (0-3, 0,1)"),
+    ("health-on-failure", "", "string", "Once unhealthy: none, kill, restart or stop"),
     ("memory", "m", "bytes", "Memory limit"),
     ("memory-reservation", "", "bytes", "Memory soft limit"),
     ("memory-swap", "", "bytes-or-unlimited", "Memory and swap together; -1 for no limit"),
@@ -48,7 +49,11 @@ NUMBERS = {
     "memory-swap": "MemorySwap",
     "pids-limit": "PidsLimit",
 }
-TEXTS = {"cpuset-cpus": "CpusetCpus", "cpuset-mems": "CpusetMems"}
+TEXTS = {
+    "cpuset-cpus": "CpusetCpus",
+    "cpuset-mems": "CpusetMems",
+    "health-on-failure": "HealthOnFailure",
+}
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
@@ -56,6 +61,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
     body: dict[str, Any] = {k: options.number(n) for n, k in NUMBERS.items() if n in options}
     body.update({key: options.text(name) for name, key in TEXTS.items() if name in options})
+    if "health-on-failure" in options:
+        session.require_barque("health-on-failure")
     if "restart" in options:
         from barque.cli.creating.extras import restart_policy
 

@@ -51,6 +51,8 @@ def apply(
     if "restart" in options:
         host["RestartPolicy"] = restart_policy(options.text("restart"))
     _health(options, config)
+    if "health-on-failure" in options:
+        host["HealthOnFailure"] = options.text("health-on-failure")
     _security(options, host)
     _limits(options, host)
     _logging(options, host)

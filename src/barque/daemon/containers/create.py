@@ -163,6 +163,8 @@ def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig)
         host.network_mode = "bridge" if not config.network_disabled else "none"
     validate.check_config(config)
     warnings = validate.check_host(host, machine, defaults)
+    warnings += validate.warn_of_health(config.healthcheck)
+    validate.check_health_action(host.health_on_failure, config.healthcheck)
     host.ipc_mode = host.ipc_mode or defaults.ipc_mode
     host.runtime = host.runtime or defaults.runtime
     host.shm_size = host.shm_size or defaults.shm_size_bytes

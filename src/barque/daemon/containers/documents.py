@@ -246,6 +246,8 @@ class HostConfig(Resources):
     init: bool | None = None
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
+    health_on_failure: str = ""
+    """Ours: what is done with it once it is unhealthy; one of `validate.HEALTH_ACTIONS`."""
 
 
 class ExecConfig(Document):

@@ -69,6 +69,8 @@ class Engine:
     stop_forwarding: Callable[[Container], Awaitable[None]] = nothing
     check_forwarding: Callable[[Container], Awaitable[None]] = nothing
     """Whether there is somebody to send to. Raises BarqueError."""
+    treat: Callable[[Container], Coroutine[Any, Any, None]] = nothing
+    """Do with an unhealthy one what was asked for."""
 
     def runtime_of(self, container: Container) -> Runtime:
         """Raises InvalidArgument when the configuration has it no more."""

@@ -51,6 +51,7 @@ def _settle(
     state.move(Move.AWAIT_RESTART if restart else Move.EXIT, container.id)
     state.pid, state.exit_code, state.error = 0, ended.code, ""
     state.finished_at = ended.at or engine.now()
+    state.restart_due = False
     if restart:
         state.restart_count += 1
     container.task_ready = False
@@ -91,11 +92,11 @@ async def clean_up(engine: Engine, container: Container) -> None:
 
 
 def should_restart(container: Container, code: int) -> bool:
-    """Docker's rule, once the process has ended with `code`."""
+    """Docker's rule, once the process has ended with `code`; and ours for unhealthy ones."""
     policy, state = container.record.host.restart_policy, container.state
     if state.stopped_by_hand:
         return False
-    if policy.name in {"always", "unless-stopped"}:
+    if state.restart_due or policy.name in {"always", "unless-stopped"}:
         return True
     if policy.name == "on-failure" and code != 0:
         limit = policy.maximum_retry_count

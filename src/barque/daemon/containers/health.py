@@ -87,6 +87,19 @@ async def _watch(engine: Engine, container: Container) -> None:
         started = engine.now()
         result = await probe(engine, container, seconds(settings.timeout, DEFAULT_TIMEOUT_S))
         _take(engine, container, settings, started, result)
+        if result.code and is_unhealthy(container) and action(container):
+            # The end of the container ends this task, but not what has been begun.
+            await asyncio.shield(engine.spawn(engine.treat(container), lasting=True))
+
+
+def is_unhealthy(container: Container) -> bool:
+    return container.state.health is not None and container.state.health.status == "unhealthy"
+
+
+def action(container: Container) -> str:
+    """What is to be done once it is unhealthy; "" for nothing."""
+    asked = container.record.host.health_on_failure
+    return "" if asked == "none" else asked
 
 
 def _pause_s(engine: Engine, container: Container, settings: Health) -> float:
@@ -159,4 +172,6 @@ def _take(
             health.status = "unhealthy"
     engine.catalogue.save_state(container)
     if health.status != before:
-        engine.publish(container, f"health_status: {health.status}")
+        done = {"healthOnFailure": action(container)} if is_unhealthy(container) else {}
+        told = {name: value for name, value in done.items() if value}
+        engine.publish(container, f"health_status: {health.status}", **told)

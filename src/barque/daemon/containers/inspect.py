@@ -112,7 +112,7 @@ def config(container: Container) -> dict[str, Any]:
 
 def host_config(container: Container) -> dict[str, Any]:
     plain = document(container.record.host)
-    for key in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts"):
+    for key in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "HealthOnFailure"):
         if not plain.get(key):
             plain.pop(key, None)
     if plain.get("Init") is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from barque import errors
@@ -23,6 +24,7 @@ from barque.daemon.containers import (
     runtimes,
     signal_process,
     start,
+    unhealthy,
     update,
     watch,
 )
@@ -51,6 +53,7 @@ class Containers:
         forwarder = Forwarder(engine)
         engine.forward, engine.stop_forwarding = forwarder.begin, forwarder.end
         engine.check_forwarding = check_forwarding
+        engine.treat = partial(unhealthy.treat, engine)
 
     async def load(self) -> list[str]:
         """Read the database and settle it with containerd; the ids of what runs.

@@ -89,6 +89,8 @@ class State(Struct, kw_only=True, omit_defaults=True):
     finished_at: str = NEVER
     restart_count: int = 0
     stopped_by_hand: bool = False
+    restart_due: bool = False
+    """It is being ended to be started again, whatever its policy says."""
     held: bool = False
     """Paused for an operation of the daemon's: a daemon that finds it so lets it go on."""
     health: HealthState | None = None

@@ -56,7 +56,8 @@ async def update(engine: Engine, container: Container, body: Mapping[str, Any]) 
 
 async def _update(engine: Engine, container: Container, body: Mapping[str, Any]) -> list[str]:
     asked = parse(Resources, body)
-    policy = {key.lower(): value for key, value in body.items()}.get("restartpolicy")
+    folded = {key.lower(): value for key, value in body.items()}
+    policy, action = folded.get("restartpolicy"), folded.get("healthonfailure")
     async with container.lock:
         container.refuse_when_gone()
         host = copy.deepcopy(container.record.host)
@@ -73,6 +74,11 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
                         "container"
                     )
                 host.restart_policy = chosen
+        if action:
+            host.health_on_failure = parse(
+                HostConfig, {"HealthOnFailure": action}
+            ).health_on_failure
+            validate.check_health_action(action, container.record.config.healthcheck)
         if changed and container.state.running:
             await engine.supervisor.update(container.id, limits(_with(host, lifted)))
         before, container.record.host = container.record.host, host

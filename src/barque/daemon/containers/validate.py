@@ -23,6 +23,8 @@ from barque.daemon.forwarding import drivers
 from barque.daemon.forwarding.message import Source
 
 MIN_MEMORY_BYTES = 6 << 20
+HEALTH_TYPES = frozenset({"NONE", "CMD", "CMD-SHELL"})
+HEALTH_ACTIONS = ("none", "kill", "restart", "stop")
 HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?", re.ASCII)
 SYSCTL_NAME = re.compile(r"[a-z0-9_]+([./][A-Za-z0-9_-]+)+", re.ASCII)
 IPC_SYSCTLS = frozenset(
@@ -99,8 +101,6 @@ def check_config(config: Config) -> None:
 
 
 def _check_health(health: Health) -> None:
-    if health.test and health.test[0] not in {"NONE", "CMD", "CMD-SHELL"}:
-        raise _invalid(f"unknown type {health.test[0]!r} of health check")
     for name, value in (
         ("Interval", health.interval),
         ("Timeout", health.timeout),
@@ -111,6 +111,25 @@ def _check_health(health: Health) -> None:
             raise _invalid(f"{name} in Healthcheck cannot be less than 1ms")
     if health.retries < 0:
         raise _invalid("Retries in Healthcheck cannot be negative")
+
+
+def warn_of_health(health: Health | None) -> list[str]:
+    """Docker takes a check of a type that it does not know, and never runs it."""
+    if health is None or not health.test or health.test[0] in HEALTH_TYPES:
+        return []
+    return [f"Unknown healthcheck type {health.test[0]!r} (expected 'CMD'): health is not checked"]
+
+
+def check_health_action(action: str, health: Health | None) -> None:
+    """What `--health-on-failure` says, of a container with these checks."""
+    if action not in {"", *HEALTH_ACTIONS}:
+        raise _invalid(
+            f"invalid on-failure action {action!r} for health check: supported actions are "
+            + ", ".join(HEALTH_ACTIONS)
+        )
+    checked = health is not None and health.test and health.test[0] in HEALTH_TYPES - {"NONE"}
+    if action not in {"", "none"} and not checked:
+        raise _invalid(f"cannot set on-failure action to {action} without a health check")
 
 
 def check_port(text: str) -> None:

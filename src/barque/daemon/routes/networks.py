@@ -65,6 +65,7 @@ def routes(networks: Networks, membership: Membership) -> list[Route]:
 
     return [
         Route("GET", "/networks", list_networks),
+        Route("GET", "/networks/", list_networks),
         Route("POST", "/networks/create", create),
         Route("POST", "/networks/prune", prune),
         Route("GET", "/networks/{id:path}", inspect),
