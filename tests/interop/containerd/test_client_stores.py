@@ -136,6 +136,71 @@ def test_what_is_not_as_expected_is_not_stored(run: Run) -> None:
     run(check)
 
 
+def test_what_is_not_as_expected_can_be_committed_as_it_is(run: Run) -> None:
+    async def check(client: Containerd) -> None:
+        async def write(expected: str, size: int) -> None:
+            async with client.content.writer("bad") as writer:
+                if not writer.offset:
+                    await writer.write(b"bytes")
+                await writer.commit(digest=expected, size=size)
+
+        for expected, size in ((digest(b"other"), 0), ("", 4)):
+            with pytest.raises(DataLoss):
+                await write(expected, size)
+        async with client.content.writer("bad") as writer:
+            assert writer.offset == 5
+            assert await writer.commit() == digest(b"bytes")
+        assert not await client.content.statuses()
+
+    run(check)
+
+
+def test_a_document_that_is_not_as_expected_can_be_put_again(run: Run) -> None:
+    async def check(client: Containerd) -> None:
+        with pytest.raises(DataLoss):
+            await client.content.put("r", b"wrong", digest(b"right"))
+        await client.content.put("r", b"right", digest(b"right"))
+        assert await whole(client, digest(b"right")) == b"right"
+
+    run(check)
+
+
+def test_an_ingest_is_aborted_while_it_is_written(run: Run) -> None:
+    async def check(client: Containerd) -> None:
+        async def write_on() -> None:
+            async with client.content.writer("r") as writer:
+                await writer.write(b"some")
+                await writer.digest()
+                await client.content.abort("r")
+                assert not await client.content.statuses()
+                await writer.write(b"more")
+                await writer.commit()
+
+        with pytest.raises(BarqueError):
+            await write_on()
+        async with client.content.writer("r") as writer:
+            assert writer.offset == 0
+            await writer.write(b"bytes")
+            assert await writer.commit() == digest(b"bytes")
+        assert list(await infos(client)) == [digest(b"bytes")]
+
+    run(check)
+
+
+def test_each_write_is_later_than_the_one_before(run: Run) -> None:
+    async def check(client: Containerd) -> None:
+        times = []
+        async with client.content.writer("r") as writer:
+            for _ in range(3):
+                await writer.write(b"some")
+                await writer.digest()
+                times.append((await client.content.status("r")).updated_ns)
+        assert times == sorted(set(times))
+        assert (await client.content.status("r")).updated_ns >= times[-1]
+
+    run(check)
+
+
 def test_a_write_is_resumed_and_aborted(run: Run) -> None:
     async def check(client: Containerd) -> None:
         data = os.urandom(100_000)
@@ -287,7 +352,8 @@ def test_snapshots(run: Run) -> None:
             await snapshots.stat("work")
         stat = await snapshots.stat("base")
         assert (stat.kind, stat.parent) == ("committed", "")
-        assert stat.labels["c"] == "d"
+        assert stat.labels == {"c": "d"}
+        assert stat.created_ns == stat.updated_ns
         usage = await snapshots.usage("base")
         assert (usage.inodes, usage.size) == (2, 12288 + 4096)
         (mount,) = await snapshots.prepare("top", "base")

@@ -241,6 +241,9 @@ class Content:
                     await writer.restart()
                     await writer.write(content)
                 await writer.commit(labels=labels)
+        except DataLoss:  # what another left under the ref: the next try begins anew
+            await self.abort(ref)
+            raise
         except AlreadyExists:
             if labels:
                 await self.set_labels(digest, labels)

@@ -16,7 +16,7 @@ from barque.containerd.metadata import Metadata
 from barque.containerd.proto import content_pb2 as api
 from barque.containerd.references import References
 from barque.containerd.threads import finished
-from barque.errors import AlreadyExists, ResourceExhausted
+from barque.errors import AlreadyExists, DataLoss, ResourceExhausted
 
 Labels = Callable[[], Mapping[str, str]]
 
@@ -52,6 +52,9 @@ class Blobs:
             return self._labelled(call, expected, labels())
         try:
             return await self._written(call, writer, first, pieces, labels)
+        except DataLoss:
+            await writer.forget()
+            raise
         finally:
             await writer.close()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from typing import Any
 
 from barque.containerd.content.growth import Growth
 from barque.containerd.room import check_room
 from barque.containerd.threads import hashing
-from barque.errors import DataLoss
+from barque.errors import DataLoss, NotFound
 from barque.linux.fs import sync_directory, write_all
 
 CHUNK_BYTES = 1 << 20
@@ -18,7 +19,8 @@ CHUNK_BYTES = 1 << 20
 class Ingest:
     """The bytes of one ref. Methods block on the disk: call them in a thread when they may be long.
 
-    `offset` bytes are written; `updated_ns` is when the last of them was.
+    `offset` bytes are written; `updated_ns` is when the last of them was. One that was aborted
+    while it was written is `aborted`: its row and its file are gone, the writer's descriptor is not.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Ingest:
         self._hash: Any = None
         self._algorithm = expected.partition(":")[0] or "sha256"
         self.offset, self.updated_ns = _size_and_time(path, started_ns)
+        self.aborted = False
         self.growth = Growth(self.offset)
 
     @property
@@ -58,6 +61,13 @@ class Ingest:
             check_room(self._fd, self.total - self.offset, f"content {self.expected or self.ref}")
 
     def close(self) -> None:
+        """What is written stays as it is, and as old."""
+        if self._fd >= 0 and not self.aborted:
+            os.utime(self._fd, ns=(self.updated_ns, self.updated_ns))  # the kernel's are coarse
+        self.abandon()
+
+    def abandon(self) -> None:
+        """As `close`, of a file that is another's from now on, or gone."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -98,7 +108,7 @@ class Ingest:
         self.catch_up()
         self.growth.grew(size)
         self._hash_file(self.offset, size)
-        self.offset = size
+        self._reached(size)
 
     def write(self, data: bytes) -> None:
         """Append. A write that fails in part is undone, so `offset` stays true."""
@@ -113,16 +123,22 @@ class Ingest:
             os.ftruncate(self._fd, self.offset)
             raise
         hashed.result()
-        self.offset += len(data)
+        self._reached(self.offset + len(data))
         self.growth.grew(self.offset)
+
+    def gone(self) -> NotFound:
+        return NotFound(f"ingest ref {self.ref}: aborted while it was written: not found")
 
     def restart(self) -> None:
         """Drop everything written."""
         self.growth.give_up()
         self.growth = Growth(0)
         os.ftruncate(self._fd, 0)
-        self.offset = 0
+        self._reached(0)
         self._hash = hashlib.new(self._algorithm, usedforsecurity=False)
+
+    def _reached(self, offset: int) -> None:
+        self.offset, self.updated_ns = offset, time.time_ns()
 
     def digest(self) -> str:
         self.catch_up()
@@ -143,12 +159,18 @@ class Ingest:
         return digest
 
     def keep(self, target: str) -> os.stat_result:
-        """Make the verified file the blob at `target`, durable when this returns; its facts."""
+        """Make the verified file the blob at `target`, durable when this returns; its facts.
+
+        Raises NotFound when it was aborted meanwhile.
+        """
         os.fchmod(self._fd, 0o444)
         os.fsync(self._fd)
         directory = target.rpartition("/")[0]
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        os.rename(self._path, target)
+        try:
+            os.rename(self._path, target)
+        except FileNotFoundError:
+            raise self.gone() from None
         sync_directory(directory)
         return os.fstat(self._fd)
 

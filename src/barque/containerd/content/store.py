@@ -166,7 +166,7 @@ class ContentStore:
     def release(self, ingest: Ingest) -> None:
         """Stop writing for now; what was written stays and can be taken up again."""
         ingest.close()
-        self._locked.pop((ingest.namespace, ingest.ref), None)
+        self._unlock(ingest)
 
     def follow(self, namespace: str, ref: str) -> tuple[int, Growth]:
         """What another writes right now, to be read meanwhile; the caller closes the descriptor.
@@ -181,6 +181,9 @@ class ContentStore:
         return ingest.reader(), ingest.growth
 
     def find_ingest(self, namespace: str, ref: str) -> Ingest:
+        """As its writer has it, or as the last one left it. Raises NotFound."""
+        if (namespace, ref) in self._locked:
+            return self._locked[namespace, ref]
         row = self._metadata.one(
             "SELECT number, total, expected, started FROM ingests WHERE namespace = ? AND ref = ?",
             namespace,
@@ -196,13 +199,17 @@ class ContentStore:
             " ORDER BY ref",
             namespace,
         ).fetchall()
-        return (self._ingest(namespace, *row) for row in rows)
+        return (
+            self._locked.get((namespace, row[0])) or self._ingest(namespace, *row) for row in rows
+        )
 
     def abort(self, namespace: str, ref: str) -> None:
-        """Forget an ingest and its bytes. Raises NotFound; Unavailable while it is written."""
-        if (namespace, ref) in self._locked:
-            raise Unavailable(f"ref {ref} locked: unavailable")
-        self._forget(self.find_ingest(namespace, ref))
+        """Forget an ingest and its bytes; who writes it learns of it. Raises NotFound."""
+        ingest = self.find_ingest(namespace, ref)
+        ingest.aborted = True
+        ingest.growth.give_up()
+        self._unlock(ingest)
+        self._forget(ingest)
 
     def add(self, ingest: Ingest, digest: str, size: int, labels: Mapping[str, str]) -> None:
         """The row of a verified ingest whose file lies in its place. Within a transaction.
@@ -223,9 +230,15 @@ class ContentStore:
         return self._verified.get(digest) == _identity(os.fstat(fd))
 
     def finish(self, ingest: Ingest) -> None:
-        """After `add` or a failed commit: the file under way is gone, the ref is free."""
-        self.release(ingest)
+        """After `add`, or when its bytes are there already: no file is under way, the ref is free."""
+        ingest.abandon()
+        self._unlock(ingest)
         self._forget(ingest)
+
+    def _unlock(self, ingest: Ingest) -> None:
+        """Another may have begun the ref anew, when this one was aborted."""
+        if self._locked.get((ingest.namespace, ingest.ref)) is ingest:
+            del self._locked[ingest.namespace, ingest.ref]
 
     @contextmanager
     def landing(self, digest: str) -> Iterator[str]:

@@ -4,7 +4,8 @@ Source: containerd, api/services/content/v1 and the local writer.
 
     STAT      tells how far the ref is
     WRITE     appends at the current offset; an offset of 0 starts again
-    COMMIT    as WRITE, then verifies, makes the file durable, and names it
+    COMMIT    as WRITE, then verifies, makes the file durable, and names it; what is not as it was
+              expected stays under its ref
 
 A ref whose expected digest another namespace has needs no bytes: the stream says it is complete,
 and COMMIT lets this namespace see the blob.
@@ -33,7 +34,7 @@ from barque.containerd.metadata import Metadata, now_ns
 from barque.containerd.proto import content_pb2 as api
 from barque.containerd.references import CONTENT, References
 from barque.containerd.threads import in_thread, joined
-from barque.errors import AlreadyExists, DataLoss, InvalidArgument
+from barque.errors import AlreadyExists, InvalidArgument
 from barque.oci import digest as digests
 
 # Smaller writes are done on the event loop: cheaper than a thread, and into the page cache.
@@ -70,6 +71,14 @@ class Writer:
         if self._shared_size is None:
             self._ingest = store.begin(self.namespace, self._ref, self._total, self._expected)
 
+    async def forget(self) -> None:
+        """As `close`, and what was written is gone."""
+        with suppress(Exception):
+            await self._caught_up()
+        if self._ingest is not None:
+            self._store.finish(self._ingest)
+            self._ingest = None
+
     async def close(self) -> None:
         with suppress(Exception):  # nobody asks any more
             await self._caught_up()
@@ -78,6 +87,8 @@ class Writer:
             self._ingest = None
 
     async def handle(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
+        if self._ingest is not None and self._ingest.aborted:
+            raise self._ingest.gone()
         self._check(request)
         if request.action == api.STAT:
             return await self._stat()
@@ -185,10 +196,10 @@ class Writer:
 
     async def _commit_file(self, ingest: Ingest, labels: dict[str, str]) -> tuple[str, int]:
         await self._catch_up(ingest)
+        digest = ingest.verify(self._total, self._expected)
         try:
-            digest = ingest.verify(self._total, self._expected)
             self._refuse_existing(digest)
-        except (DataLoss, AlreadyExists):
+        except AlreadyExists:
             self._store.finish(ingest)
             self._ingest = None
             raise

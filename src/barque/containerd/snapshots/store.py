@@ -249,29 +249,30 @@ class SnapshotStore:
         usage: Usage,
         parent: str = "",
     ) -> int:
-        """The second half: the row. Within the caller's transaction; checks again.
+        """The second half: the row, with these labels alone. Within a transaction; checks again.
 
         Returns the number, for `sealed`.
         """
         snapshot = self.committable(namespace, name, key)
         chain = self._chain_at_commit(snapshot, namespace, parent)
-        kept = {**snapshot.labels, **labels}
+        now = now_ns()
         self._references.drop(self._node(namespace, key))
         self._references.forget_leases(self._node(namespace, key))
         self._metadata.execute(
             "UPDATE snapshots SET key = ?, kind = ?, parent = ?, chain = ?, labels = ?, size = ?,"
-            " inodes = ?, updated = ? WHERE number = ?",
+            " inodes = ?, created = ?, updated = ? WHERE number = ?",
             name,
             COMMITTED,
             parent or snapshot.parent,
             "/".join(map(str, chain)),
-            encode_labels(kept),
+            encode_labels(labels),
             usage.size,
             usage.inodes,
-            now_ns(),
+            now,
+            now,
             snapshot.number,
         )
-        self._refer(namespace, name, kept, parent or snapshot.parent)
+        self._refer(namespace, name, labels, parent or snapshot.parent)
         return snapshot.number
 
     def sealed(self, number: int) -> None:
