@@ -58,8 +58,15 @@ def test_only_stdin_is_attached(commands: Commands, name: str) -> None:
     done = commands.ours(
         *("run", "--name", name, "-i", "-a", "stdin", "busybox", "sh", "-c", script), stdin=b"12345"
     )
-    assert done[0] == 0
+    made = commands.theirs("inspect", "-f", "{{.Id}}", name)[1]
+    assert done == (0, made, b"")
     assert commands.theirs("logs", name)[1] == b"5\n"
+
+
+def test_attach_to_a_terminal_wants_one(commands: Commands, name: str) -> None:
+    commands.theirs("run", "-dit", "--name", name, "busybox", "cat")
+    code, out, _ = commands.same("attach", name)
+    assert (code, out) == (1, b"")
 
 
 def test_attach_sees_what_comes(commands: Commands, name: str) -> None:

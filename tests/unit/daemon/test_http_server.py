@@ -105,6 +105,19 @@ def test_a_body_with_a_length(tmp_path: Path) -> None:
     assert b'{"body":"abc","params":{}}' in answer
 
 
+def test_a_refusal_before_the_body_waits_for_it(tmp_path: Path) -> None:
+    """Else the client meets a broken pipe, and never reads why."""
+    head = b"POST /v1.23/echo HTTP/1.1\r\nConnection: close\r\nContent-Length: 6\r\n\r\n"
+    answer = exchange(tmp_path, head, b"abc", b"def", half_close=False, pause_s=0.05)
+    assert message(answer)[0] == 400
+
+
+@pytest.mark.parametrize("path", [b"/", b"/containers/json", b"/no/such"])
+def test_options_of_anything_are_answered(tmp_path: Path, path: bytes) -> None:
+    answer = exchange(tmp_path, b"OPTIONS " + path + b" HTTP/1.1\r\nHost: d\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_a_chunked_body_cut_anywhere_is_the_same(tmp_path: Path) -> None:
     raw = (
         b"POST /echo HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n"

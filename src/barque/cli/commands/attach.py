@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from barque import errors
+from barque.cli import terminal
+from barque.cli.session import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +30,12 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     described = session.client.containers.inspect(arguments[0])
     _check_state(described["State"])
     config = described["Config"]
+    stdin = not options.flag("no-stdin") and bool(config["OpenStdin"])
+    if stdin and config["Tty"] and not terminal.is_terminal(terminal.STDIN):
+        raise Failure(1, "the input device is not a TTY")
     wanted = attachment.Wanted(
         tty=bool(config["Tty"]),
-        stdin=not options.flag("no-stdin") and bool(config["OpenStdin"]),
+        stdin=stdin,
         detach_keys=options.text("detach-keys") or session.detach_keys,
         forward_signals=options.flag("sig-proxy", True) and not config["Tty"],
     )

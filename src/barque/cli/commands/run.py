@@ -49,6 +49,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 def _attached(session: Session, options: Options, body: dict[str, Any], container: str) -> int:
     from barque.cli import attachment
 
+    if not (body.get("AttachStdout") or body.get("AttachStderr")):
+        terminal.out(container + "\n")  # its output is elsewhere: this says where
     return attachment.run(
         session.client,
         container,

@@ -279,6 +279,12 @@ async def forget_all(engine: Engine, container: Container) -> None:
         _forget(engine, process)
 
 
+def unfinished(engine: Engine, container: Container) -> list[str]:
+    """The ids of those that wait for their start or run: ExecIDs of a container."""
+    known = ((exec_id, engine.execs.get(exec_id)) for exec_id in container.execs)
+    return sorted(exec_id for exec_id, process in known if process and not process.ended.done())
+
+
 def inspect(process: Exec) -> Mapping[str, Any]:
     """API: GET /exec/{id}/json."""
     config = process.config

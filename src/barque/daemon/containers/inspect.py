@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+from contextlib import suppress
 from typing import Any
 
-from barque.daemon.containers import apparmor
+from barque import errors
+from barque.daemon.containers import apparmor, execs
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import document
 from barque.daemon.containers.engine import Engine
@@ -40,8 +42,8 @@ def inspect(engine: Engine, container: Container) -> dict[str, Any]:
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": apparmor.profile_of(record, engine.machine),
-        "ExecIDs": sorted(container.execs) or None,
-        "HostConfig": host_config(container),
+        "ExecIDs": execs.unfinished(engine, container) or None,
+        "HostConfig": host_config(engine, container),
         "GraphDriver": {"Name": driver_of(record.driver), "Data": graph_data(container)},
         "Mounts": mount_points(record, engine),
         "Config": config(container),
@@ -110,14 +112,25 @@ def config(container: Container) -> dict[str, Any]:
     return plain
 
 
-def host_config(container: Container) -> dict[str, Any]:
-    plain = document(container.record.host)
+def host_config(engine: Engine, container: Container) -> dict[str, Any]:
+    plain = document(container.record.host) | {"Links": links(engine, container) or None}
     for key in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "HealthOnFailure"):
         if not plain.get(key):
             plain.pop(key, None)
     if plain.get("Init") is None:
         plain.pop("Init", None)
     return plain
+
+
+def links(engine: Engine, container: Container) -> list[str]:
+    """Those of the default network, as Docker tells them: `/theirs:/ours/alias`."""
+    found = []
+    for link in container.record.legacy_links:
+        target, _, alias = link.partition(":")
+        with suppress(errors.NotFound):
+            name = engine.catalogue.find(target).record.name
+            found.append(f"/{name}:/{container.record.name}/{alias or target}")
+    return found
 
 
 def mount_points(record: Record, engine: Engine) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -52,6 +53,12 @@ class Record(Struct, kw_only=True):
     mounts: list[MountPoint] = []
     driver: str = "overlayfs"
     capability_adds: list[str] = []
+
+    @property
+    def legacy_links(self) -> Sequence[str]:
+        """--link of a container on the default network; elsewhere its endpoints have them."""
+        on_default = self.host.network_mode in {"", "default", "bridge"}
+        return self.host.links or () if on_default else ()
 
     @property
     def short_id(self) -> str:

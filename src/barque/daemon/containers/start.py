@@ -39,7 +39,6 @@ from barque.daemon.containers.engine import Engine, together
 from barque.daemon.containers.files import shared_files, write_files
 from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.outcome import exit_code_of, start_error
-from barque.daemon.containers.record import Record
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.containers.shm import mount_shm, unmount_shm
 from barque.daemon.containers.spec import build
@@ -216,15 +215,9 @@ async def _attach_network(engine: Engine, container: Container) -> Sandbox:
         dns_options=record.host.dns_options or (),
         extra_hosts=record.host.extra_hosts or (),
         domainname=record.config.domainname,
-        links=_legacy_links(record),
+        links=record.legacy_links,
         host_users=engine.defaults.remap_of(record.host.userns_mode) is None,
     )
-
-
-def _legacy_links(record: Record) -> Sequence[str]:
-    """--link of a container on the default network; elsewhere its endpoints have them."""
-    on_default = record.host.network_mode in {"", "default", "bridge"}
-    return record.host.links or () if on_default else ()
 
 
 async def _sources(engine: Engine, container: Container) -> dict[str, str]:

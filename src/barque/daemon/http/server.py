@@ -144,7 +144,7 @@ class Server:
         if response is None or hijacked:
             return False
         if isinstance(response.body, bytes):
-            keep = head.keep_alive and await _finish(body)
+            keep = await _finish(body) and head.keep_alive
         else:  # whoever makes the response may still be reading the request
             keep = head.keep_alive and body.finished
         await _send(stream, head, response, self._own, keep=keep)
@@ -172,11 +172,18 @@ class Server:
         return await handler(request)
 
     async def _find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+        if method == "OPTIONS":
+            return _nothing, {}
         with suppress(errors.NotFound):
             return self._early.find(method, path)
         await self._opened.wait()
         assert self._router is not None
         return self._router.find(method, path)
+
+
+async def _nothing(_: Request) -> Response:
+    """To OPTIONS of any path. Docker: the answer is 200, and empty."""
+    return Response(200)
 
 
 async def _finish(body: Body) -> bool:

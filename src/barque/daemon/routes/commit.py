@@ -45,7 +45,7 @@ def routes(containers: Containers, images: Images) -> list[Route]:
 
 async def _config(request: Request) -> dict[str, Any]:
     """The ContainerConfig in the body; docker's own client sends `null` for none."""
-    raw = (await request.body()).strip()
+    raw = await request.json_body()
     try:
         found = msgspec.json.decode(raw) if raw else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -35,7 +35,7 @@ OWN_ALIASES_SINCE = (1, 45)  # before, a container's id was one of its aliases
 
 
 def routes(containers: Containers) -> list[Route]:
-    """Every route of /containers; what is not there yet answers 501 by name."""
+    """Every route of /containers."""
     handlers = _Handlers(containers)
     one = "/containers/{id}"
     table: tuple[tuple[str, str, Callable[[Request], Awaitable[Response | None]]], ...] = (
@@ -63,16 +63,8 @@ def routes(containers: Containers) -> list[Route]:
         ("GET", f"{one}/changes", handlers.changes),
         ("DELETE", one, handlers.remove),
         ("DELETE", f"{one}/{{alias}}", handlers.remove_link),
-        *((method, f"{one}/{name}", _not_there(name)) for method, name in (("POST", "copy"),)),
     )
     return [Route(*entry) for entry in table]
-
-
-def _not_there(name: str) -> Callable[[Request], Awaitable[Response | None]]:
-    async def refuse(request: Request) -> Response | None:
-        raise errors.Unsupported(f"{request.method} /containers/{{id}}/{name} is not there yet")
-
-    return refuse
 
 
 def _alias_by_id(found: dict[str, Any]) -> None:
