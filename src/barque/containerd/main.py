@@ -36,6 +36,7 @@ LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal"
 USAGE = """usage: barque-containerd [--config FILE] [--root DIR] [--state DIR] [--address SOCKET]
                          [--log-level LEVEL] [config default | config dump]
                          [publish --topic TOPIC --namespace NAMESPACE]
+                         [oci-hook -- PROGRAM [ARGUMENT...]]
 """
 
 
@@ -68,6 +69,11 @@ def run(command: Command) -> int:
             from barque.containerd.publish import publish
 
             publish(load(command.options).socket, words)
+        case "oci-hook", words:
+            from barque.containerd import oci_hook
+
+            words = words[1:] if words[:1] == ("--",) else words
+            oci_hook.run(words, sys.stdin.buffer.read(), dict(os.environ))
         case name, rest:
             sys.stderr.write(f"unknown command {' '.join((name, *rest))}\n{USAGE}")
             return 1

@@ -85,8 +85,7 @@ class Tasks:
     async def create(self, call: Call, request: api.CreateTaskRequest) -> api.CreateTaskResponse:
         """A task restored from a checkpoint has no process before it is started."""
         container = self._containers.find(namespace_of(call), request.container_id)
-        runtime_options = present(container.runtime.options)
-        options = present(request.options) or runtime_options
+        options = present(request.options) or present(container.runtime.options)
         images = _decoded(RuntimeOptions, options).criu_image_path
         wanted = task.CreateTaskRequest(
             id=request.container_id,
@@ -105,7 +104,7 @@ class Tasks:
         runtime = request.runtime_path or container.runtime.name
         try:
             shim = await self._shims.create(
-                call.namespace, runtime, _spec(container), runtime_options, wanted
+                call.namespace, runtime, _spec(container), options, wanted
             )
         except BaseException:
             if unpacked:

@@ -116,6 +116,25 @@ def test_a_task_from_create_to_delete(pair: tuple[Node, str]) -> None:
     run(pair, check)
 
 
+def test_a_shim_is_started_with_the_options_of_its_task(pair: tuple[Node, str]) -> None:
+    """As one of runc's shims needs them: the cgroup that it is to be in is among them."""
+
+    async def check(bench: Bench) -> None:
+        taken = bench.node.root / "taken"
+        shim = bench.node.root / "shim"
+        shim.write_text(f'#!/bin/sh\ncase "$*" in *start) cat > {taken};; esac\nexit 1\n')
+        shim.chmod(0o755)
+        told = Bench(bench.node, str(shim), bench.containerd)
+        try:
+            with pytest.raises(BarqueError):
+                await told.make("told", "true")
+        finally:
+            await told.end()
+        assert f"{bench.node.root}/runtime".encode() in taken.read_bytes()
+
+    run(pair, check)
+
+
 def test_exec_pids_limits_and_metrics(pair: tuple[Node, str]) -> None:
     async def check(bench: Bench) -> None:
         tasks = bench.containerd.tasks

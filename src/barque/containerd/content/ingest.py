@@ -19,8 +19,8 @@ CHUNK_BYTES = 1 << 20
 class Ingest:
     """The bytes of one ref. Methods block on the disk: call them in a thread when they may be long.
 
-    `offset` bytes are written; `updated_ns` is when the last of them was. One that was aborted
-    while it was written is `aborted`: its row and its file are gone, the writer's descriptor is not.
+    `offset` bytes are written; `updated_ns` is when the last of them was. One that is `aborted`
+    lost its row and its file while it was written; the writer's descriptor is there.
     """
 
     def __init__(

@@ -230,7 +230,7 @@ class ContentStore:
         return self._verified.get(digest) == _identity(os.fstat(fd))
 
     def finish(self, ingest: Ingest) -> None:
-        """After `add`, or when its bytes are there already: no file is under way, the ref is free."""
+        """After `add`, or when the bytes are there already: the ref is free."""
         ingest.abandon()
         self._unlock(ingest)
         self._forget(ingest)
