@@ -9,7 +9,7 @@ stage=${1:?run, dev or peers}
 RUN_PACKAGES="busybox-static nftables libseccomp2 iproute2"
 PEER_PACKAGES="docker.io docker-compose iperf3 containerd runc crun podman buildah skopeo umoci openssl docker-registry debootstrap
     iptables ufw firewalld uidmap openssh-server zsh fish strace curl apache2-utils procps bash e2fsprogs btrfs-progs xfsprogs mount"
-MACHINE_PACKAGES="qemu-system-x86 kmod criu apparmor systemd dbus dmsetup"
+MACHINE_PACKAGES="qemu-system-x86 kmod criu apparmor secilc systemd dbus dmsetup"
 
 say() { printf '%s\n' "$*" >&2; }
 

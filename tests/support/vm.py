@@ -1,4 +1,5 @@
-"""A virtual machine on Debian's own kernel: pure cgroup version 2, AppArmor, this machine's files.
+"""A virtual machine on Debian's own kernel: pure cgroup version 2, AppArmor or SELinux, this
+machine's files.
 
 It is emulated (`qemu -accel tcg`), so it works wherever the tests do. Its root is this machine's,
 read-only under a layer of memory: what a command changes there is gone with the machine, but for
@@ -26,8 +27,12 @@ BOOT_LIMIT_S = 300.0  # beside a busy host
 KERNEL_WORDS = (
     *("console=ttyS0", "panic=-1", "quiet", "loglevel=4", "mitigations=off"),
     "no_timer_check",  # an emulated timer on a busy machine may be late: the kernel would give up
-    *("apparmor=1", "security=apparmor", "cgroup_no_v1=all", "swapaccount=1"),
+    *("cgroup_no_v1=all", "swapaccount=1"),
 )
+SECURITY_WORDS = {
+    "apparmor": ("apparmor=1", "security=apparmor"),
+    "selinux": ("selinux=1", "security=selinux", "enforcing=1"),
+}
 
 
 class Failed(AssertionError):
@@ -37,8 +42,16 @@ class Failed(AssertionError):
 class Machine:
     """One boot. A context manager: qemu has ended afterwards, whatever has happened."""
 
-    def __init__(self, *, systemd: bool = False, disks: tuple[Path, ...] = ()) -> None:
-        self.words = (*KERNEL_WORDS, "barque.init=systemd") if systemd else KERNEL_WORDS
+    def __init__(
+        self,
+        *,
+        systemd: bool = False,
+        security: str = "apparmor",
+        disks: tuple[Path, ...] = (),
+    ) -> None:
+        self.words = (*KERNEL_WORDS, *SECURITY_WORDS[security])
+        if systemd:
+            self.words += ("barque.init=systemd",)
         self.disks = disks
         self.number = 0
         self.share = Path(tempfile.mkdtemp(prefix="bq-vm-", dir="/tmp"))

@@ -1,4 +1,5 @@
-"""The lane on pure cgroup version 2 with AppArmor: each file of `inside` runs there as one test.
+"""The lane on pure cgroup version 2 with AppArmor, systemd or SELinux: each file of `inside` runs
+there as one test.
 
 The runtime's tests that differ with the version of cgroups run there on ours. `BARQUE_VM=all` runs
 them on runc and crun, the runtime's whole integration tests, and what else takes long (an hour).
@@ -18,10 +19,12 @@ from tests.support.vm import INSIDE, PROJECT, Machine
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(1600)]
 HERE = Path(__file__).parent
 WITH_SYSTEMD = ("test_systemd.py", "test_systemd_user.py")
+WITH_SELINUX = ("test_selinux.py",)
 ALL = os.environ.get("BARQUE_VM") == "all"
 # What takes minutes; the runtime's and the snapshotter's own tests of it are run each time.
 LONG = () if ALL else ("test_engine_checkpoints.py", "test_storage_devicemapper.py")
-FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - {*WITH_SYSTEMD, *LONG})
+APART = {*WITH_SYSTEMD, *WITH_SELINUX, *LONG}
+FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - APART)
 OF_THE_RUNTIME = sorted((PROJECT / "tests/integration/runc").glob("test_*.py"))
 LIMIT_S = 1500 if ALL else 540
 QUIET = "-q -p no:cacheprovider --tb=short"
@@ -36,6 +39,12 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def machine_with_systemd() -> Iterator[Machine]:
     with Machine(systemd=True) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def machine_with_selinux() -> Iterator[Machine]:
+    with Machine(security="selinux") as machine:
         yield machine
 
 
@@ -65,6 +74,11 @@ def test_inside(machine: Machine, file: str) -> None:
 @pytest.mark.parametrize("file", WITH_SYSTEMD)
 def test_inside_with_systemd(machine_with_systemd: Machine, file: str) -> None:
     run(machine_with_systemd, f"tests/vm/inside/{file}", LIMIT_S)
+
+
+@pytest.mark.parametrize("file", WITH_SELINUX)
+def test_inside_with_selinux(machine_with_selinux: Machine, file: str) -> None:
+    run(machine_with_selinux, f"tests/vm/inside/{file}", LIMIT_S)
 
 
 def test_the_interpreters_file_is_put_away(machine: Machine) -> None:

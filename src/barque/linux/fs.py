@@ -31,6 +31,9 @@ TMPFS_MAGIC = 0x01021994
 DEVPTS_SUPER_MAGIC = 0x1CD1
 NSFS_MAGIC = 0x6E736673
 RESCTRL_MAGIC = 0x7655821
+SELINUX_MAGIC = 0xF97CFF8C
+
+SELINUX_ATTRIBUTE = "security.selinux"  # a file's label
 
 TRIES = 128  # an openat2 that races a rename says EAGAIN; a hostile renamer must not hold us
 DEEPEST = 64  # levels of open directories while a tree is removed

@@ -198,6 +198,8 @@ def fsconfig_flag(context: int, key: str) -> None:
 
 
 def fsconfig_string(context: int, key: str, value: str) -> None:
+    if key.endswith("context"):  # of SELinux, quoted for mount(2) as there may be commas in it
+        value = value.strip('"')
     if _fsconfig(context, FSCONFIG_SET_STRING, encode(key), encode(value), 0) < 0:
         _raise_with_log(context, f"option {key}")
 

@@ -261,6 +261,7 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.joined_user = -1
     launch.scheduling = scheduling_of(spec.process, spec.linux.memory_policy)
     launch.apparmor = spec.process.apparmor_profile if has_apparmor() else ""
+    launch.label = spec.process.selinux_label
     launch.unprivileged = os.geteuid() != 0
     launch.unshared_cgroup = is_new(spec.linux, "cgroup")
     launch.user_namespace = "user" in spec.linux.namespaces

@@ -100,7 +100,9 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.process = process
     launch.identity = Identity(process, log)
     launch.fifo = -1
-    launch.apparmor = process.apparmor_profile if has_apparmor() else ""
+    profile = process.apparmor_profile or spec.process.apparmor_profile
+    launch.apparmor = profile if has_apparmor() else ""
+    launch.label = process.selinux_label or spec.process.selinux_label
     launch.entries = []
     launch.preserved = options.preserved
     launch.affinity = affinity_of(process)
@@ -275,5 +277,6 @@ def prepare_outside(launch: init.Launch) -> None:
     if not launch.unprivileged:
         init.adjust_oom_score(launch.proc, launch.process)
     init.confine(launch.proc, launch.apparmor)
+    init.take_label(launch.proc, "exec", launch.label)
     if launch.root >= 0:
         change_root(launch.root)

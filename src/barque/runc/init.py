@@ -73,6 +73,7 @@ class Launch:
         "joined",
         "joined_user",
         "keyring",
+        "label",
         "mapped",
         "nodes",
         "pivot",
@@ -93,6 +94,7 @@ class Launch:
     container: str
     affinity: Affinity | None  # CPUs of an exec
     apparmor: str  # profile to change to at execve; empty: none
+    label: str  # of SELinux, that it gets at execve; empty: the caller's
     bundle: str
     rootfs: str
     spec: Spec
@@ -171,6 +173,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
     if launch.keyring:
+        take_label(launch.proc, "keycreate", launch.label)
         join_keyring(launch.keyring)
     for fd, kind in launch.joined:
         if kind != CLONE_NEWPID:  # born in it
@@ -193,6 +196,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     for step in launch.scheduling:
         step()
     confine(launch.proc, launch.apparmor)
+    take_label(launch.proc, "exec", launch.label)
     environment = environment_of(launch.process, home)
     program = become_user(launch, environment)
     run_inner_hooks(launch, "startContainer", "created")
@@ -202,10 +206,12 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
 def build_tree(launch: Launch) -> Rootfs:
     """The file tree, complete but for being the root."""
     spec = launch.spec
+    label = spec.linux.mount_label
     if "mount" in spec.linux.namespaces:
-        tree = rootfs.prepare(launch.rootfs, launch.bundle, spec.linux.rootfs_propagation)
+        propagation = spec.linux.rootfs_propagation
+        tree = rootfs.prepare(launch.rootfs, launch.bundle, propagation, label)
     else:
-        tree = rootfs.detached(launch.rootfs, launch.bundle)
+        tree = rootfs.detached(launch.rootfs, launch.bundle, label)
     for index, mount in enumerate(spec.mounts):
         if mount.type == "cgroup":
             tree.mount_cgroups(mount, launch.cgroup_directories)
@@ -311,6 +317,24 @@ def confine(proc: int, profile: str) -> None:
         raise InvalidArgument(f"unable to apply apparmor profile: {text}") from error
     finally:
         os.close(fd)
+
+
+def take_label(proc: int, name: str, label: str) -> None:
+    """Name the SELinux label of what this process makes next: at `exec`, or by `keycreate`.
+
+    As with `confine`, the file is the kernel's own (CVE-2019-16884).
+    """
+    if not label:
+        return
+    try:
+        fd = open_own(proc, f"attr/{name}")
+        try:
+            os.write(fd, label.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        text = f"can't set process label: write /proc/thread-self/attr/{name}: {reason(error)}"
+        raise InvalidArgument(text) from error
 
 
 def open_own(proc: int, name: str) -> int:

@@ -20,6 +20,7 @@ from barque.linux.fs import (
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
+    SELINUX_ATTRIBUTE,
     filesystem_magic,
     openat2,
     read_bounded,
@@ -47,16 +48,18 @@ INSIDE_PROC = frozenset(
     )
 )
 KERNEL_TREES = ("proc", "sysfs")
+LABELLED_BY_KIND = (*KERNEL_TREES, "cgroup", "cgroup2")  # SELinux knows them by their kind alone
 
 
 class Rootfs:
     """The tree that becomes "/"; `fd` is its root directory in its own, final mount."""
 
-    __slots__ = ("bundle", "devpts", "empty", "fd", "null")
+    __slots__ = ("bundle", "devpts", "empty", "fd", "label", "null")
 
-    def __init__(self, fd: int, bundle: str) -> None:
+    def __init__(self, fd: int, bundle: str, label: str = "") -> None:
         self.fd = fd
         self.bundle = bundle
+        self.label = label  # linux.mountLabel: of what is on new file systems
         self.devpts = -1  # the root of the container's own devpts
         self.empty = -1  # an attached, empty, read-only tmpfs
         self.null = -1  # the host's /dev/null, verified
@@ -102,13 +105,30 @@ class Rootfs:
             if mount.source:
                 data = {"source": mount.source, **data}
             later = kernel.MOUNT_ATTR_RDONLY if options.copy_up else 0
-            detached = kernel.new_filesystem(mount.type, data, options.attr_set & ~later)
+            detached = self._new_filesystem(mount.type, data, options.attr_set & ~later)
             is_directory = True
         self.attach(mount, options, detached, is_directory)
         if mount.type == "devpts" and normal(mount.destination) == "/dev/pts":
             self.devpts = detached
         else:
             os.close(detached)
+
+    def _new_filesystem(self, kind: str, data: dict[str, str | None], attributes: int) -> int:
+        """As the kernel's call, with the container's label on what is on it."""
+        if self.label and kind == "mqueue":  # it takes no options, but an attribute
+            detached = kernel.new_filesystem(kind, data, attributes)
+            self._set_label(detached)
+            return detached
+        if self.label and kind not in LABELLED_BY_KIND:
+            data = {"context": self.label, **data}
+        return kernel.new_filesystem(kind, data, attributes)
+
+    def _set_label(self, detached: int) -> None:
+        directory = openat2(detached, ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.setxattr(directory, SELINUX_ATTRIBUTE, self.label.encode())
+        finally:
+            os.close(directory)
 
     def attach(self, mount: Mount, options: Options, detached: int, is_directory: bool) -> None:
         """Put a detached mount at the mount's destination, with its attributes."""
@@ -249,7 +269,7 @@ class Rootfs:
     ) -> None:
         read_only = options.attr_set & kernel.MOUNT_ATTR_RDONLY
         data: dict[str, str | None] = {"mode": "755"}
-        tree = kernel.new_filesystem("tmpfs", data, options.attr_set & ~read_only)
+        tree = self._new_filesystem("tmpfs", data, options.attr_set & ~read_only)
         self.attach(mount, options, tree, True)
         for name, directory in directories.items():
             entry = name.removeprefix("name=")
@@ -324,7 +344,7 @@ class Rootfs:
         if self.empty >= 0:
             return kernel.open_tree("", kernel.OPEN_TREE_CLONE | AT_EMPTY_PATH, self.empty)
         options: dict[str, str | None] = {"nr_inodes": "1", "mode": "755"}
-        return kernel.new_filesystem("tmpfs", options, kernel.MOUNT_ATTR_RDONLY)
+        return self._new_filesystem("tmpfs", options, kernel.MOUNT_ATTR_RDONLY)
 
     def _null(self) -> int:
         """The host's /dev/null: opened before the root changes, and it must be what it is."""
@@ -401,7 +421,7 @@ def normal(path: str) -> str:
     return os.path.normpath(f"/{path.lstrip('/')}")
 
 
-def prepare(path: str, bundle: str, propagation: str) -> Rootfs:
+def prepare(path: str, bundle: str, propagation: str, label: str = "") -> Rootfs:
     """Cut the new mount namespace off the host's and make `path` a mount of its own in it."""
     flags = ROOT_PROPAGATION.get(propagation)
     if flags is None:
@@ -411,15 +431,15 @@ def prepare(path: str, bundle: str, propagation: str) -> Rootfs:
         make_parent_private(path)
     tree = kernel.open_tree(path, kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE)
     kernel.move_mount_to(tree, path)
-    return Rootfs(tree, bundle)
+    return Rootfs(tree, bundle, label)
 
 
-def detached(path: str, bundle: str) -> Rootfs:
+def detached(path: str, bundle: str, label: str = "") -> Rootfs:
     """For a container in the runtime's own mount namespace: `path` as the root of mounts that are
     in no namespace. Nobody else sees them, and they go with the last process that is in them."""
     tree = kernel.open_tree(path, kernel.OPEN_TREE_CLONE | kernel.AT_RECURSIVE)
     kernel.mount_setattr(tree, propagation=kernel.MS_PRIVATE, recursive=True)
-    return Rootfs(tree, bundle)
+    return Rootfs(tree, bundle, label)
 
 
 def change_root(directory: int) -> None:

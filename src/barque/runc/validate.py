@@ -35,8 +35,10 @@ def check_spec(spec: Spec) -> None:
         )
     if spec.linux.net_devices and "network" not in namespaces:
         raise InvalidArgument("unable to move network devices without a private NET namespace")
-    if spec.linux.mount_label:
-        raise Unsupported("linux.mountLabel is specified in config, but selinux is not supported")
+    if spec.linux.mount_label and not has_selinux():
+        raise Unsupported(
+            "linux.mountLabel is specified in config, but selinux is disabled or not supported"
+        )
     if spec.linux.personality not in PERSONALITY_DOMAINS:
         raise InvalidArgument(f"linux.personality.domain: {spec.linux.personality!r} is unknown")
     for name in ("hostname", "domainname"):
@@ -68,7 +70,7 @@ def check_process(process: Process) -> None:
         raise InvalidArgument("args must not be empty")
     if not process.cwd.startswith("/"):
         raise InvalidArgument("Cwd must be an absolute path")
-    if process.selinux_label:
+    if process.selinux_label and not has_selinux():
         raise Unsupported(
             "selinux label is specified in config, but selinux is disabled or not supported"
         )
@@ -86,6 +88,13 @@ def has_apparmor() -> bool:
             return file.read(1) == b"Y"
     except OSError:
         return False
+
+
+def has_selinux() -> bool:
+    """Whether this kernel labels by a policy: asked by who names a label, which few do."""
+    from barque.linux import selinux
+
+    return selinux.enabled()
 
 
 def check_sysctls(spec: Spec) -> None:

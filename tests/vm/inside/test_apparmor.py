@@ -56,6 +56,14 @@ def test_an_exec_is_confined(case: Case) -> None:
     assert result.out == f"{PROFILE} (enforce)\n"
 
 
+def test_an_exec_that_names_no_profile_has_the_containers(case: Case) -> None:
+    case.started("sleep", "1000", apparmorProfile=PROFILE)
+    document = case.place / "process.json"
+    document.write_text('{"args": ["cat", "/proc/self/attr/current"], "cwd": "/"}')
+    result = case.call("exec", "--process", str(document), case.id)
+    assert result.check().out == f"{PROFILE} (enforce)\n"
+
+
 def test_unconfined_by_name(case: Case) -> None:
     result = case.run("cat", "/proc/self/attr/current", apparmorProfile="unconfined")
     assert result.out == "unconfined\n"
