@@ -19,9 +19,10 @@ import time
 
 from barque.errors import AlreadyExists, NotFound
 from barque.linux.cgroup import Cgroup
-from barque.linux.fs import read_bounded, remove_tree, write_atomic
+from barque.linux.fs import read_bounded, remove_at, write_atomic
 from barque.oci.document import dump, parse
 from barque.oci.runtime import SPEC_VERSION
+from barque.runc.paths import STATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,8 +166,23 @@ class Container:
             raise NotFound("container does not exist") from None
 
     def forget(self) -> None:
-        """Remove the directory: the id is free from here on."""
-        remove_tree(self.paths.container(self.id))
+        """Remove the directory: the id is free from here on.
+
+        The state goes last, and is there again where the directory cannot go: what failed can be
+        done once more.
+        """
+        path = self.paths.container(self.id)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in sorted(os.listdir(directory), key=STATE.__eq__):
+                remove_at(directory, name)
+        finally:
+            os.close(directory)
+        try:
+            os.rmdir(path)
+        except OSError:
+            self.save()
+            raise
 
 
 def unlock(lock: int) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from barque.errors import InvalidArgument
 
+STATE = "state.json"
 DEFAULT_ROOT = "/run/barque/runc"
 LONGEST_ID = 1024  # bytes
 ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
@@ -37,7 +38,7 @@ class Paths:
         return f"{self.root}/{checked_id(container)}"
 
     def state(self, container: str) -> str:
-        return f"{self.container(container)}/state.json"
+        return f"{self.container(container)}/{STATE}"
 
     def config(self, container: str) -> str:
         return f"{self.container(container)}/config.json"

@@ -147,7 +147,8 @@ def test_start(case: Case, faulty: Faulty, kill: bool) -> None:
         if result.code and not kill:
             assert_one_line(result)
         if result.code and status == "created":
-            case.call("start", case.id).check()
+            again = case.call("start", case.id)
+            assert kill or not again.code, again  # what the killed one began may just go on
             status = faulty.status(case.id)
         assert status in ("running", "stopped")
         remove(case)
@@ -187,6 +188,24 @@ def test_delete(case: Case, faulty: Faulty, kill: bool) -> None:
         if result.code and not kill:
             assert_one_line(result)
         remove(case)
+
+
+def test_a_removal_that_fails_can_be_done_again(case: Case, faulty: Faulty) -> None:
+    """However little of the container's directory is left."""
+    case.write(config(case))
+    create(case).check()
+    faulty.break_at(-1)
+    case.call("delete", "--force", case.id).check()
+    calls = faulty.calls()
+    of_the_directory = len(calls) - calls[::-1].index("listdir")
+    assert {"unlink", "rmdir"} <= set(calls[of_the_directory:])
+    for place in range(of_the_directory, len(calls) + 1):
+        create(case).check()
+        faulty.break_at(place)
+        if case.call("delete", "--force", case.id).code:
+            assert faulty.status(case.id) == "stopped"
+            case.call("delete", case.id).check()
+        assert_nothing_left(case)
 
 
 @pytest.mark.parametrize("kill", [False, True])
