@@ -79,7 +79,7 @@ _ALSO_GROUPED = {
 }
 _GROUPED = {
     "checkpoint": _words("create ls rm"),
-    "container": _words("inspect prune"),
+    "container": _words("execs inspect kill-exec prune"),
     "context": _words("create export inspect ls rm show update use"),
     "image": _words("diff inspect prune show verify"),
     "manifest": _words("annotate create inspect push referrers rm"),
@@ -96,6 +96,7 @@ COMMANDS = {
     "__complete": "complete",
     "checkpoint list": "checkpoint.ls",
     "checkpoint remove": "checkpoint.rm",
+    "container kill-exec": "container.kill_exec",
     "container list": "ps",
     "container ls": "ps",
     "container remove": "rm",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from barque.client.client import Client
+    from barque.client.client import Client, Reply
     from barque.client.connection import Stream
     from barque.client.streams import Result
 
@@ -33,6 +33,15 @@ class Execs:
 
     def inspect(self, exec_id: str) -> Any:
         return self._client.request("GET", f"/exec/{exec_id}/json").json()
+
+    def kill(self, exec_id: str, signal: str = "") -> None:
+        """Barque's own. A signal to it and to what it started; without a word SIGKILL, after which
+        all of that has ended."""
+        self.begin_kill(exec_id, signal)().read()
+
+    def begin_kill(self, exec_id: str, signal: str = "") -> Callable[[], Reply]:
+        query = [("signal", signal)] if signal else []
+        return self._client.send("POST", f"/exec/{named('exec', exec_id)}/kill", query, fresh=True)
 
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         query = [("h", str(rows)), ("w", str(columns))]

@@ -191,6 +191,7 @@ class AsyncExecs(_Group):
     create = _awaited(Execs.create)
     start_detached = _awaited(Execs.start_detached)
     inspect = _awaited(Execs.inspect)
+    kill = _awaited(Execs.kill)
     resize = _awaited(Execs.resize)
     run = _awaited(Execs.run)
 

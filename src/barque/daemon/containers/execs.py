@@ -77,7 +77,7 @@ def find(engine: Engine, exec_id: str) -> Exec:
 
 def create(engine: Engine, container: Container, config: ExecConfig) -> Exec:
     """Raises Conflict unless the container runs, InvalidArgument for a command that is none."""
-    _check_running(container)
+    check_running(container)
     if not config.cmd or not config.cmd[0]:
         raise errors.InvalidArgument("No exec command specified")
     if config.working_dir and not config.working_dir.startswith("/"):
@@ -98,7 +98,7 @@ def create(engine: Engine, container: Container, config: ExecConfig) -> Exec:
     return made
 
 
-def _check_running(container: Container) -> None:
+def check_running(container: Container) -> None:
     status = container.state.status
     if status is Status.PAUSED:
         raise errors.Conflict(
@@ -114,7 +114,7 @@ def _check_running(container: Container) -> None:
 
 async def _check_still_running(container: Container, pid: int, error: Exception) -> None:
     """Raises Conflict when the end of its process `pid`, or a pause, is why there is no exec."""
-    _check_running(container)
+    check_running(container)
     told = isinstance(error, errors.Conflict)  # by its shim
     suspect = isinstance(error, OSError) or exit_code_of(str(error)) == EXIT_FAILED
     if told or (suspect and await container.has_ended(pid)):
@@ -132,7 +132,7 @@ async def start(
     if process.started:
         state = "is already running" if process.running else "has already run"
         raise errors.Conflict(f"exec command {process.id} {state}")
-    _check_running(process.container)
+    check_running(process.container)
     process.started, pid = True, process.container.state.pid
     stdio: Stdio | None = None
     document: dict[str, Any] | None = None

@@ -14,6 +14,7 @@ from barque.daemon.containers import (
     attach,
     checkpoints,
     create,
+    exec_signals,
     execs,
     inspect,
     listing,
@@ -283,6 +284,9 @@ class Containers:
 
     async def exec_serve(self, process: Exec, stdio: Stdio, duplex: Duplex) -> None:
         await execs.serve(self.engine, process, stdio, duplex)
+
+    async def exec_kill(self, reference: str, signal: str) -> None:
+        await exec_signals.kill(self.engine, exec_signals.find(self.engine, reference), signal)
 
     async def exec_resize(self, exec_id: str, width: int, height: int) -> None:
         await execs.resize(self.engine, self.exec_find(exec_id), width, height)

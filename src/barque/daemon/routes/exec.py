@@ -19,6 +19,7 @@ def routes(containers: Containers) -> list[Route]:
         Route("POST", "/exec/{id}/start", handlers.start),
         Route("POST", "/exec/{id}/resize", handlers.resize),
         Route("GET", "/exec/{id}/json", handlers.inspect),
+        Route("POST", "/exec/{id}/kill", handlers.kill),
     ]
 
 
@@ -65,6 +66,10 @@ class _Handlers:
         width, height = window_size(request)
         await self._containers.exec_resize(request.params["id"], width, height)
         return Response(200)
+
+    async def kill(self, request: Request) -> Response:
+        await self._containers.exec_kill(request.params["id"], request.query.get("signal", ""))
+        return Response(204)
 
     async def inspect(self, request: Request) -> Response:
         return json_response(inspect(self._containers.exec_find(request.params["id"])))
