@@ -31,9 +31,11 @@ from barque.shim.ground import IGNORED_SIGNALS, Ground
 from barque.shim.main import NAME, Invocation
 from barque.shim.runtime import load_entry
 from barque.shim.sockets import listen, trusted
+from barque.shim.warm import Warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
     from barque.shim.runtime import Entry
@@ -185,6 +187,7 @@ class Forker:
         self._keeper = keeper.Keeper(self._ground, self._first, self._later)
         self._requests, self._to_ask = os.pipe2(os.O_CLOEXEC)
         self._asked = bare.Numbers(2)  # see `ask`
+        self._warm = Warm()
         self.pidfd = -1
         _signal.set_wakeup_fd(-1)
         for number in IGNORED_SIGNALS:
@@ -238,9 +241,11 @@ class Forker:
         """A shim's first worker. Its keeper has the same descriptors: what is the zygote's goes."""
         fd, ahead = self._asked.cells
         close_all_but({fd, *ground.descriptors()})
-        if ahead and (fd := awaited(fd)) < 0:
-            return 0
-        return handle(fd, self._entry, ground)
+        if ahead:
+            self._warm.up()
+            if (fd := awaited(fd)) < 0:
+                return 0
+        return handle(fd, self._entry, ground, self._warm.note)
 
     def _later(self, ground: Ground) -> int:
         return binary.resume(self._entry, ground)
@@ -260,8 +265,9 @@ def refuse(fd: int, reason: str) -> None:
     reply(fd, 1, "", f"{NAME}: fork: {reason}\n")
 
 
-def handle(fd: int, entry: Entry | None, ground: Ground) -> int:
-    """One request, in a process of its own, to its answer and beyond: its exit code."""
+def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], None]) -> int:
+    """One request, in a process of its own, to its answer and beyond: its exit code. `leaves` is
+    called by what has been a shim."""
     try:
         invocation, env = receive(fd)
         if invocation.action == "start":
@@ -272,7 +278,9 @@ def handle(fd: int, entry: Entry | None, ground: Ground) -> int:
             binary.write(paths.SHIM_PID, str(ground.keeper))
             reply(fd, 0, binary.answer(socket_path), "")
             os.close(fd)
-            return binary.serve(invocation, socket_path, server, entry, ground, env)
+            code = binary.serve(invocation, socket_path, server, entry, ground, env)
+            leaves()
+            return code
         if invocation.action != "delete":
             raise InvalidArgument(f"unknown command {invocation.action!r}: start or delete")
         response = binary.clean_up(invocation, entry)

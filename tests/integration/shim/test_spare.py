@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from barque.linux import pages
 from tests.support import rootfs
 from tests.support.shim import Shims, children, eventually
 
@@ -83,3 +84,29 @@ def test_it_ends_with_the_zygote(ours: Shims, killed: bool) -> None:
     eventually(lambda: not Path(f"/proc/{waiting}").exists(), "a spare shim is left")
     ours.zygote = ours._zygote()
     assert shim.call("Connect")["shim_pid"] == shim.pid
+
+
+def own_pages(pid: int) -> int:
+    """How many pages that may be written to no other process has."""
+    found = 0
+    with open(f"/proc/{pid}/pagemap", "rb") as pagemap:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, letters = line.split()[:2]
+            if letters != "rw-p":
+                continue
+            first, end = (int(text, 16) // pages.SIZE for text in place.split("-"))
+            pagemap.seek(first * pages.ENTRY_BYTES)
+            entries = memoryview(pagemap.read((end - first) * pages.ENTRY_BYTES)).cast("Q")
+            mask = pages.PRESENT | pages.SHARED | pages.ALONE
+            found += sum(entry & mask == pages.PRESENT | pages.ALONE for entry in entries)
+    return found
+
+
+def test_one_has_what_an_earlier_shim_wrote_to(ours: Shims) -> None:
+    shim = ours.start("one", rootfs.config("true"))
+    (first,) = children(spare(ours))
+    alone = own_pages(first)
+    shim.create()
+    shim.run_to_end()
+    ours.start("two", rootfs.config("true"))
+    eventually(lambda: own_pages(children(spare(ours))[0]) > alone + 100, "it was made as ever")
