@@ -67,6 +67,11 @@ class Fluentd:
         if self._precise:
             moment = msgspec.msgpack.Ext(EVENT_TIME, struct.pack(">II", seconds, rest))
         record = {**self._common, "source": message.stream, "log": message.text}
+        if piece := message.piece:
+            record["partial_message"] = "true"
+            record["partial_id"] = piece.id
+            record["partial_ordinal"] = str(piece.ordinal)
+            record["partial_last"] = str(piece.last).lower()
         event: list[object] = [self._tag, moment, record]
         return msgspec.msgpack.encode([*event, {"chunk": chunk}] if chunk else event)
 

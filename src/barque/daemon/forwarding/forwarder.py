@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -22,7 +23,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.forwarding.drivers import OPTIONS, Driver, make
 from barque.daemon.forwarding.fluentd import Fluentd
-from barque.daemon.forwarding.message import Message, Source
+from barque.daemon.forwarding.message import Message, Piece, Source
 from barque.daemon.forwarding.spool import Spool
 
 FIRST_RETRY_S = 0.5
@@ -59,13 +60,13 @@ class Forwarder:
         path = self._engine.paths.container_log(container.id, "json-file")
         driver = make_driver(container)
         with self._engine.log_watch.following(str(path.parent)) as watch:
-            spool = Spool(path)
+            spool, lines_of = Spool(path), Lines()
             try:
                 while True:
                     self._again.discard(container.id)
                     ended, changed = container.waiting("not-running"), watch.changed()
                     while lines := spool.read():
-                        await _deliver(driver, messages(lines), container.id)
+                        await _deliver(driver, lines_of.messages(lines), container.id)
                         spool.sent(len(lines))
                     if ended is None:
                         if container.id in self._again:
@@ -111,11 +112,26 @@ async def _deliver(driver: Driver, batch: list[Message], container: str) -> None
         wait_s = min(2 * wait_s, LAST_RETRY_S)
 
 
-def messages(lines: bytes) -> list[Message]:
-    return [
-        Message(line.log.removesuffix("\n"), line.stream, _time_ns(line.time))
-        for line in log_file.decode(lines)
-    ]
+class Lines:
+    """A log's lines as messages. The shim cuts long ones: only the last piece has a line's end."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Piece] = {}  # by stream: the piece before, of a line under way
+
+    def messages(self, lines: bytes) -> list[Message]:
+        return [self._message(line) for line in log_file.decode(lines)]
+
+    def _message(self, line: log_file.Line) -> Message:
+        text, last = line.log.removesuffix("\n"), line.log.endswith("\n")
+        before = self._open.pop(line.stream, None)
+        piece = None
+        if before is not None:
+            piece = Piece(before.id, before.ordinal + 1, last)
+        elif not last:
+            piece = Piece(secrets.token_hex(32), 1, last)
+        if piece is not None and not last:
+            self._open[line.stream] = piece
+        return Message(text, line.stream, _time_ns(line.time), piece)
 
 
 def _time_ns(text: str) -> int:

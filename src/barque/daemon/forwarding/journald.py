@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import secrets
 import struct
 from collections.abc import Mapping, Sequence
 
 from barque.daemon.forwarding.message import Message, Source
 from barque.daemon.forwarding.wire import Address, Wire
+from barque.daemon.moments import rfc3339
 
 OPTIONS = frozenset[str]()
 SOCKET = Address("unixgram", "/run/systemd/journal/socket")
@@ -26,18 +28,29 @@ class Journald:
             **{_field(name): value for name, value in source.attributes.items()},
         }
         self._common = b"".join(pack(name, value) for name, value in common.items() if name)
+        # One after the other within an epoch: readers find what a restart of ours sent twice.
+        self._common += pack("CONTAINER_LOG_EPOCH", secrets.token_hex(32))
+        self._ordinal = 0
 
     async def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
             await self.wire.send(self.pack(message))
 
     def pack(self, message: Message) -> bytes:
-        return (
-            pack("MESSAGE", message.text)
-            + pack("PRIORITY", str(message.severity))
-            + pack("SYSLOG_TIMESTAMP", str(message.time_ns))
-            + self._common
-        )
+        self._ordinal += 1
+        fields = {
+            "MESSAGE": message.text,
+            "PRIORITY": str(message.severity),
+            "SYSLOG_TIMESTAMP": rfc3339(message.time_ns),
+            "CONTAINER_LOG_ORDINAL": str(self._ordinal),
+        }
+        if piece := message.piece:
+            fields["CONTAINER_PARTIAL_ID"] = piece.id
+            fields["CONTAINER_PARTIAL_ORDINAL"] = str(piece.ordinal)
+            fields["CONTAINER_PARTIAL_LAST"] = str(piece.last).lower()
+            if not piece.last:
+                fields["CONTAINER_PARTIAL_MESSAGE"] = "true"
+        return b"".join(pack(name, value) for name, value in fields.items()) + self._common
 
 
 def pack(name: str, value: str) -> bytes:

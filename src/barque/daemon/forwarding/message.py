@@ -22,12 +22,21 @@ class Source(NamedTuple):
     attributes: Mapping[str, str]
 
 
+class Piece(NamedTuple):
+    """One of the pieces of a line that is too long for one message; `ordinal` counts from 1."""
+
+    id: str
+    ordinal: int
+    last: bool
+
+
 class Message(NamedTuple):
-    """`text` is without the line's end."""
+    """`text` is without the line's end. `piece`: it is a part of a line."""
 
     text: str
     stream: str
     time_ns: int
+    piece: Piece | None = None
 
     @property
     def severity(self) -> int:

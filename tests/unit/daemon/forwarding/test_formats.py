@@ -12,7 +12,8 @@ import pytest
 
 from barque import errors
 from barque.daemon.forwarding import fluentd, gelf, journald, syslog
-from barque.daemon.forwarding.message import Message, Source
+from barque.daemon.forwarding.forwarder import Lines
+from barque.daemon.forwarding.message import Message, Piece, Source
 
 SOURCE = Source(
     id="f" * 64,
@@ -66,6 +67,36 @@ def test_journald() -> None:
     assert packed.startswith(b"MESSAGE\n" + struct.pack("<Q", 9) + b"two\nlines\nPRIORITY=3\n")
     for line in (b"CONTAINER_ID=ffffffffffff\n", b"CONTAINER_NAME=web\n", b"A_B=1\n"):
         assert line in packed
+
+
+def test_lines_that_were_cut_are_pieces() -> None:
+    def line(stream: str, text: str) -> bytes:
+        moment = "2026-01-02T03:04:05.5Z"
+        return json.dumps({"log": text, "stream": stream, "time": moment}).encode() + b"\n"
+
+    lines = Lines()
+    first = lines.messages(line("stdout", "a") + line("stderr", "whole\n") + line("stdout", "b"))
+    rest = lines.messages(line("stdout", "c\n") + line("stdout", "d\n"))
+    pieces = [message.piece for message in (*first, *rest)]
+    identifier = pieces[0].id if pieces[0] else ""
+    assert pieces == [
+        *(Piece(identifier, 1, last=False), None, Piece(identifier, 2, last=False)),
+        *(Piece(identifier, 3, last=True), None),
+    ]
+    packed = journald.Journald({}, SOURCE)
+    assert b"CONTAINER_PARTIAL_MESSAGE=true\n" in packed.pack(first[0])
+    last = packed.pack(rest[0])
+    assert b"CONTAINER_PARTIAL_LAST=true\n" in last
+    assert b"CONTAINER_PARTIAL_MESSAGE" not in last
+    assert b"\nSYSLOG_TIMESTAMP=2026-01-02T03:04:05.5Z\nCONTAINER_LOG_ORDINAL=2\n" in last
+    record = msgspec.msgpack.decode(fluentd.Fluentd({}, SOURCE).pack(rest[0]))[2]
+    told = {key: value for key, value in record.items() if key.startswith("partial_")}
+    assert told == {
+        "partial_message": "true",
+        "partial_id": identifier,
+        "partial_ordinal": "3",
+        "partial_last": "true",
+    }
 
 
 def test_gelf() -> None:
