@@ -30,8 +30,10 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
     for flag, version in creation.NEEDS_VERSION.items():
         if flag in options:
             session.require(flag, version)
-    if "health-on-failure" in options:
-        session.require_barque("health-on-failure")
+    if "health-on-failure" in options or "restart" in options:
+        from barque.cli.creating.extras import refuse_elsewhere
+
+        refuse_elsewhere(session, options)
     if session.settings.get("proxies"):
         from barque.cli.creating.proxies import apply
 

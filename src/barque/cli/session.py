@@ -149,10 +149,10 @@ class Session:
         environment = variable("DOCKER_TLS_VERIFY") or variable("DOCKER_TLS")
         return bool(environment) or self._options.flag("tls") or self._options.flag("tlsverify")
 
-    def require_barque(self, flag: str) -> None:
+    def require_barque(self, words: str) -> None:
         """Raises Failure when another daemon would take the request, and do nothing of it."""
         if not self.client.system.ping().get("server", "").startswith("Barque/"):
-            raise Failure(1, f'"--{flag}" is only there on a Barque daemon')
+            raise Failure(1, f'"{words}" is only there on a Barque daemon')
 
     def require(self, flag: str, version: str) -> None:
         """Raises Failure when the daemon's API is older than the flag."""

@@ -61,12 +61,12 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
     body: dict[str, Any] = {k: options.number(n) for n, k in NUMBERS.items() if n in options}
     body.update({key: options.text(name) for name, key in TEXTS.items() if name in options})
-    if "health-on-failure" in options:
-        session.require_barque("health-on-failure")
-    if "restart" in options:
-        from barque.cli.creating.extras import restart_policy
+    if "restart" in options or "health-on-failure" in options:
+        from barque.cli.creating.extras import refuse_elsewhere, restart_policy
 
-        body["RestartPolicy"] = restart_policy(options.text("restart"))
+        refuse_elsewhere(session, options)
+        if "restart" in options:
+            body["RestartPolicy"] = restart_policy(options.text("restart"))
     if not body:
         raise errors.InvalidArgument("you must provide one or more flags when using this command")
     warnings: list[str] = []

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from barque.cli.flags import Options
+    from barque.cli.session import Session
 
 ULIMITS = frozenset(
     (
@@ -64,7 +65,35 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
+def refuse_elsewhere(session: Session, options: Options) -> None:
+    """What another daemon would take and do nothing of. Raises Failure there."""
+    if "health-on-failure" in options:
+        session.require_barque("--health-on-failure")
+    if "," in options.text("restart"):
+        session.require_barque("--restart POLICY,...")
+
+
+RESTART_TIMES = {"delay": "Delay", "max": "MaximumDelay", "window": "Window"}
+
+
 def restart_policy(text: str) -> dict[str, Any]:
+    """Docker's `NAME[:RETRIES]`, and behind it our `,delay=1s,max=30s,window=60s`."""
+    words, *times = text.split(",")
+    return _docker_policy(words) | dict(map(_restart_time, times))
+
+
+def _restart_time(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if name not in RESTART_TIMES:
+        raise errors.InvalidArgument(
+            f"invalid restart policy format: {text!r}: delay=, max= and window= are there"
+        )
+    from barque.cli.values import duration_ns
+
+    return RESTART_TIMES[name], duration_ns(value)
+
+
+def _docker_policy(text: str) -> dict[str, Any]:
     name, colon, count = text.partition(":")
     if colon and not name:
         raise errors.InvalidArgument(

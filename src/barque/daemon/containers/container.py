@@ -71,7 +71,8 @@ class Container:
         self.task_ready = False
         self.restart: asyncio.Task[None] | None = None
         self.health: asyncio.Task[None] | None = None
-        self.backoff_s = FIRST_BACKOFF_S
+        self.backoff_s = 0.0
+        """What its next restart waits; 0 for the first of its policy's."""
         self.exits: list[asyncio.Future[Exit]] = []
         self.removals: list[asyncio.Future[Exit]] = []
 
@@ -134,14 +135,25 @@ class Container:
 
     def forget_restarts(self) -> None:
         """Who starts it by hand begins anew: the policy's count, and its patience."""
-        self.state.restart_count, self.backoff_s = 0, FIRST_BACKOFF_S
+        self.state.restart_count = self.state.restart_streak = 0
+        self.backoff_s = 0.0
 
-    def grow_backoff(self, ran_s: float) -> float:
+    def has_run(self, time_s: float) -> None:
+        """After a steady run the delay is the first one again."""
+        window_s = self.record.host.restart_policy.window / 1e9
+        if time_s < (window_s or STEADY_AFTER_S):
+            return
+        self.backoff_s = 0.0
+        if window_s:
+            self.state.restart_streak = 0
+
+    def grow_backoff(self) -> float:
         """How long to wait before the next restart; doubles until the container runs steadily."""
-        if ran_s >= STEADY_AFTER_S:
-            self.backoff_s = FIRST_BACKOFF_S
-        delay = self.backoff_s
-        self.backoff_s = min(self.backoff_s * 2, MAX_BACKOFF_S)
+        policy = self.record.host.restart_policy
+        first = policy.delay / 1e9 or FIRST_BACKOFF_S
+        most = policy.maximum_delay / 1e9 or max(first, MAX_BACKOFF_S)
+        delay = min(self.backoff_s or first, most)
+        self.backoff_s = delay * 2
         return delay
 
 

@@ -116,8 +116,15 @@ class LogConfig(Document):
 
 
 class RestartPolicy(Document):
+    """The last three are ours, in nanoseconds; 0 for Docker's way."""
+
     name: str = ""
     maximum_retry_count: Int64 = 0
+    delay: Int64 = 0
+    """Before the first restart; it doubles with each."""
+    maximum_delay: Int64 = 0
+    window: Int64 = 0
+    """Who ran for so long begins anew: the delay, and the count of retries."""
 
 
 class PortBinding(Document):

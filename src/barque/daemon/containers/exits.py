@@ -2,7 +2,8 @@
 
 The exit is written and told first; freeing what the container held comes after, under its lock, so
 that whoever acts on the container next finds it clean. Restart policies (API: RestartPolicy) decide
-here; the delay doubles from 100 ms to a minute and starts again once it ran for ten seconds.
+here; the delay doubles from 100 ms to a minute and starts again once it ran for ten seconds, or
+as the policy says.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ async def exited(engine: Engine, container: Container, pid: int, ended: Ended | 
             return
         if ended is None:  # nobody saw it: its task is gone
             ended = Ended(255, engine.now())
+        container.state.finished_at = ended.at or engine.now()
+        container.has_run(run_time_s(container))
         restart = not engine.ending_all and should_restart(container, ended.code)
         remove = container.record.host.auto_remove and not (restart or container.kept)
         _settle(engine, container, ended, restart=restart, keep=not remove)
@@ -50,10 +53,10 @@ def _settle(
     state = container.state
     state.move(Move.AWAIT_RESTART if restart else Move.EXIT, container.id)
     state.pid, state.exit_code, state.error = 0, ended.code, ""
-    state.finished_at = ended.at or engine.now()
     state.restart_due = False
     if restart:
         state.restart_count += 1
+        state.restart_streak += 1
     container.task_ready = False
     health.end(container)
     if keep:
@@ -100,12 +103,12 @@ def should_restart(container: Container, code: int) -> bool:
         return True
     if policy.name == "on-failure" and code != 0:
         limit = policy.maximum_retry_count
-        return not limit or state.restart_count < limit
+        return not limit or (state.restart_streak if policy.window else state.restart_count) < limit
     return False
 
 
 def _restart_later(engine: Engine, container: Container) -> None:
-    delay_s = container.grow_backoff(run_time_s(container))
+    delay_s = container.grow_backoff()
     container.restart = engine.spawn(_restart(engine, container, delay_s), lasting=True)
 
 

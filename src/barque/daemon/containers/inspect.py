@@ -119,6 +119,9 @@ def host_config(engine: Engine, container: Container) -> dict[str, Any]:
             plain.pop(key, None)
     if plain.get("Init") is None:
         plain.pop("Init", None)
+    for key in ("Delay", "MaximumDelay", "Window"):
+        if not plain["RestartPolicy"][key]:
+            del plain["RestartPolicy"][key]
     return plain
 
 

@@ -88,6 +88,8 @@ class State(Struct, kw_only=True, omit_defaults=True):
     started_at: str = NEVER
     finished_at: str = NEVER
     restart_count: int = 0
+    restart_streak: int = 0
+    """Those of them since it last ran for its policy's window."""
     stopped_by_hand: bool = False
     restart_due: bool = False
     """It is being ended to be started again, whatever its policy says."""

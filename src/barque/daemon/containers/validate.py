@@ -345,6 +345,18 @@ def check_restart_policy(policy: RestartPolicy) -> None:
         raise _invalid(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'"
         )
+    times = {
+        "delay": policy.delay,
+        "maximum delay": policy.maximum_delay,
+        "window": policy.window,
+    }
+    for name, value in times.items():
+        if value and policy.name in {"", "no"}:
+            raise _invalid(f"invalid restart policy: {name} can not be used without restarts")
+        if value < 0 or 0 < value < 1_000_000:
+            raise _invalid(f"invalid restart policy: {name} cannot be less than 1ms")
+    if 0 < policy.maximum_delay < policy.delay:
+        raise _invalid("invalid restart policy: delay cannot be more than maximum delay")
 
 
 def check_log(log: LogConfig, defaults: Defaults) -> None:
