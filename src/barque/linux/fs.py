@@ -20,6 +20,8 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_CACHED = 0x20
 
+WRITE_BYTES = 64 << 10  # of one call of `write_at`
+
 O_PATH = os.O_PATH
 O_TMPFILE = os.O_TMPFILE
 
@@ -140,6 +142,16 @@ def write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """All of `data` from `offset` on; where it ends. By pieces that the kernel finds pages for at
+    once: for a larger one it looks for pages that lie together."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view[:WRITE_BYTES], offset)
+        view, offset = view[written:], offset + written
+    return offset
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, durable: bool = False) -> None:

@@ -183,6 +183,17 @@ def test_atomic_writes(place: Path) -> None:
         fs.write_atomic(f"{place}/missing/file", b"x")
 
 
+def test_large_writes_at_a_place(place: Path) -> None:
+    data = os.urandom(3 * fs.WRITE_BYTES + 5)
+    fd = os.open(place / "file", os.O_RDWR | os.O_CREAT)
+    try:
+        assert fs.write_at(fd, data, 7) == 7 + len(data)
+        assert fs.write_at(fd, memoryview(b"over"), 0) == 4
+        assert os.pread(fd, len(data) + 8, 0) == b"over" + bytes(3) + data
+    finally:
+        os.close(fd)
+
+
 def test_detached_mounts(place: Path) -> None:
     flags = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_RDONLY
     detached = mount.new_filesystem("tmpfs", {"size": "4096", "mode": "700"}, flags)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from barque.containerd.room import check_room
 from barque.containerd.threads import in_thread
 from barque.errors import DataLoss, ResourceExhausted
-
-BUFFERS_MAX = 512  # of one call; IOV_MAX is 1024
+from barque.linux.fs import write_at
 
 
 class IngestFile:
@@ -39,22 +38,11 @@ class IngestFile:
         total, end = sum(map(len, parts)), offset
         check_room(self._fd, total, self._what)
         try:
-            for at in range(0, len(parts), BUFFERS_MAX):
-                end = self._write_some(parts[at : at + BUFFERS_MAX], end)
+            for part in parts:
+                end = write_at(self._fd, part, end)
         except OSError as error:
             os.ftruncate(self._fd, offset)  # to give the blob up takes room too
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceExhausted(f"no space left on device for {self._what}") from error
             raise DataLoss(f"{self._what}: cannot be written: {error.strerror}") from error
         return total
-
-    def _write_some(self, parts: Sequence[bytes], offset: int) -> int:
-        written = os.pwritev(self._fd, parts, offset)
-        end = offset + sum(map(len, parts))
-        offset += written
-        if offset < end:  # interrupted, or the last bytes that there was room for
-            rest = memoryview(b"".join(parts))[written:]
-            while rest:
-                count = os.pwrite(self._fd, rest, offset)
-                rest, offset = rest[count:], offset + count
-        return offset

@@ -11,7 +11,7 @@ from barque.containerd.content.growth import Growth
 from barque.containerd.room import check_room
 from barque.containerd.threads import hashing
 from barque.errors import DataLoss, NotFound
-from barque.linux.fs import sync_directory, write_all
+from barque.linux.fs import sync_directory, write_at
 
 CHUNK_BYTES = 1 << 20
 
@@ -114,10 +114,9 @@ class Ingest:
         """Append. A write that fails in part is undone, so `offset` stays true."""
         self.catch_up()
         check_room(self._fd, len(data), f"content {self.expected or self.ref}")
-        os.lseek(self._fd, self.offset, os.SEEK_SET)
         hashed = hashing(self._hash, data)
         try:
-            write_all(self._fd, data)
+            write_at(self._fd, data, self.offset)
         except OSError:
             self._hash = None  # it has bytes that the file has not
             os.ftruncate(self._fd, self.offset)

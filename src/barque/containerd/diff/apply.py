@@ -21,10 +21,15 @@ from collections.abc import Sequence
 
 from barque.containerd.snapshots import unknown_parents
 from barque.errors import DataLoss, InvalidArgument, ResourceExhausted
-from barque.linux.fs import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
+from barque.linux.fs import (
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_XDEV,
+    openat2,
+    write_at,
+)
 from barque.linux.fs import remove_at as _remove_at
 from barque.oci import tar
-from barque.oci.tar_unpack import WRITE_BYTES
 
 ENTRIES_MAX = 4_000_000
 DEPTH_MAX = 512
@@ -97,11 +102,8 @@ class Applier:
     def data(self, data: tar.Data) -> None:
         assert self._file >= 0
         assert self._entry is not None
-        view, offset = data.payload, data.offset
         try:
-            while view:
-                written = os.pwrite(self._file, view[:WRITE_BYTES], offset)
-                view, offset = view[written:], offset + written
+            write_at(self._file, data.payload, data.offset)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 os.ftruncate(self._file, 0)  # to give the layer up takes room too
