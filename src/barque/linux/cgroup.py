@@ -111,9 +111,11 @@ class Cgroup:
         """Make the directories; on version 2 with these controllers where the kernel has them.
 
         A directory that is there already is taken when nothing is in it, neither a process nor a
-        cgroup: OSError EBUSY else. After a failure what was made is gone and all else untouched.
+        cgroup, and what enters it will run: OSError EBUSY else. After a failure what was made is
+        gone and all else untouched.
         """
         made: list[str] = []
+        taken = False
         try:
             for name, directory in self.directories.items():
                 if self.unified_only:
@@ -122,8 +124,11 @@ class Cgroup:
                     made.append(directory)
                 elif directory not in made:
                     check_unused(directory)
+                    taken = True
                 if name == "cpuset":
                     inherit_cpuset(directory)
+            if taken and self.frozen():
+                raise OSError(errno.EBUSY, "container's cgroup unexpectedly frozen")
         except OSError:
             for directory in reversed(made):
                 os.rmdir(directory)

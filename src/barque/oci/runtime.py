@@ -135,7 +135,7 @@ class Hook(Value):
     __slots__ = ("args", "env", "path", "timeout_s")
     path: str
     args: tuple[str, ...]
-    env: tuple[str, ...]
+    env: tuple[str, ...] | None  # None: that of who runs it
     timeout_s: int | None
 
 
@@ -308,7 +308,7 @@ def _hook(fields: Fields) -> Hook:
     return Hook(
         path=path,
         args=fields.texts("args") or (path,),
-        env=fields.texts("env"),
+        env=fields.texts("env") if fields.has("env") else None,
         timeout_s=fields.number("timeout", 1, LONGEST_TIMEOUT_S),
     )
 

@@ -111,7 +111,7 @@ class Birth:
     def _run_hooks(self) -> None:
         hooks = self._launch.spec.hooks
         state = dump(self._container.document("creating"))
-        run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
+        run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state, os.environ)
 
     def _hand_on_listener(self, number: int) -> None:
         profile = self._launch.spec.linux.seccomp or {}

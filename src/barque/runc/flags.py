@@ -6,6 +6,8 @@ switches, `--name` and `--name=false` are the forms.
 
 from __future__ import annotations
 
+import os
+
 from barque.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -49,6 +51,11 @@ class Arguments:
 
     def get(self, name: str, default: str = "") -> str:
         return self.values.get(name, [default])[-1]
+
+    def path(self, name: str, default: str = "") -> str:
+        """That of a file, as the caller's directory makes it: commands leave that directory."""
+        given = self.get(name, default)
+        return os.path.abspath(given) if given else ""
 
     def all(self, name: str) -> list[str]:
         return self.values.get(name, [])

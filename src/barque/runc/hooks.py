@@ -15,7 +15,7 @@ from barque.linux.process import close_range, wait_pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import NoReturn
 
     from barque.oci.runtime import Hook
@@ -25,17 +25,18 @@ LONGEST_WAIT_MS = (1 << 31) - 1
 KILL = 9
 
 
-def run_hooks(hooks: Iterable[Hook], state: bytes) -> None:
-    """Run each with `state`; BarqueError when one fails or takes too long."""
+def run_hooks(hooks: Iterable[Hook], state: bytes, inherited: Mapping[str, str]) -> None:
+    """Run each with `state`; BarqueError when one fails or takes too long. `inherited` is the
+    environment of a hook that has none of its own."""
     for index, hook in enumerate(hooks):
         try:
-            _run(hook, state)
+            _run(hook, state, inherited)
         except (BarqueError, OSError) as error:
             text = error.strerror if isinstance(error, OSError) else str(error)
             raise BarqueError(f"error running hook #{index}: {text}") from error
 
 
-def _run(hook: Hook, state: bytes) -> None:
+def _run(hook: Hook, state: bytes, inherited: Mapping[str, str]) -> None:
     stdin = os.memfd_create("state", os.MFD_CLOEXEC)
     stdout = os.memfd_create("stdout", os.MFD_CLOEXEC)
     stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
@@ -46,7 +47,7 @@ def _run(hook: Hook, state: bytes) -> None:
             os.stat(hook.path)  # says why
         pid = os.fork()
         if pid == 0:
-            _become(hook, stdin, stdout, stderr)
+            _become(hook, (stdin, stdout, stderr), inherited)
         code = _wait(pid, hook.timeout_s)
         if code:
             raise BarqueError(
@@ -58,13 +59,14 @@ def _run(hook: Hook, state: bytes) -> None:
             os.close(fd)
 
 
-def _become(hook: Hook, stdin: int, stdout: int, stderr: int) -> NoReturn:
+def _become(hook: Hook, streams: tuple[int, int, int], inherited: Mapping[str, str]) -> NoReturn:
     try:
-        os.dup2(stdin, 0)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
         close_range(3)
-        environment = dict(entry.partition("=")[::2] for entry in hook.env)
+        environment = inherited
+        if hook.env is not None:
+            environment = dict(entry.partition("=")[::2] for entry in hook.env)
         os.execve(hook.path, list(hook.args), environment)
     except BaseException as error:
         write_all(2, f"fork/exec {hook.path}: {error}".encode(errors="replace"))

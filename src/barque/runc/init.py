@@ -119,7 +119,7 @@ class Launch:
     pivot: bool  # the root is changed by pivot_root, not by moving a mount over it
     root: int  # of an exec where the container has no mount namespace: its root, else -1
     preserved: int  # descriptors from 3 on that go to the program
-    keyring: str  # name of the new session keyring; empty: keep the caller's
+    keyring: str  # name of the container's session keyring; empty: keep the caller's
     state: dict[str, Any]  # for hooks: runtime.md, "State"
     streams: tuple[int, int, int] | None  # of one whose maker lives on: its 0, 1 and 2
 
@@ -199,7 +199,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
     take_label(launch.proc, "exec", launch.label)
     environment = environment_of(launch.process, home)
     program = become_user(launch, environment)
-    run_inner_hooks(launch, "startContainer", "created")
+    run_inner_hooks(launch, "startContainer", "created", environment)
     return program, list(launch.process.args), environment
 
 
@@ -224,7 +224,8 @@ def build_tree(launch: Launch) -> Rootfs:
         take_terminal(launch, tree)
     else:
         devices.reopen_null(tree)
-    run_outer_hooks(launch)
+    run_outer_hooks(launch, tree)
+    tree.make_directory(launch.process.cwd)
     if spec.root_readonly:
         tree.make_root_read_only()
     for path in spec.linux.readonly_paths:
@@ -245,18 +246,23 @@ def enter_cgroups(entries: list[int]) -> None:
         raise BarqueError(f"adding the process to its cgroups: {reason(error)}") from error
 
 
-def run_outer_hooks(launch: Launch) -> None:
+def run_outer_hooks(launch: Launch, tree: Rootfs) -> None:
     hooks = launch.spec.hooks
     if "prestart" in hooks or "createRuntime" in hooks:
         launch.channel.send(channel.MOUNTED)
         launch.channel.expect_go()
-    run_inner_hooks(launch, "createContainer", "creating")
+    if "createContainer" in hooks:
+        home = home_of(tree.fd, launch.process.uid)
+        environment = environment_of(launch.process, home)
+        run_inner_hooks(launch, "createContainer", "creating", environment)
 
 
-def run_inner_hooks(launch: Launch, point: str, status: str) -> None:
-    """Hooks that this process runs: they see the number that it has in its own namespace."""
+def run_inner_hooks(launch: Launch, point: str, status: str, environment: dict[str, str]) -> None:
+    """Hooks that this process runs: they see the number that it has in its own namespace, and
+    inherit what the container's program gets."""
     if hooks := launch.spec.hooks.get(point):
-        run_hooks(hooks, dump({**launch.state, "status": status, "pid": os.getpid()}))
+        state = dump({**launch.state, "status": status, "pid": os.getpid()})
+        run_hooks(hooks, state, environment)
 
 
 def take_terminal(launch: Launch, tree: Rootfs) -> None:
@@ -371,11 +377,10 @@ def become_user(launch: Launch, environment: dict[str, str]) -> str:
         set_no_new_privs()
     if early_filter:
         load_filter(launch)
-    make = launch.fifo >= 0  # of a new container; exec finds what it is given
-    entered = enter_directory(process.cwd, make=make, again=False)
+    entered = enter_directory(process.cwd, again=False)
     launch.identity.become(in_user_namespace=launch.user_namespace)
     if not entered:
-        enter_directory(process.cwd, make=make, again=True)
+        enter_directory(process.cwd, again=True)
     verify_directory()
     os.umask(0o22 if process.umask is None else process.umask & 0o777)
     program = find_program(process.args[0], environment)
@@ -402,19 +407,10 @@ def load_filter(launch: Launch) -> None:
         os.close(listener)
 
 
-def enter_directory(path: str, *, make: bool, again: bool) -> bool:
-    """chdir, to a directory that is made if `make` says so; False: root may not, the user may."""
+def enter_directory(path: str, *, again: bool) -> bool:
+    """chdir; False: root may not, the user may."""
     try:
         os.chdir(path)
-    except FileNotFoundError as missing:
-        if not make:
-            raise _cwd_failed(path, missing) from missing
-        try:
-            os.makedirs(path, 0o755, exist_ok=True)
-            os.chdir(path)
-        except OSError as error:
-            text = os.strerror(error.errno or 0).lower()
-            raise InvalidArgument(f"mkdir {path}: {text}") from error
     except PermissionError as error:
         if again:
             raise _cwd_failed(path, error) from error

@@ -249,7 +249,7 @@ def _run_late_hooks(
     state = dump(container.document(status))
     for hook in hooks:
         try:
-            run_hooks((hook,), state)
+            run_hooks((hook,), state, os.environ)
         except Exception as error:
             log.warning(f"{point}: {error}")
 

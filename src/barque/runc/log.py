@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from barque.errors import InvalidArgument
 from barque.linux.fs import write_all
 from barque.oci.document import dump
 
@@ -23,6 +24,16 @@ class Log:
         self.path = path
         self.as_json = as_json
         self.debugging = debugging
+
+    def begin(self) -> None:
+        """Make the file, so that a command that could not tell of its failure does nothing."""
+        if not self.path:
+            return
+        try:
+            os.close(self._open())
+        except OSError as error:
+            text = os.strerror(error.errno or 0).lower()
+            raise InvalidArgument(f"open {self.path}: {text}") from error
 
     def debug(self, message: str) -> None:
         if self.debugging:
@@ -47,12 +58,14 @@ class Log:
         if not self.path:
             write_all(2, line)
             return
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self.path, flags, 0o644)
+        fd = self._open()
         try:
             write_all(fd, line)
         finally:
             os.close(fd)
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def line(self, level: str, message: str, now: float) -> bytes:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))

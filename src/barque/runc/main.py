@@ -47,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     code = FAILED
     try:
         given = read_line(argv)
-        log = make_log(given)
+        wanted = make_log(given)
+        wanted.begin()
+        log = wanted
         if given.on("version"):
             return commands.show_version()
         asked = bool(given.words) and given.words[0] in ("help", "h")
@@ -108,7 +110,7 @@ def begin(
 
 def paths_of(given: Arguments) -> Paths:
     """Where the state is, by the global flags."""
-    root = given.get("root", default_root()).rstrip("/") or "/"
+    root = given.path("root", default_root())
     systemd, rootless = given.on("systemd-cgroup"), is_rootless(given)
     return Paths(root, given.get("criu"), systemd=systemd, rootless=rootless)
 
@@ -141,7 +143,7 @@ def make_log(given: Arguments) -> Log:
     form = given.get("log-format", "text")
     if form not in ("text", "json"):
         raise InvalidArgument(f"invalid log-format: {form}")
-    return Log(given.get("log"), as_json=form == "json", debugging=given.on("debug"))
+    return Log(given.path("log"), as_json=form == "json", debugging=given.on("debug"))
 
 
 def with_notes(error: BarqueError) -> str:

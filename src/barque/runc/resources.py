@@ -128,7 +128,7 @@ def apply_devices(rules: Rules, cgroup: Cgroup) -> None:
 
 def _plan_v1(top: Fields) -> Iterator[tuple[str, str, str]]:
     if top.table("unified"):
-        raise Unsupported("linux.resources.unified needs cgroup version 2")
+        raise Unsupported("invalid configuration: linux.resources.unified needs cgroup version 2")
     cpu = top.section("cpu")
     if cpu is not None:
         yield from _cpuset(cpu)

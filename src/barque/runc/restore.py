@@ -50,7 +50,9 @@ class Restored:
             hooks = self.spec.hooks
             self.container.pid = pid
             state = dump(self.container.document("creating"))
-            run_hooks((*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state)
+            run_hooks(
+                (*hooks.get("prestart", ()), *hooks.get("createRuntime", ())), state, os.environ
+            )
         elif point == "orphan-pts-master":
             if not self.options.console_socket:
                 raise InvalidArgument("the container has a terminal: --console-socket is missing")

@@ -181,6 +181,21 @@ class Rootfs:
             if not (destination in INSIDE_PROC and options.bind and is_file):
                 raise Forbidden(f'"{destination}" cannot be mounted because it is inside /proc')
 
+    def make_directory(self, path: str) -> None:
+        """Make what is missing of the directory `path`; what else may be wrong with it is told to
+        who enters it."""
+        if path == "/":
+            return
+        fd = try_openat2(self.fd, path, os.O_PATH, resolve=RESOLVE_IN_ROOT)
+        if fd >= 0:
+            os.close(fd)
+        elif fd == -errno.ENOENT:
+            try:
+                os.close(self.make(normal(path), is_directory=True))
+            except OSError as error:
+                text = os.strerror(error.errno or 0).lower()
+                raise InvalidArgument(f"mkdir {path}: {text}") from error
+
     def make(self, path: str, *, is_directory: bool, follow: bool = True) -> int:
         """Open the place `path` (absolute, normal), making what is missing of it.
 

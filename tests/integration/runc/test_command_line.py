@@ -226,6 +226,7 @@ def test_spec_is_runcs(case: Case, rootless: bool) -> None:
     assert spec["root"] == {"path": "rootfs", "readonly": True}
     kinds = {entry["type"] for entry in spec["linux"]["namespaces"]}
     assert ("user" in kinds, "network" in kinds) == (rootless, not rootless)
+    assert ("cgroup" in kinds) == VERSION_2
     assert ("uidMappings" in spec["linux"]) == rootless
     paths = [mount["destination"] for mount in spec["mounts"]]
     assert paths[:5] == ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"]

@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,34 @@ def test_the_session_keyring(case: Case, flag: tuple[str, ...]) -> None:
     assert (keyring in out) == (not flag and bool(out))
 
 
+WITH_A_KEY = """
+import ctypes, os, sys
+call = ctypes.CDLL(None).syscall
+add_key, keyctl, join, set_permissions, session = 248, 250, 1, 5, -3
+call(keyctl, join, None)
+key = call(add_key, b"user", sys.argv[1].encode(), b"secret", 6, session)
+assert key > 0 and call(keyctl, set_permissions, key, 0x3F000000) == 0
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.runtimes("ours", "runc")
+@pytest.mark.parametrize("flag", [(), ("--no-new-keyring",)])
+def test_an_exec_has_the_containers_session_keyring(case: Case, flag: tuple[str, ...]) -> None:
+    """What the caller of `exec` keeps in its own is seen by who has that alone."""
+    spec = case.configure("sleep", "1000")
+    spec["linux"]["maskedPaths"] = []
+    case.write(spec)
+    case.call("create", *flag, "-b", str(case.bundle), case.id).check()
+    case.call("start", case.id).check()
+    key = f"key-{case.id}"
+    script = f"grep {key} /proc/keys; true"
+    argv = case.runtime.argv("exec", case.id, "sh", "-c", script)
+    command = [sys.executable, "-I", "-c", WITH_A_KEY, key, *argv]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (key in done.stdout) == bool(flag)
+
+
 @pytest.mark.runtimes("ours", "runc")
 def test_exec_in_a_paused_container(case: Case) -> None:
     """It waits with the others until they go on."""
@@ -195,6 +224,27 @@ def test_what_exec_adds_to_a_process(case: Case) -> None:
     assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == chown | kill
     assert {"5", "7"} <= set(status["Groups"].split())
     assert status["NoNewPrivs"].strip() == "1"
+
+
+@pytest.mark.runtimes("ours", "runc")
+def test_paths_are_the_callers(case: Case) -> None:
+    """What a line names is below the caller's directory, wherever the bundle is."""
+    case.write(case.configure("sleep", "1000"))
+    globals_ = ("--root", "root", "--log", "log", "--log-format", "json")
+    line = (*globals_, "create", "--pid-file", "pid", "-b", str(case.bundle), case.id)
+    case.runtime.call(*line, cwd=case.place).check()
+    assert (case.place / "log").exists()
+    assert int((case.place / "pid").read_text()) == case.runtime.pid(case.id)
+    case.runtime.call(*globals_, "delete", "--force", case.id, cwd=case.place).check()
+
+
+@pytest.mark.runtimes("ours", "warm", "runc")
+def test_a_log_that_cannot_be(case: Case) -> None:
+    """Nothing is done without it."""
+    result = case.call("--log", str(case.place / "no/log"), "spec", "-b", str(case.bundle))
+    assert result.code == 1
+    assert f"open {case.place}/no/log: no such file or directory" in result.err
+    assert len(result.err.splitlines()) == 1
 
 
 @pytest.mark.runtimes("warm", "runc")

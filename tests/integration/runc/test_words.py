@@ -1,13 +1,14 @@
 """Members of config.json and words of commands that no other test has."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.runc.conftest import Case
-from tests.support.cgroups import VERSION_2, limit, quota, weight
+from tests.support.cgroups import VERSION_2, group, limit, quota, weight
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 POINTS = (
@@ -54,6 +55,34 @@ def test_hooks_at_all_points(case: Case) -> None:
         assert state["ociVersion"]
     assert states["createRuntime"]["pid"] == states["poststart"]["pid"] == pid
     assert states["startContainer"]["pid"] == 1  # as it is seen from there
+
+
+@pytest.mark.parametrize("point", ["prestart", "createContainer", "startContainer", "poststop"])
+@pytest.mark.runtimes("ours", "warm", "runc")
+def test_what_hooks_inherit(case: Case, point: str) -> None:
+    """A hook without `env` has the environment of who runs it: the runtime, or the container's
+    process. An `env` that is empty is one."""
+    for name in ("inherits", "empty"):
+        (case.rootfs / name).touch()
+        (case.rootfs / name).chmod(0o666)
+    below = "" if point == "startContainer" else str(case.rootfs)
+    spec = case.configure("true", env=["PATH=/bin:/made/up", "OF_THE=container"])
+    hooks = [{"path": "/bin/sh", "args": ["sh", "-c", f"env > {below}/inherits"]}]
+    hooks += [{"path": "/bin/sh", "args": ["sh", "-c", f"/bin/env > {below}/empty"], "env": []}]
+    spec["hooks"] = {point: hooks}
+    case.run(spec=spec).check()
+    inherited = (case.rootfs / "inherits").read_text().splitlines()
+    inside = point in ("createContainer", "startContainer")
+    path = f"PATH={'/bin:/made/up' if inside else os.environ['PATH']}"
+    assert ("OF_THE=container" in inherited) == inside
+    assert path in inherited
+    assert path not in (case.rootfs / "empty").read_text().splitlines()
+
+
+def test_a_working_directory_is_made_below_a_read_only_root(case: Case) -> None:
+    spec = case.configure("pwd", cwd="/not/there/yet")
+    spec["root"]["readonly"] = True
+    assert case.run(spec=spec).check().out == "/not/there/yet\n"
 
 
 @pytest.mark.runtimes("warm")
@@ -242,6 +271,23 @@ def test_a_limit_runc_1_1_does_not_know(
     spec["linux"]["resources"][section] = members
     case.started(spec=spec)
     assert limit(case.id, file) == value
+
+
+@pytest.mark.runtimes("ours", "warm", "runc")
+def test_a_frozen_cgroup_is_refused(case: Case) -> None:
+    """A process that enters one would never say anything."""
+    place = group("freezer", case.id)
+    place.mkdir()
+    state = place / ("cgroup.freeze" if VERSION_2 else "freezer.state")
+    state.write_text("1" if VERSION_2 else "FROZEN")
+    try:
+        result = case.run("true")
+        assert result.code == 1
+        assert "container's cgroup unexpectedly frozen" in result.err
+        assert place.exists()
+    finally:
+        state.write_text("0" if VERSION_2 else "THAWED")
+        place.rmdir()
 
 
 @pytest.mark.runtimes("warm")

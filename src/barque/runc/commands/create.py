@@ -36,12 +36,15 @@ def run(given: Arguments, paths: Paths, log: Log) -> int:
 def options_of(given: Arguments) -> Options:
     """The flags of create and run."""
     bundle = given.get("bundle", ".")
+    pid_file = given.path("pid-file")
     try:
         os.chdir(bundle)
     except OSError as error:
         text = os.strerror(error.errno or 0).lower()
         raise InvalidArgument(f"chdir {bundle}: {text}") from None
-    return filled(Options(os.getcwd()), given)
+    options = filled(Options(os.getcwd()), given)
+    options.pid_file = pid_file
+    return options
 
 
 def filled(options: Options, given: Arguments) -> Options:

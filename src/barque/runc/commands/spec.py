@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from barque.errors import AlreadyExists
+from barque.linux.cgroup import is_unified
 from barque.linux.fs import write_all
 from barque.oci.document import dump_indented
 from barque.oci.runtime import SPEC_VERSION
@@ -28,6 +29,8 @@ MASKED = (
     *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
     *("/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"),
 )
+# and one of cgroups where they are of version 2, as with runc: who sees version 1 may ask for it
+NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -87,7 +90,7 @@ def default_spec() -> dict[str, Any]:
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [
-                {"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")
+                {"type": kind} for kind in (*NAMESPACES, *(("cgroup",) if is_unified() else ()))
             ],
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
