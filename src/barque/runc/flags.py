@@ -1,7 +1,8 @@
-"""The command line as runc reads it: flags end at the first word that is none, or at `--`.
+"""The command line as runc reads it.
 
 A table maps each spelling to a flag. `--name value`, `--name=value`, `-name value` and, for
-switches, `--name` and `--name=false` are the forms.
+switches, `--name` and `--name=false` are the forms. Flags may come after words (`delete ID -f`) but
+where the words are another program's line (`exec`, `ps`); at `--` they end.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def _number(text: str, name: str, low: int, high: int) -> int:
     return int(text)
 
 
-def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Arguments:
-    """Read flags until the first word; the words are what is left."""
+def parse(arguments: Sequence[str], flags: Sequence[Flag], *, anywhere: bool = False) -> Arguments:
+    """Read flags until the first word, or `anywhere`; the words are what is left. After a word,
+    what begins as a flag and is none of these is a word."""
     table = {name: flag for flag in flags for name in flag.names}
     result = Arguments()
     index = 0
@@ -91,11 +93,15 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Arguments:
         if word == "--":
             index += 1
             break
-        if word == "-" or not word.startswith("-"):
-            break
-        index += 1
         name, equals, value = word.lstrip("-").partition("=")
-        flag = table.get(name)
+        flag = table.get(name) if word.startswith("-") else None
+        if flag is None and (result.words or word == "-" or not word.startswith("-")):
+            if not anywhere:
+                break
+            result.words.append(word)
+            index += 1
+            continue
+        index += 1
         if flag is None:
             raise Usage(f"flag provided but not defined: -{name}")
         if flag.kind == SWITCH:
@@ -107,7 +113,7 @@ def parse(arguments: Sequence[str], flags: Sequence[Flag]) -> Arguments:
             value = arguments[index]
             index += 1
         result.values.setdefault(flag.names[0], []).append(value)
-    result.words = list(arguments[index:])
+    result.words += arguments[index:]
     return result
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.integration.runc.conftest import Case
-from tests.support.cgroups import VERSION_2, group
+from tests.support.cgroups import VERSION_2, group, limit
 from tests.support.runtimes import Result
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.runtimes("warm", "runc")]
@@ -28,6 +28,7 @@ OF_USAGE = """
     state --foo @ID                  | 1 | flag provided but not defined: -foo
     kill                             | 1 | "kill" requires a minimum of 1 argument(s)
     kill @ID TERM x                  | 1 | "kill" requires a maximum of 2 argument(s)
+    state @ID --foo                  | 1 | "state" requires exactly 1 argument(s)
     delete a b                       | 1 | "delete" requires exactly 1 argument(s)
     pause                            | 1 | "pause" requires exactly 1 argument(s)
     resume a b                       | 1 | "resume" requires exactly 1 argument(s)
@@ -51,6 +52,10 @@ OF_A_RUNNING_ONE = """
     help bogus                       | 3 | No help topic for 'bogus'
     --log-format xml list            | 1 | invalid log-format: xml
     kill @ID FOO                     | 1 | unknown signal "FOO"
+    kill @ID -- FOO                  | 1 | unknown signal "FOO"
+    exec @ID --env A=b true          | 255 | exec: \"--env\": executable file not found
+    exec @ID -- true                 | 255 | exec: \"--\": executable file not found
+    ps @ID --format json             | 1 |
     delete @ID                       | 1 | cannot delete container @ID that is not stopped: running
     start @ID                        | 1 | cannot start an already running container
     resume @ID                       | 1 | container not paused
@@ -136,6 +141,20 @@ def test_mistakes_with_a_running_container(case: Case) -> None:
     case.started("sleep", "1000")
     assert_as_told(case, OF_A_RUNNING_ONE)
     assert case.runtime.status(case.id) == "running"
+
+
+def test_flags_after_words(case: Case) -> None:
+    """As people type them; only the lines of `exec` and `ps` are another program's from there."""
+    case.started("sleep", "1000")
+    assert case.call("events", case.id, "--stats").check().json["id"] == case.id
+    case.call("update", case.id, "--pids-limit", "20").check()
+    assert limit(case.id, "pids.max") == "20"
+    assert case.call("state", case.id, "--").check().json["id"] == case.id
+    assert "USAGE:" in case.call("state", case.id, "--help").check().out
+    case.call("kill", case.id, "--", "0").check()
+    case.call("kill", case.id, "0", "--all").check()
+    case.call("delete", case.id, "--force").check()
+    assert case.call("state", case.id).code == 1
 
 
 def test_mistakes_with_a_stopped_container(case: Case) -> None:

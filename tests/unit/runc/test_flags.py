@@ -61,3 +61,18 @@ def test_a_number() -> None:
     assert parse(["--count", "7"], FLAGS).number("count", 0, 10) == 7
     assert parse(["--count", "-7"], FLAGS).number("count", -10, 10) == -7
     assert parse([], FLAGS).number("count", 0, 10, 3) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("id -d --bundle B", ["id"]),
+        ("-d id x --bundle B", ["id", "x"]),
+        ("id --bundle B -d -- --bundle y", ["id", "--bundle", "y"]),
+        ("-d --bundle B id -9 - --foo", ["id", "-9", "-", "--foo"]),
+    ],
+)
+def test_flags_after_words(line: str, words: list[str]) -> None:
+    given = parse(line.split(), FLAGS, anywhere=True)
+    assert given.on("detach")
+    assert (given.get("bundle"), given.words) == ("B", words)

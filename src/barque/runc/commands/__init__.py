@@ -43,6 +43,7 @@ HELP = Flag("help,h", SWITCH, "show this")
 # What runc says before the reason, and the exit code of a failure, where it is not 1.
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
 FAILURE_CODES = {"exec": 255}
+FLAGS_FIRST = ("exec", "ps")  # what follows the container is another program's line
 VERSION_TEXT = "runc version 1.2.0 (barque-runc {version})\nspec: {spec}\n"
 
 
@@ -55,7 +56,7 @@ def dispatch(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int
     command = load(name)
     prefix = PREFIXES.get(name, "")
     try:
-        given = parse(arguments, (*command.FLAGS, HELP))
+        given = parse(arguments, (*command.FLAGS, HELP), anywhere=name not in FLAGS_FIRST)
         if given.on("help"):
             return show_usage(name)
         check_words(name, len(given.words), *command.WORDS)
