@@ -107,6 +107,16 @@ class Compiler:
         if result < 0:
             raise InvalidArgument(f"seccomp rule for {name}: {os.strerror(-result).lower()}")
 
+    def newest_call(self, architecture: str, names: Iterable[str]) -> tuple[int, int]:
+        """The token of an architecture (empty: this machine's own), and the highest number there
+        of these system calls; below 0: it has none of them."""
+        if architecture:
+            token = self.library.seccomp_arch_resolve_name(ARCHITECTURES[architecture].encode())
+        else:
+            token = self.library.seccomp_arch_native()
+        resolve = self.library.seccomp_syscall_resolve_name_arch
+        return token, max((resolve(token, name.encode()) for name in names), default=-1)
+
     def export(self) -> bytes:
         """The program: struct sock_filter, one after the other."""
         fd = os.memfd_create("filter", os.MFD_CLOEXEC)
@@ -135,6 +145,8 @@ def _load() -> ctypes.CDLL:
     library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
     library.seccomp_arch_add.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
     library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
+    library.seccomp_syscall_resolve_name_arch.argtypes = (ctypes.c_uint32, ctypes.c_char_p)
+    library.seccomp_arch_native.restype = ctypes.c_uint32
     library.seccomp_rule_add_array.argtypes = (
         ctypes.c_void_p,
         ctypes.c_uint32,

@@ -6,6 +6,7 @@ but for poststart and poststop, where the caller makes warnings of failures.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
 import select
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LONGEST_QUOTE = 1024  # bytes of a failed hook's output that the error repeats
 LONGEST_WAIT_MS = (1 << 31) - 1
 KILL = 9
+SIGNALLED = 128
 
 
 def run_hooks(hooks: Iterable[Hook], state: bytes, inherited: Mapping[str, str]) -> None:
@@ -51,7 +53,7 @@ def _run(hook: Hook, state: bytes, inherited: Mapping[str, str]) -> None:
         code = _wait(pid, hook.timeout_s)
         if code:
             raise BarqueError(
-                f"error running hook: exit status {code}, "
+                f"error running hook: {_ended(code)}, "
                 f"stdout: {_quote(stdout)}, stderr: {_quote(stderr)}"
             )
     finally:
@@ -86,6 +88,13 @@ def _wait(pid: int, timeout_s: int | None) -> int:
         return wait_pidfd(pidfd) or 0
     finally:
         os.close(pidfd)
+
+
+def _ended(code: int) -> str:
+    """How a program ended, in Go's words: a signal is 128 and its number here."""
+    if code <= SIGNALLED:
+        return f"exit status {code}"
+    return f"signal: {(_signal.strsignal(code - SIGNALLED) or '').lower()}"
 
 
 def _quote(fd: int) -> str:

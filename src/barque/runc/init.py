@@ -226,6 +226,7 @@ def build_tree(launch: Launch) -> Rootfs:
         devices.reopen_null(tree)
     run_outer_hooks(launch, tree)
     tree.make_directory(launch.process.cwd)
+    tree.finish()
     if spec.root_readonly:
         tree.make_root_read_only()
     for path in spec.linux.readonly_paths:
@@ -252,6 +253,7 @@ def run_outer_hooks(launch: Launch, tree: Rootfs) -> None:
         launch.channel.send(channel.MOUNTED)
         launch.channel.expect_go()
     if "createContainer" in hooks:
+        os.fchdir(tree.fd)  # what such a hook names is the container's
         home = home_of(tree.fd, launch.process.uid)
         environment = environment_of(launch.process, home)
         run_inner_hooks(launch, "createContainer", "creating", environment)

@@ -7,6 +7,7 @@ an error that names the property: no limit is taken and then not kept.
 from __future__ import annotations
 
 import os
+from errno import EINVAL
 
 from barque.errors import InvalidArgument, Unsupported
 from barque.linux.bpf import attach_device_program, device_program
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from barque.linux.cgroup import Cgroup
     from barque.oci.fields import Fields
 
+CPU_PERIOD = "cpu.cfs_period_us"
 UNLIMITED = -1
 SMALLEST_SHARES, LARGEST_SHARES = 2, 262144
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 1, 10000
@@ -65,7 +67,8 @@ def controllers(writes: tuple[Write, ...]) -> list[str]:
 
 def apply(writes: tuple[Write, ...], cgroup: Cgroup) -> None:
     """Write each; the error has runc's form, with the file and the kernel's reason."""
-    for write in writes:
+    pending = list(writes)
+    for write in pending:
         directory = cgroup.path(write.controller)
         if directory is None:
             text = f"linux.resources: {write.file} needs the {write.controller} controller"
@@ -77,6 +80,9 @@ def apply(writes: tuple[Write, ...], cgroup: Cgroup) -> None:
             if write.controller == "hugetlb":
                 _reserve_huge_pages(directory, file, value)
         except OSError as error:
+            if write.file == CPU_PERIOD and write is not pending[-1] and error.errno == EINVAL:
+                pending.append(write)  # too short for the old quota: after the new one
+                continue
             text = os.strerror(error.errno or 0).lower()
             raise InvalidArgument(f'failed to write "{value}": write {path}: {text}') from (error)
 
@@ -158,7 +164,7 @@ def _cpu_v1(cpu: Fields) -> Iterator[tuple[str, str, str]]:
         ("shares", "cpu.shares"),
         ("realtimePeriod", "cpu.rt_period_us"),
         ("realtimeRuntime", "cpu.rt_runtime_us"),
-        ("period", "cpu.cfs_period_us"),
+        ("period", CPU_PERIOD),
         ("quota", "cpu.cfs_quota_us"),
         ("burst", "cpu.cfs_burst_us"),
     ):

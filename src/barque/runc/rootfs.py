@@ -54,7 +54,7 @@ LABELLED_BY_KIND = (*KERNEL_TREES, "cgroup", "cgroup2")  # SELinux knows them by
 class Rootfs:
     """The tree that becomes "/"; `fd` is its root directory in its own, final mount."""
 
-    __slots__ = ("bundle", "devpts", "empty", "fd", "label", "null")
+    __slots__ = ("bundle", "devpts", "empty", "fd", "label", "null", "unfinished")
 
     def __init__(self, fd: int, bundle: str, label: str = "") -> None:
         self.fd = fd
@@ -63,6 +63,7 @@ class Rootfs:
         self.devpts = -1  # the root of the container's own devpts
         self.empty = -1  # an attached, empty, read-only tmpfs
         self.null = -1  # the host's /dev/null, verified
+        self.unfinished: list[int] = []  # mounts to make read-only when all is in its place
 
     def mount(self, mount: Mount, source: int = -1) -> None:
         """Make one mount of config.json, in order; `source` is its source when the runtime has
@@ -104,11 +105,13 @@ class Rootfs:
             data = dict(options.data)
             if mount.source:
                 data = {"source": mount.source, **data}
-            later = kernel.MOUNT_ATTR_RDONLY if options.copy_up else 0
+            later = kernel.MOUNT_ATTR_RDONLY if mount.type == "tmpfs" else 0
             detached = self._new_filesystem(mount.type, data, options.attr_set & ~later)
             is_directory = True
         self.attach(mount, options, detached, is_directory)
-        if mount.type == "devpts" and normal(mount.destination) == "/dev/pts":
+        if mount.type == "tmpfs" and options.attr_set & kernel.MOUNT_ATTR_RDONLY:
+            self.unfinished.append(detached)
+        elif mount.type == "devpts" and normal(mount.destination) == "/dev/pts":
             self.devpts = detached
         else:
             os.close(detached)
@@ -136,7 +139,7 @@ class Rootfs:
         try:
             if options.copy_up:
                 self.copy_up(target, detached)
-            if (options.bind or options.copy_up) and (options.attr_set or options.attr_clr):
+            if options.bind and (options.attr_set or options.attr_clr):
                 kernel.mount_setattr(detached, attr_set=options.attr_set, attr_clr=options.attr_clr)
             if options.rec_set or options.rec_clr:
                 kernel.mount_setattr(
@@ -298,6 +301,13 @@ class Rootfs:
         if read_only:
             kernel.mount_setattr(tree, attr_set=read_only)
         os.close(tree)
+
+    def finish(self) -> None:
+        """Make read-only what had to get nodes, files or mount points of others first."""
+        for mount in self.unfinished:
+            kernel.mount_setattr(mount, attr_set=kernel.MOUNT_ATTR_RDONLY)
+            os.close(mount)
+        self.unfinished.clear()
 
     def make_root_read_only(self) -> None:
         """config.md, root.readonly: the root's own mount, not those below it."""

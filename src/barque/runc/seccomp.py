@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from barque.runc.paths import Paths
 
-VERSION = "2"  # of this translation: a new one makes old files unused
+VERSION = "3"  # of this translation: a new one makes old files unused
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 0,  # there is one thread
     "SECCOMP_FILTER_FLAG_LOG": SECCOMP_FILTER_FLAG_LOG,
@@ -48,6 +48,9 @@ FLAGS = {
 WITH_ERRNO = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
 NOTIFY = "SCMP_ACT_NOTIFY"
 EPERM = 1
+ENOSYS = 38
+# defaults that let a call pass, or be answered by a tracer, which may know it
+PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 LARGEST_ERRNO = 0xFFFF
 ARGUMENTS_OF_A_CALL = 6
 
@@ -158,9 +161,21 @@ def compile_profile(profile: dict[str, Any]) -> bytes:
         for rule in fields.sections("syscalls"):
             _check_notify(rule, listens)
             _add(compiler, rule, default)
-        return compiler.export()
+        return _beginning(compiler, fields) + compiler.export()
     finally:
         compiler.close()
+
+
+def _beginning(compiler: libseccomp.Compiler, fields: Fields) -> bytes:
+    """Calls that are newer than all that the profile names do not exist, as runc has it."""
+    default = fields.text("defaultAction")
+    if default in PERMISSIVE or fields.members.get("defaultErrnoRet") == ENOSYS:
+        return b""
+    from barque.linux.newer_calls import refuse_newer
+
+    names = [name for rule in fields.sections("syscalls") for name in rule.texts("names")]
+    found = (compiler.newest_call(arch, names) for arch in ("", *fields.texts("architectures")))
+    return refuse_newer({token: number for token, number in found if number >= 0})
 
 
 def _check_notify(rule: Fields, listens: bool) -> None:

@@ -1,5 +1,6 @@
 """What the container's process sees: root, mounts, devices, names, limits, filters, terminal."""
 
+import ctypes
 import errno
 import os
 import pty
@@ -362,6 +363,16 @@ class TestLimits:
         assert 'failed to write "77"' in result.err.replace('\\"', '"')
 
 
+def calls_before(name: str) -> list[str]:
+    """The system calls of this machine with lower numbers."""
+    library = ctypes.CDLL("libseccomp.so.2")
+    library.seccomp_syscall_resolve_num_arch.restype = ctypes.c_char_p
+    native = library.seccomp_arch_native()
+    numbers = range(library.seccomp_syscall_resolve_name(name.encode()))
+    found = (library.seccomp_syscall_resolve_num_arch(native, number) for number in numbers)
+    return [call.decode() for call in found if call]
+
+
 class TestSeccomp:
     def profile(self, *names: str, action: str = "SCMP_ACT_ERRNO", **more: Any) -> dict[str, Any]:
         return {
@@ -393,6 +404,23 @@ class TestSeccomp:
         )
         assert "Operation not permitted" in result.err
         assert result.out.split() == ["Seccomp:", "2"]
+
+    @OURS_AND_RUNC
+    @pytest.mark.parametrize(
+        ("later", "error"), [(("getrandom",), errno.EPERM), ((), errno.ENOSYS)]
+    )
+    def test_a_call_that_is_newer_than_all_it_names(
+        self, case: Case, later: tuple[str, ...], error: int
+    ) -> None:
+        """Where the profile ends with a later call prlimit is refused; else it is unknown."""
+        spec = case.configure("sh", "-c", "ulimit -v 100000")
+        names = (*calls_before("prlimit64"), *later)
+        spec["linux"]["seccomp"] = {
+            **self.profile(*names, action="SCMP_ACT_ALLOW"),
+            "defaultAction": "SCMP_ACT_ERRNO",
+        }
+        result = case.run(spec=spec)
+        assert os.strerror(error) in result.err
 
     @OURS_AND_RUNC
     def test_a_bad_action(self, case: Case) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.runc.conftest import Case
-from tests.support.cgroups import VERSION_2, group, limit, quota, weight
+from tests.support.cgroups import VERSION_2, group, limit, quota, remove, weight
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 POINTS = (
@@ -77,6 +77,38 @@ def test_what_hooks_inherit(case: Case, point: str) -> None:
     assert ("OF_THE=container" in inherited) == inside
     assert path in inherited
     assert path not in (case.rootfs / "empty").read_text().splitlines()
+
+
+@pytest.mark.runtimes("ours", "warm", "runc")
+def test_where_a_hook_in_the_container_begins(case: Case) -> None:
+    """createContainer: in the container's tree, which is not the root yet."""
+    spec = case.configure("test", "-e", "/of-the-hook")
+    spec["hooks"] = {"createContainer": [{"path": "/bin/touch", "args": ["touch", "of-the-hook"]}]}
+    case.rootfs.chmod(0o777)
+    case.run(spec=spec).check()
+
+
+@pytest.mark.runtimes("ours", "warm", "runc")
+def test_a_hook_that_a_signal_ends(case: Case) -> None:
+    spec = case.configure("true")
+    spec["hooks"] = {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -TERM $$"]}]}
+    result = case.run(spec=spec)
+    assert result.code == 1
+    assert "error running hook: signal: terminated" in result.err
+
+
+@pytest.mark.parametrize("top", ["/dev", "/place"])
+def test_what_is_mounted_below_a_read_only_mount(case: Case, top: str) -> None:
+    """It becomes read-only when its nodes and the mount points of others are made."""
+    spec = case.configure("sh", "-c", f"cat /proc/mounts; touch {top}/x")
+    spec["mounts"] = [one for one in spec["mounts"] if one["destination"] != top]
+    flags = {"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "ro", "mode=755"]}
+    below = {**flags, "destination": f"{top}/below", "options": []}
+    spec["mounts"].insert(1, {**flags, "destination": top})
+    result = case.run(spec={**spec, "mounts": [*spec["mounts"], below]})
+    mounts = {line.split()[1]: line.split()[3].split(",") for line in result.out.splitlines()}
+    assert ("ro" in mounts[top], "rw" in mounts[f"{top}/below"]) == (True, True)
+    assert "Read-only file system" in result.err
 
 
 def test_a_working_directory_is_made_below_a_read_only_root(case: Case) -> None:
@@ -271,6 +303,28 @@ def test_a_limit_runc_1_1_does_not_know(
     spec["linux"]["resources"][section] = members
     case.started(spec=spec)
     assert limit(case.id, file) == value
+
+
+@pytest.mark.runtimes("warm", "runc")
+def test_a_shorter_period_where_the_quota_above_is_small(case: Case) -> None:
+    """The new period with the old quota would be more than the group above has."""
+    if VERSION_2:
+        pytest.skip("version 2 takes both in one write")
+    above = group("cpu", f"{case.id}-above")
+    above.mkdir()
+    try:
+        (above / "cpu.cfs_quota_us").write_text("50000")
+        spec = case.configure("sleep", "1000")
+        spec["linux"]["cgroupsPath"] = f"/{case.id}-above/{case.id}"
+        spec["linux"]["resources"]["cpu"] = {"period": 100000, "quota": 40000}
+        case.started(spec=spec)
+        assert case.call("update", "--cpu-quota", "60000", case.id).code == 1
+        case.call("update", "--cpu-period", "10000", "--cpu-quota", "3000", case.id).check()
+        names = ("cpu.cfs_period_us", "cpu.cfs_quota_us")
+        assert [(above / case.id / name).read_text() for name in names] == ["10000\n", "3000\n"]
+        case.call("delete", "--force", case.id).check()
+    finally:
+        remove(f"{case.id}-above")
 
 
 @pytest.mark.runtimes("ours", "warm", "runc")

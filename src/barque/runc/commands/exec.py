@@ -105,7 +105,7 @@ def sub_cgroups(entries: list[str], cgroup: Cgroup) -> dict[str, str]:
             raise InvalidArgument(f"bad --cgroup {entry}: controllers need cgroup version 1")
         below = os.path.normpath("/" + path.lstrip("/"))
         if ".." in path.split("/"):
-            raise InvalidArgument(f"bad sub cgroup path: {path}")
+            raise InvalidArgument(f"{path} is not a sub cgroup path")
         for name in controllers.split(",") if colon else tuple(directories):
             if name not in cgroup.directories:
                 raise InvalidArgument(f"unknown controller {name} in --cgroup {entry}")
