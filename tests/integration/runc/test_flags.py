@@ -252,7 +252,9 @@ def test_the_debug_log(case: Case) -> None:
     """What a command does, and nothing less than without it."""
     case.write(case.configure("echo", "out"))
     argv = ("--debug", "run", "-b", str(case.bundle), case.id)
-    assert case.call(*argv).check().out == "out\n"
+    result = case.call(*argv).check()
+    assert result.out == "out\n"
+    assert "level=debug msg=" in result.err
 
 
 @pytest.mark.runtimes("ours", "runc")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from barque.errors import BarqueError, InvalidArgument, NotFound
 from barque.linux.fs import read_bounded, read_fd_bounded, write_all
 from barque.runc.flags import SWITCH, Flag, Usage, parse
@@ -44,7 +46,10 @@ HELP = Flag("help,h", SWITCH, "show this")
 PREFIXES = {"create": "runc create failed: ", "run": "runc run failed: ", "exec": "exec failed: "}
 FAILURE_CODES = {"exec": 255}
 FLAGS_FIRST = ("exec", "ps")  # what follows the container is another program's line
-VERSION_TEXT = "runc version 1.2.0 (barque-runc {version})\nspec: {spec}\n"
+VERSION_TEXT = """runc version 1.2.0 (barque-runc {version})
+commit: barque-runc-{version}
+spec: {spec}
+"""
 
 
 def failure_code(name: str) -> int:
@@ -60,7 +65,9 @@ def dispatch(name: str, arguments: Sequence[str], paths: Paths, log: Log) -> int
         if given.on("help"):
             return show_usage(name)
         check_words(name, len(given.words), *command.WORDS)
+        log.debug(f"{name}: begins in {os.getcwd()} with the state below {paths.root}")
         code: int = command.run(given, paths, log)
+        log.debug(f"{name}: ends with {code}")
     except Usage as error:
         write_all(1, f"Incorrect Usage: {error}\n\n{usage(name, command)}".encode())
         raise
