@@ -162,8 +162,7 @@ class Access:
             if name:
                 scope = name if ":" in name else f"repository:{name}:{actions}"
                 challenge += f',scope="{scope}"'
-        headers = {"WWW-Authenticate": challenge}
-        return Refusal("UNAUTHORIZED", "authentication required", headers=headers)
+        return _unauthorized(challenge, name, actions)
 
     def _own_challenge(self, request: Request) -> str:
         assert self.tokens is not None
@@ -177,8 +176,7 @@ class Access:
         user = await self._user(request)
         asked = "authorization" in request.headers
         if not user and (asked or not self._open_pull):
-            headers = {"WWW-Authenticate": f'Basic realm="{REALM}"'}
-            raise Refusal("UNAUTHORIZED", "authentication required", headers=headers)
+            raise _unauthorized(f'Basic realm="{REALM}"', "", "")
         scopes = []
         for text in " ".join(request.query.get("scope", ())).split()[:MAX_SCOPES]:
             kind, _, rest = text.partition(":")
@@ -189,3 +187,14 @@ class Access:
         document = {"token": token, "access_token": token, "expires_in": TOKEN_LIFE_S}
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
         return Answer(200, headers, json.dumps(document).encode())
+
+
+def _unauthorized(challenge: str, name: str, actions: str) -> Refusal:
+    """With what was wanted as its detail: without one, Docker's clients leave the message out."""
+    wanted = [
+        {"Type": "repository", "Class": "", "Name": name, "Action": action}
+        for action in actions.split(",")
+        if name and action
+    ]
+    headers = {"WWW-Authenticate": challenge}
+    return Refusal("UNAUTHORIZED", "authentication required", headers=headers, detail=wanted)

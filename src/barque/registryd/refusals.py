@@ -37,12 +37,14 @@ class Refusal(Exception):
         *,
         status: int = 0,
         headers: Mapping[str, str] | None = None,
+        detail: object = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.status = status or STATUS[code]
         self.headers = dict(headers or {})
+        self.detail = detail
 
     def body(self) -> bytes:
-        entry = {"code": self.code, "message": str(self), "detail": None}
+        entry = {"code": self.code, "message": str(self), "detail": self.detail}
         return json.dumps({"errors": [entry]}).encode() + b"\n"
