@@ -26,6 +26,9 @@ CLOSE_RANGE_UNSHARE = 2
 CLOSE_RANGE_CLOEXEC = 4
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_SETPERM = 5
+# All to who has it; to its user view, read, search (which joining takes) and link.
+SESSION_KEYRING_PERMISSIONS = 0x3F1B0000
 SIGACTION_SIZE = 32  # bytes of the kernel's struct on every 64-bit machine, or more
 SIGSET_SIZE = 8
 LONGEST_PATH = 4097  # bytes, with its NUL
@@ -38,9 +41,9 @@ _personality = prototype("personality", ctypes.c_ulong)
 _getcwd = system_call(
     {"x86_64": 79, "aarch64": 17, "riscv64": 17}[MACHINE], ctypes.c_char_p, ctypes.c_size_t
 )
-_keyctl = system_call(
-    {"x86_64": 250, "aarch64": 219, "riscv64": 219}[MACHINE], ctypes.c_int, ctypes.c_char_p
-)
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}[MACHINE]
+_keyctl = system_call(_KEYCTL, ctypes.c_int, ctypes.c_char_p)
+_keyctl_of_number = system_call(_KEYCTL, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
 _rt_sigaction = system_call(
     {"x86_64": 13, "aarch64": 134, "riscv64": 134}[MACHINE],
     ctypes.c_int,
@@ -188,9 +191,12 @@ def kernel_getcwd() -> bytes:
 
 
 def join_session_keyring(name: str) -> None:
-    """A new, empty session keyring of this name: the caller's keys stay behind."""
-    if _keyctl(KEYCTL_JOIN_SESSION_KEYRING, name.encode()) < 0:
+    """The session keyring of this name: the caller's keys stay behind. One that is not there yet is
+    made, empty, so that this user's later processes may join it too. session-keyring(7)."""
+    keyring = _keyctl(KEYCTL_JOIN_SESSION_KEYRING, name.encode())
+    if keyring < 0:
         raise_errno("keyctl", name)
+    _keyctl_of_number(KEYCTL_SETPERM, keyring, SESSION_KEYRING_PERMISSIONS)
 
 
 def set_hostname(name: str) -> None:

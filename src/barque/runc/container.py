@@ -48,6 +48,7 @@ class Container:
         "created",
         "filter_key",
         "id",
+        "keyring",
         "namespaces",
         "paths",
         "pid",
@@ -71,6 +72,7 @@ class Container:
         start_time: int = 0,
         created: str = "",
         unit: str = "",
+        keyring: bool = True,
     ) -> None:
         self.paths = paths
         self.id = identifier
@@ -84,6 +86,7 @@ class Container:
         self.start_time = start_time  # clock ticks; tells a pid from the same number used again
         self.created = created or _now()
         self.unit = unit  # systemd's, where it makes the cgroup
+        self.keyring = keyring  # its processes have a session keyring of their own
 
     def save(self) -> None:
         document = {
@@ -99,8 +102,13 @@ class Container:
             "namespaces": self.namespaces,
             "filter": self.filter_key,
             "unit": self.unit,
+            "keyring": self.keyring,
         }
         write_atomic(self.paths.state(self.id), dump(document))
+
+    def session_keyring(self) -> str:
+        """The name of what its processes join; empty: they have their maker's."""
+        return f"_ses.{self.id}" if self.keyring else ""
 
     def status(self) -> str:
         if not self.alive():
@@ -230,6 +238,7 @@ def load(paths: Paths, identifier: str) -> Container:
             start_time=state["startTime"],
             created=state["created"],
             unit=state.get("unit", ""),
+            keyring=state.get("keyring", True),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return _rebuilt(paths, identifier, f"{type(error).__name__}: {error}")

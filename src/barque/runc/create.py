@@ -270,7 +270,8 @@ def prepare_launch(container: Container, spec: Spec, options: Options, log: Log)
     launch.nodes = devices.planned(spec)
     launch.pivot = options.pivot
     launch.preserved = options.preserved
-    launch.keyring = f"_ses.{container.id}" if options.keyring else ""
+    container.keyring = options.keyring
+    launch.keyring = container.session_keyring()
     launch.state = {}
     launch.filter, launch.filter_flags = b"", 0
     if spec.linux.seccomp is not None:

@@ -106,6 +106,7 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     launch.entries = []
     launch.preserved = options.preserved
     launch.affinity = affinity_of(process)
+    launch.keyring = container.session_keyring()
     launch.unprivileged = os.geteuid() != 0
     launch.user_namespace = "user" in container.namespaces
     launch.scheduling = scheduling_of(process)
@@ -250,6 +251,8 @@ def set_up(launch: init.Launch) -> tuple[str, list[str], dict[str, str]]:
     if launch.user_namespace:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+    if launch.keyring:
+        init.join_keyring(launch.keyring)
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     home = home_of(root, launch.process.uid)
     if launch.process.terminal:
@@ -278,5 +281,6 @@ def prepare_outside(launch: init.Launch) -> None:
         init.adjust_oom_score(launch.proc, launch.process)
     init.confine(launch.proc, launch.apparmor)
     init.take_label(launch.proc, "exec", launch.label)
+    init.take_label(launch.proc, "keycreate", launch.label)
     if launch.root >= 0:
         change_root(launch.root)
