@@ -131,7 +131,6 @@ def _memory_legacy(directory: str) -> dict[str, Any]:
         "kernel": entry("kmem"),
         "kernelTCP": entry("kmem.tcp"),
         **_given(raw=raw),
-        "event_count": dict.fromkeys(EVENTS, 0),
     }
 
 

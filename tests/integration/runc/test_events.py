@@ -41,6 +41,7 @@ def test_statistics(case: Case) -> None:
     if not VERSION_2:
         assert data["memory"]["raw"]["hierarchical_memory_limit"] == 64 << 20
     assert data["memory"]["swap"]["failcnt"] == 0
+    assert ("event_count" in data["memory"]) == VERSION_2  # version 1 does not count them
     assert data["pids"]["limit"] == 33
     assert data["pids"]["current"] >= 1
 
