@@ -25,6 +25,7 @@ OPTIONS: tuple[Row, ...] = (
     ("env-file", "", "list", "Read environment variables from a file"),
     ("interactive", "i", "bool", "Keep STDIN open"),
     ("privileged", "", "bool", "All privileges"),
+    ("sig-proxy", "", "bool", "Send signals on to the command and what it started"),
     ("tty", "t", "bool", "Give it a terminal"),
     ("user", "u", "string", "User or UID (<name|uid>[:<group|gid>])"),
     ("workdir", "w", "string", "Working directory in the container"),
@@ -38,6 +39,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if stdin and tty and not terminal.is_terminal(terminal.STDIN):
         session.client.containers.inspect(arguments[0])  # a wrong name is told first
         raise Failure(1, "the input device is not a TTY")
+    if options.flag("sig-proxy") and not detach:
+        session.require_barque("--sig-proxy")
     execs = session.client.execs
     exec_id = execs.create(arguments[0], _body(session, options, arguments[1:], detach))
     if detach:
@@ -78,7 +81,12 @@ def _attached(session: Session, exec_id: str, options: Options, *, tty: bool, st
 
     execs = session.client.execs
     stream, early, _ = execs.start(exec_id, {"Detach": False, "Tty": tty} | _console(tty))()
-    caught = signals.Signals((_signal.SIGWINCH, *signals.ENDING)) if tty else None
+    forwarded = options.flag("sig-proxy")
+    caught = None
+    if forwarded:
+        caught = signals.Signals(signals.FORWARDED)
+    elif tty:
+        caught = signals.Signals((_signal.SIGWINCH, *signals.ENDING))
 
     def resize() -> None:
         rows, columns = terminal.size(terminal.STDOUT)
@@ -86,10 +94,13 @@ def _attached(session: Session, exec_id: str, options: Options, *, tty: bool, st
             execs.resize(exec_id, rows, columns)
 
     def on_signal(number: int) -> None:
-        if number in signals.ENDING:
+        if number in signals.ENDING and not forwarded:
             raise Failure(signals.EXIT_BASE + number)
         try:
-            resize()
+            if number != _signal.SIGWINCH:
+                execs.kill(exec_id, str(number))
+            elif tty:
+                resize()
         except errors.BarqueError:
             pass  # the command has ended meanwhile
 

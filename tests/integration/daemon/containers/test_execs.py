@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from barque import program
 from tests.support.barque import Stack
 from tests.support.engine_api import ask
 from tests.support.lives import LIMIT_S
@@ -79,6 +83,26 @@ def test_who_hears_nothing_is_ended_by_force(barque: Stack, box: str) -> None:
     assert ask(barque.socket, "POST", f"/exec/{one}/kill").status == 204
     assert ask(barque.socket, "GET", f"/exec/{one}/json").json()["ExitCode"] == 137
     assert sleepers(barque, box) == ["1000"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_sent_on(barque: Stack, box: str, number: int) -> None:
+    """To the command, which ends as it likes, and to what it started."""
+    script = f"trap 'echo heard; exit 7' {number}; echo ready; {TREE} & wait"
+    command = subprocess.Popen(
+        program.command("barque", "exec", "--sig-proxy", box, "sh", "-c", script),
+        env={**os.environ, "DOCKER_HOST": barque.host},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        until(lambda: len(sleepers(barque, box)) == 4)
+        command.send_signal(number)
+        out, _ = command.communicate(timeout=LIMIT_S)
+    finally:
+        command.kill()
+        command.wait()
+    assert (command.returncode, out) == (7, b"ready\nheard\n")
+    until(lambda: sleepers(barque, box) == ["1000", "1002"])
 
 
 def test_what_cannot_be_signalled(barque: Stack, box: str) -> None:
