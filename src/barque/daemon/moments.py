@@ -74,6 +74,24 @@ def duration_ns(text: str) -> int | None:
     return sum(int(float(number) * _UNITS_NS[unit]) for number, unit in pieces)
 
 
+def duration_text(value_ns: int) -> str:
+    """As Go prints a duration: `1h30m0s`, `1.5s`, `50ms`. Go: time.Duration.String."""
+    for unit in ("ns", "µs", "ms"):
+        if abs(value_ns) < 1000 * _UNITS_NS[unit] and value_ns:
+            return f"{_decimal(value_ns, _UNITS_NS[unit])}{unit}"
+    minutes, rest = divmod(abs(value_ns), 60 * NS)
+    hours, minutes = divmod(minutes, 60)
+    leading = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{'-' if value_ns < 0 else ''}{leading}{_decimal(rest, NS)}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    """`value / unit` in full, without trailing zeros."""
+    whole, rest = divmod(abs(value), unit)
+    digits = f"{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else ""
+    return f"{'-' if value < 0 else ''}{whole}{'.' if digits else ''}{digits}"
+
+
 def moment_ns(text: str, now_ns: int) -> int:
     """Seconds since 1970 with a fraction, RFC 3339, or a duration before now (`24h`).
 

@@ -200,12 +200,25 @@ def parse_config(raw: bytes) -> Config:
 
 
 def parse_platform(text: str) -> Platform:
-    """`linux/arm64/v8`, `linux/amd64`, or an architecture alone. Raises InvalidArgument."""
+    """`linux/arm64/v8`, `linux/amd64`, or a system or an architecture alone.
+
+    Raises InvalidArgument, in the words of containerd's platforms.Parse.
+    """
+    shown = f'"{text[:100]}"'
     parts = text.lower().split("/")
-    known = all(part and part.replace("-", "").replace("_", "").isalnum() for part in parts)
-    if not known or len(parts) > 3:
-        raise InvalidArgument(f"invalid platform {text[:100]!r}")
+    for part in parts:
+        if not part or not part.replace("-", "").replace("_", "").isalnum() or not part.isascii():
+            raise InvalidArgument(
+                f'"{part[:100]}" is an invalid component of {shown}: platform specifier component '
+                'must match "^[A-Za-z0-9_-]+$": invalid argument'
+            )
+    if len(parts) > 3:
+        raise InvalidArgument(f"{shown}: cannot parse platform specifier: invalid argument")
     if len(parts) == 1:
+        if parts[0] not in _SYSTEMS | _GO_ARCHITECTURES | _ARCHITECTURES.keys():
+            raise InvalidArgument(
+                f"{shown}: unknown operating system or architecture: invalid argument"
+            )
         parts = [parts[0], ""] if parts[0] in _SYSTEMS else ["linux", parts[0]]
     architecture, implied = _ARCHITECTURES.get(parts[1], (parts[1], ""))
     variant = parts[2] if len(parts) == 3 else implied
@@ -214,7 +227,55 @@ def parse_platform(text: str) -> Platform:
     return Platform(parts[0], architecture, variant)
 
 
-_SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
+_SYSTEMS = frozenset(
+    [
+        "aix",
+        "android",
+        "darwin",
+        "dragonfly",
+        "freebsd",
+        "hurd",
+        "illumos",
+        "ios",
+        "js",
+        "linux",
+        "nacl",
+        "netbsd",
+        "openbsd",
+        "plan9",
+        "solaris",
+        "windows",
+        "zos",
+    ]
+)
+_GO_ARCHITECTURES = frozenset(
+    [
+        "386",
+        "amd64",
+        "amd64p32",
+        "arm",
+        "armbe",
+        "arm64",
+        "arm64be",
+        "loong64",
+        "mips",
+        "mipsle",
+        "mips64",
+        "mips64le",
+        "mips64p32",
+        "mips64p32le",
+        "ppc",
+        "ppc64",
+        "ppc64le",
+        "riscv",
+        "riscv64",
+        "s390",
+        "s390x",
+        "sparc",
+        "sparc64",
+        "wasm",
+    ]
+)
 # The names that `uname -m` and others have for Go's architectures, with the variant they imply.
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),

@@ -61,3 +61,23 @@ def test_until() -> None:
     assert moments.until("1970-01-01T00:01:00Z", 0.0) == 60.0
     with pytest.raises(errors.InvalidArgument, match="until=yesterday"):
         moments.until("yesterday", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value_ns", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (50_000_000, "50ms"),
+        (1_500_000_000, "1.5s"),
+        (30_000_000_000, "30s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (5_400_000_000_001, "1h30m0.000000001s"),
+        (-2_500_000, "-2.5ms"),
+        (-60_000_000_000, "-1m0s"),
+    ],
+)
+def test_a_duration_as_go_prints_it(value_ns: int, text: str) -> None:
+    assert moments.duration_text(value_ns) == text

@@ -159,13 +159,16 @@ def test_no_document_breaks_the_parsers(value: Any) -> None:
         ("linux/arm/v7", "linux/arm/v7"),
         ("LINUX/armhf", "linux/arm/v7"),
         ("windows", "windows"),
+        ("s390x", "linux/s390x"),
     ],
 )
 def test_platforms(text: str, expected: str) -> None:
     assert str(oci.parse_platform(text)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "/", "a/b/c/d", "linux/", "linux/../x", "linux/a b"])
+@pytest.mark.parametrize(
+    "text", ["", "/", "a/b/c/d", "linux/", "linux/../x", "linux/a b", "foobar", "linux/é"]
+)
 def test_malformed_platforms_are_refused(text: str) -> None:
     with pytest.raises(errors.InvalidArgument):
         oci.parse_platform(text)

@@ -154,8 +154,10 @@ def locate(tree: Tree, request: dict[str, Any]) -> Place:
             return Place(directory, b"", base, path)
         directory = tree.open(head or "/", os.O_RDONLY | os.O_DIRECTORY)
         return Place(directory, os.fsencode(last), last, path)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise _missing(request) from None
+    except NotADirectoryError:
+        raise errors.InvalidArgument(f"lstat {request['path']}: not a directory") from None
 
 
 def _asked(request: dict[str, Any]) -> str:
@@ -248,8 +250,10 @@ def put(tree: Tree, request: dict[str, Any], directory: int, rest: bytes) -> Non
 def _extraction_point(tree: Tree, request: dict[str, Any]) -> int:
     try:
         directory = tree.open(absolute(_asked(request)), os.O_PATH)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise _missing(request) from None
+    except NotADirectoryError:
+        raise errors.InvalidArgument("extraction point is not a directory") from None
     if not stat.S_ISDIR(os.fstat(directory).st_mode):
         raise errors.InvalidArgument("extraction point is not a directory")
     point = tree.point_of(directory)

@@ -15,7 +15,7 @@ from barque.daemon.containers.documents import Config, document, parse
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.state import Status
 from barque.daemon.images.commit import Committed
-from barque.daemon.images.service import Images, reference_of
+from barque.daemon.images.service import Images, new_name
 
 LET_GO_AGAIN_S = 0.5
 
@@ -36,9 +36,7 @@ async def commit(
     """Returns the new image's id. Raises NotFound, Conflict, InvalidArgument. Events: commit."""
     container = engine.catalogue.find(reference)
     container.refuse_when_gone()
-    ref = reference_of(repository, tag).with_default_tag() if repository else None
-    if ref is not None and ref.digest:
-        raise errors.InvalidArgument("refusing to create a tag with a digest reference")
+    ref = new_name(repository, tag) if repository else None
     if container.state.status is Status.REMOVING:
         raise errors.Conflict(f"You cannot commit container {container.id} which is being removed")
     record = container.record

@@ -26,6 +26,7 @@ from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_
 from barque.daemon.containers.state import State
 from barque.daemon.containers.supervise import RootfsMount
 from barque.daemon.defaults import size_bytes
+from barque.oci import image as oci
 
 NAME_TRIES = 6
 STORAGE_MAX = 1 << 62
@@ -104,9 +105,12 @@ def _parse(body: Mapping[str, Any]) -> tuple[Config, HostConfig, dict[str, Any]]
 
 
 def _check_platform(reference: str, image: Image, wanted: str) -> None:
-    """`os[/arch[/variant]]`; what is not said fits."""
-    have = image.platform.split("/")
-    if wanted and wanted.split("/") != have[: wanted.count("/") + 1]:
+    """What is not said fits. Raises InvalidArgument for what is no platform, NotFound."""
+    if not wanted:
+        return
+    asked, have = oci.parse_platform(wanted), oci.parse_platform(image.platform)
+    known = asked if asked.architecture else oci.Platform(asked.os, have.architecture)
+    if not oci.matches(known, have):
         raise errors.NotFound(
             f"image with reference {reference} was found but its platform ({image.platform}) does "
             f"not match the specified platform ({wanted})"

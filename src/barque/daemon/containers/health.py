@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from barque import errors
+from barque.daemon import moments
 from barque.daemon.containers import execs
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import ExecConfig, Health
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.state import HealthResult, HealthState, Status
 from barque.daemon.containers.stdio import Stdio, Wanted
-from barque.daemon.moments import parse_rfc3339
 
 DEFAULT_INTERVAL_S = 30.0
 DEFAULT_TIMEOUT_S = 30.0
@@ -110,7 +110,7 @@ def _pause_s(engine: Engine, container: Container, settings: Health) -> float:
 
 def in_start_period(engine: Engine, container: Container, settings: Health) -> bool:
     health = container.state.health
-    age_ns = engine.clock_ns() - parse_rfc3339(container.state.started_at)
+    age_ns = engine.clock_ns() - moments.parse_rfc3339(container.state.started_at)
     return health is not None and health.status == "starting" and age_ns < settings.start_period
 
 
@@ -132,7 +132,8 @@ async def probe(engine: Engine, container: Container, timeout_s: float) -> Resul
     except TimeoutError:
         with suppress(errors.BarqueError):
             await engine.supervisor.kill(container.id, SIGKILL, process.id)
-        return Result(-1, f"Health check exceeded timeout ({timeout_s:g}s)")
+        limit = moments.duration_text(round(timeout_s * moments.NS))
+        return Result(-1, f"Health check exceeded timeout ({limit})")
     finally:
         stdio.close()
     return Result(code, output.decode("utf-8", "replace"))

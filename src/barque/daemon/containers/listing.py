@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +13,7 @@ from barque.daemon.containers.container import Container
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.inspect import mount_points
 from barque.daemon.containers.state import Status
+from barque.daemon.containers.written import written_bytes
 from barque.daemon.moments import parse_rfc3339
 
 Filters = Mapping[str, Sequence[str]]
@@ -57,11 +59,9 @@ async def summaries(
 
 async def sizes(engine: Engine, container: Container) -> dict[str, int]:
     """SizeRw: what it wrote; SizeRootFs: with its image. Walks the container's own layer."""
-    try:
-        own = await engine.supervisor.snapshot_size(container.id)
+    own, below = await written_bytes(engine, container), 0
+    with suppress(errors.NotFound):  # its image was removed by force
         below = (await engine.images.resolve(container.record.image)).size
-    except errors.NotFound:  # being removed, or its image was by force
-        own, below = 0, 0
     return {"SizeRw": own, "SizeRootFs": own + below}
 
 

@@ -65,8 +65,8 @@ def plan(
     """Every mount of the user's, by destination depth.
 
     `new_volume` names an anonymous volume, `exists` tells whether a host path does, `mounts_of`
-    gives another container's mounts. A bind that holds the daemon's `root` shows what is unmounted
-    there as unmounted, unless it says otherwise: no container holds the files of another.
+    gives another container's mounts. A bind that holds the daemon's `root`, or lies below it, shows
+    what is unmounted there as unmounted: no container holds the files of another.
     Raises InvalidArgument with Docker's words.
     """
     found: dict[str, MountPoint] = {}
@@ -74,8 +74,8 @@ def plan(
         found.update((point.destination, point) for point in _volumes_from(item, mounts_of))
     asked: dict[str, MountPoint] = {}
     for point in _asked(host, new_volume, exists):
-        if point.type == "bind" and not point.propagation:
-            point.propagation = "rslave" if _holds(point.source, root) else "rprivate"
+        if point.type == "bind":
+            point.propagation = _propagation(point, root)
         if point.destination in asked or point.destination in _tmpfs_destinations(host):
             raise errors.InvalidArgument(f"Duplicate mount point: {point.destination}")
         asked[point.destination] = point
@@ -92,8 +92,21 @@ def plan(
     return sorted(found.values(), key=lambda point: (_depth(point.destination), point.destination))
 
 
-def _holds(directory: str, root: str) -> bool:
-    return bool(root) and f"{root}/".startswith(f"{directory.rstrip('/')}/")
+def _propagation(point: MountPoint, root: str) -> str:
+    """What a bind asked for, or what it gets. Docker: daemon/mounts.go, validateBindDaemonRoot."""
+    if not root or not (_holds(point.source, root) or _holds(root, point.source)):
+        return point.propagation or "rprivate"
+    if point.propagation not in {"", "rslave", "rshared"}:
+        raise errors.InvalidArgument(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when '
+            f'mount source is within the daemon root, daemon root: "{root}", '
+            f'bind mount source: "{point.source}", propagation: "{point.propagation}"'
+        )
+    return point.propagation or "rslave"
+
+
+def _holds(directory: str, path: str) -> bool:
+    return f"{path}/".startswith(f"{directory.rstrip('/')}/")
 
 
 def _refuse_over_proc(point: MountPoint) -> None:

@@ -69,8 +69,8 @@ def _system(record: Record, facts: StartFacts, writable: bool) -> list[dict[str,
         result[3] = _mount("/sys", "bind", "/sys", "rbind", "rprivate", *plain, *sys_read_only)
         if record.host.privileged:
             result[3] = _mount("/sys", "sysfs", "sysfs", *plain)
-    if record.host.ipc_mode == "host":
-        result[5] = _mount("/dev/mqueue", "bind", "/dev/mqueue", "rbind", *plain)
+    if facts.mqueue:
+        result[5] = _mount("/dev/mqueue", "bind", facts.mqueue, "rbind", *plain)
     return result + _shm(record, facts)
 
 

@@ -30,7 +30,7 @@ def limits(asked: Resources) -> dict[str, Any]:
     ):
         if value:
             result[key] = value
-    if asked.pids_limit:
+    if asked.pids_limit is not None:
         result["pids"] = {"limit": asked.pids_limit if asked.pids_limit > 0 else -1}
     return result
 

@@ -342,11 +342,20 @@ def _shared_namespaces(
         result[f"{name}_namespace"] = f"/proc/{pid}/ns/{name}"
         if name == "ipc":
             result["shm"] = _donated_shm(engine, other)
-    if host.ipc_mode == "shareable":
-        remap = engine.defaults.remap_of(host.userns_mode)
+    remap = engine.defaults.remap_of(host.userns_mode)
+    if host.ipc_mode == "host":
+        result["shm"] = _shm_of_host()
+        result["mqueue"] = "/dev/mqueue" if remap else ""
+    elif host.ipc_mode == "shareable":
         owner = remap.root if remap else None
         result["shm"] = mount_shm(engine.paths, container.id, host.shm_size, owner)
     return result
+
+
+def _shm_of_host() -> str:
+    if not os.path.isdir("/dev/shm"):
+        raise errors.Conflict("/dev/shm is not mounted, but must be for --ipc=host")
+    return "/dev/shm"
 
 
 def _donated_shm(engine: Engine, donor: Container) -> str:

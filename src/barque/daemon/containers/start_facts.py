@@ -56,6 +56,8 @@ class StartFacts:
     sources: Mapping[str, str] = field(default_factory=dict)
     """Binds and volumes: destination -> source."""
     shm: str = ""
-    """A shareable or another container's /dev/shm."""
+    """A shareable, another container's or the host's /dev/shm."""
+    mqueue: str = ""
+    """The host's queues, where the container may not mount them itself."""
     devices: Sequence[Device] = ()
     init: str = ""

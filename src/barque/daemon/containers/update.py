@@ -23,6 +23,7 @@ from barque.daemon.containers.listing import Filters
 from barque.daemon.containers.logs import parse_time
 from barque.daemon.containers.spec_resources import limits
 from barque.daemon.containers.state import Status
+from barque.daemon.containers.written import written_bytes
 from barque.daemon.moments import parse_rfc3339
 
 TRIES = 3
@@ -123,9 +124,13 @@ def _merge(host: Resources, asked: Resources) -> bool:
     changed = False
     for field in msgspec.structs.fields(Resources):
         value = getattr(asked, field.name)
+        if field.name == "pids_limit" and value and value < 0:
+            continue
         if value and value != getattr(host, field.name):
             setattr(host, field.name, value)
             changed = True
+    if asked.pids_limit is not None and asked.pids_limit <= 0 and host.pids_limit != 0:
+        host.pids_limit, changed = 0, True  # the only limit that a zero takes away
     if asked.memory and not asked.memory_swap and host.memory_swap > 0:
         host.memory_swap = max(host.memory_swap, 2 * asked.memory)
     if asked.nano_cpus:
@@ -152,7 +157,7 @@ async def prune(engine: Engine, filters: Filters) -> tuple[list[str], int]:
         if any(_has(container, value) for value in filters.get("label!", ())):
             continue
         try:
-            size = await engine.supervisor.snapshot_size(container.id)
+            size = await written_bytes(engine, container)
             await remove.remove(engine, container, force=False, volumes=False)
         except (errors.Conflict, errors.NotFound):
             continue  # started or removed meanwhile

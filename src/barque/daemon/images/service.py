@@ -260,7 +260,7 @@ class Images:
         progress: Progress,
     ) -> str:
         """Returns the id. Without a repository the image is dangling."""
-        ref = reference_of(repository, tag).with_default_tag() if repository else None
+        ref = new_name(repository, tag) if repository else None
         return await self._importer.run(chunks, ref, message, changes, platform, progress)
 
     async def import_from(
@@ -275,7 +275,7 @@ class Images:
     ) -> str:
         """As `import_`, from a URL; one without a scheme is http, as with Docker."""
         address = addresses.parse(url if "://" in url else f"http://{url}")
-        ref = reference_of(repository, tag).with_default_tag() if repository else None
+        ref = new_name(repository, tag) if repository else None
         async with aclosing(download(self._transport, address, progress)) as chunks:
             return await self._importer.run(
                 chunks, ref, message, changes, platform, progress, source=address.shown
@@ -304,9 +304,7 @@ class Images:
         return await self._saver.run(wanted, platforms)
 
     async def tag(self, text: str, repository: str, tag: str) -> None:
-        ref = reference_of(repository, tag).with_default_tag()
-        if ref.digest:
-            raise errors.InvalidArgument("refusing to create a tag with a digest reference")
+        ref = new_name(repository, tag)
         await self._naming.tag(await self._naming.resolve(text), ref)
 
     async def remove(
@@ -442,3 +440,15 @@ def reference_of(repository: str, tag: str) -> Reference:
     if not reference.is_tag(tag):
         raise errors.InvalidArgument("invalid tag format")
     return Reference(ref.domain, ref.path, tag)
+
+
+def new_name(repository: str, tag: str) -> Reference:
+    """What an image is to be called. Raises InvalidArgument for what would be taken for another."""
+    ref = reference_of(repository, tag).with_default_tag()
+    if ref.digest:
+        raise errors.InvalidArgument("refusing to create a tag with a digest reference")
+    if ref.familiar_name == "sha256":
+        raise errors.InvalidArgument(
+            "refusing to create an ambiguous tag using digest algorithm as name"
+        )
+    return ref

@@ -25,6 +25,7 @@ from barque.daemon.http.messages import (
     json_response,
     no_content,
 )
+from barque.daemon.routes import older
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 PATH_STAT = "X-Docker-Container-Path-Stat"
@@ -100,6 +101,7 @@ class _Handlers:
     async def create(self, request: Request) -> Response:
         name = request.query.get("name")
         body, platform = await request.json(), request.query.get("platform")
+        older.settle_create(body, request.version, self._containers.engine.machine.cgroup_version)
         if request.version >= NO_OWN_MAC_SINCE and body.get("MacAddress"):
             raise errors.InvalidArgument(
                 "container-wide MAC address no longer supported; use endpoint-specific MAC address "
@@ -158,7 +160,9 @@ class _Handlers:
         return Response(200)
 
     async def update(self, request: Request) -> Response:
-        warnings = await self._containers.update(request.params["id"], await request.json())
+        body = await request.json()
+        older.settle_update(body, request.version)
+        warnings = await self._containers.update(request.params["id"], body)
         return json_response({"Warnings": warnings})
 
     async def remove(self, request: Request) -> Response:

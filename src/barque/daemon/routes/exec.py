@@ -32,7 +32,7 @@ class _Handlers:
         return json_response({"Id": made.id}, 201)
 
     async def start(self, request: Request) -> Response | None:
-        body = {key.lower(): value for key, value in (await request.json(optional=True)).items()}
+        body = {key.lower(): value for key, value in (await request.json()).items()}
         process = self._containers.exec_find(request.params["id"])
         console_size = _console_size(body.get("consolesize"))
         if body.get("detach"):
