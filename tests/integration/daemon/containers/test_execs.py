@@ -94,14 +94,16 @@ def test_signals_are_sent_on(barque: Stack, box: str, number: int) -> None:
         env={**os.environ, "DOCKER_HOST": barque.host},
         stdout=subprocess.PIPE,
     )
+    assert command.stdout is not None
     try:
+        assert command.stdout.readline() == b"ready\n"  # from here on it sends them
         until(lambda: len(sleepers(barque, box)) == 4)
         command.send_signal(number)
         out, _ = command.communicate(timeout=LIMIT_S)
     finally:
         command.kill()
         command.wait()
-    assert (command.returncode, out) == (7, b"ready\nheard\n")
+    assert (command.returncode, out) == (7, b"heard\n")
     until(lambda: sleepers(barque, box) == ["1000", "1002"])
 
 
