@@ -18,7 +18,7 @@ from barque.shim.console import ConsoleSocket
 from barque.shim.messages import CREATED, RUNC_OPTIONS, STOPPED
 from barque.shim.metrics import measure
 from barque.shim.oom import OomWatch, has_killed
-from barque.shim.process import Process, is_first_of_namespace, read_pid
+from barque.shim.process import Process, is_first_of_namespace, read_pid, with_terminal
 from barque.shim.runtime import Runtime
 from barque.shim.stdio import Stdio
 
@@ -362,9 +362,10 @@ class Container:
         spec = request["spec"]
         if spec is None or not spec["value"]:
             raise InvalidArgument(f"exec {exec_id} has no process spec")
+        described = with_terminal(spec["value"], request["terminal"])
         target = self._process(exec_id, request)
         try:
-            write_private(paths.exec_process(self.bundle, exec_id), spec["value"])
+            write_private(paths.exec_process(self.bundle, exec_id), described)
         except OSError as error:
             target.close()
             raise BarqueError(f"exec {exec_id}: {error}") from error

@@ -12,6 +12,7 @@ import time
 
 from barque.errors import Conflict, InvalidArgument, NotFound
 from barque.linux.process import pidfd_send_signal
+from barque.oci import document
 from barque.shim.loop import Pending
 from barque.shim.messages import CREATED, PAUSED, RUNNING, STOPPED, timestamp
 
@@ -188,6 +189,22 @@ def is_first_of_namespace(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return False
+
+
+def with_terminal(spec: bytes, terminal: bool) -> bytes:
+    """The process that `spec` describes, with a terminal where its request has one.
+
+    The request decides, as with runc's shim: clients take the container's own process for an exec.
+    """
+    if not terminal and b'"terminal"' not in spec:
+        return spec
+    try:
+        process = document.parse(spec)
+    except ValueError as error:
+        raise InvalidArgument(f"the process spec is no JSON: {error}") from error
+    if not isinstance(process, dict) or process.get("terminal", False) is terminal:
+        return spec
+    return document.dump({**process, "terminal": terminal})
 
 
 def read_pid(path: str) -> int:

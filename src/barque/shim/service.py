@@ -159,6 +159,8 @@ class Tasks:
             target.advance(process.START)
             self._announce_start(target)
         finally:
+            if target.exec_id and not target.pid:
+                target.stdio.end_output()  # clients wait for its end before they say why
             if target.starting is not None:
                 starting, target.starting = target.starting, None
                 starting.set()

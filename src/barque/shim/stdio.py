@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from barque.errors import BarqueError, Conflict, InvalidArgument
+from barque.errors import BarqueError, InvalidArgument
 from barque.linux import tty
 from barque.shim import uri
 from barque.shim.attach import Attachments
@@ -314,6 +314,11 @@ class Stdio:
         while self._sinks[stream]:
             self._sinks[stream].pop().close()
 
+    def end_output(self) -> None:
+        """There is no process, and will be none: readers see the end."""
+        for stream in self._sinks:
+            self._source_ended(stream)
+
     # input
 
     def write(self, data: bytes) -> bool:
@@ -353,11 +358,11 @@ class Stdio:
     # terminal
 
     def resize(self, width: int, height: int) -> None:
-        if self._console < 0:
-            raise Conflict("process has no terminal")
+        """A process without a terminal has none to resize: done, as runc's shim says."""
         if width > WINDOW_MAX or height > WINDOW_MAX:
             raise InvalidArgument(f"window size {width}x{height} is out of range")
-        tty.set_window_size(self._console, height, width)
+        if self._console >= 0:
+            tty.set_window_size(self._console, height, width)
 
     # the end
 

@@ -192,8 +192,7 @@ def test_a_terminal_of_an_exec(it: Shims) -> None:
     shim.call("Start", exec_id="ex")
     assert attached.read_raw().startswith(b"/dev/")
     assert shim.call("Wait", exec_id="ex")["exit_status"] == 5
-    with pytest.raises(errors.Conflict, match="no terminal"):
-        shim.call("ResizePty", width=1, height=1)
+    shim.call("ResizePty", width=1, height=1)  # of the first process, which has none
     shim.call("Delete", exec_id="ex")
     shim.call("Kill", signal=9)
     shim.call("Wait")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
@@ -131,6 +132,63 @@ def test_a_shim_is_started_with_the_options_of_its_task(pair: tuple[Node, str]) 
         finally:
             await told.end()
         assert f"{bench.node.root}/runtime".encode() in taken.read_bytes()
+
+    run(pair, check)
+
+
+def test_one_without_a_terminal_may_be_resized(pair: tuple[Node, str]) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.make("one", "sleep", "1000")
+        await bench.containerd.tasks.resize("one", 80, 25)
+
+    run(pair, check)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_the_request_of_an_exec_decides_about_its_terminal(
+    pair: tuple[Node, str], said: bool
+) -> None:
+    async def check(bench: Bench) -> None:
+        tasks = bench.containerd.tasks
+        await bench.make("one", "sleep", "1000")
+        await tasks.start("one")
+        process = rootfs.config("sh", "-c", "tty; exit 3", terminal=not said)["process"]
+        out = bench.node.root / f"tty-{bench.runtime}-{said}"
+        os.mkfifo(out)
+        reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            streams = Stdio(stdout=str(out), stderr="" if said else str(out), terminal=said)
+            await tasks.exec("one", "e1", process, streams)
+            await tasks.start("one", "e1")
+            assert (await tasks.wait("one", "e1")).code == 3
+            await tasks.delete("one", "e1")
+            text = os.read(reader, 100)
+        finally:
+            os.close(reader)
+        assert (b"/dev/pts" in text, b"not a tty" in text) == (said, not said)
+
+    run(pair, check)
+
+
+def test_readers_see_the_end_of_an_exec_that_cannot_be_started(pair: tuple[Node, str]) -> None:
+    """Go's client waits for that before it tells of the failure."""
+
+    async def check(bench: Bench) -> None:
+        tasks = bench.containerd.tasks
+        await bench.make("one", "sleep", "1000")
+        await tasks.start("one")
+        out = bench.node.root / f"out-{bench.runtime}"
+        os.mkfifo(out)
+        reader = os.open(out, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            process = rootfs.config("/no/such")["process"]
+            await tasks.exec("one", "e1", process, Stdio(stdout=str(out)))
+            with pytest.raises(BarqueError, match="no such file or directory"):
+                await tasks.start("one", "e1")
+            assert os.read(reader, 1) == b""
+            await tasks.delete("one", "e1")
+        finally:
+            os.close(reader)
 
     run(pair, check)
 
