@@ -69,6 +69,10 @@ class Agent:
         return fds[0]
 
     def answer(self, fd: int) -> bool:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        if not any(events & select.POLLIN for _, events in poller.poll(0)):
+            return False  # nobody is left to ask; kernels before 6.11 would wait for ever
         buffer = bytearray(80)
         try:
             fcntl.ioctl(fd, RECEIVE, buffer)
