@@ -36,7 +36,8 @@ from typing import Any
 from barque.errors import BarqueError, Conflict, DataLoss, ResourceExhausted
 
 VERSION = 1
-CHECKPOINT_BYTES = 4 << 20
+CHECKPOINT_BYTES = 4 << 20  # of the log's file: then it is moved
+LOG_BYTES = 1 << 20  # that file's, once its log was moved and begins anew
 RESERVE_BYTES = 1 << 20
 SOON_S = 0.05
 MOVES = 5  # tries to catch up with what is committed meanwhile
@@ -243,6 +244,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         "journal_mode = WAL",
         "synchronous = NORMAL",
         "wal_autocheckpoint = 0",
+        f"journal_size_limit = {LOG_BYTES}",
         "busy_timeout = 5000",
     ):
         db.execute(f"PRAGMA {setting}")

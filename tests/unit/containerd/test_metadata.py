@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from barque.containerd.metadata import Metadata
+from barque.containerd.metadata import CHECKPOINT_BYTES, Metadata
 from barque.errors import Conflict, DataLoss
 
 
@@ -90,4 +90,18 @@ def test_who_waits_for_the_disk_does_not_wait_for_a_later_write(
         await asyncio.gather(*(asyncio.wait_for(metadata.durable(), 60) for _ in range(3)))
 
     asyncio.run(write())
+    metadata.close()
+
+
+def test_a_log_that_was_moved_is_short_again(tmp_path: Path) -> None:
+    """Its length is what says that it is to be moved: one that stays long is moved each time."""
+    metadata = Metadata(tmp_path / "meta.db")
+    log = tmp_path / "meta.db-wal"
+    namespace = "INSERT INTO namespaces VALUES (?, ?)"
+    for number in range(80):
+        metadata.execute(namespace, f"large{number}", "x" * (CHECKPOINT_BYTES // 64))
+    assert log.stat().st_size > CHECKPOINT_BYTES
+    asyncio.run(metadata.durable())
+    metadata.execute(namespace, "small", "{}")
+    assert log.stat().st_size < CHECKPOINT_BYTES
     metadata.close()
