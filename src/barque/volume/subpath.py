@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from barque import errors
+from barque.linux import id_mapped
 from barque.linux.fs import open_in_root
 from barque.linux.mount import (
     AT_RECURSIVE,
     MNT_DETACH,
+    MOUNT_ATTR_RDONLY,
     MS_BIND,
     MS_RDONLY,
     MS_REMOUNT,
@@ -68,16 +70,39 @@ def _open(root: int, subpath: str) -> int:
         ) from error
 
 
-def merge(layers: Sequence[str], target: Path) -> None:
+def merge(layers: Sequence[str], target: Path, namespace: str = "") -> None:
     """Mount `layers` (directories, top first) read-only on the directory `target`, which is made.
 
+    With the path of a user `namespace` their ids are those of that namespace.
     By descriptors: paths of many layers would not fit the page that options are passed in.
     """
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if len(layers) == 1:
+    if namespace:
+        _merge_mapped(layers, target, namespace)
+    elif len(layers) == 1:
         mount(layers[0], target, flags=MS_BIND)
         mount(None, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
-        return
+    else:
+        _merge_plain(layers, target)
+
+
+def _merge_mapped(layers: Sequence[str], target: Path, namespace: str) -> None:
+    users = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if len(layers) == 1:
+            detached = id_mapped.mapped_tree(layers[0], users)
+        else:
+            detached = id_mapped.overlay([*layers], [], users, MOUNT_ATTR_RDONLY, str(target))
+    finally:
+        os.close(users)
+    try:
+        move_mount_to(detached, target)
+    finally:
+        os.close(detached)
+    mount(None, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def _merge_plain(layers: Sequence[str], target: Path) -> None:
     opened: list[int] = []
     try:
         for layer in layers:

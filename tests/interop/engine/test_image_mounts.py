@@ -41,6 +41,13 @@ def test_an_image_is_seen_whole_and_cannot_be_written(barque: Stack, tools: str)
     assert "Read-only file system" in said[2]
 
 
+def test_a_container_for_one_run_leaves_no_mount(barque: Stack, tools: str) -> None:
+    for part in ("", ",image-subpath=tree"):
+        mount = f"type=image,src={tools},dst=/mnt{part}"
+        out(barque, "run", "--rm", "--mount", mount, "busybox", "true")
+    assert f" {barque.root}/r/subpaths/" not in Path("/proc/self/mountinfo").read_text()
+
+
 def test_a_part_of_an_image(barque: Stack, tools: str) -> None:
     def part(path: str) -> tuple[str, ...]:
         return ("run", "--rm", "--mount", f"type=image,src={tools},dst=/m,image-subpath={path}")

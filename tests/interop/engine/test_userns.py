@@ -236,6 +236,50 @@ def test_containers_share_namespaces(engine: Engine, name: str) -> None:
     assert found.split("\0")[:2] == ["sleep", "600"]
 
 
+@pytest.fixture(params=["one layer", "two layers"])
+def owned(barque: Stack, request: pytest.FixtureRequest) -> Iterator[str]:
+    """An image with a file of user 7."""
+    word = f"i{secrets.token_hex(4)}"
+    if request.param == "one layer":
+        barque.docker("import", "-", word, stdin=own_tar())
+    else:
+        script = "mkdir /d; echo it >/d/file; chown 7:8 /d/file; chmod 600 /d/file"
+        out(barque, "run", "--name", word, "busybox", "sh", "-c", script)
+        out(barque, "commit", word, word)
+        out(barque, "rm", word)
+    yield word
+    out(barque, "rmi", word)
+
+
+def own_tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("d/file")
+        entry.size, entry.uid, entry.gid, entry.mode = 3, 7, 8, 0o600
+        archive.addfile(entry, io.BytesIO(b"it\n"))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("part", ["", "d", "d/file"])
+def test_an_image_is_mounted_with_its_own_ids(barque: Stack, owned: str, part: str) -> None:
+    """Docker 29 mounts what its remapped store has; here one store serves all."""
+    mount = f"type=image,src={owned},dst=/m" + (f",image-subpath={part}" if part else "")
+    file = "/m" + "/d/file".removeprefix(f"/{part}" if part else "")
+    script = f"stat -c '%u %g' {file}; cat {file}; (echo x >{file}) 2>/dev/null || echo kept"
+    assert shell(barque, script, "--mount", mount) == "7 8\nit\nkept\n"
+    assert shell(barque, f"cat {file}", "--mount", mount, "-u", "7") == "it\n"
+    assert shell(barque, f"stat -c %u {file}", "--mount", mount, "--userns=host") == "7\n"
+
+
+def test_the_memory_of_the_machine_is_shared(barque: Stack) -> None:
+    word = f"u{secrets.token_hex(4)}"
+    try:
+        shell(barque, f"echo it >/dev/shm/{word}", "--ipc", "host")
+        assert Path("/dev/shm", word).stat().st_uid == FIRST
+    finally:
+        Path("/dev/shm", word).unlink(missing_ok=True)
+
+
 def test_it_goes_on_after_the_daemons_end(engines: Engines) -> None:
     """And shares with what starts later; no namespace is left when all have ended."""
     barque = engines.get("barque")

@@ -107,9 +107,17 @@ class Volumes(Protocol):
         """The host path of its data, or of `part` of it, while the container runs."""
 
     async def mount_layers(
-        self, container_id: str, place: str, layers: Sequence[str], part: str = ""
+        self,
+        container_id: str,
+        place: str,
+        layers: Sequence[str],
+        part: str = "",
+        namespace: str = "",
     ) -> str:
-        """The host path of the merged `layers` (top first), read-only, or of `part` of them."""
+        """The host path of the merged `layers` (top first), read-only, or of `part` of them.
+
+        The files' ids are of the user `namespace` with that path.
+        """
 
     async def unmount(self, container_id: str) -> None:
         """The container does not run any more. Idempotent."""

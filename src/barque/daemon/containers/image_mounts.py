@@ -14,6 +14,7 @@ from barque import errors
 from barque.daemon.containers.layers import layer_directories
 
 if TYPE_CHECKING:
+    from barque.daemon.containers.container import Container
     from barque.daemon.containers.engine import Engine
     from barque.daemon.containers.record import MountPoint, Record
 
@@ -60,7 +61,11 @@ async def drop_views(engine: Engine, record: Record) -> None:
         await engine.supervisor.remove_snapshot(key)
 
 
-async def mount(engine: Engine, container_id: str, point: MountPoint) -> str:
+async def mount(engine: Engine, container: Container, point: MountPoint) -> str:
     """The host path of the image's files, or of the part asked for, while the container runs."""
-    layers = layer_directories(await engine.supervisor.mounts(view_key(container_id, point)))
-    return await engine.volumes.mount_layers(container_id, point.destination, layers, point.subpath)
+    layers = layer_directories(await engine.supervisor.mounts(view_key(container.id, point)))
+    remap = engine.defaults.remap_of(container.record.host.userns_mode)
+    namespace = remap.namespace if remap else ""
+    return await engine.volumes.mount_layers(
+        container.id, point.destination, layers, point.subpath, namespace
+    )

@@ -27,6 +27,7 @@ from barque.daemon.containers import (
     devices,
     health,
     image_mounts,
+    labels,
     log_options,
     ports,
     propagation,
@@ -113,7 +114,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack, ima
     facts = StartFacts(
         user=await _user(engine, container, mounts),
         netns=sandbox.netns,
-        files=_files(engine, container, sandbox),
+        files=_labelled(container, _files(engine, container, sandbox)),
         sources=sources,
         devices=await _devices(container),
         init=_init(engine, container),
@@ -136,7 +137,7 @@ async def _start(engine: Engine, container: Container, undo: AsyncExitStack, ima
             spec,
             _owned_streams(runtime, remap),
             container.record.config.image,
-            mounts,
+            labels.labelled(mounts, container.record.mount_label),
             Stdio(
                 str(socket),
                 container.record.config.tty,
@@ -229,13 +230,16 @@ async def _sources(engine: Engine, container: Container) -> dict[str, str]:
                 point.name, container.id, point.subpath
             )
         elif point.type == "image":
-            result[point.destination] = await image_mounts.mount(engine, container.id, point)
+            result[point.destination] = await image_mounts.mount(engine, container, point)
         elif point.type == "bind":
             if not os.path.lexists(point.source):
                 remap = engine.defaults.remap_of(container.record.host.userns_mode)
                 _make_source(point.source, point.create_source, remap.root if remap else None)
             propagation.check(point)
             result[point.destination] = point.source
+        if label := container.record.mount_label:
+            source = result.get(point.destination, "")
+            await asyncio.to_thread(labels.relabel_mount, point, source, label)
     return result
 
 
@@ -294,6 +298,14 @@ def _files(engine: Engine, container: Container, sandbox: Sandbox) -> Mapping[st
     )
 
 
+def _labelled(container: Container, files: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of another container have the label that both may use."""
+    if label := container.record.mount_label:
+        joins = container.record.host.network_mode.startswith("container:")
+        labels.relabel_files(files, labels.shared(label) if joins else label)
+    return files
+
+
 async def _devices(container: Container) -> list[Device]:
     """Off the loop: what is asked for may be a directory of any size."""
     host = container.record.host
@@ -348,7 +360,8 @@ def _shared_namespaces(
         result["mqueue"] = "/dev/mqueue" if remap else ""
     elif host.ipc_mode == "shareable":
         owner = remap.root if remap else None
-        result["shm"] = mount_shm(engine.paths, container.id, host.shm_size, owner)
+        label = container.record.mount_label
+        result["shm"] = mount_shm(engine.paths, container.id, host.shm_size, owner, label)
     return result
 
 

@@ -460,8 +460,6 @@ def _check_remapped(host: HostConfig) -> None:
         raise _invalid("cannot share the host's network namespace when user namespaces are enabled")
     if host.pid_mode == "host":
         raise _invalid("cannot share the host PID namespace when user namespaces are enabled")
-    if any(mount.type == "image" for mount in host.mounts or ()):
-        raise errors.Unsupported("mounts of images with userns-remap are not there yet")
 
 
 def _check_mounts(host: HostConfig, machine: Host) -> None:

@@ -81,12 +81,14 @@ class Mounting:
         await asyncio.to_thread(subpath.bind, path, part, target)
         return str(target)
 
-    async def merge_layers(self, user: str, place: str, layers: Sequence[str], part: str) -> str:
+    async def merge_layers(
+        self, user: str, place: str, layers: Sequence[str], part: str, namespace: str
+    ) -> str:
         """Where the merged `layers` (directories, top first), or `part` of them, are mounted."""
         directory = self._subpaths / user
         target, inner = (directory / f"{kind}-{_digest(place)}" for kind in ("image", "part"))
         await asyncio.to_thread(subpath.unbind, target)
-        await asyncio.to_thread(subpath.merge, layers, target)
+        await asyncio.to_thread(subpath.merge, layers, target, namespace)
         if not part:
             return str(target)
         await asyncio.to_thread(subpath.unbind, inner)

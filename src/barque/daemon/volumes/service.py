@@ -132,13 +132,19 @@ class Volumes:
             return await self._mounting.bind_part(name, path, part, container_id)
 
     async def mount_layers(
-        self, container_id: str, place: str, layers: Sequence[str], part: str = ""
+        self,
+        container_id: str,
+        place: str,
+        layers: Sequence[str],
+        part: str = "",
+        namespace: str = "",
     ) -> str:
         """The host path of the merged `layers` (directories, top first), or of `part` of them.
 
-        Read-only; `place` tells it from others of the container. Undone by `unmount`.
+        Read-only; `place` tells it from others of the container; `namespace` is the path of a user
+        namespace that the files' ids are of. Undone by `unmount`.
         """
-        return await self._mounting.merge_layers(container_id, place, layers, part)
+        return await self._mounting.merge_layers(container_id, place, layers, part, namespace)
 
     def _tell(self, action: str, record: VolumeRecord, container_id: str) -> None:
         attributes = {"container": container_id, "driver": record.driver}
@@ -290,6 +296,8 @@ class Volumes:
         if self._rows.uses_any(container_id):
             await self.unmount(container_id)
             self._rows.end_uses(container_id)
+        else:  # parts of images are no uses of volumes
+            await self._mounting.end_parts(container_id)
 
     async def restore(self, containers: Iterable[str], running: Iterable[str] = ()) -> None:
         """At start, with the ids of all containers there are: finish what a crash broke off.
