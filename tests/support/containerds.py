@@ -79,15 +79,38 @@ def containerd(
 
 
 @contextmanager
+def configured(kind: str, settings: str) -> Iterator[tuple[Path, int]]:
+    """A server with these lines of TOML: its directory, where `c.sock` and `log` are, and its pid.
+
+    Raises AssertionError, with what it wrote, where it ends at once.
+    """
+    root = Path(tempfile.mkdtemp(prefix="bq-ctd-", dir="/tmp"))
+    try:
+        with _process(kind, root, settings) as process:
+            yield root, process.pid
+    finally:
+        shutil.rmtree(root)
+
+
+@contextmanager
 def _running(kind: str, root: Path) -> Iterator[str]:
+    with _process(kind, root):
+        yield str(root / "c.sock")
+
+
+@contextmanager
+def _process(kind: str, root: Path, settings: str = "") -> Iterator[subprocess.Popen[bytes]]:
     log = root / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(kind, root), stdout=output, stderr=output, env={"PATH": os.environ["PATH"]}
+            _command(kind, root, settings),
+            stdout=output,
+            stderr=output,
+            env={"PATH": os.environ["PATH"]},
         )
     try:
         _wait(process, root / "c.sock", log)
-        yield str(root / "c.sock")
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=30)

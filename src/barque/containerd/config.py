@@ -1,19 +1,19 @@
 """What barque-containerd is told: containerd's flags and its TOML file.
 
 Source: containerd, docs/man/containerd.8 and containerd-config.toml.5 (version 2 and 3). A flag
-beats the file. A key of the file that we know nothing of is refused by name; sections of plugins
-that we do not have may be there as long as they are empty or about nothing we do.
+beats the file; what the file may say beside is in `config_file`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from barque.containerd.paths import DEFAULT_CONFIG, DEFAULT_ROOT, DEFAULT_STATE
-from barque.errors import InvalidArgument, NotFound, Unsupported
+from barque.errors import InvalidArgument
 
 LAST_PORT = (1 << 16) - 1
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
@@ -27,36 +27,7 @@ FLAGS = {
     "--log-level": "log_level",
     "-l": "log_level",
 }
-# Keys of the file that name what is not there yet; anything but their idle value is refused.
-IDLE: Mapping[str, Sequence[Any]] = {
-    "grpc.tcp_address": ("",),
-    "grpc.tcp_tls_cert": ("",),
-    "grpc.tcp_tls_key": ("",),
-    "grpc.tcp_tls_ca": ("",),
-    "grpc.tcp_tls_common_name": ("",),
-    "ttrpc.address": ("",),
-    "ttrpc.uid": (0,),
-    "ttrpc.gid": (0,),
-    "debug.address": ("",),
-    "debug.uid": (0,),
-    "debug.gid": (0,),
-    "debug.format": ("", "text"),
-    "plugin_dir": ("",),
-    "disabled_plugins": ([],),
-    "required_plugins": ([],),
-    "oom_score": (0,),
-    "imports": ([],),
-    "temp": ("",),
-    "cgroup.path": ("",),
-}
-IGNORED = frozenset(
-    {
-        "version",
-        "grpc.max_recv_message_size",
-        "grpc.max_send_message_size",
-    }
-)
-DISABLED_BY_US = frozenset({"cri", "io.containerd.grpc.v1.cri"})
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +40,11 @@ class Config:
     gid: int = 0
     metrics_address: str = ""  # host:port; empty: no metrics
     metrics_histogram: bool = False
+    log_format: str = "text"
+    oom_score: int = 0
+    cgroup: str = ""  # that the server is to be in; empty: where it is
+    disabled_plugins: tuple[str, ...] = ()
+    required_plugins: tuple[str, ...] = ()
 
     @property
     def socket(self) -> str:
@@ -121,31 +97,22 @@ def load(options: Mapping[str, str]) -> Config:
 def _from_file(path: str | None) -> Config:
     if path is None and not Path(DEFAULT_CONFIG).exists():
         return Config()
-    import tomllib  # only when there is a file
+    from barque.containerd import config_file  # only when there is a file
 
-    try:
-        with open(path or DEFAULT_CONFIG, "rb") as file:
-            return from_document(tomllib.load(file))
-    except FileNotFoundError:
-        raise NotFound(f"configuration file {path} does not exist") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidArgument(f"configuration file {path}: {error}") from error
+    return from_document(config_file.read(path or DEFAULT_CONFIG))
 
 
 def from_document(document: Mapping[str, Any]) -> Config:
     """The configuration that a parsed TOML file describes."""
+    from barque.containerd import config_file
+
     found: dict[str, Any] = {}
-    for key, value in _flat(document):
-        if key in KEYS:
-            if value != "":
-                field, parse = KEYS[key]
-                found[field] = parse(key, value)
-        elif key in IGNORED or (key == "disabled_plugins" and DISABLED_BY_US.issuperset(value)):
-            continue
-        elif key not in IDLE:
-            raise InvalidArgument(f"unknown configuration key {key}")
-        elif value not in IDLE[key]:
-            raise Unsupported(f"configuration key {key} is not supported yet")
+    for key, value in config_file.settings(document):
+        if key not in KEYS:
+            config_file.refuse(key)
+        field, parse = KEYS[key]
+        if value != "":
+            found[field] = parse(key, value)
     return Config(**found)
 
 
@@ -153,29 +120,29 @@ def document_of(config: Config) -> str:
     """What `config dump` and `config default` print: the file that says the same as `config`."""
     return (
         "version = 2\n"
-        f'root = "{config.root}"\n'
-        f'state = "{config.state}"\n'
-        'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        f"root = {_quoted(str(config.root))}\n"
+        f"state = {_quoted(str(config.state))}\n"
+        f"disabled_plugins = [{', '.join(map(_quoted, config.disabled_plugins))}]\n"
+        f"required_plugins = [{', '.join(map(_quoted, config.required_plugins))}]\n"
+        f"oom_score = {config.oom_score}\n"
+        "\n[cgroup]\n"
+        f"  path = {_quoted(config.cgroup)}\n"
+        "\n[debug]\n"
+        f"  format = {_quoted(config.log_format)}\n"
+        f"  level = {_quoted(config.log_level)}\n"
         "\n[grpc]\n"
-        f'  address = "{config.socket}"\n'
+        f"  address = {_quoted(config.socket)}\n"
         f"  gid = {config.gid}\n"
         f"  uid = {config.uid}\n"
-        "\n[debug]\n"
-        f'  level = "{config.log_level}"\n'
         "\n[metrics]\n"
-        f'  address = "{config.metrics_address}"\n'
+        f"  address = {_quoted(config.metrics_address)}\n"
         f"  grpc_histogram = {str(config.metrics_histogram).lower()}\n"
     )
 
 
-def _flat(document: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in document.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{key}.")
-        else:
-            found.append((prefix + key, value))
-    return found
+def _quoted(text: str) -> str:
+    """A basic string of TOML, which is written as one of JSON."""
+    return json.dumps(text)
 
 
 def _absolute(name: str, value: Any) -> Path:
@@ -192,6 +159,30 @@ def _log_level(name: str, value: Any) -> str:
     if value not in LOG_LEVELS:
         raise InvalidArgument(f'not a valid {name}: "{value}"')
     return str(value)
+
+
+def _log_format(name: str, value: Any) -> str:
+    if value not in LOG_FORMATS:
+        raise InvalidArgument(f"{name} must be text or json: {value!r}")
+    return str(value)
+
+
+def _oom_score(name: str, value: Any) -> int:
+    if type(value) is not int or not -1000 <= value <= 1000:
+        raise InvalidArgument(f"{name} must be from -1000 to 1000: {value!r}")
+    return value
+
+
+def _cgroup(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value or ".." in value.split("/"):
+        raise InvalidArgument(f"{name} must be the path of a cgroup: {value!r}")
+    return value.strip("/")
+
+
+def _plugins(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise InvalidArgument(f"{name} must be a list of plugins: {value!r}")
+    return tuple(value)
 
 
 def _id(name: str, value: Any) -> int:
@@ -215,6 +206,7 @@ def _host_and_port(name: str, value: Any) -> str:
     return str(value)
 
 
+_PROMETHEUS = "plugins.io.containerd.metrics.v1.grpc-prometheus"
 # Key of the file -> field of Config, and what reads it.
 KEYS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "root": ("root", _absolute),
@@ -223,6 +215,12 @@ KEYS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "grpc.uid": ("uid", _id),
     "grpc.gid": ("gid", _id),
     "debug.level": ("log_level", _log_level),
+    "debug.format": ("log_format", _log_format),
+    "oom_score": ("oom_score", _oom_score),
+    "cgroup.path": ("cgroup", _cgroup),
+    "disabled_plugins": ("disabled_plugins", _plugins),
+    "required_plugins": ("required_plugins", _plugins),
     "metrics.address": ("metrics_address", _host_and_port),
     "metrics.grpc_histogram": ("metrics_histogram", _switch),
+    f"{_PROMETHEUS}.grpc_histogram": ("metrics_histogram", _switch),
 }

@@ -22,7 +22,8 @@ from barque.containerd.events import Exchange
 from barque.containerd.grpc import Server
 from barque.containerd.health import Health
 from barque.containerd.paths import Paths
-from barque.containerd.services import over
+from barque.containerd.process import log_to_stderr, place
+from barque.containerd.services import check_plugins, over, plugins
 from barque.containerd.stores import opened
 from barque.containerd.supervision import supervision
 from barque.containerd.version import API_VERSION, REVISION
@@ -32,7 +33,6 @@ from barque.linux import lock
 SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger("barque.containerd")
 
-LEVELS = {"trace": 10, "debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50, "panic": 50}
 USAGE = """usage: barque-containerd [--config FILE] [--root DIR] [--state DIR] [--address SOCKET]
                          [--log-level LEVEL] [config default | config dump]
                          [publish --topic TOPIC --namespace NAMESPACE]
@@ -83,7 +83,8 @@ def run(command: Command) -> int:
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     gc.disable()  # what is made until it serves stays
-    log_to_stderr(config.log_level)
+    log_to_stderr(config.log_level, config.log_format)
+    place(config.oom_score, config.cgroup)
     # Each shim and each client takes one; what is started here has the limit that was given to us.
     given = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (given[1], given[1]))
@@ -111,9 +112,11 @@ async def running(
 ) -> AsyncIterator[None]:
     """A whole server, from lock to socket; when this is entered, it answers."""
     paths = Paths(config.root, config.state)
-    with opened(paths) as stores:
+    with opened(paths, config.disabled_plugins) as stores:
+        known = plugins(paths, stores.snapshots)
+        check_plugins(known, config.required_plugins, config.disabled_plugins)
         exchange = Exchange()
-        kept = over(stores, paths, exchange)
+        kept = over(stores, paths, exchange, known)
         async with AsyncExitStack() as serving:
             stores.settling.soon()
             serving.push_async_callback(stores.settling.close)
@@ -165,13 +168,3 @@ async def sweep_files(content: ContentStore) -> None:
 async def ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=LEVELS[level],
-        format='time="%(asctime)s" level=%(levelname)s msg="%(message)s" module=%(name)s',
-    )
-    for noisy in ("hpack", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +25,9 @@ from barque.containerd.streaming import Streams
 from barque.containerd.transfer.service import Transfer
 from barque.containerd.transfer.unpack import Unpacker
 from barque.containerd.version import Introspection, Plugin, Version, server_id
+from barque.errors import NotFound, Unsupported
 
+SNAPSHOTTER = "io.containerd.snapshotter.v1"
 SERVICES = (
     *("containers", "content", "diff", "events", "images", "introspection", "leases"),
     *("namespaces", "sandboxes", "snapshots", "streaming", "tasks", "transfer", "version"),
@@ -40,7 +43,8 @@ class Kept(NamedTuple):
     blobs: Blobs
 
 
-def over(stores: Stores, paths: Paths, exchange: Exchange) -> Kept:
+def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugin]) -> Kept:
+    """`known`: what the server says that it is made of."""
     metadata, references, content, *_ = stores
     collector = stores.collector
     blobs = Blobs(content, metadata, references)
@@ -58,7 +62,7 @@ def over(stores: Stores, paths: Paths, exchange: Exchange) -> Kept:
     )
     services = [
         Version().service(),
-        Introspection(plugins(paths, stores.snapshots), server_id(paths.uuid)).service(),
+        Introspection(known, server_id(paths.uuid)).service(),
         Namespaces(metadata, exchange).service(),
         Content(content, metadata, references, exchange).service(),
         images.service(),
@@ -73,13 +77,26 @@ def over(stores: Stores, paths: Paths, exchange: Exchange) -> Kept:
     return Kept(services, containers, sandboxes, blobs)
 
 
+def check_plugins(
+    known: Sequence[Plugin], required: Sequence[str], disabled: Sequence[str]
+) -> None:
+    """Raises NotFound for one that is required, Unsupported for one we cannot be without."""
+    names = {f"{one.type}.{one.id}" for one in known}
+    for name in required:
+        if name not in names or name in disabled:
+            raise NotFound(f"required plugin {name} is not there")
+    for name in disabled:
+        if name in names and not name.startswith(SNAPSHOTTER):
+            raise Unsupported(f"plugin {name} cannot be disabled")
+
+
 def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
     """This server's parts in containerd's words: clients look for snapshotters among them."""
     return [
         Plugin("io.containerd.content.v1", "content", {"root": str(paths.content)}),
         *(
             Plugin(
-                "io.containerd.snapshotter.v1",
+                SNAPSHOTTER,
                 name,
                 {"root": str(paths.snapshotter(name))},
                 partial(snapshots.missing, name),

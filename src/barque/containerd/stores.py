@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -34,10 +34,11 @@ class Stores(NamedTuple):
 
 
 @contextmanager
-def opened(paths: Paths) -> Iterator[Stores]:
+def opened(paths: Paths, disabled: Collection[str] = ()) -> Iterator[Stores]:
     """All stores of one server, without what an earlier run left half done.
 
-    Raises Taken when another server has them.
+    Snapshotters among the plugins `disabled` are not there. Raises Taken when another server has
+    them.
     """
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.root.chmod(0o700)  # earlier ones were open to who knew a path in them
@@ -45,7 +46,7 @@ def opened(paths: Paths) -> Iterator[Stores]:
     locks = take_locks(paths)
     metadata = Metadata(paths.database)
     references = References(metadata)
-    snapshots = SnapshotStores(metadata, references, paths)
+    snapshots = SnapshotStores(metadata, references, paths, disabled)
     try:
         content = ContentStore(metadata, references, ContentPaths(paths.content))
         content.forget_stale(now_ns())

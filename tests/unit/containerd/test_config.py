@@ -1,11 +1,13 @@
 """containerd's flags and TOML file."""
 
+import subprocess
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from barque.containerd import config_file
 from barque.containerd.config import Config, document_of, from_document, load, parse_arguments
 from barque.errors import InvalidArgument, NotFound, Unsupported
 
@@ -33,6 +35,14 @@ def test_commands() -> None:
     [
         Config(),
         Config(Path("/r"), Path("/s"), "/a.sock", "debug", 7, 8, "127.0.0.1:1338", True),
+        Config(
+            root=Path('/a "quoted" \\ one'),
+            log_format="json",
+            oom_score=-999,
+            cgroup="a/b",
+            disabled_plugins=("cri", "io.containerd.snapshotter.v1.btrfs"),
+            required_plugins=("io.containerd.content.v1.content",),
+        ),
     ],
 )
 def test_what_is_dumped_says_the_same(config: Config) -> None:
@@ -68,11 +78,24 @@ def test_bad_flags(arguments: list[str]) -> None:
         ("[metrics]\naddress = 'host:65536'", InvalidArgument),
         ("[metrics]\naddress = 80", InvalidArgument),
         ("[metrics]\ngrpc_histogram = 1", InvalidArgument),
-        ("[debug]\nformat = 'json'", Unsupported),
-        ("oom_score = -500", Unsupported),
-        ("[proxy_plugins.x]\ntype = 'snapshot'", InvalidArgument),
-        ("disabled_plugins = ['io.containerd.content.v1.content']", Unsupported),
-        ("[plugins.'io.containerd.grpc.v1.cri']\nx = 1", InvalidArgument),
+        ("[debug]\nformat = 'xml'", InvalidArgument),
+        ("[debug]\naddress = '/run/debug.sock'", Unsupported),
+        ("oom_score = -1001", InvalidArgument),
+        ("oom_score = true", InvalidArgument),
+        ("[cgroup]\npath = '/a/../b'", InvalidArgument),
+        ("version = 4", Unsupported),
+        ("version = '2'", Unsupported),
+        ("disabled_plugins = 'cri'", InvalidArgument),
+        ("required_plugins = [1]", InvalidArgument),
+        ("[proxy_plugins.x]\ntype = 'snapshot'", Unsupported),
+        ("[stream_processors.x]\npath = 'y'", Unsupported),
+        ("[plugins.'io.containerd.grpc.v1.cri']\nx = 1", Unsupported),
+        ("[plugins.'io.containerd.nri.v1.nri']\ndisable = false", Unsupported),
+        ("[plugins.'io.containerd.gc.v1.scheduler']\nmutation_threshold = 7", Unsupported),
+        ("[plugins.'io.containerd.gc.v1.scheduler']\nmutation_thresh = 7", InvalidArgument),
+        ("[plugins.'io.containerd.nothing.v1']\nx = 1", InvalidArgument),
+        ("[plugins]\n'io.containerd.gc.v1.scheduler' = 1", InvalidArgument),
+        ("[grpc]\nmax_recv_message_size = 1024", Unsupported),
     ],
 )
 def test_the_file_is_not_half_understood(text: str, kind: type[Exception]) -> None:
@@ -86,3 +109,60 @@ def test_files_that_are_not_there_or_not_toml(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("= =")
     with pytest.raises(InvalidArgument):
         load({"config": str(tmp_path / "bad")})
+
+
+@pytest.mark.parametrize("disabled", ["cri", "io.containerd.grpc.v1.cri"])
+def test_sections_of_plugins_that_are_disabled(disabled: str) -> None:
+    text = f"""disabled_plugins = ['{disabled}', 'io.containerd.nri.v1.nri']
+        [plugins.'io.containerd.grpc.v1.cri'.registry]
+        config_path = '/x'
+        [plugins.'io.containerd.cri.v1.images']
+        snapshotter = 'x'
+        [plugins.'io.containerd.nri.v1.nri']
+        disable = false"""
+    found = from_document(tomllib.loads(text))
+    assert found == Config(disabled_plugins=(disabled, "io.containerd.nri.v1.nri"))
+
+
+@pytest.mark.peer
+def test_what_the_real_one_prints_can_be_read(tmp_path: Path) -> None:
+    printed = subprocess.run(
+        ["/usr/bin/containerd", "config", "default"], capture_output=True, text=True, check=True
+    ).stdout
+    file = tmp_path / "config.toml"
+    file.write_text(printed)
+    with pytest.raises(Unsupported, match="name it in disabled_plugins"):
+        load({"config": str(file)})
+    file.write_text(printed.replace("disabled_plugins = []", 'disabled_plugins = ["cri"]'))
+    assert load({"config": str(file)}) == Config(
+        address="/run/containerd/containerd.sock", disabled_plugins=("cri",)
+    )
+
+
+def test_the_histogram_of_version_3() -> None:
+    text = "version = 3\n[plugins.'io.containerd.metrics.v1.grpc-prometheus']\ngrpc_histogram = "
+    assert from_document(tomllib.loads(text + "true")).metrics_histogram
+    assert not from_document(tomllib.loads(text + "false")).metrics_histogram
+
+
+def test_files_are_imported_once_and_the_later_says_more(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "c.toml").write_text(
+        "imports = ['d/*.toml', 'c.toml', 'none/*']\ndisabled_plugins = ['cri']\nroot = '/r'\n"
+        "[grpc]\nuid = 1\ngid = 2\n"
+    )
+    (tmp_path / "d/a.toml").write_text("imports = ['b.toml']\noom_score = 5\n[grpc]\ngid = 3\n")
+    (tmp_path / "d/b.toml").write_text("disabled_plugins = ['x']\n[grpc]\ngid = 4\n")
+    found = load({"config": str(tmp_path / "c.toml")})
+    assert found == Config(
+        root=Path("/r"), uid=1, gid=4, oom_score=5, disabled_plugins=("cri", "x")
+    )
+
+
+@pytest.mark.parametrize(
+    ("imports", "kind"), [("'x'", InvalidArgument), ("[1]", InvalidArgument), ("['x']", NotFound)]
+)
+def test_imports_that_are_not_there(tmp_path: Path, imports: str, kind: type[Exception]) -> None:
+    (tmp_path / "c.toml").write_text(f"imports = {imports}\n")
+    with pytest.raises(kind):
+        config_file.read(str(tmp_path / "c.toml"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from barque.containerd.metadata import Metadata
@@ -105,7 +105,15 @@ KINDS: Mapping[str, Kind] = {
 class SnapshotStores:
     """One store a snapshotter, over one database."""
 
-    def __init__(self, metadata: Metadata, references: References, paths: Paths) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        references: References,
+        paths: Paths,
+        disabled: Collection[str] = (),
+    ) -> None:
+        """`disabled` are plugins by containerd's names, snapshotters among them."""
+        self._disabled = disabled
         self._metadata = metadata
         self._references = references
         self._paths = paths
@@ -127,6 +135,8 @@ class SnapshotStores:
 
     def missing(self, name: str) -> str:
         """Why a known snapshotter cannot be opened; "" when it can."""
+        if f"io.containerd.snapshotter.v1.{name}" in self._disabled:
+            return "it is disabled by the configuration"
         return KINDS[name].missing(str(self._paths.snapshotter(name)))
 
     def capabilities(self, name: str) -> tuple[str, ...]:
