@@ -56,8 +56,9 @@ def label_of(path: Path | str) -> str:
 
 
 def set_label(top: Path, label: str) -> None:
-    """Label a directory and all in it."""
+    """Label a file, or a directory and all in it."""
+    paths = [str(top)]
     for directory, names, files in os.walk(top):
-        for name in (".", *names, *files):
-            path = os.path.join(directory, name)
-            os.setxattr(path, "security.selinux", label.encode(), follow_symlinks=False)
+        paths += [os.path.join(directory, name) for name in (*names, *files)]
+    for path in paths:
+        os.setxattr(path, "security.selinux", label.encode(), follow_symlinks=False)

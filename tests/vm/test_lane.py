@@ -19,7 +19,7 @@ from tests.support.vm import INSIDE, PROJECT, Machine
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(1600)]
 HERE = Path(__file__).parent
 WITH_SYSTEMD = ("test_systemd.py", "test_systemd_user.py")
-WITH_SELINUX = ("test_selinux.py",)
+WITH_SELINUX = ("test_selinux.py", "test_engine_selinux.py")
 ALL = os.environ.get("BARQUE_VM") == "all"
 # What takes minutes; the runtime's and the snapshotter's own tests of it are run each time.
 LONG = () if ALL else ("test_engine_checkpoints.py", "test_storage_devicemapper.py")

@@ -23,6 +23,7 @@ from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.containerd_supervisor import ContainerdSupervisor
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.host import Host
+from barque.daemon.containers.labels import Labels
 from barque.daemon.containers.runtimes import write_scripts
 from barque.daemon.containers.service import Containers
 from barque.daemon.database import Database
@@ -138,7 +139,8 @@ async def composed(
                 volumes=volumes,
                 events=events,
                 paths=paths,
-                machine=Host.probe(),
+                machine=Host.probe(selinux=config.selinux_enabled),
+                labels=Labels.read() if config.selinux_enabled else Labels(),
                 defaults=defaults.container_defaults(config, paths, remap),
             )
         )

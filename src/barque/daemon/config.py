@@ -18,7 +18,8 @@ from barque import __version__, errors
 from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
 from barque.daemon import cgroups
 from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option, refusal
-from barque.daemon.storage import SNAPSHOTTERS
+from barque.daemon.storage import SHARE_A_FILE_SYSTEM, SNAPSHOTTERS
+from barque.linux import selinux
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -361,7 +362,7 @@ def _check_unsupported(config: Config) -> None:
     except errors.InvalidArgument as error:
         _refuse(str(error))
     if config.selinux_enabled:
-        _refuse("selinux-enabled is not there yet")
+        _check_labels(config)
     if config.userland_proxy:
         _refuse("userland-proxy is not there: published ports need no proxy")
     if config.min_api_version:
@@ -374,6 +375,13 @@ def _check_unsupported(config: Config) -> None:
                 f"min-api-version {config.min_api_version!r} is not between {MIN_API_VERSION} "
                 f"and {API_VERSION}"
             )
+
+
+def _check_labels(config: Config) -> None:
+    if not selinux.enabled():
+        _refuse("selinux-enabled: SELinux is disabled or not supported by this kernel")
+    if SNAPSHOTTERS[config.storage_driver] in SHARE_A_FILE_SYSTEM:
+        _refuse(f"selinux-enabled does not go with the storage driver {config.storage_driver}")
 
 
 VERSION_LINE = f"Barque version {__version__}"

@@ -22,6 +22,8 @@ SNAPSHOTTERS: Mapping[str, str] = {
     "fuse-overlayfs": "fuse-overlayfs",
 }
 DEFAULT = "overlayfs"
+# Drivers whose containers are directories of one file system, which has one label.
+SHARE_A_FILE_SYSTEM = frozenset({"native", "btrfs"})
 QUOTA = "io.barque.quota"
 REBASE = "rebase"
 REMAP = "remap-ids"

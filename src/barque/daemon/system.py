@@ -57,11 +57,15 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def security_options() -> list[str]:
+def security_options(*, selinux: bool = False) -> list[str]:
     """What confines containers on this kernel."""
     parameter = Path("/sys/module/apparmor/parameters/enabled")
     confined = parameter.exists() and parameter.read_text().startswith("Y")
-    return [*(["name=apparmor"] if confined else []), "name=seccomp,profile=builtin"]
+    return [
+        *(["name=apparmor"] if confined else []),
+        "name=seccomp,profile=builtin",
+        *(["name=selinux"] if selinux else []),
+    ]
 
 
 class System:
@@ -244,7 +248,7 @@ class System:
             "RuncCommit": {"ID": __version__},
             "InitCommit": {"ID": ""},
             "SecurityOptions": [
-                *security_options(),
+                *security_options(selinux=config.selinux_enabled),
                 *(["name=userns"] if self._remapped else []),
             ],
             "ProductLicense": "Apache-2.0",

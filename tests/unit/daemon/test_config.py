@@ -7,6 +7,7 @@ import pytest
 
 from barque.daemon import defaults
 from barque.daemon.config import Config, Usage, VersionAsked, load, parse_flags
+from barque.linux import selinux
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -166,3 +167,11 @@ def test_options_that_cannot_be(flags: list[str], words: str, tmp_path: Path) ->
     path.write_text("{}")
     with pytest.raises(Usage, match=words):
         load(["--config-file", str(path), *flags])
+
+
+@pytest.mark.skipif(selinux.enabled(), reason="this kernel has SELinux")
+def test_labels_take_a_kernel_that_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text('{"selinux-enabled": true}')
+    with pytest.raises(Usage, match="SELinux is disabled or not supported"):
+        load(["--config-file", str(path)])

@@ -12,7 +12,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon import emulation
-from barque.daemon.containers import image_mounts, mounts, names, others, validate
+from barque.daemon.containers import image_mounts, labels, mounts, names, others, validate
 from barque.daemon.containers.backend import Image
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import Config, Health, HostConfig, parse
@@ -65,6 +65,8 @@ async def create(
     async with AsyncExitStack() as undo:
         engine.creating.add(container_id)
         undo.callback(engine.creating.discard, container_id)
+        _label(engine, record)
+        undo.callback(engine.labels.release, record)
         engine.catalogue.take_name(record.name, container_id)
         undo.callback(engine.catalogue.free_name, record.name)
         undo.push_async_callback(engine.undo, "volumes", _drop_volumes, engine, record)
@@ -188,8 +190,7 @@ def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig)
     if config.working_dir:
         config.working_dir = "/" + posixpath.normpath(config.working_dir).lstrip("/")
     _settle_paths(host, machine)
-    if host.privileged or "host" in {host.ipc_mode, host.pid_mode}:
-        _without_label(host)
+    _settle_labels(engine, host)
     _settle_host_name(engine, container_id, config, host)
     return warnings
 
@@ -205,11 +206,32 @@ def _settle_paths(host: HostConfig, machine: Host) -> None:
         host.readonly_paths = [] if unconfined else list(READONLY_PATHS)
 
 
-def _without_label(host: HostConfig) -> None:
-    """What shares the host's processes has no label of its own (SELinux), as Docker tells it."""
+def _settle_labels(engine: Engine, host: HostConfig) -> None:
+    """What shares processes with the host or a container has no label of its own (SELinux): none,
+    or that container's, as Docker tells it."""
     given = host.security_opt or []
-    if not any(option.startswith(("label=", "label:")) for option in given):
+    if any(option.startswith(("label=", "label:")) for option in given):
+        return
+    if host.privileged or "host" in {host.ipc_mode, host.pid_mode}:
         host.security_opt = [*given, "label=disable"]
+    elif found := labels.of_others(
+        *(_label_of(engine, mode) for mode in (host.ipc_mode, host.pid_mode))
+    ):
+        host.security_opt = [*given, *found]
+
+
+def _label_of(engine: Engine, mode: str) -> str | None:
+    """That of the container whose namespace is joined; None: it is none's."""
+    kind, colon, reference = mode.partition(":")
+    if kind != "container" or not colon:
+        return None
+    return others.find(engine, reference).record.process_label
+
+
+def _label(engine: Engine, record: Record) -> None:
+    words = parse_security(record.host.security_opt or (), engine.machine).label
+    chosen = engine.labels.choose(words, privileged=record.host.privileged)
+    record.process_label, record.mount_label = chosen
 
 
 def _discarded(body: Mapping[str, Any]) -> list[str]:

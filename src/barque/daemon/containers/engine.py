@@ -15,6 +15,7 @@ from barque.daemon.containers.apparmor import Profiles
 from barque.daemon.containers.backend import Images, Networks, Volumes
 from barque.daemon.containers.catalogue import Catalogue
 from barque.daemon.containers.host import Defaults, Host, Runtime
+from barque.daemon.containers.labels import Labels
 from barque.daemon.containers.log_watch import LogWatch
 from barque.daemon.events import Events
 from barque.daemon.measures import Measures
@@ -47,6 +48,7 @@ class Engine:
     defaults: Defaults
     measures: Measures = field(default_factory=Measures)
     profiles: Profiles = field(default_factory=Profiles)
+    labels: Labels = field(default_factory=Labels)
     clock_ns: Callable[[], int] = time.time_ns
     execs: dict[str, Exec] = field(default_factory=dict)
     log_watch: LogWatch = field(default_factory=LogWatch)

@@ -205,6 +205,8 @@ async def _process_document(
     }
     if profile := apparmor.profile_of(record, machine):
         document["apparmorProfile"] = profile
+    if record.process_label:
+        document["selinuxLabel"] = record.process_label
     if limits := rlimits(record, engine.defaults):
         document["rlimits"] = limits
     size = console_size or config.console_size

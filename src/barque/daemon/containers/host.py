@@ -30,12 +30,14 @@ class Host:
     thermal_paths: tuple[str, ...]
     hostname: str
     apparmor: bool
+    selinux: bool = False
+    """Containers get labels: the kernel can, and the daemon is told to."""
     block_weight: bool = True
     block_weight_device: bool = True
     cpu_realtime: bool = False
 
     @classmethod
-    def probe(cls) -> Host:
+    def probe(cls, *, selinux: bool = False) -> Host:
         name = os.uname()
         version = name.release.split(".")
         v2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
@@ -54,6 +56,7 @@ class Host:
             block_weight_device=v2 or _has_block("weight_device"),
             cpu_realtime=not v2 and cpu_realtime.available(),
             apparmor=_read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+            selinux=selinux,
         )
 
 

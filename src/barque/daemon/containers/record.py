@@ -53,6 +53,8 @@ class Record(Struct, kw_only=True):
     mounts: list[MountPoint] = []
     driver: str = "overlayfs"
     capability_adds: list[str] = []
+    process_label: str = ""
+    mount_label: str = ""
 
     @property
     def legacy_links(self) -> Sequence[str]:

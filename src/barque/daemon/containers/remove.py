@@ -67,6 +67,7 @@ async def remove_locked(engine: Engine, container: Container, *, volumes: bool) 
         container.restart = None
     container.state.move(Move.REMOVE, container.id)
     engine.catalogue.hide(container)
+    engine.labels.release(container.record)
     abandon_pending(container)
     await engine.stop_forwarding(container)
     await execs.forget_all(engine, container)

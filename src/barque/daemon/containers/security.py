@@ -19,6 +19,7 @@ class Security:
     unconfined_paths: bool = False
     writable_cgroups: bool = False
     apparmor: str = ""
+    label: tuple[str, ...] = ()
 
 
 def parse(options: Iterable[str], machine: Host) -> Security:
@@ -40,8 +41,9 @@ def parse(options: Iterable[str], machine: Host) -> Security:
             _check_apparmor(value, machine)
             result.apparmor = value
         elif key == "label" and value:
-            if value != "disable":
+            if value != "disable" and not machine.selinux:
                 raise errors.Unsupported(f"SELinux is not enabled here: --security-opt {option}")
+            result.label += (value,)
         else:
             number = 2 if separator else 1
             raise errors.InvalidArgument(f'invalid --security-opt {number}: "{option}"')

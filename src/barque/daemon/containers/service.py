@@ -61,7 +61,9 @@ class Containers:
 
         Networks must be given these ids (`Networks.restore`) before `begin`.
         """
-        self.engine.catalogue.load()
+        catalogue = self.engine.catalogue
+        catalogue.load()
+        self.engine.labels.keep(c.record for c in (*catalogue, *catalogue.hidden.values()))
         return await recover.recover(self.engine)
 
     async def begin(self) -> None:

@@ -18,7 +18,11 @@ from barque.linux.mount import (
 
 
 def mount_shm(
-    paths: Paths, container_id: str, size_bytes: int, owner: tuple[int, int] | None = None
+    paths: Paths,
+    container_id: str,
+    size_bytes: int,
+    owner: tuple[int, int] | None = None,
+    label: str = "",
 ) -> str:
     """Mount it; its path. One that a crash left is replaced."""
     unmount_shm(paths, container_id)
@@ -28,6 +32,8 @@ def mount_shm(
     data = f"mode=1777,size={size_bytes}"
     if owner is not None:
         data += ",uid={},gid={}".format(*owner)
+    if label:
+        data += f',context="{label}"'
     mount("shm", path, "tmpfs", flags, data)
     return path
 

@@ -51,6 +51,8 @@ def build(record: Record, facts: StartFacts, machine: Host, defaults: Defaults) 
         "sysctl": _sysctls(record, defaults),
         **_paths(record, options, machine),
     }
+    if record.mount_label:
+        linux["mountLabel"] = record.mount_label
     if facts.devices:
         linux["devices"] = [device.node() for device in facts.devices]
     profile = _seccomp(record, options, machine, defaults)
@@ -134,6 +136,8 @@ def _process(
     }
     if profile := apparmor.profile_of(record, machine):
         process["apparmorProfile"] = profile
+    if record.process_label:
+        process["selinuxLabel"] = record.process_label
     height, width = (*record.host.console_size, 0, 0)[:2]
     if record.config.tty and height and width:
         process["consoleSize"] = {"height": height, "width": width}
