@@ -108,11 +108,10 @@ def _capability_bits(process: Process, log: Log) -> tuple[int, int, int, int, in
     inheritable, ambient = bits("inheritable"), bits("ambient")
     if effective & ~permitted:
         raise InvalidArgument("process.capabilities: effective has what permitted has not")
-    if ambient & ~(permitted & inheritable):
-        # the kernel would refuse one by one; runc leaves these out with a warning
-        log.warning("unable to set ambient capabilities that are not permitted and inheritable")
-        ambient &= permitted & inheritable
-    return bounding, effective, permitted, inheritable, ambient
+    for name in sets.get("ambient", ()):  # runc raises one by one; its words are known to tools
+        if name in capabilities.NUMBERS and capabilities.mask([name]) & ~(permitted & inheritable):
+            log.warning(f"can't raise ambient capability {name}: operation not permitted")
+    return bounding, effective, permitted, inheritable, ambient & permitted & inheritable
 
 
 def home_of(root: int, uid: int) -> str:

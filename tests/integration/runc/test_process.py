@@ -61,6 +61,19 @@ def test_the_five_capability_sets(case: Case) -> None:
     }
 
 
+def test_what_cannot_be_ambient_is_left_out_aloud(case: Case) -> None:
+    """In the words of runc 1.3, which tools look for; older ones and crun say nothing."""
+    names = ["CAP_CHOWN", "CAP_KILL"]
+    spec = case.configure("cat", "/proc/self/status", user={"uid": 1000, "gid": 1000})
+    sets = dict.fromkeys(("bounding", "permitted", "effective", "ambient"), names)
+    spec["process"]["capabilities"] = {**sets, "inheritable": ["CAP_KILL"]}
+    result = case.run(spec=spec)
+    assert int(status_of(result.out)["CapAmb"], 16) == KILL
+    if case.runtime.name == "ours":
+        assert "can't raise ambient capability CAP_CHOWN: operation not permitted" in result.err
+        assert "CAP_KILL" not in result.err
+
+
 def test_root_gets_its_sets_and_no_inheritable(case: Case) -> None:
     status = status_of(case.run("cat", "/proc/self/status").out)
     assert int(status["CapInh"], 16) == 0
