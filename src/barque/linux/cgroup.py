@@ -107,8 +107,9 @@ class Cgroup:
         """The directories without repetition (controllers may share a hierarchy)."""
         return dict.fromkeys(self.directories.values())
 
-    def create(self, controllers: Iterable[str] = ()) -> None:
-        """Make the directories; on version 2 with these controllers where the kernel has them.
+    def create(self) -> None:
+        """Make the directories; on version 2 with every controller that can be had: the container
+        may limit what is below it, with controllers that its own config does not name.
 
         A directory that is there already is taken when nothing is in it, neither a process nor a
         cgroup, and what enters it will run: OSError EBUSY else. After a failure what was made is
@@ -119,7 +120,7 @@ class Cgroup:
         try:
             for name, directory in self.directories.items():
                 if self.unified_only:
-                    self._delegate(directory, controllers)
+                    self._delegate(directory)
                 if make_directory(directory):
                     made.append(directory)
                 elif directory not in made:
@@ -134,14 +135,13 @@ class Cgroup:
                 os.rmdir(directory)
             raise
 
-    def adopt(self, controllers: Iterable[str] = ()) -> None:
-        """Take directories that another has made, with these controllers where it gives them."""
+    def adopt(self) -> None:
+        """Take directories that another has made, with the controllers that it gives them."""
         for directory in self.distinct():
-            self._delegate(directory, controllers)
+            self._delegate(directory)
 
-    def _delegate(self, directory: str, controllers: Iterable[str]) -> None:
-        available = set(read_bounded(f"{ROOT}/cgroup.controllers").decode().split())
-        wanted = [f"+{name}" for name in controllers if name in available]
+    def _delegate(self, directory: str) -> None:
+        wanted = read_bounded(f"{ROOT}/cgroup.controllers").split()
         parent = ROOT
         for part in os.path.dirname(directory.removeprefix(ROOT + "/")).split("/"):
             self._enable(parent, wanted)
@@ -150,13 +150,15 @@ class Cgroup:
                 os.makedirs(parent, MODE, exist_ok=True)
         self._enable(parent, wanted)
 
-    def _enable(self, parent: str, wanted: list[str]) -> None:
+    def _enable(self, parent: str, wanted: list[bytes]) -> None:
+        path = f"{parent}/cgroup.subtree_control"
+        enabled = read_bounded(path).split()
         for controller in wanted:
-            try:
-                write_file(f"{parent}/cgroup.subtree_control", controller)
-            except OSError as error:  # in use, or not delegated: what needs it will fail by name
-                if error.errno not in (errno.EBUSY, errno.ENOENT, errno.EACCES, errno.EPERM):
-                    raise
+            if controller not in enabled:
+                try:
+                    write_file(path, b"+" + controller)
+                except OSError:  # in use, or not delegated: what needs it will fail by name
+                    pass
 
     def attach(self, pid: int) -> None:
         """Move another process into the cgroup, in all hierarchies. Slow on version 1: the kernel

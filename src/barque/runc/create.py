@@ -378,16 +378,15 @@ def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], No
     group = container.cgroup
     writes = resources.plan(spec.linux.resources, unified=group.unified_only)
     rules = resources.device_rules(spec.linux.resources)
-    controllers = [*resources.controllers(writes), "cpu", "memory", "pids", "io", "cpuset"]
     if container.unit:
         from barque.runc import systemd
 
         done = systemd.make(container, spec, (writes, rules), undo)
-        group.adopt(controllers)
+        group.adopt()
     else:
         done = nothing_more
         try:
-            group.create(controllers)
+            group.create()
         except OSError as error:
             if not container.paths.rootless:
                 raise

@@ -63,6 +63,8 @@ def start(container: Container, log: Log) -> None:
     """Let the waiting process execute the user's program. Allowed in: created."""
     lock = container.lock()
     try:
+        if container.pid == 0:  # `create` has ended while this waited for it
+            container = reload(container)
         status = container.status()
         if status == STOPPED:
             raise Conflict("cannot start a container that has stopped")

@@ -60,11 +60,6 @@ def device_rules(resources: Fields | None) -> Rules:
     return parse_rules(() if resources is None else resources.sections("devices"))
 
 
-def controllers(writes: tuple[Write, ...]) -> list[str]:
-    """What must be enabled for the writes."""
-    return list(dict.fromkeys(write.controller for write in writes))
-
-
 def apply(writes: tuple[Write, ...], cgroup: Cgroup) -> None:
     """Write each; the error has runc's form, with the file and the kernel's reason."""
     pending = list(writes)

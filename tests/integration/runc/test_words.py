@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.integration.runc.conftest import Case
 from tests.support.cgroups import VERSION_2, group, limit, quota, remove, weight
+from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 POINTS = (
@@ -109,6 +111,35 @@ def test_what_is_mounted_below_a_read_only_mount(case: Case, top: str) -> None:
     mounts = {line.split()[1]: line.split()[3].split(",") for line in result.out.splitlines()}
     assert ("ro" in mounts[top], "rw" in mounts[f"{top}/below"]) == (True, True)
     assert "Read-only file system" in result.err
+
+
+@pytest.mark.runtimes("ours")  # to runc there is no container before the end of create
+def test_a_start_waits_for_create(case: Case) -> None:
+    go = case.place / "go"
+    os.mkfifo(go)
+    spec = case.configure("touch", "/ran")
+    case.rootfs.chmod(0o777)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo > {go}; cat {go}"]}
+    case.write({**spec, "hooks": {"createRuntime": [hook]}})
+    line = case.runtime.argv("create", "-b", str(case.bundle), case.id)
+    create = subprocess.Popen(line, stdin=subprocess.DEVNULL)
+    go.read_text()  # the container is about to be made
+    assert case.runtime.status(case.id) == "creating"
+    start = subprocess.Popen(case.runtime.argv("start", case.id))
+    try:
+        wait_for(lambda: start.poll() is not None or asleep_in_lock(start.pid))
+    finally:
+        go.write_text("")
+        codes = (create.wait(60), start.wait(60))
+    assert codes == (0, 0)
+    case.runtime.wait_stopped(case.id)
+    assert (case.rootfs / "ran").exists()
+
+
+def asleep_in_lock(pid: int) -> bool:
+    """Whether a process waits for a lock of a file: /proc/locks marks those that wait by `->`."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and line.split()[5] == str(pid) for line in lines)
 
 
 def test_a_working_directory_is_made_below_a_read_only_root(case: Case) -> None:

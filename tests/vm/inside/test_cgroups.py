@@ -176,6 +176,14 @@ def test_freeze_thaw_kill(case: Case) -> None:
     assert not Path(CGROUPS, case.id).exists()
 
 
+@OURS_AND_RUNC
+def test_every_controller_reaches_the_container(case: Case) -> None:
+    """It may limit what is below it with those that its config does not name."""
+    case.started("sleep", "1000")
+    available = Path(CGROUPS, "cgroup.controllers").read_text().split()
+    assert value(case, "cgroup.controllers").split() == available
+
+
 def test_a_cgroup_deep_below_gets_its_controllers(case: Case) -> None:
     spec = with_resources(case, {"memory": {"limit": 64 * MIB}, "pids": {"limit": 9}})
     top = f"{case.id}-top"
