@@ -31,6 +31,9 @@ interop: .venv/dev.stamp .venv/peers.stamp  ## who works with whom: run those te
 	$(BIN)/python -m tools.interop
 	$(BIN)/python -m tools.commands
 
+suites: .venv/dev.stamp .venv/peers.stamp .venv/suites.stamp  ## the peers' own test suites on the peers and on ours: write docs/suites.md (half an hour)
+	$(BIN)/python -m tools.suites
+
 bench: .venv/dev.stamp .venv/peers.stamp  ## ratios of times and memory against the installed peers
 	$(BIN)/python -m bench
 
@@ -51,4 +54,7 @@ clean:  ## remove the environment
 .venv/peers.stamp: tools/setup.sh tools/kernel.sh tests/vm/init
 	tools/setup.sh peers
 
-.PHONY: help demo test test-vm check search interop bench install stop-demo clean
+.venv/suites.stamp: tools/setup.sh
+	tools/setup.sh suites
+
+.PHONY: help demo test test-vm check search interop suites bench install stop-demo clean

@@ -1,14 +1,18 @@
 #!/bin/bash
-# Install what `make demo` (run), `make check` (dev) and `make test` (peers) need: an environment in
+# Install what `make demo` (run), `make check` (dev), `make test` (peers) and `make suites` need: an environment in
 # ./.venv with pinned packages, the launchers of the programs, Debian's packages where missing, and the
 # kernel of the tests' virtual machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-stage=${1:?run, dev or peers}
+stage=${1:?run, dev, peers or suites}
 
 RUN_PACKAGES="busybox-static nftables libseccomp2 iproute2"
 PEER_PACKAGES="docker.io docker-compose iperf3 containerd runc crun podman buildah skopeo umoci openssl docker-registry debootstrap
     iptables ufw firewalld uidmap openssh-server zsh fish strace curl apache2-utils procps bash e2fsprogs btrfs-progs xfsprogs mount"
+# Go and its libraries as Debian packages: what the suites are built with comes from nowhere else.
+SUITE_PACKAGES="bats jq gawk gcc libc6-dev libseccomp-dev golang-go golang-github-containerd-console-dev
+    golang-github-cyphar-filepath-securejoin-dev golang-github-opencontainers-specs-dev golang-github-seccomp-libseccomp-golang-dev
+    golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev golang-golang-x-sys-dev"
 MACHINE_PACKAGES="qemu-system-x86 kmod criu apparmor secilc systemd dbus dmsetup"
 
 say() { printf '%s\n' "$*" >&2; }
@@ -88,8 +92,11 @@ peers)
     packages $PEER_PACKAGES $MACHINE_PACKAGES
     tools/kernel.sh
     ;;
+suites)
+    packages $SUITE_PACKAGES
+    ;;
 *)
-    say "usage: tools/setup.sh run|dev|peers"
+    say "usage: tools/setup.sh run|dev|peers|suites"
     exit 2
     ;;
 esac
