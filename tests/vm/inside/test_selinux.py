@@ -95,7 +95,7 @@ def test_a_mount_that_names_its_label_has_it(case: Case) -> None:
 def test_the_session_keyring_is_labelled(case: Case) -> None:
     case.started("sleep", "1000", selinuxLabel=LABEL)
     keys = Path("/proc/keys").read_text().splitlines()
-    number = next(int(line.split()[0], 16) for line in keys if f"_ses.{case.id}" in line)
+    number = next(int(line.split()[0], 16) for line in keys if case.id in line)
     label = ctypes.create_string_buffer(256)
     call = ctypes.CDLL(None, use_errno=True).syscall
     got = call(KEYCTL, KEYCTL_GET_SECURITY, number, label, len(label))
