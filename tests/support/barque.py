@@ -33,6 +33,7 @@ from tests.support.disks import in_memory
 from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
 from tests.support.subnets import Subnet
 
+NO_BRIDGE = "--bridge=none"
 SYSTEMD = "native.cgroupdriver=systemd"
 STOP_LIMIT_S = 30.0
 POLL_S = 0.02
@@ -93,13 +94,16 @@ class Stack:
         return program.command(
             "barqued",
             *("--data-root", str(self.root / "d"), "--exec-root", str(self.root / "r")),
-            *("--bridge", self.bridge, "--bip", f"10.213.{self.subnet}.1/24"),
+            *(() if NO_BRIDGE in self.flags else self._default_network()),
             *("--default-address-pool", self._subnet.pool),
             *("--config-file", str(self.root / "daemon.json")),
             *("--cgroup-parent", self.cgroup_parent),
             *(() if SYSTEMD in self.flags else ("--exec-opt", "native.cgroupdriver=cgroupfs")),
             *self.flags,
         )
+
+    def _default_network(self) -> tuple[str, ...]:
+        return ("--bridge", self.bridge, "--bip", f"10.213.{self.subnet}.1/24")
 
     def start(self) -> None:
         """Start the daemon and wait until it lists its containers."""

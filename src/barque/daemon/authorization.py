@@ -3,9 +3,9 @@
     request -> AuthZReq of every plugin, in order -> handler -> AuthZRes of every one, in reverse
                     `- denied: 403, and no later one is asked
 
-Source: Docker's documentation, "Access authorization plugin". A plugin is a unix socket that speaks
-HTTP, found by its name. One that does not answer denies. A body that is too large to be shown is
-refused and never passed unseen (CVE-2024-41110).
+Source: Docker's documentation, "Access authorization plugin". A plugin is found by its name, and
+speaks HTTP on a unix socket or where a file of that name says. One that does not answer denies. A
+body that is too large to be shown is refused and never passed unseen (CVE-2024-41110).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -40,7 +41,7 @@ class Authorization:
 
     def reload(self, config: Config) -> None:
         for name in config.authorization_plugins:
-            socket_of(name)
+            address_of(name)
         self._plugins = list(config.authorization_plugins)
 
     @property
@@ -117,52 +118,77 @@ async def _ask(name: str, method: str, facts: Mapping[str, Any]) -> None:
     """Raises Forbidden unless the plugin allows."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            answer = await _call(socket_of(name), f"/AuthZPlugin.{method}", facts)
+            status, answer = await _call(address_of(name), f"/AuthZPlugin.{method}", facts)
     except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
         raise errors.Forbidden(
             f"authorization denied: plugin {name} does not answer: {error or type(error).__name__}"
         ) from error
-    if answer.get("Err"):
-        raise errors.BarqueError(f"plugin {name} failed with error: {method}: {answer['Err']}")
+    if status != b"200":
+        raise _failed(
+            name, method, answer.get("Err") or f"status {status.decode(errors='replace')}"
+        )
     if answer.get("Allow") is not True:
         raise errors.Forbidden(f"authorization denied by plugin {name}: {answer.get('Msg', '')}")
+    if answer.get("Err"):
+        raise _failed(name, method, answer["Err"])
 
 
-def socket_of(name: str) -> str:
-    """The plugin's socket. Raises NotFound, InvalidArgument for a name that is a path."""
+def _failed(name: str, method: str, why: object) -> errors.BarqueError:
+    return errors.BarqueError(f"plugin {name} failed with error: AuthZPlugin.{method}: {why}")
+
+
+def address_of(name: str) -> str:
+    """`unix://PATH` or `tcp://HOST:PORT`. Raises NotFound, InvalidArgument for a name that is a
+    path."""
     if not name or "/" in name or name.startswith("."):
         raise errors.InvalidArgument(f"invalid plugin name {name!r}")
     for directory in SOCKET_DIRECTORIES:
         for path in (Path(directory, f"{name}.sock"), Path(directory, name, f"{name}.sock")):
             if path.is_socket():
-                return str(path)
+                return f"unix://{path}"
     for directory in SPEC_DIRECTORIES:
         for suffix in ("spec", "json"):
             path = Path(directory, f"{name}.{suffix}")
             if path.is_file():
-                return _socket_of_spec(name, path, suffix)
+                return _address_in(name, path, suffix)
     raise errors.NotFound(f"plugin {name} not found")
 
 
-def _socket_of_spec(name: str, path: Path, suffix: str) -> str:
+def _address_in(name: str, path: Path, suffix: str) -> str:
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     if suffix == "json":
         try:
-            text = str(json.loads(text)["Addr"])
-        except (ValueError, KeyError, TypeError):
+            document = json.loads(text)
+            text, tls = str(document["Addr"]), document.get("TLSConfig")
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise errors.InvalidArgument(f"plugin {name}: malformed {path}") from None
-    if not text.startswith("unix://"):
-        raise errors.Unsupported(f"plugin {name}: {text}: only unix:// is there yet")
-    return text.removeprefix("unix://")
+        if tls:
+            raise errors.Unsupported(f"plugin {name}: TLSConfig of {path} is not there yet")
+    scheme, _, place = text.partition("://")
+    if scheme not in {"unix", "tcp", "http"}:
+        raise errors.Unsupported(f"plugin {name}: {text}: only unix, tcp and http are there yet")
+    return f"{'unix' if scheme == 'unix' else 'tcp'}://{place}"
 
 
-async def _call(path: str, target: str, document: Mapping[str, Any]) -> dict[str, Any]:
+async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises OSError, ValueError for what is no port."""
+    if address.startswith("unix://"):
+        path = address.removeprefix("unix://")
+        return await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
+    parts = urlsplit(address)
+    return await asyncio.open_connection(parts.hostname, parts.port, limit=MAX_ANSWER_BYTES)
+
+
+async def _call(
+    address: str, target: str, document: Mapping[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    """The status and the document of the answer."""
     body = msgspec.json.encode(document)
     head = (
         f"POST {target} HTTP/1.0\r\nHost: plugin\r\nAccept: {CONTENT_TYPE}\r\n"
         f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
+    reader, writer = await _connect(address)
     try:
         writer.write(head.encode() + body)
         await writer.drain()
@@ -174,8 +200,7 @@ async def _call(path: str, target: str, document: Mapping[str, Any]) -> dict[str
                 raise ValueError("its answer is too large")
     finally:
         writer.close()
-    status = start.split(b" ", 2)[1:2]
-    answer = json.loads(raw)
-    if status != [b"200"] or not isinstance(answer, dict):
+    status, answer = start.partition(b" ")[2][:3], json.loads(raw)
+    if not isinstance(answer, dict):
         raise ValueError(f"it answered {start[:60]!r}")
-    return answer
+    return status, answer

@@ -281,7 +281,21 @@ def load(arguments: Sequence[str]) -> Config:
             f"unable to configure the daemon with file {path}: the following directives are "
             f"specified both as a flag and in the configuration file: {', '.join(both)}"
         )
-    return _checked(Config(**{**from_file, **flags}))
+    wanted = {**from_file, **flags}
+    if hosts := wanted.get("hosts"):
+        wanted["hosts"] = type(hosts)(_bound(host) for host in hosts)
+    return _checked(Config(**wanted))
+
+
+def _bound(host: str) -> str:
+    """An address to listen on, whole: `HOST:PORT` is tcp. Docker: opts.ParseHost."""
+    host = host.strip()
+    scheme, cut, _ = host.partition("://")
+    if not host or host == "unix://":
+        return Config().listen[0]
+    if not cut and ":" in host and not scheme.startswith("/"):
+        return f"tcp://{host}"
+    return host
 
 
 def _checked(config: Config) -> Config:

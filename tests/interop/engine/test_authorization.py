@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
+from socketserver import TCPServer, ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 import pytest
@@ -27,16 +27,17 @@ Guarded = tuple["Plugin", str, Stack | Peer]
 class Plugin:
     """An authorization plugin that writes down what it is asked, and denies what it is told to."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, scheme: str = "") -> None:
+        """On a socket of its name, or on an address that a file in /etc has, with `scheme`."""
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.denied = ""
+        self.denied = self.failing = ""
         plugin = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 answer = json.dumps(plugin.answer(self.path, body)).encode()
-                self.send_response(200)
+                self.send_response(500 if plugin.failing and plugin.failing in self.path else 200)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
@@ -49,9 +50,19 @@ class Plugin:
         class Server(ThreadingMixIn, UnixStreamServer):
             daemon_threads = True
 
+        class OnAddress(ThreadingMixIn, TCPServer):
+            daemon_threads = True
+
         self.path = Path("/run/docker/plugins") / f"{name}.sock"
+        if scheme:
+            self.path = Path("/etc/docker/plugins") / f"{name}.spec"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.server = Server(str(self.path), Handler)
+        self.server: OnAddress | Server
+        if scheme:
+            self.server = OnAddress(("127.0.0.1", 0), Handler)
+            self.path.write_text(f"{scheme}://127.0.0.1:{self.server.server_address[1]}\n")
+        else:
+            self.server = Server(str(self.path), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
@@ -59,6 +70,8 @@ class Plugin:
             return {"Implements": ["authz"]}
         asked = json.loads(body)
         self.asked.append((path, asked))
+        if self.failing and self.failing in path:
+            return {"Err": "it broke"}
         told = self.denied and self.denied in asked["RequestUri"] + path
         return {"Allow": not told, "Msg": "not today" if told else ""}
 
@@ -69,19 +82,20 @@ class Plugin:
 
 
 @contextmanager
-def plugin(name: str) -> Iterator[Plugin]:
-    made = Plugin(name)
+def plugin(name: str, scheme: str = "") -> Iterator[Plugin]:
+    made = Plugin(name, scheme)
     try:
         yield made
     finally:
         made.close()
 
 
-@pytest.fixture(params=["ours", "docker"])
+@pytest.fixture(params=["ours", "ours by tcp", "ours by http", "docker"])
 def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
+    """dockerd by a socket alone: it is in a network namespace of its own."""
     name = f"bq{os.urandom(4).hex()}"
     flags = ["--authorization-plugin", name]
-    with plugin(name) as guard:
+    with plugin(name, request.param.partition(" by ")[2]) as guard:
         if request.param == "docker":
             with docker_peer(flags) as peer:
                 yield guard, name, peer
@@ -126,3 +140,14 @@ def test_what_a_plugin_cannot_be_shown_does_not_pass(guarded: Guarded) -> None:
     assert ask(engine.socket, "GET", "/containers/large/json").status == 404
     guard.close()
     assert ask(engine.socket, "GET", "/info").status in (403, 404)
+
+
+@pytest.mark.parametrize("when", ["AuthZReq", "AuthZRes"])
+@pytest.mark.parametrize("guarded", ["ours", "docker"], indirect=True)
+def test_a_plugin_that_fails(guarded: Guarded, when: str) -> None:
+    guard, name, engine = guarded
+    guard.failing = when
+    answer = ask(engine.socket, "GET", "/info")
+    guard.failing = ""
+    assert answer.status == 500
+    assert answer.message == f"plugin {name} failed with error: AuthZPlugin.{when}: it broke"

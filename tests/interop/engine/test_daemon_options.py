@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from barque.linux import cpu_realtime
-from tests.support.barque import Stack, stack
+from tests.support.barque import NO_BRIDGE, Stack, stack
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 
@@ -49,6 +49,12 @@ def test_new_networks_get_the_options_of_their_driver(engine: Stack) -> None:
         engine.docker("network", "rm", name)
 
 
+@pytest.fixture(scope="module")
+def unbridged() -> Iterator[Stack]:
+    with stack(NO_BRIDGE) as made:
+        yield made
+
+
 @pytest.fixture
 def realtime() -> Iterator[Stack]:
     with stack("--cpu-rt-runtime", "20000", "--cpu-rt-period", "1000000") as made:
@@ -73,3 +79,24 @@ def test_containers_get_real_time_of_their_group(realtime: Stack) -> None:
         assert b"cpu real-time runtime cannot be higher than cpu real-time period" in refused.stderr
     finally:
         realtime.docker("rm", "-f", name)
+
+
+@pytest.mark.parametrize("network", [(), ("--network", "bridge"), ("--network", "default")])
+def test_without_a_default_network_containers_have_none(
+    unbridged: Stack, network: tuple[str, ...]
+) -> None:
+    """As dockerd: they run, and see themselves alone; a port of theirs leads nowhere."""
+    run = ("run", "--rm", *network, "-p", "80", "busybox", "ip", "-o", "link")
+    for command in (unbridged.docker, unbridged.cli):
+        links = command(*run).stdout.decode().splitlines()
+        assert [line.split()[1] for line in links] == ["lo:"]
+
+
+def test_without_a_default_network_others_serve(unbridged: Stack) -> None:
+    name = f"n{secrets.token_hex(4)}"
+    unbridged.docker("network", "create", name)
+    try:
+        run = ("run", "--rm", "--network", name, "busybox", "ip", "-o", "-4", "address")
+        assert b"eth0" in unbridged.docker(*run).stdout
+    finally:
+        unbridged.docker("network", "rm", name)

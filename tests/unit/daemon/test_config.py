@@ -17,6 +17,22 @@ def test_defaults(tmp_path: Path) -> None:
     assert Config().listen == ("unix:///run/barque/barque.sock",)
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0:1", "tcp://0.0.0.0:1"),
+        (":2375", "tcp://:2375"),
+        ("[::1]:2", "tcp://[::1]:2"),
+        (" unix:///a ", "unix:///a"),
+        ("unix://", "unix:///run/barque/barque.sock"),
+        ("", "unix:///run/barque/barque.sock"),
+    ],
+)
+def test_addresses_in_short(host: str, address: str) -> None:
+    """Docker: opts.ParseHost."""
+    assert load(["-H", host]).listen == (address,)
+
+
 def test_flags_in_every_form(tmp_path: Path) -> None:
     line = (
         "--data-root=/d --exec-root /e -H unix:///a -Htcp://127.0.0.1:1 -D --label a=b --label=c "

@@ -55,6 +55,8 @@ class Sandbox(Protocol):
 
 
 class Networks(Protocol):
+    no_default: bool  # `--bridge none`
+
     async def attach(
         self,
         container_id: str,

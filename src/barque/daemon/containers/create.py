@@ -28,6 +28,7 @@ from barque.daemon.containers.supervise import RootfsMount
 from barque.daemon.defaults import size_bytes
 from barque.oci import image as oci
 
+DEFAULT_MODES = frozenset({"", "default", "bridge"})
 NAME_TRIES = 6
 STORAGE_MAX = 1 << 62
 
@@ -37,6 +38,8 @@ async def create(
 ) -> tuple[Container, list[str]]:
     """A new container and the warnings for its maker. Nothing is left of one that fails."""
     config, host, endpoints = _parse(body)
+    if engine.networks.no_default:
+        endpoints = _without_default(host, endpoints)
     if not config.image:
         raise errors.InvalidArgument("no image specified: Image must not be empty")
     image = await engine.images.resolve(config.image)
@@ -104,6 +107,14 @@ def _parse(body: Mapping[str, Any]) -> tuple[Config, HostConfig, dict[str, Any]]
         mode = parsed.network_mode or "default"
         found[mode] = {"MacAddress": config.mac_address, **(found.get(mode) or {})}
     return config, parsed, found
+
+
+def _without_default(host: HostConfig, endpoints: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a daemon with `--bridge none`: who asks for the default network has none."""
+    others_named = {name: asked for name, asked in endpoints.items() if name not in DEFAULT_MODES}
+    if host.network_mode in DEFAULT_MODES:
+        host.network_mode = next(iter(others_named), "none")
+    return others_named
 
 
 def _check_platform(reference: str, image: Image, wanted: str) -> None:

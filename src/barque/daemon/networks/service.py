@@ -37,7 +37,7 @@ from barque.network import files
 from barque.network.examination import Fault
 from barque.network.host import Host
 from barque.network.ipam import parse_address
-from barque.network.options import DnsOptions, NetworkOptions
+from barque.network.options import NO_BRIDGE, DnsOptions, NetworkOptions
 from barque.network.pool import Pool
 from barque.network.ports import HostPorts, local_port_range, parse_bindings
 
@@ -70,6 +70,7 @@ class Networks:
         self._events = events
         self._options = options or NetworkOptions()
         self._registry = Registry(database)
+        self.no_default = self._options.bridge == NO_BRIDGE
         self._host = Host(owner, netns, maker_argv, self._options)
         self._worker = Worker()
         self._ports = HostPorts(local_port_range())
