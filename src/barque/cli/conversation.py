@@ -43,8 +43,8 @@ def detach_sequence(text: str) -> bytes:
     for name in (text or DEFAULT_DETACH_KEYS).split(","):
         if len(name) == 1:
             keys += name.encode()
-        elif name.lower() in _CONTROL:
-            keys.append(_CONTROL[name.lower()])
+        elif name in _CONTROL:
+            keys.append(_CONTROL[name])
         else:
             from barque import errors
 

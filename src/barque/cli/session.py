@@ -81,6 +81,12 @@ class Session:
         given = self._options.text("config") or variable("DOCKER_CONFIG")
         return given or f"{home}/.docker"
 
+    def format(self, options: Options, setting: str) -> str:
+        """--format; else what config.json has for this list, unless only ids are wanted."""
+        if options.text("format") or options.flag("quiet"):
+            return options.text("format")
+        return str(self.settings.get(setting) or "")
+
     @property
     def settings(self) -> dict[str, Any]:
         """config.json of the client, {} where there is none; one that is wrong is told of."""

@@ -11,8 +11,10 @@ from barque.cli.values import duration_ns
 def timestamp(text: str) -> str:
     """ "42m", "2026-11-21", "2026-11-21T03:40:26.5Z", "1795232426.5" as the API takes them.
 
-    A date without zone is local time. Raises InvalidArgument.
+    A date without zone is local time, and 0 the beginning of time. Raises InvalidArgument.
     """
+    if text == "0":
+        return text
     try:
         ago = duration_ns(text)
     except errors.InvalidArgument:

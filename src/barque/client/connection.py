@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 RECEIVE_BYTES = 256 << 10
+SENT_AT_ONCE_BYTES = 64 << 10  # more may meet a daemon that has answered and closed meanwhile
 DEFAULT_TCP_PORT, DEFAULT_TLS_PORT = 2375, 2376
 
 
@@ -153,9 +154,20 @@ class Connection:
         elif method == "POST":
             headers = [*headers, ("Content-Length", "0")]
         head = http.request_head(method, target, self.host.header, headers)
-        self._stream.sendall(head + whole)
+        if len(whole) > SENT_AT_ONCE_BYTES:
+            self._stream.sendall(head)
+            self._send_while_taken(whole)
+        else:
+            self._stream.sendall(head + whole)
         if body is not None and not isinstance(body, bytes):
             self._send_chunks(body)
+
+    def _send_while_taken(self, body: bytes) -> None:
+        """As with chunks: who refuses early says why."""
+        try:
+            self._stream.sendall(body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def _send_chunks(self, pieces: Iterable[bytes | OpenFile]) -> None:
         """An early refusal closes our sending side: the answer says why, so it is read instead."""

@@ -5,8 +5,10 @@ What docker's own command cannot do there either is refused alike, and told in t
 
 from __future__ import annotations
 
+import json
 import secrets
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -63,3 +65,30 @@ def test_a_command(engine: Engine, command: str, tmp_path: Path) -> None:
                 assert done == engine.commands.theirs(*shlex.split(part)), part
     finally:
         engine.commands.theirs("rm", "-f", "-v", word)
+
+
+def test_since_0_is_the_beginning_of_time(commands: Commands) -> None:
+    code, out, _ = commands.same("events", "--since", "0", "--until", str(time.time()))
+    assert (code, bool(out)) == (0, True)
+
+
+@pytest.mark.parametrize("format", ["{{nosuch .}}", "{{.NoSuch}}", "{{.ID"])
+def test_a_format_of_events_is_checked_first(commands: Commands, format: str) -> None:
+    flags = ("--since", "0", "--until", str(time.time()), "--format", format)
+    assert commands.same("events", *flags)[:2] == (64, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        ("images", "imagesFormat"),
+        ("ps", "psFormat"),
+        ("network ls", "networksFormat"),
+        ("volume ls", "volumesFormat"),
+    ],
+)
+def test_only_ids_are_no_format_of_the_settings(
+    commands: Commands, tmp_path: Path, command: str, setting: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({setting: "{{.ID}} and more"}))
+    commands.same(*command.split(), "-q")

@@ -211,3 +211,33 @@ def test_an_answer_that_never_comes_is_told(script: Script) -> None:
     script.answers = [b""]
     with pytest.raises(errors.Unavailable):
         Client(script.host).containers.create({"Image": "x"})
+
+
+def test_an_early_refusal_of_a_long_body_is_read(tmp_path: Path) -> None:
+    """A daemon of an older version answers before it has read what it does not want."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen()
+    heads: list[bytes] = []
+
+    def serve() -> None:
+        for reply in (answer(400, TOO_NEW), answer(201, b'{"Id": "made"}')):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as whole:
+                heads.append(whole.readline())
+                if b"v1.41" in heads[-1]:
+                    length = 0
+                    while (line := whole.readline().strip()) != b"":
+                        if line.lower().startswith(b"content-length:"):
+                            length = int(line.split()[1])
+                    whole.read(length)
+                connection.sendall(reply)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    client = Client(f"unix://{tmp_path}/s")
+    made = client.request("POST", "/containers/create", body={"Env": ["x" * (8 << 20)]}).json()
+    thread.join(60)
+    listener.close()
+    assert made == {"Id": "made"}
+    assert b"/v1.41/containers/create" in heads[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from barque.cli import terminal
+from barque.cli.session import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,13 @@ def _line(format: str) -> Callable[[Any], str]:
         return compact
     from barque.cli.inspection import program
 
-    return program(format, _Event)
+    try:
+        made = program(format, _Event)
+        made({})
+    except Failure as error:
+        wrong = str(error).removeprefix("template parsing error: ")
+        raise Failure(64, f"Error parsing format: {wrong}") from None
+    return made
 
 
 def _default(event: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
         image_tree.show(found, full)
         return 0
-    format = options.text("format") or str(session.settings.get("imagesFormat") or "")
+    format = session.format(options, "imagesFormat")
     items = list(rows(found, digests or ".Digest" in format))
     if options.flag("quiet") and format in ("", "table"):
         ids = (_id(row, full) for row in items)

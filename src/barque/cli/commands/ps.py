@@ -38,7 +38,7 @@ COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    format = options.text("format") or str(session.settings.get("psFormat") or "")
+    format = session.format(options, "psFormat")
     limit = 1 if options.flag("latest") else options.number("last", -1)
     filters = None
     if "filter" in options:

@@ -30,6 +30,7 @@ async def export(engine: Engine, reference: str) -> AsyncIterator[bytes]:
         "write": False,
         "read_only": True,
         "mounts": [],
+        "directory": "",
         "layers": layer_directories(mounts),
         "work": "",
         "keep_kinds": False,

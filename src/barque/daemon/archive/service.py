@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,9 +11,11 @@ from barque import errors
 from barque.daemon.archive.copier import Copier
 from barque.daemon.containers.container import EXIT_KNOWN_S, Container
 from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.files import shared_files
 from barque.daemon.containers.layers import layer_directories
 from barque.daemon.containers.record import Record
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
+from barque.daemon.containers.state import NEVER
 from barque.daemon.http.messages import Source
 from barque.daemon.moments import rfc3339
 
@@ -128,6 +131,7 @@ async def _request(
         "write": do == "put",
         "read_only": record.host.readonly_rootfs,
         "mounts": _mounts(engine, container),
+        "directory": record.config.working_dir if container.state.started_at == NEVER else "",
         **remapped(engine, record),
         "keep_kinds": False,
         "owner": None,
@@ -165,7 +169,13 @@ def _mounts(engine: Engine, container: Container) -> list[dict[str, Any]]:
         else:
             continue
         found.append({"source": source, "destination": point.destination, "rw": point.rw})
-    return found
+    taken = {item["destination"] for item in found}
+    mode = container.record.host.network_mode
+    owner = mode.partition(":")[2] if mode.startswith("container:") else container.id
+    for destination, source in shared_files(engine.paths, owner).items():
+        if destination not in taken and os.path.exists(source):
+            found.append({"source": source, "destination": destination, "rw": True})
+    return sorted(found, key=lambda item: str(item["destination"]).count("/"))
 
 
 def shown(stat: PathStat) -> PathStat:

@@ -71,8 +71,9 @@ def assemble(request: dict[str, Any]) -> Tree:
 
     `request`: `place` (an empty directory to mount on), `id`, `pid` (0: it does not run), `layers`
     (of the snapshot, top first, with `work`; only when it does not run), `write`, `mounts`: a list
-    of `source`, `destination`, `rw`, by depth; `users` of a container with other ids than ours:
-    `namespace`, and `uids`, `gids` as in oci.id_maps. We are its root then.
+    of `source`, `destination`, `rw`, by depth; `directory`, which its start would make; `users` of
+    a container with other ids than ours: `namespace`, and `uids`, `gids` as in oci.id_maps. We are
+    its root then.
     """
     users = request.get("users")
     place = request["place"]
@@ -92,6 +93,7 @@ def assemble(request: dict[str, Any]) -> Tree:
     for item, source in zip(request["mounts"], sources, strict=True):
         if source is not None and _attach(root, item, source):
             points.append(Point(item["destination"], bool(item["rw"])))
+    _make_directory(root, request["directory"])
     tree = Tree(root, os.readlink(f"/proc/self/fd/{root}"), points)
     if users:
         _become_root_of(users["namespace"])
@@ -224,6 +226,20 @@ def _attach(root: int, item: dict[str, Any], source: int) -> bool:
     finally:
         os.close(target)
     return True
+
+
+def _make_directory(root: int, path: str) -> None:
+    """Docker's create makes the working directory; ours leaves it to whoever is the first."""
+    try:
+        os.close(open_in_root(root, path or "/", os.O_PATH))
+    except FileNotFoundError:
+        try:
+            os.close(_make(root, path, directory=True))
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+                raise
+    except OSError:
+        pass  # no such place can be; its start will say so
 
 
 def _make(root: int, path: str, directory: bool) -> int:

@@ -179,6 +179,7 @@ def _settle(engine: Engine, container_id: str, config: Config, host: HostConfig)
     if host.network_mode in {"", "default"}:
         host.network_mode = "bridge" if not config.network_disabled else "none"
     validate.check_config(config)
+    validate.check_network_mode(config, host)
     warnings = validate.check_host(host, machine, defaults)
     warnings += validate.warn_of_health(config.healthcheck)
     validate.check_health_action(host.health_on_failure, config.healthcheck)
@@ -260,17 +261,6 @@ def _settle_host_name(engine: Engine, container_id: str, config: Config, host: H
     mode = host.network_mode
     if mode.startswith("container:"):
         other = others.find(engine, mode.partition(":")[2])
-        for wrong, what in (
-            (config.hostname, "hostname"),
-            (host.port_bindings, "port publishing"),
-            (host.publish_all_ports, "port publishing"),
-            (host.dns, "dns"),
-            (host.extra_hosts, "custom host-to-IP mapping"),
-        ):
-            if wrong:
-                raise errors.InvalidArgument(
-                    f"conflicting options: {what} and the container type network mode"
-                )
         host.network_mode = f"container:{other.id}"
         config.hostname, config.domainname = other.record.config.hostname, ""
     elif not config.hostname:

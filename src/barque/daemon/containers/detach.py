@@ -1,6 +1,7 @@
 """The key sequence that detaches a terminal from a container. No I/O.
 
-docker's rule: keys separated by commas, each one character or `ctrl-` and one of a-z @ [ \\ ] ^ _;
+docker's rule: keys separated by commas, each one character, `DEL`, or `ctrl-` and one of
+a-z @ [ \\ ] ^ _;
 default ctrl-p,ctrl-q. A beginning that turns out not to be the sequence is passed on whole.
 """
 
@@ -24,11 +25,13 @@ def parse_keys(text: str) -> bytes:
     """The sequence as bytes. Raises InvalidArgument."""
     result = bytearray()
     for key in (text or DEFAULT_KEYS).split(","):
-        control = key.lower().removeprefix("ctrl-")
+        control = key.removeprefix("ctrl-")
         if len(key) == 1 and key.isascii():
             result += key.encode()
-        elif control != key.lower() and len(control) == 1 and control in _CONTROL:
+        elif control != key and len(control) == 1 and control in _CONTROL:
             result.append(_CONTROL.index(control))
+        elif key == "DEL":
+            result.append(127)
         else:
             raise errors.InvalidArgument(f"Invalid detach keys ({text[:100]}) provided")
     return bytes(result)

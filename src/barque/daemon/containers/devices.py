@@ -41,10 +41,12 @@ def _mapped(source: str, destination: str, access: str) -> list[Device]:
         ) from None
     target = destination or source
     if stat.S_ISDIR(status.st_mode):
-        return [
-            _device(path, found, target + path.removeprefix(source), access)
-            for path, found in _below(source)
+        found = [
+            _device(path, below, target + path.removeprefix(source), access)
+            for path, below in _below(source)
         ]
+        if found:
+            return found
     if not (stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)):
         raise errors.InvalidArgument(
             f'error gathering device information while adding custom device "{source}": '

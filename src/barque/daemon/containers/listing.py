@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any
@@ -51,6 +51,11 @@ async def summaries(
     now_ns = engine.clock_ns()
     chosen = chosen[:limit] if limit > 0 else chosen
     found = [summary(engine, item, now_ns) for item in chosen]
+    links, known = _link_names(engine), await _known_images(engine, chosen)
+    for container, document in zip(chosen, found, strict=True):
+        document["Names"] += links.get(container.id, ())
+        if known[container.record.config.image] != container.record.image:
+            document["Image"] = container.record.image  # its name is another's now, or nobody's
     if size:
         for container, document in zip(chosen, found, strict=True):
             document |= await sizes(engine, container)
@@ -119,7 +124,7 @@ def _plain_test(engine: Engine, name: str, values: Sequence[str]) -> Test:
             for value in values
         )
     if name == "network":
-        return lambda container: bool(_networks(engine, container) & set(values))
+        return lambda container: _in_network(engine, container, values)
     if name in {"publish", "expose"}:
         wanted = [_port_range(value) for value in values]
         return lambda container: _has_port(engine, container, name, wanted)
@@ -201,12 +206,15 @@ async def _image_ids(engine: Engine, references: Sequence[str]) -> set[str]:
     return found
 
 
-def _networks(engine: Engine, container: Container) -> set[str]:
+def _in_network(engine: Engine, container: Container, wanted: Sequence[str]) -> bool:
+    """Whether any of `wanted` is the name of one of its networks, or the beginning of its id."""
     record = container.record
     settings = engine.networks.settings(container.id, record.host.network_mode, record.endpoints)
     networks = settings.get("Networks") or {}
-    names = {container.record.host.network_mode, *networks}
-    return names | {str(end.get("NetworkID", "")) for end in networks.values()}
+    if not {record.host.network_mode, *networks}.isdisjoint(wanted):
+        return True
+    ids = [str(end.get("NetworkID", "")) for end in networks.values()]
+    return any(found.startswith(value) for found in ids for value in wanted)
 
 
 def _port_range(text: str) -> tuple[int, int, str]:
@@ -226,6 +234,26 @@ def _has_port(
         if key in port
         for low, high, protocol in wanted
     )
+
+
+async def _known_images(engine: Engine, containers: Iterable[Container]) -> dict[str, str]:
+    """The ids of the images that the containers were made of by name; "" for one that has gone."""
+    found = dict.fromkeys((container.record.config.image for container in containers), "")
+    for name in found:
+        with suppress(errors.BarqueError):
+            found[name] = (await engine.images.resolve(name)).id
+    return found
+
+
+def _link_names(engine: Engine) -> dict[str, list[str]]:
+    """What containers of the default network call others, by the others' ids: `/theirs/alias`."""
+    found: dict[str, list[str]] = {}
+    for container in engine.catalogue:
+        if container.record.host.links:
+            for link in container.record.legacy_links:
+                target, _, alias = link.partition(":")
+                found.setdefault(target, []).append(f"/{container.record.name}/{alias or target}")
+    return found
 
 
 def summary(engine: Engine, container: Container, now_ns: int) -> dict[str, Any]:

@@ -167,6 +167,11 @@ def parse_bind(text: str, driver: str, new_volume: Callable[[], str]) -> MountPo
         raise errors.InvalidArgument(f"invalid mode: {mode}")
     words = set(mode.split(",")) if mode else set()
     kind = "bind" if source.startswith("/") else "volume"
+    if kind == "volume" and words & PROPAGATION:
+        raise errors.InvalidArgument(
+            f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "
+            "field BindOptions must not be specified"
+        )
     try:
         clean = _destination(destination, kind)
         point = MountPoint(type=kind, destination=clean, mode=mode, rw="ro" not in words)
@@ -382,7 +387,7 @@ def _volumes_from(text: str, mounts_of: OtherMounts) -> Iterable[MountPoint]:
         raise errors.InvalidArgument(f"invalid mode: {mode}")
     for point in mounts_of(container):
         copy = MountPoint(**{name: getattr(point, name) for name in point.__struct_fields__})
-        copy.copy_up = copy.anonymous = False
+        copy.copy_up = False
         if mode:
             copy.mode, copy.rw = mode, point.rw and "ro" not in mode.split(",")
         yield copy

@@ -21,12 +21,12 @@ MAC_ADDRESS = re.compile(r"([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", re.ASCII)
 
 
 def check(engine: Engine, host: HostConfig, endpoints: Mapping[str, Any]) -> None:
-    """Raises InvalidArgument in Docker's words."""
+    """Raises InvalidArgument in Docker's words. Links are by ids from here on."""
     for mode in (host.ipc_mode, host.pid_mode):
         if mode.startswith("container:"):
             find(engine, mode.partition(":")[2])
-    for link in host.links or ():
-        _check_link(engine, link)
+    on_default = host.network_mode in {"", "default", "bridge"}
+    host.links = [_link(engine, link, there=on_default) for link in host.links or ()] or None
     for entry in host.extra_hosts or ():
         _check_extra_host(entry)
     for settings in endpoints.values():
@@ -42,15 +42,20 @@ def find(engine: Engine, reference: str) -> Container:
         raise errors.InvalidArgument(str(error)) from None
 
 
-def _check_link(engine: Engine, link: str) -> None:
-    """`container[:alias]`."""
+def _link(engine: Engine, link: str, *, there: bool) -> str:
+    """`container[:alias]`, by the container's id: it may get another name.
+
+    On a user's network it is a name that need not be there.
+    """
     if not link:
         raise errors.InvalidArgument("empty string specified for links")
     parts = link.split(":")
     if len(parts) > 2 or not parts[0]:
         raise errors.InvalidArgument(f"bad format for links: {link}")
+    if not there:
+        return link
     try:
-        find(engine, parts[0])
+        return f"{find(engine, parts[0]).id}:{parts[-1].removeprefix('/')}"
     except errors.InvalidArgument as error:
         raise errors.InvalidArgument(f"could not get container for {parts[0]}: {error}") from None
 

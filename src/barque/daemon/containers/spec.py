@@ -103,7 +103,7 @@ def environment(record: Record, home: str, extra: list[str], tty: bool) -> list[
             values[name] = value
         else:
             values.pop(name, None)
-    values.setdefault("HOME", home)
+    values["HOME"] = values.get("HOME") or home
     return [f"{name}={value}" for name, value in values.items()]
 
 

@@ -40,6 +40,7 @@ from barque.daemon.containers.engine import Engine, together
 from barque.daemon.containers.files import shared_files, write_files
 from barque.daemon.containers.host import Runtime
 from barque.daemon.containers.outcome import exit_code_of, start_error
+from barque.daemon.containers.record import Record
 from barque.daemon.containers.rootfs import resolve_user, writable_rootfs
 from barque.daemon.containers.shm import mount_shm, unmount_shm
 from barque.daemon.containers.spec import build
@@ -216,9 +217,26 @@ async def _attach_network(engine: Engine, container: Container) -> Sandbox:
         dns_options=record.host.dns_options or (),
         extra_hosts=record.host.extra_hosts or (),
         domainname=record.config.domainname,
-        links=record.legacy_links,
+        links=_links(engine, record),
         host_users=engine.defaults.remap_of(record.host.userns_mode) is None,
     )
+
+
+def _links(engine: Engine, record: Record) -> list[str]:
+    """Its links by the ids of the containers whose network they lead to; Raises Conflict."""
+    found = []
+    for link in record.legacy_links:
+        target, _, alias = link.partition(":")
+        other = engine.catalogue.find(target)
+        if not other.state.running:
+            raise errors.Conflict(
+                f"Cannot link to a non running container: /{other.record.name} AS "
+                f"/{record.name}/{alias or target}"
+            )
+        while (mode := other.record.host.network_mode).startswith("container:"):
+            other = engine.catalogue.find(mode.partition(":")[2])
+        found.append(f"{other.id}:{alias or target}")
+    return found
 
 
 async def _sources(engine: Engine, container: Container) -> dict[str, str]:

@@ -62,6 +62,7 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
     async with container.lock:
         container.refuse_when_gone()
         host = copy.deepcopy(container.record.host)
+        _check_conflicts(container, asked)
         lifted = _devices(host, asked, body)
         changed = _merge(host, asked) or bool(lifted)
         warnings = validate.check_resources(host, engine.machine)
@@ -131,13 +132,30 @@ def _merge(host: Resources, asked: Resources) -> bool:
             changed = True
     if asked.pids_limit is not None and asked.pids_limit <= 0 and host.pids_limit != 0:
         host.pids_limit, changed = 0, True  # the only limit that a zero takes away
-    if asked.memory and not asked.memory_swap and host.memory_swap > 0:
-        host.memory_swap = max(host.memory_swap, 2 * asked.memory)
-    if asked.nano_cpus:
-        host.cpu_period = host.cpu_quota = 0
-    elif asked.cpu_period or asked.cpu_quota:
-        host.nano_cpus = 0
     return changed
+
+
+def _check_conflicts(container: Container, asked: Resources) -> None:
+    """Two ways to say one limit: the one that a container has stays the one. Raises Conflict."""
+    host = container.record.host
+    text = ""
+    for now, then, what, already in (
+        (asked.cpu_period, host.nano_cpus, "CPU Period", "NanoCPUs"),
+        (asked.cpu_quota, host.nano_cpus, "CPU Quota", "NanoCPUs"),
+        (asked.nano_cpus, host.cpu_period, "Nano CPUs", "CPU Period"),
+        (asked.nano_cpus, host.cpu_quota, "Nano CPUs", "CPU Quota"),
+    ):
+        if now > 0 and then > 0:
+            text = (
+                f"Conflicting options: {what} cannot be updated as {already} has already been set"
+            )
+    if asked.memory and asked.memory > host.memory_swap and not asked.memory_swap:
+        text = (
+            "Memory limit should be smaller than already set memoryswap limit, update the "
+            "memoryswap at the same time"
+        )
+    if text:
+        raise errors.Conflict(f"Cannot update container {container.id}: {text}")
 
 
 async def prune(engine: Engine, filters: Filters) -> tuple[list[str], int]:

@@ -90,6 +90,8 @@ def _number(text: str, kind: str, shown: str) -> int | None:
         if int(text) > MAX_ID:
             raise errors.InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}: {shown}")
         return int(text)
+    if text.startswith("-") and text[1:].isdecimal() and text.isascii():
+        raise errors.InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}: {shown}")
     if _NUMBER_TO_OTHERS.fullmatch(text):
         raise errors.InvalidArgument(
             f"unable to find {kind} {shown}: no matching entries in "

@@ -484,6 +484,32 @@ def _check_modes(host: HostConfig) -> None:
         raise _invalid(f"invalid IPC mode: {ipc}")
 
 
+def check_network_mode(config: Config, host: HostConfig) -> None:
+    """What a network of another container, or of the machine, leaves no room for."""
+    mode = host.network_mode
+    kind = "container" if mode.partition(":")[0] == "container" else mode
+    if kind in {"container", "host"} and host.links:
+        typed = "container type network" if kind == "container" else "host type networking"
+        raise _invalid(
+            f"conflicting options: {typed} can't be used with links. This would result in "
+            "undefined behavior"
+        )
+    if kind != "container":
+        return
+    if not mode.partition(":")[2]:
+        raise _invalid("invalid network mode: invalid container format container:<name|id>")
+    publishes = bool(host.port_bindings or host.publish_all_ports)
+    for wrong, what in (
+        (config.hostname, "hostname and the"),
+        (host.dns, "dns and the"),
+        (host.extra_hosts, "custom host-to-IP mapping and the"),
+        (publishes, "port publishing and the container type"),
+        (config.exposed_ports, "port exposing and the container type"),
+    ):
+        if wrong:
+            raise _invalid(f"conflicting options: {what} network mode")
+
+
 def _check_ports(host: HostConfig) -> None:
     for port, bindings in host.port_bindings.items():
         check_port(port)

@@ -52,11 +52,11 @@ class Membership:
 
     async def disconnect(self, reference: str, container: str, *, force: bool = False) -> None:
         """Raises NotFound, Forbidden. `force` is for drivers that do not answer: none of ours."""
-        name = self._networks.name_of(reference)
         found = self._catalogue.find(container)
+        name = self._disconnected(found, reference)
         async with found.lock:
             found.refuse_when_gone()
-            endpoints = self._endpoints(found)
+            endpoints = self._endpoints(found, gone=name)
             if self._networks.attached(found.id):
                 before = self._name_files(found)
                 await self._networks.disconnect(name, found.id)
@@ -65,6 +65,16 @@ class Membership:
                 raise errors.Forbidden(f"container {found.id} is not connected to network {name}")
             endpoints.pop(name, None)
             self._save(found, endpoints or {"none": {}})
+
+    def _disconnected(self, found: Container, reference: str) -> str:
+        """The network's name; a stopped container may leave one that has gone."""
+        try:
+            return self._networks.name_of(reference)
+        except errors.NotFound:
+            named = {found.record.host.network_mode, *found.record.endpoints}
+            if reference not in named or self._networks.attached(found.id):
+                raise
+            return reference
 
     def _name_files(self, found: Container) -> NameFiles:
         host = found.record.host
@@ -82,8 +92,11 @@ class Membership:
         except OSError as error:
             log.warning("hosts and resolv.conf of container %s: %s", found.name, error)
 
-    def _endpoints(self, found: Container) -> dict[str, Any]:
-        """By the networks' own names; `none` stands for no network at all and gives way."""
+    def _endpoints(self, found: Container, *, gone: str = "") -> dict[str, Any]:
+        """By the networks' own names; `none` stands for no network at all and gives way.
+
+        `gone` may be the name of one that is no more.
+        """
         mode = found.record.host.network_mode
         if mode.startswith("container:"):
             raise errors.Forbidden(
@@ -93,7 +106,10 @@ class Membership:
         named = found.record.endpoints or {mode: {}}
         if mode != "none" and list(named) == ["none"]:
             return {}
-        return {self._networks.name_of(key): value for key, value in named.items()}
+        return {
+            key if key == gone else self._networks.name_of(key): value
+            for key, value in named.items()
+        }
 
     def _save(self, found: Container, endpoints: dict[str, Any]) -> None:
         before, found.record.endpoints = found.record.endpoints, endpoints

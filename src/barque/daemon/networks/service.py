@@ -217,16 +217,19 @@ class Networks:
 
     def _legacy_links(self, links: Sequence[str]) -> list[tuple[str, str]]:
         """`container:alias` of the default network, as lines of /etc/hosts."""
-        found = []
+        found, default = [], self._registry.resolve("bridge").id if links else ""
         for link in links:
             other, _, alias = link.partition(":")
             state = self._sandboxes.find(other)
             if state is None:
                 raise errors.Conflict(f"Cannot link to a non running container: {other}")
-            address = next((e.ip for e in state.endpoints if e.ip), "")
-            if address:
-                words = dict.fromkeys((alias or other, state.hostname, state.name))
-                found.append((address, " ".join(word for word in words if word)))
+            address = next((e.ip for e in state.endpoints if e.network == default), "")
+            if not address:
+                raise errors.Conflict(
+                    f"Cannot link to /{state.name}, as it does not belong to the default network"
+                )
+            words = dict.fromkeys((alias or other, state.hostname, state.name))
+            found.append((address, " ".join(word for word in words if word)))
         return found
 
     def asked(self, mode: str, endpoints: Mapping[str, Mapping[str, Any] | None]) -> list[Asked]:

@@ -107,11 +107,14 @@ class Endpoints:
         return _placed(address, space.subnet, asked.network.gateway6_of_containers())
 
     def reserve(self, state: SandboxState, requests: Sequence[PortRequest]) -> None:
-        """Hold the host's ports. Raises BarqueError with Docker's words."""
+        """Hold the host's ports, those that were chosen first: no other is to be given one of them.
+
+        Raises BarqueError with Docker's words.
+        """
         ways = [way for version in (4, 6) if (way := self._way(state, version))]
         if not ways:
             return
-        for request in requests:
+        for request in sorted(requests, key=lambda request: not request.first):
             _check_family(request, ways, sixth=self._ipv6)
             state.published += _opened(request, ways)
             held = self._hold(request, state, ways)

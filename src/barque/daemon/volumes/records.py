@@ -10,7 +10,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.moments import rfc3339_now
-from barque.daemon.networks.filters import dangling_wanted, label_matches
+from barque.daemon.networks.filters import check_keys, dangling_wanted, label_matches
 from barque.volume import options as local_options
 from barque.volume.local import check_name
 from barque.volume.quota import parse_size
@@ -97,6 +97,13 @@ def _strings(request: Mapping[str, Any], key: str) -> dict[str, str] | None:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise errors.InvalidArgument(f"invalid volume: {key} must be an object of strings")
     return dict(value)
+
+
+def check_list(filters: Mapping[str, Sequence[str]]) -> None:
+    """Whether `volume ls` knows these filters. Raises InvalidArgument."""
+    check_keys(filters, LIST_KEYS)
+    if "dangling" in filters:
+        dangling_wanted(filters["dangling"])
 
 
 def matches(record: VolumeRecord, filters: Mapping[str, Sequence[str]], *, in_use: bool) -> bool:

@@ -26,10 +26,10 @@ from barque.daemon.volumes import keepers
 from barque.daemon.volumes.mounting import READER, Mounting
 from barque.daemon.volumes.records import (
     ANONYMOUS_LABEL,
-    LIST_KEYS,
     LOCAL,
     PRUNE_KEYS,
     VolumeRecord,
+    check_list,
     label_filters,
     matches,
     new_record,
@@ -359,7 +359,7 @@ class Volumes:
 
     def summaries(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """The API's Volumes that are known here and match, by name."""
-        check_keys(filters, LIST_KEYS)
+        check_list(filters)
         used = self._rows.used()
         return [
             self._document(record)
@@ -374,7 +374,7 @@ class Volumes:
 
         Of a plugin that answers only what it has is shown, and what containers use.
         """
-        check_keys(filters, LIST_KEYS)
+        check_list(filters)
         told = await keepers.listed()
         used = self._rows.used()
         shown = {name: (one.record, one.facts) for name, one in told.volumes.items()}

@@ -12,10 +12,12 @@ KEYS = parse_keys("")
 
 def test_keys() -> None:
     assert KEYS == b"\x10\x11"
-    assert parse_keys("a,ctrl-@,CTRL-z,ctrl-_,ctrl-[") == b"a\x00\x1a\x1f\x1b"
+    assert parse_keys("a,ctrl-@,ctrl-z,ctrl-_,ctrl-[,DEL") == b"a\x00\x1a\x1f\x1b\x7f"
 
 
-@pytest.mark.parametrize("text", ["ctrl-", "ctrl-1", "ab", "a,,b", "é", "ctrl-P-Q"])
+@pytest.mark.parametrize(
+    "text", ["ctrl-", "ctrl-1", "ab", "a,,b", "é", "ctrl-P-Q", "ctrl-A", "CTRL-z"]
+)
 def test_wrong_keys(text: str) -> None:
     with pytest.raises(errors.InvalidArgument, match="Invalid detach keys"):
         parse_keys(text)

@@ -177,7 +177,7 @@ def test_tmpfs_options_replace_their_opposites() -> None:
 def test_volumes_from_another() -> None:
     theirs = [MountPoint(type="volume", destination="/d", name="v1", copy_up=True, anonymous=True)]
     (point,) = plan({"VolumesFrom": ["other:ro"]}, others={"other": theirs})
-    assert (point.name, point.rw, point.copy_up, point.anonymous) == ("v1", False, False, False)
+    assert (point.name, point.rw, point.copy_up, point.anonymous) == ("v1", False, False, True)
     assert theirs[0].rw
     (point,) = plan({"VolumesFrom": ["other"], "Binds": ["/src:/d"]}, others={"other": theirs})
     assert point.type == "bind"

@@ -32,7 +32,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     found = session.client.networks.list(parse(options))
     found.sort(key=lambda network: network["Name"])
     full = options.flag("no-trunc")
-    format = options.text("format") or str(session.settings.get("networksFormat") or "")
+    format = session.format(options, "networksFormat")
     if options.flag("quiet") and format in ("", "table"):
         ids = (network["Id"] if full else short_id(network["Id"]) for network in found)
         terminal.out("".join(f"{text}\n" for text in ids))

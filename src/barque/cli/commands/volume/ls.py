@@ -33,7 +33,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         raise errors.Unsupported("cluster volumes are not there yet")
     found = session.client.volumes.list(parse(options))["Volumes"] or []
     found.sort(key=lambda volume: volume["Name"])
-    format = options.text("format") or str(session.settings.get("volumesFormat") or "")
+    format = session.format(options, "volumesFormat")
     if options.flag("quiet") and format in ("", "table"):
         terminal.out("".join(f"{volume['Name']}\n" for volume in found))
         return 0
