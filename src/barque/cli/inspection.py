@@ -54,6 +54,8 @@ def show(names: list[str], fetch: Callable[[str], bytes], format: str) -> int:
             failures.append(str(error))
     if printed is None:
         _print_list(found)
+    elif not found:
+        terminal.out("\n")
     else:
         for raw in found:
             try:

@@ -24,7 +24,7 @@ class Images:
         self._client = client
 
     def _path(self, image: str, rest: str = "") -> str:
-        if not image.strip():
+        if not image:
             raise errors.InvalidArgument("invalid reference format")
         return f"/images/{quote(image, safe=b'/:@')}{rest}"
 

@@ -92,3 +92,28 @@ def test_only_ids_are_no_format_of_the_settings(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({setting: "{{.ID}} and more"}))
     commands.same(*command.split(), "-q")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "inspect -f {{{{.ID}}}} {name}",
+        "inspect -f {{{{.HostConfig.CPUShares}}}},{{{{.HostConfig.NanoCPUs}}}} {name}",
+        "inspect -f {{{{.HostConfig.DNS}}}} {name}",
+        "inspect -f {{{{.State.PID}}}} {name}",
+        "image inspect -f {{{{.ID}}}} busybox",
+        "image inspect -f {{{{.OS}}}} busybox",
+        "network inspect -f {{{{.ID}}}} bridge",
+        "network inspect -f {{{{.NoSuch}}}} bridge",
+        "inspect -f {{{{.ID}}}} {name}x",
+        "volume inspect -f {{{{.Name}}}} {name}",
+    ],
+)
+def test_names_of_parts_in_templates(commands: Commands, name: str, line: str) -> None:
+    """Of Go's types as well as the API's own; and what is not found is an empty line."""
+    commands.theirs("create", "--name", name, "--cpus", "0.5", "--dns", "192.0.2.1", "busybox")
+    commands.same(*line.format(name=name).split())
+
+
+def test_a_blank_name_of_an_image(commands: Commands) -> None:
+    assert commands.same("rmi", " ")[0] == 1

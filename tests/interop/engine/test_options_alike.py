@@ -237,6 +237,10 @@ def test_a_container_leaves_a_network_that_has_gone(
     assert network not in inspected(engine, name, "{{json .NetworkSettings.Networks}}")
 
 
+def test_a_blank_image_is_told(engine: Any) -> None:
+    assert "image name cannot be blank" in refusal(engine, "rmi", " ")
+
+
 @pytest.mark.parametrize("wanted", ["dangling=invalid", "nosuch=1"])
 def test_filters_of_volumes_are_checked(engine: Any, wanted: str) -> None:
     assert "nvalid filter" in refusal(engine, "volume", "ls", "-f", wanted)

@@ -50,6 +50,23 @@ _POINTERS = frozenset(
 )
 
 
+_GO_NAMES = {
+    "ID": "Id",
+    "CPUShares": "CpuShares",
+    "CPUPeriod": "CpuPeriod",
+    "CPUQuota": "CpuQuota",
+    "CPURealtimePeriod": "CpuRealtimePeriod",
+    "CPURealtimeRuntime": "CpuRealtimeRuntime",
+    "CPUCount": "CpuCount",
+    "CPUPercent": "CpuPercent",
+    "NanoCPUs": "NanoCpus",
+    "DNS": "Dns",
+    "DNSOptions": "DnsOptions",
+    "DNSSearch": "DnsSearch",
+}
+"""Docker's own types have these names for what the API calls otherwise: templates may say both."""
+
+
 class Missing:
     """The value of a key that a map has not, or null, knowing how it is printed."""
 
@@ -68,9 +85,10 @@ def field(value: Any, name: str, untyped: bool = False) -> Any:
     if isinstance(value, dict):
         if name not in value and name in _POINTERS:
             return Missing("<nil>")
-        if name not in value:
+        key = name if name in value else _GO_NAMES.get(name, name)
+        if key not in value:
             raise KeyError(f'map has no entry for key "{name}"')
-        found = value[name]
+        found = value[key]
         return _null(name) if found is None else found
     of_row = getattr(value, "template_field", None)
     if of_row is not None:

@@ -152,6 +152,8 @@ class _Handlers:
 
     async def delete(self, request: Request) -> Response:
         force, platforms = request.query.flag("force"), _platforms(request, "platforms")
+        if not request.params["name"].strip():
+            raise errors.InvalidArgument("image name cannot be blank")
         found = await self._images.remove(request.params["name"], force=force, platforms=platforms)
         return json_response(found)
 
