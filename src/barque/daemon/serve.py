@@ -27,6 +27,7 @@ from barque.daemon.listen import listen, listen_plain
 from barque.daemon.paths import Paths
 from barque.daemon.routes import ping
 from barque.daemon.supervisor import Supervisor
+from barque.linux import allocator
 
 if TYPE_CHECKING:
     from barque.daemon.remapping import Remap
@@ -45,6 +46,7 @@ def run(
 ) -> int:
     """Serve until SIGTERM, SIGINT, or an idle end. Raises what kept it from starting."""
     gc.disable()  # what is loaded now stays
+    allocator.keep_freed()  # for the pieces of archives and images that pass through
     asyncio.run(_run(config, paths, Supervisor(process) if process else None, arguments, remap))
     return 0
 
