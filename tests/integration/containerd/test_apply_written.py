@@ -88,7 +88,8 @@ async def _given_up(client: Containerd, how: str, begun: asyncio.Event, seen: st
 
 def test_what_is_given_up_is_not_unpacked(run: Callable[[Check], None]) -> None:
     async def check(client: Containerd, mounts: list[Mount]) -> None:
-        for how in ("left", "restarted", "refused"):
+        given_up = ("left", "restarted", "refused")
+        for how in given_up:
             begun = asyncio.Event()
             writing = asyncio.create_task(
                 _given_up(client, how, begun, f"{mounts[0].source}/noise")
@@ -99,8 +100,8 @@ def test_what_is_given_up_is_not_unpacked(run: Callable[[Check], None]) -> None:
             with pytest.raises(Unavailable, match="given up"):
                 await applying
             os.unlink(f"{mounts[0].source}/noise")
-        assert {one.ref for one in await client.content.statuses()} == {"left", "restarted"}
-        for ref in ("left", "restarted"):
+        assert {one.ref for one in await client.content.statuses()} == set(given_up)
+        for ref in given_up:
             await client.content.abort(ref)
 
     run(check)
