@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from barque.containerd.paths import DEFAULT_CONFIG, DEFAULT_ROOT, DEFAULT_STATE
+from barque.containerd.snapshots import pool
+from barque.containerd.snapshots.pool import Pool
 from barque.errors import InvalidArgument
 
 LAST_PORT = (1 << 16) - 1
@@ -45,6 +47,7 @@ class Config:
     cgroup: str = ""  # that the server is to be in; empty: where it is
     disabled_plugins: tuple[str, ...] = ()
     required_plugins: tuple[str, ...] = ()
+    pool: Pool | None = None  # of devmapper; None: one in files
 
     @property
     def socket(self) -> str:
@@ -107,12 +110,20 @@ def from_document(document: Mapping[str, Any]) -> Config:
     from barque.containerd import config_file
 
     found: dict[str, Any] = {}
+    section: dict[str, Any] = {}
+    devmapper = f"{config_file.PLUGINS}.{config_file.DEVMAPPER}"
     for key, value in config_file.settings(document):
+        plugin, _, name = key.rpartition(".")
+        if plugin == devmapper and name in config_file.POOL:
+            section[name] = value
+            continue
         if key not in KEYS:
             config_file.refuse(key)
         field, parse = KEYS[key]
         if value != "":
             found[field] = parse(key, value)
+    if section:
+        found["pool"] = pool.parse(section, devmapper)
     return Config(**found)
 
 
@@ -137,6 +148,21 @@ def document_of(config: Config) -> str:
         "\n[metrics]\n"
         f"  address = {_quoted(config.metrics_address)}\n"
         f"  grpc_histogram = {str(config.metrics_histogram).lower()}\n"
+        f"{_section_of(config.pool)}"
+    )
+
+
+def _section_of(pool: Pool | None) -> str:
+    if pool is None:
+        return ""
+    return (
+        '\n[plugins."io.containerd.snapshotter.v1.devmapper"]\n'
+        f"  pool_name = {_quoted(pool.name)}\n"
+        f"  root_path = {_quoted(pool.root)}\n"
+        f"  base_image_size = {_quoted(str(pool.size))}\n"
+        f"  fs_type = {_quoted(pool.file_system)}\n"
+        f"  fs_options = {_quoted(pool.options)}\n"
+        f"  discard_blocks = {str(pool.discard).lower()}\n"
     )
 
 

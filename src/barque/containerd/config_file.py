@@ -20,6 +20,8 @@ from barque.oci.image import host_platform
 
 VERSIONS = (1, 2, 3)
 PLUGINS = "plugins"
+DEVMAPPER = "io.containerd.snapshotter.v1.devmapper"
+POOL = ("pool_name", "root_path", "base_image_size", "fs_type", "fs_options", "discard_blocks")
 CRI = "io.containerd.grpc.v1.cri"
 CRIS = frozenset({"cri", CRI, "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"})
 LISTS = ("disabled_plugins", "required_plugins")
@@ -112,7 +114,7 @@ IDLE_PLUGINS: Mapping[str, Mapping[str, Any]] = {
         "recreate_scratch": False,
     },
     "io.containerd.snapshotter.v1.btrfs": ROOT_PATH,
-    "io.containerd.snapshotter.v1.devmapper": {
+    DEVMAPPER: {
         "root_path": "",
         "pool_name": "",
         "base_image_size": "",

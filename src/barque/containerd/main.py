@@ -112,7 +112,7 @@ async def running(
 ) -> AsyncIterator[None]:
     """A whole server, from lock to socket; when this is entered, it answers."""
     paths = Paths(config.root, config.state)
-    with opened(paths, config.disabled_plugins) as stores:
+    with opened(paths, config.disabled_plugins, config.pool) as stores:
         known = plugins(paths, stores.snapshots)
         check_plugins(known, config.required_plugins, config.disabled_plugins)
         exchange = Exchange()

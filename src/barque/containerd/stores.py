@@ -16,6 +16,7 @@ from barque.containerd.paths import ContentPaths, Paths
 from barque.containerd.references import CONTENT, SNAPSHOTS, References
 from barque.containerd.settling import Settling
 from barque.containerd.snapshots.origins import Origins
+from barque.containerd.snapshots.pool import Pool
 from barque.containerd.snapshots.stores import SnapshotStores
 from barque.errors import BarqueError
 from barque.linux import lock
@@ -34,7 +35,9 @@ class Stores(NamedTuple):
 
 
 @contextmanager
-def opened(paths: Paths, disabled: Collection[str] = ()) -> Iterator[Stores]:
+def opened(
+    paths: Paths, disabled: Collection[str] = (), pool: Pool | None = None
+) -> Iterator[Stores]:
     """All stores of one server, without what an earlier run left half done.
 
     Snapshotters among the plugins `disabled` are not there. Raises Taken when another server has
@@ -46,7 +49,7 @@ def opened(paths: Paths, disabled: Collection[str] = ()) -> Iterator[Stores]:
     locks = take_locks(paths)
     metadata = Metadata(paths.database)
     references = References(metadata)
-    snapshots = SnapshotStores(metadata, references, paths, disabled)
+    snapshots = SnapshotStores(metadata, references, paths, disabled, pool)
     try:
         content = ContentStore(metadata, references, ContentPaths(paths.content))
         content.forget_stale(now_ns())

@@ -23,7 +23,9 @@ SECTOR_BYTES = 512
 NAME_BYTES = 127
 SUSPEND, HAS_TABLE = 1 << 1, 1 << 5
 CREATE, REMOVE, RESUME, STATUS, LOAD, MESSAGE = 3, 4, 6, 7, 9, 14
+TABLE_STATUS = 12
 TARGET_VERSION = 17  # Linux 5.2; loads the target's module
+BLKDISCARD = 0x1277
 WRITE_READ = 0xC0000000 | HEADER.size << 16 | 0xFD << 8
 
 
@@ -87,6 +89,22 @@ def message(name: str, text: str) -> None:
     _call(MESSAGE, name, data=SECTOR.pack(0) + text.encode() + b"\0")
 
 
+def status(name: str) -> str:
+    """What the device's one target says of itself."""
+    buffer = _exchange(TABLE_STATUS, name)
+    at = HEADER.unpack_from(buffer)[4] + TARGET.size
+    return buffer[at:].partition(b"\0")[0].decode(errors="replace")
+
+
+def discard(path: str) -> None:
+    """Nothing that the block device at `path` has is needed. ioctl_blk BLKDISCARD."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, BLKDISCARD, struct.pack("=QQ", 0, os.lseek(fd, 0, os.SEEK_END)))
+    finally:
+        os.close(fd)
+
+
 def node(number: int) -> str:
     """The kernel's own file of a device of ours."""
     return f"/dev/dm-{os.minor(number)}"
@@ -96,6 +114,13 @@ def _call(
     command: int, name: str, *, flags: int = 0, targets: int = 0, data: bytes = b""
 ) -> tuple[int, int]:
     """The device's number and flags after it."""
+    answer = HEADER.unpack_from(_exchange(command, name, flags=flags, targets=targets, data=data))
+    return answer[10], answer[7]
+
+
+def _exchange(
+    command: int, name: str, *, flags: int = 0, targets: int = 0, data: bytes = b""
+) -> bytearray:
     raw = name.encode()
     if len(raw) > NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, "the name of a device is too long", name)
@@ -112,5 +137,4 @@ def _call(
         raise OSError(error.errno, text, name) from None
     finally:
         os.close(control)
-    answer = HEADER.unpack_from(buffer)
-    return answer[10], answer[7]
+    return buffer

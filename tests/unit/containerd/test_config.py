@@ -9,7 +9,10 @@ import pytest
 
 from barque.containerd import config_file
 from barque.containerd.config import Config, document_of, from_document, load, parse_arguments
+from barque.containerd.snapshots.pool import Pool
 from barque.errors import InvalidArgument, NotFound, Unsupported
+
+DEVMAPPER = "[plugins.'io.containerd.snapshotter.v1.devmapper']\n"
 
 
 def test_flags_beat_the_file(tmp_path: Path) -> None:
@@ -135,8 +138,48 @@ def test_what_the_real_one_prints_can_be_read(tmp_path: Path) -> None:
         load({"config": str(file)})
     file.write_text(printed.replace("disabled_plugins = []", 'disabled_plugins = ["cri"]'))
     assert load({"config": str(file)}) == Config(
-        address="/run/containerd/containerd.sock", disabled_plugins=("cri",)
+        root=Path("/var/lib/containerd"),
+        state=Path("/run/containerd"),
+        address="/run/containerd/containerd.sock",
+        disabled_plugins=("cri",),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "pool"),
+    [
+        ("pool_name = 'p'", Pool("p")),
+        (
+            "pool_name = 'p'\nroot_path = '/d'\nbase_image_size = '512MB'\nfs_type = 'xfs'\n"
+            "fs_options = '-m \"crc=1\" -K'\ndiscard_blocks = true",
+            Pool("p", "/d", 512 << 20, "xfs", '-m "crc=1" -K', True),
+        ),
+        ("pool_name = 'p'\nbase_image_size = '1.5g'", Pool("p", size=3 << 29)),
+    ],
+)
+def test_a_pool_of_devmapper(text: str, pool: Pool) -> None:
+    found = from_document(tomllib.loads(f"{DEVMAPPER}{text}"))
+    assert found == Config(pool=pool)
+    assert from_document(tomllib.loads(document_of(found))).pool == pool
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "base_image_size = '10GB'",
+        "pool_name = 'a/b'",
+        "pool_name = 'p'\nroot_path = 'd'",
+        "pool_name = 'p'\nbase_image_size = '10 cats'",
+        "pool_name = 'p'\nbase_image_size = '1KB'",
+        "pool_name = 'p'\nfs_type = 'vfat'",
+        "pool_name = 'p'\nfs_options = '\"'",
+        "pool_name = 'p'\ndiscard_blocks = 1",
+        "pool_name = 'p'\nnothing = 1",
+    ],
+)
+def test_a_pool_that_cannot_be(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        from_document(tomllib.loads(f"{DEVMAPPER}{text}"))
 
 
 def test_the_histogram_of_version_3() -> None:

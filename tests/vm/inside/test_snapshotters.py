@@ -14,7 +14,9 @@ from barque.containerd.snapshots import devmapper
 from barque.containerd.snapshots.devmapper import Devmapper
 from barque.containerd.snapshots.erofs import Erofs
 from barque.containerd.snapshots.overlay import Overlay
+from barque.containerd.snapshots.pool import Pool
 from barque.containerd.snapshots.snapshotter import QUOTA, SIZE_LABEL, Snapshotter
+from barque.errors import Conflict, NotFound
 from barque.linux import device_mapper
 from tests.integration.containerd import test_remapped_snapshots as remapped
 from tests.integration.containerd import test_snapshots as contract
@@ -94,6 +96,68 @@ def test_ids_of_a_device_can_be_mapped(place: Place) -> None:
         (root / "second").touch()
     place.commit("two", "w")
     remapped.test_one_without_a_parent(place)
+
+
+OWN = "bq-own-pool"
+
+
+@pytest.fixture
+def own_pool(tmp_path: Path) -> Iterator[str]:
+    """A thin pool as an administrator makes it, of loop devices."""
+    loops = []
+    for name in ("metadata", "data"):
+        subprocess.run(["truncate", "-s", "1G", tmp_path / name], check=True)
+        loops.append(output("losetup", "-f", "--show", str(tmp_path / name)))
+    table = f"0 {(1 << 30) // 512} thin-pool {' '.join(loops)} 128 0 1 skip_block_zeroing"
+    try:
+        subprocess.run(["dmsetup", "create", OWN, "--table", table], check=True)
+        yield OWN
+    finally:
+        subprocess.run(["dmsetup", "remove", OWN], check=True)
+        subprocess.run(["losetup", "-d", *loops], check=True)
+
+
+def output(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_a_pool_of_the_administrator(own_pool: str, tmp_path: Path, file_system: str) -> None:
+    subprocess.run(["modprobe", file_system], check=True)
+    pool = Pool(own_pool, size=512 * MEBIBYTE, file_system=file_system, discard=True)
+    paths = SnapshotPaths(str(tmp_path / "s"))
+    place = Place(tmp_path, Devmapper(paths, pool))
+    empty = blocks(own_pool)
+    place.make("w")
+    with place.mounted("w") as root:
+        (root / "f").write_bytes(os.urandom(8 * MEBIBYTE))
+        assert os.statvfs(root).f_blocks * os.statvfs(root).f_frsize < 512 * MEBIBYTE
+    place.commit("one", "w")
+    place.make("top", "one")
+    with place.mounted("top") as root:
+        assert (root / "f").stat().st_size == 8 * MEBIBYTE
+    place.snapshotter.close()
+    place.snapshotter = place.store._snapshotter = Devmapper(paths, pool)  # of a later server
+    with place.mounted("top") as root:
+        assert (root / "f").stat().st_size == 8 * MEBIBYTE
+    assert blocks(own_pool) > empty
+    place.store.remove("n", "top")
+    place.store.remove("n", "one")
+    place.snapshotter.wait()
+    assert blocks(own_pool) == empty
+    place.close()
+    assert OWN in output("dmsetup", "ls")
+    with pytest.raises(Conflict, match="cannot be"):
+        Devmapper(paths, pool._replace(size=256 * MEBIBYTE))
+
+
+def test_a_pool_that_is_not_there_or_has_devices_of_another(own_pool: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="pool nothing of devmapper is not there"):
+        Devmapper(SnapshotPaths(str(tmp_path / "s")), Pool("nothing"))
+    first = Devmapper(SnapshotPaths(str(tmp_path / "s")), Pool(own_pool, size=64 * MEBIBYTE))
+    first.close()
+    with pytest.raises(Conflict, match="has devices of another"):
+        Devmapper(SnapshotPaths(str(tmp_path / "t")), Pool(own_pool))
 
 
 def blocks(pool: str) -> int:

@@ -1,5 +1,5 @@
-"""The devmapper snapshotter: a snapshot is a thin block device with ext4, sharing all it did not
-change with the one that it was made of.
+"""The devmapper snapshotter: a snapshot is a thin block device with a file system, sharing all it
+did not change with the one that it was made of.
 
     data, metadata   sparse files that the pool of all devices lies in
     made             there once the device that every first layer begins as has its file system
@@ -14,7 +14,9 @@ pool of files too; Linux, Documentation/admin-guide/device-mapper/thin-provision
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import shlex
 import shutil
 import subprocess
 import threading
@@ -24,9 +26,10 @@ from collections.abc import Sequence
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_around, usage_above
 from barque.containerd.snapshots.erofs import mounted_below
+from barque.containerd.snapshots.pool import DEVICE_BYTES, Pool
 from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
 from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
-from barque.errors import DataLoss, ResourceExhausted, Unsupported
+from barque.errors import Conflict, DataLoss, NotFound, ResourceExhausted, Unsupported
 from barque.linux import device_mapper, loop_device
 from barque.linux.fs import remove_tree, sync_directory
 from barque.linux.mount import (
@@ -39,27 +42,33 @@ from barque.linux.mount import (
 )
 from barque.oci.id_maps import IdMaps
 
+log = logging.getLogger(__name__)
+
 DATA_BYTES = 100 << 30  # of a sparse file, as Docker makes it
 METADATA_BYTES = 2 << 30
-DEVICE_BYTES = 10 << 30  # that one snapshot can hold
 BLOCK_SECTORS = 128  # what the pool shares and gives out at a time
 LOW_WATER_BLOCKS = 32768
 FIRST = 0  # the thin device that first layers are made of
 NUMBERS_MAX = 1 << 24  # thin devices have numbers of 24 bits
 TRIES, PAUSE_S = 100, 0.05  # who looks at new devices (udev) lets go of them soon
-MAKE = ("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1")
+EXT = ("-q", "-E", "nodiscard,lazy_itable_init=1,lazy_journal_init=1")
+MAKE = {"ext4": ("mkfs.ext4", *EXT), "ext2": ("mkfs.ext2", "-q"), "xfs": ("mkfs.xfs", "-q", "-K")}
+MOUNTED_WITH = {"xfs": "nouuid"}  # devices that share all have one identifier
 
 
 class Devmapper:
     name = "devmapper"
     slow = True
 
-    def __init__(self, paths: SnapshotPaths) -> None:
+    def __init__(self, paths: SnapshotPaths, pool: Pool | None = None) -> None:
+        """`pool` is the administrator's own; None: one in files, made here."""
         self._paths = paths
+        self._own_pool = pool is None
+        self._like = pool or Pool("")
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
         where = os.stat(paths.base)
         self._word = f"barque-{os.major(where.st_dev)}-{os.minor(where.st_dev)}-{where.st_ino}"
-        self._pool = f"{self._word}-pool"
+        self._pool = self._like.name or f"{self._word}-pool"
         self._lock = threading.RLock()
         self._remapping = Remapping(paths.base, always=True)  # ext4, since Linux 5.12
         self._shown = set(mounted_below(paths.base))
@@ -83,7 +92,7 @@ class Devmapper:
         if size:
             raise Unsupported(
                 f"a snapshot of at most {size} bytes cannot be made: devices of devmapper have "
-                f"{DEVICE_BYTES} bytes"
+                f"{self._like.size} bytes"
             )
         if number >= NUMBERS_MAX:
             raise ResourceExhausted(f"a pool has no more than {NUMBERS_MAX} devices")
@@ -141,7 +150,8 @@ class Devmapper:
         with self._lock:
             for number in sorted(self._shown):
                 self._hide(number)
-            for name in [*map(self._device, sorted(self.numbers())), self._pool]:
+            names = [*map(self._device, sorted(self.numbers())), self._pool]
+            for name in names if self._own_pool else names[:-1]:
                 try:
                     device_mapper.remove(name)
                 except OSError as error:
@@ -151,9 +161,14 @@ class Devmapper:
     # The pool
 
     def _open_pool(self) -> None:
-        """The pool in its files; one of a killed server is there already."""
+        """The pool in its files; one of a killed server is there already.
+
+        Raises NotFound where the administrator's is not.
+        """
         if device_mapper.number_of(self._pool):
             return
+        if not self._own_pool:
+            raise NotFound(f"pool {self._pool} of devmapper is not there")
         sizes = {"metadata": METADATA_BYTES, "data": DATA_BYTES}
         for name, size in sizes.items():
             with open(f"{self._paths.base}/{name}", "ab") as file:
@@ -180,29 +195,51 @@ class Devmapper:
                 os.close(fd)
 
     def _make_first(self) -> None:
-        """The device of an empty file system, once."""
+        """The device of an empty file system, once.
+
+        Raises Conflict where it was made in another way, or the pool has another's devices.
+        """
         made = f"{self._paths.base}/made"
+        like = f"{self._like.size} {self._like.file_system}"
         if os.path.exists(made):
+            with open(made, encoding="ascii") as file:
+                known = file.read() or f"{DEVICE_BYTES} ext4"  # of an earlier version
+            if known != like:
+                raise Conflict(f"the devices of devmapper are {known}, and cannot be {like}")
             return
+        if not self._own_pool and not os.path.exists(f"{made}~"):
+            self._check_unused()
         self._forget(FIRST)
+        with open(f"{made}~", "w", encoding="ascii") as file:  # from here on the pool is ours
+            file.write(like)
         device_mapper.message(self._pool, f"create_thin {FIRST}")
         node = device_mapper.node(self._activate(FIRST))
-        done = subprocess.run([*MAKE, node], capture_output=True, text=True, check=False)
+        kind = self._like.file_system
+        make = [*MAKE[kind], *shlex.split(self._like.options), node]
+        done = subprocess.run(make, capture_output=True, text=True, check=False)
         if done.returncode:
             raise DataLoss(f"the first device of devmapper has no file system: {done.stderr}")
         place = f"{self._paths.base}/first"
         os.makedirs(place, mode=0o700, exist_ok=True)
-        mount(node, place, "ext4")
+        mount(node, place, kind, 0, MOUNTED_WITH.get(kind))
         try:
-            os.rmdir(f"{place}/lost+found")
+            if kind != "xfs":
+                os.rmdir(f"{place}/lost+found")
             sync_around(place)
         finally:
             umount2(place)
         os.rmdir(place)
         self._deactivate(FIRST)
-        with open(made, "w", encoding="ascii") as file:
+        with open(f"{made}~", encoding="ascii") as file:
             os.fsync(file.fileno())
+        os.rename(f"{made}~", made)
         sync_directory(self._paths.base)
+
+    def _check_unused(self) -> None:
+        """Raises Conflict where the pool has what another wrote: we number all of its devices."""
+        used = device_mapper.status(self._pool).split()[2:3]
+        if not used or not used[0].startswith("0/"):
+            raise Conflict(f"pool {self._pool} of devmapper has devices of another")
 
     # Devices
 
@@ -228,7 +265,7 @@ class Devmapper:
                     device_mapper.resume(name)
 
     def _activate(self, number: int) -> int:
-        sectors = DEVICE_BYTES // device_mapper.SECTOR_BYTES
+        sectors = self._like.size // device_mapper.SECTOR_BYTES
         pool = device_mapper.number_of(self._pool)
         place = f"{os.major(pool)}:{os.minor(pool)} {number}"
         return device_mapper.create(self._device(number), sectors, "thin", place)
@@ -252,6 +289,17 @@ class Devmapper:
             if error.errno != errno.ENODATA:
                 raise
 
+    def _give_back(self, number: int) -> None:
+        """What the device has, and no other shares, goes back to what the pool lies on.
+
+        Raises OSError EBUSY, as `_forget` does, while somebody has it.
+        """
+        self._deactivate(number)
+        try:
+            device_mapper.discard(device_mapper.node(self._activate(number)))
+        except OSError as error:  # gone already, or the pool passes none on
+            log.info("device %d of devmapper gives nothing back: %s", number, error)
+
     def _show(self, number: int) -> None:
         """The device is mounted when this returns."""
         if number in self._shown:
@@ -260,7 +308,8 @@ class Devmapper:
             if number in self._shown:
                 return
             node = device_mapper.node(self._activate(number))
-            mount(node, self._paths.files(number), "ext4")
+            kind = self._like.file_system
+            mount(node, self._paths.files(number), kind, 0, MOUNTED_WITH.get(kind))
             self._shown.add(number)
 
     def _hide(self, number: int) -> None:
@@ -280,17 +329,20 @@ class Devmapper:
 
     def _delete(self, path: str) -> None:
         """For the trash: the device of what was thrown, then its directory."""
-        number = os.path.basename(path).partition("-")[0]
-        self._forget(int(number))
+        number = int(os.path.basename(path).partition("-")[0])
+        if self._like.discard and number:
+            self._give_back(number)
+        self._forget(number)
         remove_tree(path)
 
 
-def missing() -> str:
+def missing(file_system: str = "ext4") -> str:
     """Why there is no devmapper here; "" where there is."""
     if not os.path.exists(device_mapper.CONTROL):
         return f"the kernel has no device-mapper ({device_mapper.CONTROL} is missing)"
     if not (device_mapper.is_known("thin-pool") and device_mapper.is_known("thin")):
         return "the kernel's device-mapper has no thin pools"
-    if shutil.which(MAKE[0]) is None:
-        return f"{MAKE[0]} is not installed"
+    program = MAKE[file_system][0]
+    if shutil.which(program) is None:
+        return f"{program} is not installed"
     return ""

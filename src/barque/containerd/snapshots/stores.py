@@ -14,6 +14,7 @@ from barque.containerd.metadata import Metadata
 from barque.containerd.paths import Paths, SnapshotPaths
 from barque.containerd.references import SNAPSHOTS, Node, References
 from barque.containerd.snapshots.overlay import Overlay
+from barque.containerd.snapshots.pool import Pool
 from barque.containerd.snapshots.snapshotter import Snapshotter
 from barque.containerd.snapshots.store import SnapshotStore
 from barque.errors import InvalidArgument
@@ -61,16 +62,16 @@ def _no_erofs(_directory: str) -> str:
     return missing()
 
 
-def _devmapper(paths: SnapshotPaths) -> Snapshotter:
+def _devmapper(paths: SnapshotPaths, pool: Pool | None = None) -> Snapshotter:
     from barque.containerd.snapshots.devmapper import Devmapper
 
-    return Devmapper(paths)
+    return Devmapper(paths, pool)
 
 
-def _no_devmapper(_directory: str) -> str:
+def _no_devmapper(_directory: str, file_system: str = "ext4") -> str:
     from barque.containerd.snapshots.devmapper import missing
 
-    return missing()
+    return missing(file_system)
 
 
 def _no_zfs(_directory: str) -> str:
@@ -111,9 +112,12 @@ class SnapshotStores:
         references: References,
         paths: Paths,
         disabled: Collection[str] = (),
+        pool: Pool | None = None,
     ) -> None:
-        """`disabled` are plugins by containerd's names, snapshotters among them."""
+        """`disabled` are plugins by containerd's names, snapshotters among them; `pool` is
+        devmapper's, where the administrator has one."""
         self._disabled = disabled
+        self._pool = pool
         self._metadata = metadata
         self._references = references
         self._paths = paths
@@ -128,15 +132,27 @@ class SnapshotStores:
             raise InvalidArgument(f"snapshotter not loaded: {name}: invalid argument")
         if reason := self.missing(name):
             raise InvalidArgument(f"snapshotter not loaded: {name}: {reason}: invalid argument")
-        paths = SnapshotPaths(str(self._paths.snapshotter(name)))
-        store = SnapshotStore(self._metadata, self._references, KINDS[name].opened(paths))
+        store = SnapshotStore(self._metadata, self._references, self._opened(name))
         self._open[name] = store
         return store
+
+    def _opened(self, name: str) -> Snapshotter:
+        paths = SnapshotPaths(self._directory(name))
+        if name == "devmapper":
+            return _devmapper(paths, self._pool)
+        return KINDS[name].opened(paths)
+
+    def _directory(self, name: str) -> str:
+        if name == "devmapper" and self._pool is not None and self._pool.root:
+            return self._pool.root
+        return str(self._paths.snapshotter(name))
 
     def missing(self, name: str) -> str:
         """Why a known snapshotter cannot be opened; "" when it can."""
         if f"io.containerd.snapshotter.v1.{name}" in self._disabled:
             return "it is disabled by the configuration"
+        if name == "devmapper" and self._pool is not None:
+            return _no_devmapper("", self._pool.file_system)
         return KINDS[name].missing(str(self._paths.snapshotter(name)))
 
     def capabilities(self, name: str) -> tuple[str, ...]:
@@ -147,7 +163,7 @@ class SnapshotStores:
         """What a crash left on disk and no row knows; at start only. Returns how much."""
         removed = 0
         for name in KINDS:
-            if self._paths.snapshotter(name).exists() and not self.missing(name):
+            if os.path.exists(self._directory(name)) and not self.missing(name):
                 removed += self.open(name).sweep_files()
         return removed
 
