@@ -59,7 +59,7 @@ def unexplained(results: Results, known: Iterable[Reason]) -> list[str]:
 
 def page(all_results: Iterable[Results]) -> str:
     known = reasons()
-    return "\n".join([HEAD, *(line for one in all_results for line in section(one, known))]) + "\n"
+    return "\n".join([HEAD, *(line for one in all_results for line in section(one, known))])
 
 
 def section(results: Results, known: Iterable[Reason]) -> Iterator[str]:

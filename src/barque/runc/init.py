@@ -374,6 +374,10 @@ def become_user(launch: Launch, environment: dict[str, str]) -> str:
     isolation.close_all_but(keep)
     isolation.close_at_exec(3 + launch.preserved)
     isolation.restore_signals()
+    if launch.unprivileged and launch.fifo >= 0 and not launch.joined:
+        # nothing of the host's is left and nobody is inside: the user may look, as he has to for
+        # an exec before the start and to take the listener of a filter
+        set_dumpable(True)
     launch.identity.set_limits()
     if process.no_new_privileges:
         set_no_new_privs()

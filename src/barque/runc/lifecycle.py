@@ -136,9 +136,19 @@ def kill(container: Container, signal: int, *, every: bool) -> None:
         container.cgroup.thaw()  # what is frozen does not die
 
 
+def _kill_without_cgroup(container: Container, signal: int) -> None:
+    """All of a container whose user was given no cgroup: they end with the first of their pid
+    namespace."""
+    if "pid" not in container.namespaces or (signal != SIGKILL and container.alive()):
+        raise Unsupported(NO_CGROUP)
+    if container.alive():
+        kill(container, signal, every=False)
+
+
 def _kill_every(container: Container, signal: int) -> None:
     if not container.cgroup.directories:
-        raise Unsupported(NO_CGROUP)
+        _kill_without_cgroup(container, signal)
+        return
     if signal == SIGKILL:
         container.cgroup.kill()
         return

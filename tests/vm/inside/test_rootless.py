@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,6 +125,38 @@ def test_create_start_exec_kill_delete(user: Case) -> None:
     user.call("kill", user.id, "KILL").check()
     user.runtime.wait_stopped(user.id)
     user.call("delete", user.id).check()
+
+
+def test_exec_before_start_and_the_end_of_all(user: Case) -> None:
+    bundle = written(user, rootless(user, "sleep", "1000"))
+    user.runtime.call("create", "--bundle", bundle, user.id).check()
+    assert user.call("exec", user.id, "id", "-u").check().out == "0\n"
+    user.call("start", user.id).check()
+    if user.runtime.name == "ours":
+        user.call("kill", "--all", user.id, "KILL").check()
+    user.call("delete", "--force", user.id).check()
+
+
+def test_the_listener_of_a_filter(user: Case) -> None:
+    spec = rootless(user, "true")
+    path = user.place / "listener"
+    rule = {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}
+    spec["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": str(path),
+        "syscalls": [rule],
+    }
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(path))
+        os.chown(path, USER, USER)
+        agent.listen()
+        agent.settimeout(60)
+        run(user, spec).check()
+        connection, _ = agent.accept()
+        with connection:
+            message, fds, _, _ = socket.recv_fds(connection, 65536, 1)
+    assert json.loads(message)["state"]["id"] == user.id
+    os.close(fds[0])
 
 
 def test_ranges_by_newuidmap(user: Case) -> None:
