@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ PROGRAMS = ("recvtty", "seccompagent")  # sd-helper is for machines that run sys
 DEBIAN_PACKAGES = ("bash",)
 IN_GOPATH = "src/github.com/opencontainers/runc"
 FILE_TIMEOUT_S = 900
+CGROUPS = Path("/sys/fs/cgroup")
 INSIDE = "tests/integration"
 
 
@@ -26,7 +28,7 @@ def prepare(cache: Path) -> Path:
     tree = cache / "go" / IN_GOPATH
     tree.parent.mkdir(parents=True, exist_ok=True)
     fetched = fetch(PACKAGE, cache)
-    subprocess.run(["rm", "-rf", str(tree)], check=True)
+    shutil.rmtree(tree, ignore_errors=True)
     fetched.rename(tree)
     _build(tree, cache / "go")
     _images(tree / INSIDE / "testdata", cache)
@@ -58,11 +60,14 @@ def _images(testdata: Path, cache: Path) -> None:
 def run(tree: Path, program: str, place: Path) -> dict[str, str]:
     """The verdicts of all files; what they print stays in `place`."""
     found = {}
+    before = set(os.listdir(CGROUPS))
     for file in sorted((tree / INSIDE).glob("*.bats")):
         report = place / f"{file.stem}.tap"
         _run_file(file, program, report)
         cases = verdicts(report.read_text(errors="replace"))
         found.update({f"{file.stem}: {name}": verdict for name, verdict in cases.items()})
+    for name in set(os.listdir(CGROUPS)) - before:  # hierarchies that are not mounted, to it
+        shutil.rmtree(CGROUPS / name)
     return found
 
 
