@@ -63,8 +63,8 @@ def shown(answer: Answer) -> Any:
     told.pop("mtime", None)
     if told.get("mode", 0) & ~0o7777:
         told.pop("size")
-    if answer.status != 200:  # the peer says 500 of a file taken for a directory
-        return 404 if answer.status == 500 else answer.status
+    if answer.status != 200:  # of a file taken for a directory the peer says 500
+        return 400 if answer.status == 500 else answer.status
     if not answer.body:
         return answer.status, told
     with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:

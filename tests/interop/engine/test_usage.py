@@ -13,6 +13,7 @@ from tests.support.barque import Stack, stack
 from tests.support.engine_api import ask
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
+AGES_LIMIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,10 @@ def used() -> Iterator[Stack]:
 
 
 def same(used: Stack, *arguments: str) -> bytes:
-    """Our command prints what docker's prints."""
-    real = used.docker(*arguments)
-    ours = used.cli(*arguments)
-    if ours.stdout != real.stdout and b" ago" in ours.stdout:
-        # A list of ages, and the second has turned between the two.
+    """Our command prints what docker's prints. Ages turn between the two: then both again."""
+    deadline = time.monotonic() + AGES_LIMIT_S
+    real, ours = used.docker(*arguments), used.cli(*arguments)
+    while ours.stdout != real.stdout and b" ago" in ours.stdout and time.monotonic() < deadline:
         real, ours = used.docker(*arguments), used.cli(*arguments)
     assert ours.stdout == real.stdout
     return real.stdout
