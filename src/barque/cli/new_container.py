@@ -50,6 +50,14 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
             f"{cidfile}"
         )
     _console_size(body)
+    if "mac-address" in options and not session.client.at_least("1.44"):
+        raise errors.InvalidArgument(
+            '"specify mac-address per network" requires API version 1.44, but the Docker daemon '
+            f"API version is {session.client.version}"
+        )
+    for server in options.all("dns"):
+        if server.startswith("127.") or server == "::1":
+            terminal.err(f"WARNING: Localhost DNS ({server}) may fail in containers.\n")
     created = _create(session, options, body, policy)
     if accounts:
         engine_socket.give(session, str(created["Id"]), accounts)

@@ -117,3 +117,29 @@ def test_names_of_parts_in_templates(commands: Commands, name: str, line: str) -
 
 def test_a_blank_name_of_an_image(commands: Commands) -> None:
     assert commands.same("rmi", " ")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--mac-address 12:34:56:78:9a:bc",
+        "--network host --mac-address 12:34:56:78:9a:bc",
+        "--dns 127.0.0.1 --dns 192.0.2.1",
+        "--dns ::1",
+        "-v /tmp:/tmp -v /tmp:/tmp",
+        "-d --attach stdout",
+    ],
+)
+def test_what_a_daemon_of_an_older_version_makes_of_flags(
+    commands: Commands, name: str, flags: str
+) -> None:
+    """Its API has a container's address elsewhere; what is told before is told alike."""
+    told = []
+    for run in (commands.ours, commands.theirs):
+        code, _, error = run("run", "--name", name, *flags.split(), "busybox", "ip", "link")
+        shown = commands.theirs(
+            "inspect", "-f", "{{.Config.MacAddress}}{{.HostConfig.Binds}}", name
+        )
+        told.append((code, error.replace(name.encode(), b"NAME"), shown[:2]))
+        commands.theirs("rm", "-f", name)
+    assert told[0] == told[1]

@@ -34,7 +34,7 @@ def apply(
     if anonymous:
         config["Volumes"] = anonymous
     if binds:
-        host["Binds"] = binds
+        host["Binds"] = list(dict.fromkeys(binds))  # who says one twice means one
     if tmpfs := options.all("tmpfs"):
         pairs = (text.partition(":") for text in tmpfs)
         host["Tmpfs"] = {path: rest for path, _, rest in pairs}
