@@ -125,10 +125,11 @@ def test_bad_addresses_fail_create_and_leave_nothing(
 ) -> None:
     shim = ours.start("one", rootfs.config("true"))
     shim.call("Connect")  # it is up
-    before = sorted(os.listdir(f"/proc/{shim.pid}/fd"))
+    before = set(os.listdir(f"/proc/{shim.pid}/fd"))
     with pytest.raises(kind):
         shim.create(stdout=address)
-    assert sorted(os.listdir(f"/proc/{shim.pid}/fd")) == before
+    # a worker that comes or goes has some of its own for a moment
+    eventually(lambda: set(os.listdir(f"/proc/{shim.pid}/fd")) <= before, "descriptors are left")
     shim.shutdown()
 
 
