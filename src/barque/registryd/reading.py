@@ -69,7 +69,8 @@ class Reading:
         return manifest_answer(request, entry.media_type, entry.digest, raw)
 
     def _entry(self, name: str, reference: str) -> Entry:
-        repository = self._repository(name)
+        """Of an unknown repository too it is the manifest that is unknown, as clients expect."""
+        repository = self._store.repository(name) or Repository()
         if digests.is_valid(reference):
             entry = repository.entries.get(reference)
         else:

@@ -69,7 +69,7 @@ def test_names_tags_and_pages(served: OurRegistry) -> None:
     assert asker.ask("GET", "/v2/no/such/tags/list").code == "NAME_UNKNOWN"
     by_space = asker.ask("GET", "/v2/team/app/manifests/3?ns=far.example:5000")
     assert by_space.status == 200
-    assert asker.ask("GET", "/v2/team/app/manifests/3").code == "NAME_UNKNOWN"
+    assert asker.ask("GET", "/v2/team/app/manifests/3").code == "MANIFEST_UNKNOWN"
 
 
 def test_blobs_and_ranges(served: OurRegistry) -> None:

@@ -51,7 +51,7 @@ class Reading:
         if digests.is_valid(reference):
             kind = await self._shelves.kind(name, reference, space)
         else:
-            target = (await self._shelves.shelf(name, space)).tags.get(check_tag(reference))
+            target = await self._shelves.tagged(name, check_tag(reference), space)
             if target is not None:
                 digest, kind = target.digest, target.media_type
         raw = await self._shelves.document(digest) if kind in DOCUMENTS else None

@@ -100,6 +100,11 @@ class Shelves:
             raise unknown_name(name)
         return shelf
 
+    async def tagged(self, name: str, tag: str, space: str = "") -> Descriptor | None:
+        """What a tag leads to; None where there is none, or no such repository."""
+        await self._list()
+        return self._shelves.get(f"{space}\0{name}" if space else name, Shelf()).tags.get(tag)
+
     async def kind(self, name: str, digest: str, space: str = "") -> str | None:
         """The media type of what the repository has by this digest; None where it has it not.
 
