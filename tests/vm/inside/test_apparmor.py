@@ -59,7 +59,7 @@ def test_an_exec_is_confined(case: Case) -> None:
 def test_an_exec_that_names_no_profile_has_the_containers(case: Case) -> None:
     case.started("sleep", "1000", apparmorProfile=PROFILE)
     document = case.place / "process.json"
-    document.write_text('{"args": ["cat", "/proc/self/attr/current"], "cwd": "/"}')
+    document.write_text('{"args": ["/bin/cat", "/proc/self/attr/current"], "cwd": "/"}')
     result = case.call("exec", "--process", str(document), case.id)
     assert result.check().out == f"{PROFILE} (enforce)\n"
 
