@@ -40,14 +40,16 @@ async def store(containerd: Containerd, directory: str) -> Descriptor:
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     pieces = _pieces(opened)
     hasher = hashlib.sha256()
+    size = 0
     try:
-        async with containerd.content.writer(f"checkpoint-{secrets.token_hex(8)}") as writer:
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-                hasher.update(piece)
-                await writer.write(piece)
-            with suppress(errors.AlreadyExists):
+        with suppress(errors.AlreadyExists):  # raised by its commit, and again by its end
+            async with containerd.content.writer(f"checkpoint-{secrets.token_hex(8)}") as writer:
+                while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                    hasher.update(piece)
+                    size += len(piece)
+                    await writer.write(piece)
                 await writer.commit()
-        return Descriptor(IMAGES_TYPE, f"sha256:{hasher.hexdigest()}", writer.offset)
+        return Descriptor(IMAGES_TYPE, f"sha256:{hasher.hexdigest()}", size)
     finally:
         pieces.close()
         os.close(opened)
