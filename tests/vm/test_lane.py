@@ -22,7 +22,10 @@ WITH_SYSTEMD = ("test_systemd.py", "test_systemd_user.py")
 WITH_SELINUX = ("test_selinux.py", "test_engine_selinux.py")
 ALL = os.environ.get("BARQUE_VM") == "all"
 # What takes minutes; the runtime's and the snapshotter's own tests of it are run each time.
-LONG = ("test_engine_checkpoints.py", "test_engine_selinux.py", "test_storage_devicemapper.py")
+LONG = (
+    *("test_engine_checkpoints.py", "test_engine_selinux.py"),
+    *("test_podman.py", "test_storage_devicemapper.py"),
+)
 LEFT_OUT = () if ALL else LONG
 APART = {*WITH_SYSTEMD, *WITH_SELINUX, *LEFT_OUT}
 FILES = sorted({path.name for path in (HERE / "inside").glob("test_*.py")} - APART)
