@@ -40,7 +40,7 @@ def test_the_next_shim_is_the_spare_one(ours: Shims) -> None:
     waiting = spare(ours)
     shim = ours.start("two", rootfs.config("sh", "-c", "exit 3"))
     assert shim.pid == waiting
-    assert [name(pid) for pid in (waiting, *children(waiting))] == ["barque-shim"] * 2
+    assert {name(pid) for pid in (waiting, *children(waiting))} <= {"barque-shim", ""}
     shim.create()
     shim.call("Start")
     assert shim.call("Wait")["exit_status"] == 3
@@ -102,6 +102,7 @@ def own_pages(pid: int) -> int:
     return found
 
 
+@pytest.mark.parametrize("ours", [""], indirect=True, ids=["awake"])
 def test_one_has_what_an_earlier_shim_wrote_to(ours: Shims) -> None:
     shim = ours.start("one", rootfs.config("true"))
     (first,) = children(spare(ours))

@@ -163,7 +163,7 @@ def test_a_disk_that_takes_no_sync(it: Node) -> None:
 @pytest.mark.parametrize(
     ("fault", "path"),
     [
-        ("write:error=ENOSPC:when=1", ""),
+        ("pwrite64:error=ENOSPC:when=1", ""),
         ("fsync:error=EIO:when=1", ""),
         ("rename:error=EIO:when=1", ""),
         ("openat:error=EMFILE:when=1", ""),

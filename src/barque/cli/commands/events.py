@@ -23,6 +23,7 @@ OPTIONS: tuple[Row, ...] = (
     ("until", "", "string", "Up to this time, or this long ago"),
 )
 ARGUMENTS = (0, 0)
+NOTHING = {"Type": "", "Action": "", "Actor": {"ID": "", "Attributes": {}}}  # to try templates on
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
@@ -49,7 +50,7 @@ def _line(format: str) -> Callable[[Any], str]:
 
     try:
         made = program(format, _Event)
-        made({})
+        made(NOTHING)
     except Failure as error:
         wrong = str(error).removeprefix("template parsing error: ")
         raise Failure(64, f"Error parsing format: {wrong}") from None
@@ -89,6 +90,11 @@ class _Event:
         self._event = event
 
     def template_field(self, name: str) -> Any:
+        if name == "Actor":
+            from barque.cli.templates.functions import Strings
+
+            actor = self._event[name]
+            return {**actor, "Attributes": Strings(actor.get("Attributes") or {})}
         if name == "TimeNano":
             return self._event.get("timeNano", 0)
         if name in self._NAMES:

@@ -74,6 +74,10 @@ class Missing:
         self.text = text
 
 
+class Strings(dict[str, str]):
+    """A map of nothing but texts: what it has not is empty."""
+
+
 def _null(name: str) -> Missing:
     if name in _POINTERS:
         return Missing("<nil>")
@@ -82,6 +86,8 @@ def _null(name: str) -> Missing:
 
 def field(value: Any, name: str, untyped: bool = False) -> Any:
     """`value.name`. Raises KeyError or TypeError with Go's words, `untyped` for parts of JSON."""
+    if isinstance(value, Strings):
+        return value.get(name, "")
     if isinstance(value, dict):
         if name not in value and name in _POINTERS:
             return Missing("<nil>")

@@ -62,6 +62,7 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
     async with container.lock:
         container.refuse_when_gone()
         host = copy.deepcopy(container.record.host)
+        validate.check_least_memory(asked)
         _check_conflicts(container, asked)
         lifted = _devices(host, asked, body)
         changed = _merge(host, asked) or bool(lifted)

@@ -248,12 +248,16 @@ def _check_ulimit(name: str, soft: int, hard: int) -> None:
         )
 
 
-def _check_memory(limits: Resources, machine: Host) -> list[str]:
-    warnings = []
+def check_least_memory(limits: Resources) -> None:
     if limits.memory < 0 or limits.memory_reservation < 0:
         raise _invalid("invalid memory limit: it is negative")
     if 0 < limits.memory < MIN_MEMORY_BYTES:
         raise _invalid("Minimum memory limit allowed is 6MB")
+
+
+def _check_memory(limits: Resources, machine: Host) -> list[str]:
+    warnings = []
+    check_least_memory(limits)
     if limits.memory and not machine.swap_limit and limits.memory_swap != -1:
         warnings.append(
             "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "

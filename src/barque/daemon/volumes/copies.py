@@ -160,6 +160,7 @@ class VolumeCopies:
             "mounts": [],
             "layers": [path],
             "work": "",
+            "directory": "",
             "keep_kinds": False,
             "owner": None,
             "whole": True,
