@@ -12,6 +12,7 @@ from barque import errors
 from barque.daemon.networks.service import Networks
 from tests.support.netns_host import isolated, run, temporary_root
 from tests.support.networks import networks
+from tests.support.runtimes import wait_for
 
 pytestmark = pytest.mark.root
 ROUNDS = 24
@@ -60,7 +61,6 @@ def test_a_place_in_a_network_that_is_being_removed() -> None:
                         assert isinstance(gone, errors.Forbidden), gone
                         assert "has active endpoints" in str(gone)
                 assert {n["Name"] for n in made.summaries({})} == {"bridge", "host", "none"}
-        links = run("ip", "-br", "link").splitlines()
-        assert [line for line in links if line.startswith(("br-", "veth"))] == []
+        wait_for(lambda: "br-" not in (links := run("ip", "-br", "link")) and "veth" not in links)
 
     asyncio.run(work())

@@ -193,14 +193,14 @@ def log_of_health(engine: Any, name: str) -> Any:
 
 
 def test_a_check_of_health_that_takes_too_long(engine: Any, name: str) -> None:
-    flags = ("--health-cmd", "sleep 60", "--health-interval", "50ms", "--health-timeout", "50ms")
+    flags = ("--health-cmd", "sleep 60", "--health-interval", "500ms", "--health-timeout", "500ms")
     engine.docker("run", "-d", "--name", name, *flags, "--health-retries", "1", *SLEEP)
     deadline = time.monotonic() + LIMIT_S
     while not (log := log_of_health(engine, name)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert log[0]["ExitCode"] == -1
-    assert log[0]["Output"].startswith("Health check exceeded timeout (50ms)")
+    assert log[0]["Output"].startswith("Health check exceeded timeout (500ms)")
 
 
 def test_a_new_container_has_written_nothing(engine: Any, name: str) -> None:

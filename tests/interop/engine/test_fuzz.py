@@ -62,7 +62,7 @@ def answered(barque: Stack, method: str, target: str, body: bytes | None) -> Non
     try:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         answer = ask(barque.socket, method, target, body, headers=headers)
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         return
     # 500: the failure of what was rightly asked for, as pulling from nowhere
     assert answer.status < 500 or "internal error" not in answer.message, (target, body, answer)
