@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import struct
 import subprocess
@@ -18,6 +19,9 @@ from barque.daemon.paths import Paths
 from barque.linux.lock import EXIT_TAKEN
 
 _UCRED = struct.Struct("iii")  # pid, uid, gid
+# RFC 9113, section 3.4: a client's first bytes, with an empty frame of settings
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+ANSWER_LIMIT_S = 1.0
 
 
 def listener(path: str) -> int:
@@ -30,6 +34,19 @@ def listener(path: str) -> int:
         credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         pid: int = _UCRED.unpack(credentials)[0]
         return pid
+
+
+def answers(path: str) -> bool:
+    """Whether the server on the socket `path` says something. Of one that is being ended the kernel
+    takes connections still."""
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        probe.settimeout(ANSWER_LIMIT_S)
+        try:
+            probe.connect(path)
+            probe.sendall(_PREFACE)
+            return bool(probe.recv(1))
+        except OSError:
+            return False
 
 
 class ContainerdProcess:
@@ -75,6 +92,8 @@ class ContainerdProcess:
                 start_new_session=True,
                 cwd="/",
             )
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
         self.pidfd = os.pidfd_open(self.child.pid)
         if self._descriptors is not None:
             resource.prlimit(self.child.pid, resource.RLIMIT_NOFILE, self._descriptors)
@@ -86,6 +105,13 @@ class ContainerdProcess:
         and does not listen yet.
         """
         return self.child is not None and self.child.poll() not in (None, EXIT_TAKEN)
+
+    def is_gone(self) -> bool:
+        """Whether the one that a former daemon left has ended, or what was started gave way to one
+        that has: nobody will serve."""
+        if self.child is not None:
+            return self.child.poll() == EXIT_TAKEN
+        return self.pidfd < 0 or bool(select.select([self.pidfd], [], [], 0)[0])
 
     def adopt(self, pid: int) -> None:
         """Be about the process `pid`, which listens, where the child gave way to it."""

@@ -14,11 +14,12 @@ import signal
 from collections.abc import Callable
 
 from barque import errors
-from barque.daemon.containerd_process import ContainerdProcess, listener
+from barque.daemon.containerd_process import ContainerdProcess, answers, listener
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.005
+AGAIN_S = 0.1
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,12 @@ class Supervisor:
         self.on_restart: Callable[[], None] | None = None  # containerd is back after a death
 
     async def ready(self) -> None:
-        """Return once it answers on its socket. Raises Unavailable with the end of its log."""
+        """Return once it answers on its socket. Raises Unavailable with the end of its log.
+
+        One that was found and ends meanwhile is replaced.
+        """
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while not (pid := listener(self._process.address)):
+        while not (pid := await self._serves()):
             if self._process.refused():
                 raise errors.Unavailable(
                     f"barque-containerd ended at start: {self._process.log_end()}"
@@ -44,10 +48,21 @@ class Supervisor:
                 raise errors.Unavailable(
                     f"barque-containerd does not answer: {self._process.log_end()}"
                 )
+            if self._process.is_gone():
+                await asyncio.sleep(AGAIN_S)  # another may be about to serve
+                if not await self._serves():
+                    self._process.spawn()
             await asyncio.sleep(POLL_S)
         await asyncio.to_thread(self._process.adopt, pid)
         if self._watch is None:
             self._watch = asyncio.get_running_loop().create_task(self._keep())
+
+    async def _serves(self) -> int:
+        """Its pid where it does, else 0. One that was started here is believed when it listens."""
+        if self._process.child is not None:
+            return listener(self._process.address)
+        alive = await asyncio.to_thread(answers, self._process.address)
+        return listener(self._process.address) if alive else 0
 
     async def _dead(self) -> None:
         """Return when the process that the pidfd names has ended."""

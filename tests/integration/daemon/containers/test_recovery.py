@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,6 +118,24 @@ def test_everything_dies_at_once(fresh: Stack) -> None:
     until(lambda: inspect(fresh, "c0")["State"]["Status"] == "exited")
     assert inspect(fresh, "c1")["State"]["Running"]
     assert fresh.docker("exec", "c2", "echo", "hi").stdout == b"hi\n"
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 1.2])
+def test_the_daemon_starts_while_containerd_is_ending(fresh: Stack, delay_s: float) -> None:
+    """Its socket takes connections until it is gone."""
+    fresh.docker("run", "-d", "--name", "on", "busybox", "sleep", "1000")
+    (containerd,) = [
+        pid
+        for pid in fresh.pids("")
+        if Path(f"/proc/{pid}/comm").read_text() == "barque-containe\n"
+    ]
+    os.kill(containerd, signal.SIGSTOP)
+    fresh.kill("barqued")
+    ending = threading.Timer(delay_s, os.kill, (containerd, signal.SIGKILL))
+    ending.start()
+    fresh.start()
+    ending.join()
+    assert fresh.docker("exec", "on", "echo", "hi").stdout == b"hi\n"
 
 
 @pytest.mark.parametrize("delay_ms", range(5, 95, 10))
