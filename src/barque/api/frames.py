@@ -9,6 +9,8 @@ Source: Engine API reference, "Attach to a container", stream format.
 
 from __future__ import annotations
 
+from struct import Struct
+
 from barque import errors
 
 TYPE_CHECKING = False
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR, SYSTEM_ERROR = 0, 1, 2, 3
 HEADER_BYTES = 8
+_HEADER = Struct(">II").unpack_from  # the stream with three zeros, the length
+_KINDS = {stream << 24: stream for stream in (STDIN, STDOUT, STDERR, SYSTEM_ERROR)}
 
 
 def frame(stream: int, payload: bytes) -> bytes:
@@ -57,19 +61,33 @@ class FrameReader:
 
     def runs(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """As `feed`, with neighbours of one stream together: a log has a frame for each line."""
-        stream, pieces = STDOUT, list[memoryview]()
-        try:
-            for number, piece in self.feed(data):
-                if number != stream and pieces:
-                    yield stream, b"".join(pieces)
+        if self._header:
+            data, self._header = self._header + data, b""
+        pieces: list[bytes] = []
+        at, size, left = 0, len(data), self._left
+        while at < size:
+            if not left:
+                if size - at < HEADER_BYTES:
+                    self._header = data[at:]
+                    break
+                word, left = _HEADER(data, at)
+                if word not in _KINDS:
+                    break
+                at += HEADER_BYTES
+                if _KINDS[word] != self._stream:
+                    if payload := b"".join(pieces):
+                        yield self._stream, payload
                     pieces = []
-                stream = number
-                pieces.append(piece)
-        except errors.DataLoss:
-            yield stream, b"".join(pieces)
-            raise
-        if pieces:
-            yield stream, b"".join(pieces)
+                    self._stream = _KINDS[word]
+            piece = data[at : at + left]
+            pieces.append(piece)
+            at += len(piece)
+            left -= len(piece)
+        self._left = left
+        if payload := b"".join(pieces):
+            yield self._stream, payload
+        if at < size and not self._header:
+            raise errors.DataLoss(f"unrecognized input header: {data[at]}")
 
     def _start(self) -> None:
         header, self._header = self._header, b""

@@ -39,6 +39,22 @@ def test_frames_come_out_however_they_are_cut(frames: list[tuple[int, bytes]], s
         assert b"".join(payload for number, payload in joined(cut) if number == stream) == wanted
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=40))),
+    st.integers(1, 90),
+)
+def test_runs_are_what_pieces_are(frames: list[tuple[int, bytes]], size: int) -> None:
+    wire = b"".join(frame(stream, payload) for stream, payload in frames)
+    cut = [wire[at : at + size] for at in range(0, len(wire), size)]
+    reader = FrameReader()
+    found = [run for piece in cut for run in reader.runs(piece)]
+    assert reader.whole
+    assert all(payload for _, payload in found)
+    for stream in (STDOUT, STDERR):
+        wanted = b"".join(payload for number, payload in joined(cut) if number == stream)
+        assert b"".join(payload for number, payload in found if number == stream) == wanted
+
+
 def test_an_empty_frame_gives_nothing() -> None:
     assert joined([frame(STDOUT, b"") + frame(STDERR, b"x")]) == [(STDERR, b"x")]
 
@@ -46,6 +62,10 @@ def test_an_empty_frame_gives_nothing() -> None:
 def test_what_is_not_a_header_is_refused() -> None:
     with pytest.raises(errors.DataLoss):
         list(FrameReader().feed(b"plain text without frames"))
+    runs = FrameReader().runs(frame(STDERR, b"said") + b"plain text without frames")
+    assert next(runs) == (STDERR, b"said")
+    with pytest.raises(errors.DataLoss):
+        next(runs)
 
 
 def test_a_cut_stream_is_not_whole() -> None:
