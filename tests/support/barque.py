@@ -31,6 +31,7 @@ from barque.network.wiring import alias_of
 from tests.support import cgroups
 from tests.support.disks import in_memory
 from tests.support.docker_peer import busybox_tar, real_docker_cli, wait_for
+from tests.support.runtimes import wait_gone
 from tests.support.subnets import Subnet
 
 NO_BRIDGE = "--bridge=none"
@@ -157,11 +158,15 @@ class Stack:
         return [pid for pid in named if parents[pid] not in named]
 
     def kill(self, program: str) -> None:
-        """kill -9 of every process of this stack with this name: barqued, barque-shim, ..."""
+        """kill -9 of every process of this stack with this name: barqued, barque-shim, ...
+
+        Each has ended afterwards: a busy machine takes a while for that.
+        """
         for pid in self.pids(""):
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 if Path(f"/proc/{pid}/comm").read_text().strip() == program[:15]:
                     os.kill(pid, signal.SIGKILL)
+                    wait_gone(pid)
         if self.daemon is not None and program == "barqued":
             self.daemon.wait(STOP_LIMIT_S)
             self.daemon = None

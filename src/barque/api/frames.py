@@ -9,8 +9,6 @@ Source: Engine API reference, "Attach to a container", stream format.
 
 from __future__ import annotations
 
-from struct import Struct
-
 from barque import errors
 
 TYPE_CHECKING = False
@@ -19,8 +17,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR, SYSTEM_ERROR = 0, 1, 2, 3
 HEADER_BYTES = 8
-_HEADER = Struct(">II").unpack_from  # the stream with three zeros, the length
-_KINDS = {stream << 24: stream for stream in (STDIN, STDOUT, STDERR, SYSTEM_ERROR)}
+_KINDS = {bytes((stream, 0, 0, 0)): stream for stream in (STDIN, STDOUT, STDERR, SYSTEM_ERROR)}
 
 
 def frame(stream: int, payload: bytes) -> bytes:
@@ -70,15 +67,16 @@ class FrameReader:
                 if size - at < HEADER_BYTES:
                     self._header = data[at:]
                     break
-                word, left = _HEADER(data, at)
-                if word not in _KINDS:
+                kind = data[at : at + 4]
+                if kind not in _KINDS:
                     break
+                left = int.from_bytes(data[at + 4 : at + HEADER_BYTES], "big")
                 at += HEADER_BYTES
-                if _KINDS[word] != self._stream:
+                if _KINDS[kind] != self._stream:
                     if payload := b"".join(pieces):
                         yield self._stream, payload
                     pieces = []
-                    self._stream = _KINDS[word]
+                    self._stream = _KINDS[kind]
             piece = data[at : at + left]
             pieces.append(piece)
             at += len(piece)
