@@ -18,6 +18,19 @@ from barque.daemon.readiness import readable, writable
 
 PIPE_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20
+# What a request says (`tree.assemble`, `main.put`) unless its maker says otherwise.
+DEFAULTS: Mapping[str, Any] = {
+    "pid": 0,
+    "write": False,
+    "read_only": False,
+    "mounts": [],
+    "directory": "",
+    "layers": [],
+    "work": "",
+    "keep_kinds": False,
+    "owner": None,
+    "whole": False,
+}
 
 
 class Copier:
@@ -48,7 +61,7 @@ class Copier:
         os.set_blocking(out_read, False)
         copier = cls(process, out_read, in_write)
         with suppress(BrokenPipeError):
-            await copier._send(json.dumps(dict(request)).encode() + b"\n")
+            await copier._send(json.dumps({**DEFAULTS, **request}).encode() + b"\n")
         return copier
 
     async def feed(self, archive: Source) -> None:

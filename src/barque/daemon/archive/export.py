@@ -25,16 +25,9 @@ async def export(engine: Engine, reference: str) -> AsyncIterator[bytes]:
         "path": "/",
         "id": container.id,
         "reference": reference,
-        "pid": 0,
         "place": str(engine.paths.copying),
-        "write": False,
         "read_only": True,
-        "mounts": [],
-        "directory": "",
         "layers": layer_directories(mounts),
-        "work": "",
-        "keep_kinds": False,
-        "owner": None,
         **remapped(engine, container.record),
     }
     copier = await Copier.start(request)

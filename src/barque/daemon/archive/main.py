@@ -109,7 +109,7 @@ def _serve(request: dict[str, Any], rest: bytes) -> None:
         for piece in pack_bare(tree.root):
             _send(piece)
     elif request["do"] == "get":
-        for piece in archive(where, attributes=bool(request.get("whole"))):
+        for piece in archive(where, attributes=bool(request["whole"])):
             _send(piece)
 
 
@@ -234,7 +234,7 @@ def put(tree: Tree, request: dict[str, Any], directory: int, rest: bytes) -> Non
         ),
         owner=tuple(request["owner"]) if request["owner"] else None,
         keep_kinds=bool(request["keep_kinds"]),
-        top=bool(request.get("whole")),
+        top=bool(request["whole"]),
     )
     try:
         data = rest or os.read(IN, CHUNK_BYTES)

@@ -133,8 +133,6 @@ async def _request(
         "mounts": _mounts(engine, container),
         "directory": record.config.working_dir if container.state.started_at == NEVER else "",
         **remapped(engine, record),
-        "keep_kinds": False,
-        "owner": None,
     }
     if not running:
         mounts = await writable_rootfs(engine, container)

@@ -153,16 +153,9 @@ class VolumeCopies:
             "path": "/.",
             "id": name,
             "reference": name,
-            "pid": 0,
             "place": str(self._engine.paths.copying),
             "write": True,
-            "read_only": False,
-            "mounts": [],
             "layers": [path],
-            "work": "",
-            "directory": "",
-            "keep_kinds": False,
-            "owner": None,
             "whole": True,
         }
 
