@@ -95,7 +95,7 @@ class Shelves:
     async def shelf(self, name: str, space: str = "") -> Shelf:
         """`space`: the registry that is meant. Raises Refusal."""
         await self._list()
-        shelf = self._shelves.get(f"{space}\0{name}" if space else name)
+        shelf = self._shelves.get(_key(name, space))
         if shelf is None:
             raise unknown_name(name)
         return shelf
@@ -103,7 +103,7 @@ class Shelves:
     async def tagged(self, name: str, tag: str, space: str = "") -> Descriptor | None:
         """What a tag leads to; None where there is none, or no such repository."""
         await self._list()
-        return self._shelves.get(f"{space}\0{name}" if space else name, Shelf()).tags.get(tag)
+        return self._shelves.get(_key(name, space), Shelf()).tags.get(tag)
 
     async def kind(self, name: str, digest: str, space: str = "") -> str | None:
         """The media type of what the repository has by this digest; None where it has it not.
@@ -113,7 +113,7 @@ class Shelves:
         for again in (False, True):
             if again or self._clock_s() - self._listed_s > FRESH_S:
                 await self._list()
-            shelf = self._shelves.get(f"{space}\0{name}" if space else name, Shelf())
+            shelf = self._shelves.get(_key(name, space), Shelf())
             for target in shelf.targets:
                 kind = (await self.below(target)).get(digest)
                 if kind is not None:
@@ -153,6 +153,11 @@ class Shelves:
         except errors.NotFound:
             return None
         return bytes(data)
+
+
+def _key(name: str, space: str) -> str:
+    """What a shelf is found by: as it is shown, or within the registry `space`."""
+    return f"{space}\0{name}" if space else name
 
 
 def check_domain(domain: str) -> None:
