@@ -19,7 +19,7 @@ from barque.daemon.containers.documents import Config, Health, HostConfig, parse
 from barque.daemon.containers.engine import Engine
 from barque.daemon.containers.host import Host
 from barque.daemon.containers.layers import is_directory, layer_directories
-from barque.daemon.containers.record import MountPoint, Record
+from barque.daemon.containers.record import DEFAULT_NETWORK, MountPoint, Record
 from barque.daemon.containers.rootfs import mark
 from barque.daemon.containers.security import parse as parse_security
 from barque.daemon.containers.spec import MASKED_PATHS, READONLY_PATHS, private_cgroup_namespace
@@ -28,7 +28,6 @@ from barque.daemon.containers.supervise import RootfsMount
 from barque.daemon.defaults import size_bytes
 from barque.oci import image as oci
 
-DEFAULT_MODES = frozenset({"", "default", "bridge"})
 NAME_TRIES = 6
 STORAGE_MAX = 1 << 62
 
@@ -111,8 +110,8 @@ def _parse(body: Mapping[str, Any]) -> tuple[Config, HostConfig, dict[str, Any]]
 
 def _without_default(host: HostConfig, endpoints: Mapping[str, Any]) -> dict[str, Any]:
     """Of a daemon with `--bridge none`: who asks for the default network has none."""
-    others_named = {name: asked for name, asked in endpoints.items() if name not in DEFAULT_MODES}
-    if host.network_mode in DEFAULT_MODES:
+    others_named = {name: asked for name, asked in endpoints.items() if name not in DEFAULT_NETWORK}
+    if host.network_mode in DEFAULT_NETWORK:
         host.network_mode = next(iter(others_named), "none")
     return others_named
 

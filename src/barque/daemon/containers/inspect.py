@@ -128,11 +128,10 @@ def host_config(engine: Engine, container: Container) -> dict[str, Any]:
 def links(engine: Engine, container: Container) -> list[str]:
     """Those of the default network, as Docker tells them: `/theirs:/ours/alias`."""
     found = []
-    for link in container.record.legacy_links:
-        target, _, alias = link.partition(":")
+    for target, alias in container.record.legacy_links:
         with suppress(errors.NotFound):
             name = engine.catalogue.find(target).record.name
-            found.append(f"/{name}:/{container.record.name}/{alias or target}")
+            found.append(f"/{name}:/{container.record.name}/{alias}")
     return found
 
 

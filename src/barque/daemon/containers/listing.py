@@ -249,10 +249,8 @@ def _link_names(engine: Engine) -> dict[str, list[str]]:
     """What containers of the default network call others, by the others' ids: `/theirs/alias`."""
     found: dict[str, list[str]] = {}
     for container in engine.catalogue:
-        if container.record.host.links:
-            for link in container.record.legacy_links:
-                target, _, alias = link.partition(":")
-                found.setdefault(target, []).append(f"/{container.record.name}/{alias or target}")
+        for target, alias in container.record.legacy_links:
+            found.setdefault(target, []).append(f"/{container.record.name}/{alias}")
     return found
 
 

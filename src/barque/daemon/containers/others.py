@@ -15,6 +15,7 @@ from barque import errors
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import HostConfig
 from barque.daemon.containers.engine import Engine
+from barque.daemon.containers.record import DEFAULT_NETWORK
 
 HOST_GATEWAY = "host-gateway"
 MAC_ADDRESS = re.compile(r"([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", re.ASCII)
@@ -25,7 +26,7 @@ def check(engine: Engine, host: HostConfig, endpoints: Mapping[str, Any]) -> Non
     for mode in (host.ipc_mode, host.pid_mode):
         if mode.startswith("container:"):
             find(engine, mode.partition(":")[2])
-    on_default = host.network_mode in {"", "default", "bridge"}
+    on_default = host.network_mode in DEFAULT_NETWORK
     host.links = [_link(engine, link, there=on_default) for link in host.links or ()] or None
     for entry in host.extra_hosts or ():
         _check_extra_host(entry)

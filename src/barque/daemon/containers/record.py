@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from barque.daemon.containers.documents import Config, HostConfig
 
+DEFAULT_NETWORK = frozenset({"", "default", "bridge"})  # the modes that mean it
+
 
 class MountPoint(Struct, kw_only=True, omit_defaults=True):
     """One mount of the user's: planned at create, its volume resolved at start.
@@ -57,10 +59,13 @@ class Record(Struct, kw_only=True):
     mount_label: str = ""
 
     @property
-    def legacy_links(self) -> Sequence[str]:
-        """--link of a container on the default network; elsewhere its endpoints have them."""
-        on_default = self.host.network_mode in {"", "default", "bridge"}
-        return self.host.links or () if on_default else ()
+    def legacy_links(self) -> Sequence[tuple[str, str]]:
+        """--link of a container on the default network, whom and by which name; elsewhere its
+        endpoints have them."""
+        if self.host.network_mode not in DEFAULT_NETWORK:
+            return ()
+        parted = (link.partition(":") for link in self.host.links or ())
+        return [(target, alias or target) for target, _, alias in parted]
 
     @property
     def short_id(self) -> str:

@@ -225,17 +225,16 @@ async def _attach_network(engine: Engine, container: Container) -> Sandbox:
 def _links(engine: Engine, record: Record) -> list[str]:
     """Its links by the ids of the containers whose network they lead to; Raises Conflict."""
     found = []
-    for link in record.legacy_links:
-        target, _, alias = link.partition(":")
+    for target, alias in record.legacy_links:
         other = engine.catalogue.find(target)
         if not other.state.running:
             raise errors.Conflict(
                 f"Cannot link to a non running container: /{other.record.name} AS "
-                f"/{record.name}/{alias or target}"
+                f"/{record.name}/{alias}"
             )
         while (mode := other.record.host.network_mode).startswith("container:"):
             other = engine.catalogue.find(mode.partition(":")[2])
-        found.append(f"{other.id}:{alias or target}")
+        found.append(f"{other.id}:{alias}")
     return found
 
 
