@@ -57,7 +57,7 @@ def _pair(name: str, barque: Stack, peer: Peer, arguments: list[str], bound: flo
 
 def _exec(barque: Stack, peer: Peer) -> Figure:
     with _containers(_ours(barque), 1, "e"), _containers(_peers(peer), 1, "e"):
-        return _pair("exec true", barque, peer, ["exec", "e0", "true"], 0.6)
+        return _pair("exec true", barque, peer, ["exec", "e0", "true"], 0.5)
 
 
 def _crowd(barque: Stack) -> Figure:
@@ -118,13 +118,13 @@ def _cold_start() -> Iterator[Figure]:
 def figures() -> Iterator[Figure]:
     yield from _cold_start()
     with stack(run_in_memory=True) as barque, docker_peer(run_in_memory=True) as peer:
-        yield _pair("run --rm busybox true", barque, peer, ["run", "--rm", "busybox", "true"], 0.4)
+        yield _pair("run --rm busybox true", barque, peer, ["run", "--rm", "busybox", "true"], 0.25)
         yield _pair(
             "run --rm --network none busybox true",
             barque,
             peer,
             ["run", "--rm", "--network", "none", "busybox", "true"],
-            0.4,
+            0.25,
         )
         yield _exec(barque, peer)
         yield _crowd(barque)
