@@ -134,12 +134,16 @@ class VersionAsked(Exception):
     """The command line asks for the version."""
 
 
+class HelpAsked(Exception):
+    """The command line asks what it may say."""
+
+
 def _refuse(text: str) -> NoReturn:
     raise Usage(text)
 
 
 def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
-    """Flags as {attribute: value}; lists and maps collect. Raises Usage."""
+    """{attribute: value}; lists and maps collect. Raises Usage, VersionAsked, HelpAsked."""
     by_flag = {option.flag: option for option in (*OPTIONS, *FLAG_ONLY)}
     by_short = {option.short: option for option in OPTIONS if option.short}
     values: dict[str, Any] = {}
@@ -148,6 +152,8 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
         argument = queue.pop(0)
         if argument in {"-v", "--version"}:
             raise VersionAsked
+        if argument in {"-h", "--help"}:
+            raise HelpAsked
         if argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             if name in NOT_YET:
@@ -263,7 +269,7 @@ def _file_value(option: Option, value: Any, path: Path) -> Any:
 
 
 def load(arguments: Sequence[str]) -> Config:
-    """Flags and file merged and checked. Raises Usage, VersionAsked."""
+    """Flags and file merged and checked. Raises Usage, VersionAsked, HelpAsked."""
     flags = parse_flags(arguments)
     given = flags.pop("config_file", None)
     path = Path(given or "/etc/barque/daemon.json")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from barque import errors
-from barque.daemon.config import VERSION_LINE, Config, VersionAsked, load
+from barque.daemon.config import VERSION_LINE, Config, HelpAsked, VersionAsked, load
 from barque.daemon.containerd_process import ContainerdProcess
 from barque.daemon.paths import Paths
 from barque.linux import lock
@@ -27,6 +27,11 @@ def main(arguments: list[str]) -> int:
         config = load(arguments)
     except VersionAsked:
         sys.stdout.write(f"{VERSION_LINE}\n")
+        return 0
+    except HelpAsked:
+        from barque.daemon import help  # read by people: no start waits for it
+
+        sys.stdout.write(f"{help.text()}\n")
         return 0
     except errors.InvalidArgument as error:
         sys.stderr.write(f"barqued: {error}\n")

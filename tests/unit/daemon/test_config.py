@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from barque.daemon import defaults
-from barque.daemon.config import Config, Usage, VersionAsked, load, parse_flags
+from barque.daemon.config import Config, HelpAsked, Usage, VersionAsked, load, parse_flags
 from barque.linux import selinux
 
 
@@ -149,6 +149,12 @@ def test_a_bad_command_line_is_one_clear_line(arguments: list[str], said: str) -
 def test_the_version_is_asked() -> None:
     with pytest.raises(VersionAsked):
         load(["--version"])
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_asked(flag: str) -> None:
+    with pytest.raises(HelpAsked):
+        load(["--debug", flag])
 
 
 def test_default_options_of_networks_are_of_a_driver() -> None:
