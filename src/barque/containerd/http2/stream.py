@@ -106,6 +106,8 @@ class Stream:
                 raise self._fault
             if self.received_end:
                 if self.reset_code not in (None, NO_ERROR):
+                    if self._connection.closed:
+                        raise StreamEnded("the connection is closed")
                     raise StreamEnded(f"stream was reset: code {self.reset_code}")
                 return None
             await self._wait()

@@ -167,10 +167,32 @@ class ContainerdSupervisor:
     async def exec(
         self, container_id: str, exec_id: str, process: Mapping[str, Any], stdio: StdioRequest
     ) -> None:
-        await self._containerd.tasks.exec(container_id, exec_id, process, await _streams(stdio))
+        tasks, streams = self._containerd.tasks, await _streams(stdio)
+        try:
+            await tasks.exec(container_id, exec_id, process, streams)
+        except errors.Unavailable:  # containerd died; it may have told the shim before
+            await self.delete_exec(container_id, exec_id)
+            await tasks.exec(container_id, exec_id, process, streams)
 
     async def start_exec(self, container_id: str, exec_id: str) -> int:
-        return await self._containerd.tasks.start(container_id, exec_id)
+        tasks = self._containerd.tasks
+        try:
+            return await tasks.start(container_id, exec_id)
+        except errors.Unavailable:  # containerd died; the shim may have started it all the same
+            found = await tasks.get(container_id, exec_id)
+        if found.status == "created":
+            try:
+                return await tasks.start(container_id, exec_id)
+            except errors.Conflict:  # the shim was about to
+                found = await tasks.get(container_id, exec_id)
+        return found.pid
+
+    async def exec_ended(self, container_id: str, exec_id: str) -> int | None:
+        try:
+            found = await self._containerd.tasks.get(container_id, exec_id)
+        except errors.NotFound:
+            return None
+        return found.exit.code if found.exit else None
 
     async def release_input(self, container_id: str, exec_id: str = "") -> None:
         with suppress(errors.BarqueError):

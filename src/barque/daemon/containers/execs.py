@@ -257,6 +257,17 @@ async def exited(engine: Engine, exec_id: str, code: int) -> None:
     asyncio.get_running_loop().call_later(KEEP_AFTER_EXIT_S, _forget, engine, process)
 
 
+async def settle(engine: Engine, container: Container) -> None:
+    """What ended while containerd was away, or as it died, is told of now."""
+    for exec_id in tuple(container.execs):
+        process = engine.execs.get(exec_id)
+        if process is None or not process.running:
+            continue
+        code = await engine.supervisor.exec_ended(container.id, exec_id)
+        if code is not None:
+            engine.spawn(exited(engine, exec_id, code))
+
+
 async def _forget_process(engine: Engine, process: Exec) -> None:
     """containerd's and our part of an exec that has ended; its result stays known for a while."""
     with suppress(errors.BarqueError):

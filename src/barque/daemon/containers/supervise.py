@@ -115,9 +115,15 @@ class Supervisor(Protocol):
 
     async def exec(
         self, container_id: str, exec_id: str, process: Mapping[str, Any], stdio: Stdio
-    ) -> None: ...
+    ) -> None:
+        """Add a process to the container, once: also where containerd dies meanwhile, and is soon
+        there again."""
 
-    async def start_exec(self, container_id: str, exec_id: str) -> int: ...
+    async def start_exec(self, container_id: str, exec_id: str) -> int:
+        """Start it, once, as `exec` adds it; its pid."""
+
+    async def exec_ended(self, container_id: str, exec_id: str) -> int | None:
+        """The exit code of one that has ended; None before, and where it is not known any more."""
 
     async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
         """Raises NotFound when there is no such process any more."""

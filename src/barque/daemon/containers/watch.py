@@ -70,7 +70,9 @@ async def _settle_running(
         stopped = task is not None and task.status == "stopped"
         ended = Ended(task.code, task.at) if task is not None and stopped else None
         await exited(engine, container, pid, ended)
-    elif (task.status == "paused") is not (container.state.status is Status.PAUSED):
+        return
+    await execs.settle(engine, container)
+    if (task.status == "paused") is not (container.state.status is Status.PAUSED):
         await _settle_pause(engine, container)
 
 

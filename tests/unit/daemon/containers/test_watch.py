@@ -16,6 +16,7 @@ class Container:
         self.id = identity
         self.state = State(status=Status.RUNNING if pid else Status.CREATED, pid=pid)
         self.lock = asyncio.Lock()
+        self.execs: set[str] = set()
 
 
 class Catalogue(dict[str, Container]):
