@@ -28,7 +28,7 @@ from barque.containerd.stores import opened
 from barque.containerd.supervision import supervision
 from barque.containerd.version import API_VERSION, REVISION
 from barque.errors import BarqueError
-from barque.linux import lock
+from barque.linux import allocator, lock
 
 SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger("barque.containerd")
@@ -83,6 +83,7 @@ def run(command: Command) -> int:
 async def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
     gc.disable()  # what is made until it serves stays
+    allocator.keep_freed()  # for the pieces of content that pass through
     log_to_stderr(config.log_level, config.log_format)
     place(config.oom_score, config.cgroup)
     # Each shim and each client takes one; what is started here has the limit that was given to us.

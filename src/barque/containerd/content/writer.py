@@ -150,14 +150,15 @@ class Writer:
 
     async def _write(self, request: api.WriteContentRequest) -> None:
         await self._caught_up()
+        data = request.data  # each look at it makes a copy
         if self._ingest is None:
-            if not request.data:
+            if not data:
                 return
             # The client sends the bytes all the same: take them as any others.
             self._shared_size = None
             self._ingest = self._store.begin(self.namespace, self._ref, self._total, self._expected)
         ingest = self._ingest
-        grown = 0 if request.data else request.offset - ingest.offset
+        grown = 0 if data else request.offset - ingest.offset
         in_file = grown > 0 and ingest.reaches(request.offset)
         if request.offset > 0 and request.offset != ingest.offset and not in_file:
             raise OutOfRange(
@@ -167,12 +168,12 @@ class Writer:
             await in_thread(ingest.restart)
         if in_file:
             self._begin(in_thread(ingest.absorb, request.offset), grown)
-        elif request.data:
+        elif data:
             await self._catch_up(ingest)
-            if len(request.data) <= INLINE_BYTES:
-                ingest.write(request.data)
+            if len(data) <= INLINE_BYTES:
+                ingest.write(data)
             else:
-                self._begin(in_thread(ingest.write, request.data), len(request.data))
+                self._begin(in_thread(ingest.write, data), len(data))
 
     def _begin(self, work: Coroutine[Any, Any, None], count: int) -> None:
         self._under_way, self._behind = asyncio.create_task(work), count
