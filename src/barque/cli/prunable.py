@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import terminal, units
+from barque.cli.pruning import ANONYMOUS_ALONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Dry:
         return [(str(n["Name"]), 0) for n in found if self._chosen(n)]
 
     def volumes(self, *, named: bool) -> list[tuple[str, int]]:
+        """`named`: those with names too, as older daemons have it in any case."""
+        named = named or not self._client.at_least(ANONYMOUS_ALONE)
         used = {m.get("Name") for c in self._left for m in c.get("Mounts") or ()}
         sizes = self._sizes()
         return [

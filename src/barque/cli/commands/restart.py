@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from barque.cli import stopping
 from barque.cli.each import each
 
 TYPE_CHECKING = False
@@ -12,19 +13,13 @@ if TYPE_CHECKING:
 USAGE = "[OPTIONS] CONTAINER [CONTAINER...]"
 SUMMARY = "Stop containers and start them again"
 ALIASES = ("container restart", "restart")
-OPTIONS: tuple[Row, ...] = (
-    ("signal", "s", "string", "Signal to send"),
-    ("time", "", "int", ""),
-    ("timeout", "t", "int", "Seconds to wait before the kill"),
-)
+OPTIONS: tuple[Row, ...] = stopping.OPTIONS
 ARGUMENTS = (1, -1)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     containers = session.client.containers
-    signal = options.text("signal")
-    name = "timeout" if "timeout" in options else "time"
-    timeout_s = options.number(name) if name in options else None
+    timeout_s, signal = stopping.timeout_s(options), options.text("signal")
     return each(
         arguments, lambda name: containers.begin_restart(name, timeout_s=timeout_s, signal=signal)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barque.cli import terminal, units
+from barque.cli import pruning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,16 +12,8 @@ if TYPE_CHECKING:
 USAGE = "[OPTIONS]"
 SUMMARY = "Remove all containers that do not run"
 ALIASES: tuple[str, ...] = ()
-OPTIONS: tuple[Row, ...] = (
-    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
-    ("filter", "", "filter", "Only those that this applies to"),
-    ("force", "f", "bool", "Do not ask"),
-)
+OPTIONS: tuple[Row, ...] = pruning.OPTIONS
 ARGUMENTS = (0, 0)
-
-WARNING = (
-    "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] "
-)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
@@ -32,10 +24,9 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
         total(tell("Containers", Dry(session, parse(options)).containers()))
         return 0
-    if not options.flag("force") and not terminal.confirmed(WARNING):
+    if not pruning.confirmed(options, " all stopped containers."):
         return 0
     done = session.client.containers.prune(parse(options))
-    if removed := done.get("ContainersDeleted"):
-        terminal.out("Deleted Containers:\n" + "".join(f"{name}\n" for name in removed) + "\n")
-    terminal.out(f"Total reclaimed space: {units.size(done['SpaceReclaimed'], 4)}\n")
+    pruning.tell_removed("Containers", done.get("ContainersDeleted") or ())
+    pruning.tell_freed(done["SpaceReclaimed"])
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barque.cli import terminal, units
+from barque.cli import pruning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,19 +14,12 @@ SUMMARY = "Remove images that are not used"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("all", "a", "bool", "All that no container uses, not only those without a name"),
-    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
-    ("filter", "", "filter", "Only those that this applies to"),
-    ("force", "f", "bool", "Do not ask"),
+    *pruning.OPTIONS,
 )
 ARGUMENTS = (0, 0)
 
-DANGLING = (
-    "WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] "
-)
-UNUSED = (
-    "WARNING! This will remove all images without at least one container associated to them.\n"
-    "Are you sure you want to continue? [y/N] "
-)
+DANGLING = " all dangling images."
+UNUSED = " all images without at least one container associated to them."
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
@@ -38,16 +31,10 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
         total(tell("Images", Dry(session, parse(options)).images(named=everything)))
         return 0
-    warning = UNUSED if everything else DANGLING
-    if not options.flag("force") and not terminal.confirmed(warning):
+    if not pruning.confirmed(options, UNUSED if everything else DANGLING):
         return 0
     filters = {**parse(options), "dangling": ["false" if everything else "true"]}
     done = session.client.images.prune(filters)
-    if removed := done.get("ImagesDeleted"):
-        lines = [
-            f"untagged: {item['Untagged']}" if "Untagged" in item else f"deleted: {item['Deleted']}"
-            for item in removed
-        ]
-        terminal.out("Deleted Images:\n" + "".join(f"{line}\n" for line in lines) + "\n")
-    terminal.out(f"Total reclaimed space: {units.size(done['SpaceReclaimed'], 4)}\n")
+    pruning.tell_removed("Images", done.get("ImagesDeleted") or ())
+    pruning.tell_freed(done["SpaceReclaimed"])
     return 0

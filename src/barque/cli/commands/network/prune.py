@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barque.cli import terminal
+from barque.cli import pruning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,17 +12,10 @@ if TYPE_CHECKING:
 USAGE = "[OPTIONS]"
 SUMMARY = "Remove all networks that no container is in"
 ALIASES: tuple[str, ...] = ()
-OPTIONS: tuple[Row, ...] = (
-    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
-    ("filter", "", "filter", "Only those that this applies to"),
-    ("force", "f", "bool", "Do not ask"),
-)
+OPTIONS: tuple[Row, ...] = pruning.OPTIONS
 ARGUMENTS = (0, 0)
 
-WARNING = (
-    "WARNING! This will remove all custom networks not used by at least one container.\n"
-    "Are you sure you want to continue? [y/N] "
-)
+WARNING = " all custom networks not used by at least one container."
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
@@ -33,9 +26,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
         tell("Networks", Dry(session, parse(options)).networks())
         return 0
-    if not options.flag("force") and not terminal.confirmed(WARNING):
+    if not pruning.confirmed(options, WARNING):
         return 0
     done = session.client.networks.prune(parse(options))
-    if removed := done.get("NetworksDeleted"):
-        terminal.out("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")
+    pruning.tell_removed("Networks", done.get("NetworksDeleted") or ())
     return 0

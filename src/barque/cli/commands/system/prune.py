@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barque.cli import terminal, units
+from barque.cli import pruning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ SUMMARY = "Remove what nothing uses"
 ALIASES: tuple[str, ...] = ()
 OPTIONS: tuple[Row, ...] = (
     ("all", "a", "bool", "Images that no container uses too, not only those without a name"),
-    ("dry-run", "", "bool", "Show what would be removed, and remove nothing"),
+    pruning.DRY_RUN,
     ("filter", "", "filter", "Only those that this applies to (as label=key=value)"),
-    ("force", "f", "bool", "Do not ask"),
+    pruning.FORCE,
     ("volumes", "", "bool", "Anonymous volumes too"),
 )
 ARGUMENTS = (0, 0)
@@ -42,14 +42,14 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         raise errors.InvalidArgument('ERROR: The "until" filter is not supported with "--volumes"')
     if options.flag("dry-run"):
         return _dry(session, filters, everything=options.flag("all"), volumes=volumes)
-    if not options.flag("force") and not terminal.confirmed(_warning(options, filters)):
+    if not pruning.confirmed(options, _warning(options, filters)):
         return 0
     freed = 0
     for path, title, key in PRUNABLE:
         if title == "Volumes" and not volumes:
             continue
         freed += _prune(session, path, title, key, _filters(title, filters, options.flag("all")))
-    terminal.out(f"Total reclaimed space: {units.size(freed, 4)}\n")
+    pruning.tell_freed(freed)
     return 0
 
 
@@ -81,18 +81,7 @@ def _prune(session: Session, path: str, title: str, key: str, filters: dict[str,
     if path == "/build/prune" and "dangling" not in filters:
         query = [*query, ("all", "1")] if filters.get("all") else query
     done: Any = session.client.request("POST", path, query).json()
-    lines = []
-    for item in done.get(key) or ():
-        if isinstance(item, str):
-            lines.append(item)
-        else:
-            lines += [
-                f"{word}: {item[name]}"
-                for name, word in (("Untagged", "untagged"), ("Deleted", "deleted"))
-                if item.get(name)
-            ]
-    if lines:
-        terminal.out(f"Deleted {title}:\n" + "".join(f"{line}\n" for line in lines) + "\n")
+    pruning.tell_removed(title, done.get(key) or ())
     return int(done.get("SpaceReclaimed") or 0)
 
 
@@ -105,9 +94,9 @@ def _warning(options: Options, filters: dict[str, list[str]]) -> str:
         lines.append("all build cache")
     else:
         lines += ["all dangling images", "unused build cache"]
-    text = "WARNING! This will remove:\n" + "".join(f"  - {line}\n" for line in lines) + "\n"
+    text = ":\n" + "".join(f"  - {line}\n" for line in lines)
     if filters:
         pairs = sorted(f"{key}={value}" for key, values in filters.items() for value in values)
-        text += "  Items to be pruned will be filtered with:\n"
-        text += "".join(f"  - {pair}\n" for pair in pairs) + "\n"
-    return text + "Are you sure you want to continue? [y/N] "
+        text += "\n  Items to be pruned will be filtered with:\n"
+        text += "".join(f"  - {pair}\n" for pair in pairs)
+    return text
