@@ -240,11 +240,7 @@ def new_filesystem(fstype: str, options: dict[str, str | None], attributes: int 
     """A detached mount of a new filesystem; an option whose value is None is a flag."""
     context = fsopen(fstype)
     try:
-        for key, value in options.items():
-            if value is None:
-                fsconfig_flag(context, key)
-            else:
-                fsconfig_string(context, key, value)
+        _set_options(context, options)
         fsconfig_create(context)
         return fsmount(context, attributes)
     finally:
@@ -255,14 +251,18 @@ def reconfigure(mount_fd: int, options: dict[str, str | None]) -> None:
     """Change options of the filesystem that is mounted at `mount_fd`."""
     context = fspick("", mount_fd, FSPICK_EMPTY_PATH)
     try:
-        for key, value in options.items():
-            if value is None:
-                fsconfig_flag(context, key)
-            else:
-                fsconfig_string(context, key, value)
+        _set_options(context, options)
         fsconfig_reconfigure(context)
     finally:
         os.close(context)
+
+
+def _set_options(context: int, options: dict[str, str | None]) -> None:
+    for key, value in options.items():
+        if value is None:
+            fsconfig_flag(context, key)
+        else:
+            fsconfig_string(context, key, value)
 
 
 def mount_setattr(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from barque.runc.paths import Paths
 
 LONGEST_CONFIG = 1 << 24  # bytes
+MOST_PRESERVED = 1024  # descriptors
 
 
 class Options:

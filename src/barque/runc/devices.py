@@ -107,9 +107,13 @@ def _make(directory: int, name: str, device: Device) -> None:
 
 
 def _bind(rootfs: Rootfs, path: str) -> None:
-    source = rootfs.bind_source(path, recursive=False)
+    _mount_file(rootfs, normal(path), rootfs.bind_source(path, recursive=False))
+
+
+def _mount_file(rootfs: Rootfs, path: str, source: int) -> None:
+    """Attach the detached mount `source` of a file at `path` inside, and close it."""
     try:
-        place = rootfs.make(normal(path), is_directory=False)
+        place = rootfs.make(path, is_directory=False)
         try:
             kernel.move_mount(source, place)
         finally:
@@ -172,11 +176,4 @@ def _is_null(fd: int) -> bool:
 def mount_console(rootfs: Rootfs, terminal: int) -> None:
     """The container's terminal at /dev/console: the descriptor itself is mounted, not a path."""
     source = kernel.open_tree("", kernel.OPEN_TREE_CLONE | AT_EMPTY_PATH, terminal)
-    try:
-        place = rootfs.make("/dev/console", is_directory=False)
-        try:
-            kernel.move_mount(source, place)
-        finally:
-            os.close(place)
-    finally:
-        os.close(source)
+    _mount_file(rootfs, "/dev/console", source)

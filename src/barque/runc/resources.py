@@ -19,10 +19,13 @@ from barque.runc.device_rules import Rules, parse_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from barque.linux.cgroup import Cgroup
     from barque.oci.fields import Fields
+
+    Planned = Iterator[tuple[str, str, str]]  # controller, file, value
+    Plan = Callable[[Fields], Planned]
 
 CPU_PERIOD = "cpu.cfs_period_us"
 UNLIMITED = -1
@@ -127,22 +130,29 @@ def apply_devices(rules: Rules, cgroup: Cgroup) -> None:
             os.close(fd)
 
 
-def _plan_v1(top: Fields) -> Iterator[tuple[str, str, str]]:
+def _of_both_versions(
+    top: Fields, cpu: Plan, memory: Plan, block: Plan, huge_pages: str
+) -> Planned:
+    """Limits that both versions have; what sets them, and the files of huge pages, differ."""
+    section = top.section("cpu")
+    if section is not None:
+        yield from _cpuset(section)
+        yield from cpu(section)
+    section = top.section("memory")
+    if section is not None:
+        yield from memory(section)
+    yield from _pids(top)
+    section = top.section("blockIO")
+    if section is not None:
+        yield from block(section)
+    for size, limit in _huge_pages(top):
+        yield "hugetlb", f"hugetlb.{size}.{huge_pages}", str(limit)
+
+
+def _plan_v1(top: Fields) -> Planned:
     if top.table("unified"):
         raise Unsupported("invalid configuration: linux.resources.unified needs cgroup version 2")
-    cpu = top.section("cpu")
-    if cpu is not None:
-        yield from _cpuset(cpu)
-        yield from _cpu_v1(cpu)
-    memory = top.section("memory")
-    if memory is not None:
-        yield from _memory_v1(memory)
-    yield from _pids(top)
-    block = top.section("blockIO")
-    if block is not None:
-        yield from _block_v1(block)
-    for size, limit in _huge_pages(top):
-        yield "hugetlb", f"hugetlb.{size}.limit_in_bytes", str(limit)
+    yield from _of_both_versions(top, _cpu_v1, _memory_v1, _block_v1, "limit_in_bytes")
     network = top.section("network")
     if network is not None:
         if network.has("classID"):
@@ -154,7 +164,7 @@ def _plan_v1(top: Fields) -> Iterator[tuple[str, str, str]]:
     yield from _rdma(top)
 
 
-def _cpu_v1(cpu: Fields) -> Iterator[tuple[str, str, str]]:
+def _cpu_v1(cpu: Fields) -> Planned:
     for name, file in (
         ("shares", "cpu.shares"),
         ("realtimePeriod", "cpu.rt_period_us"),
@@ -178,7 +188,7 @@ def _shares(value: int) -> int:
     return value
 
 
-def _memory_v1(memory: Fields) -> Iterator[tuple[str, str, str]]:
+def _memory_v1(memory: Fields) -> Planned:
     _refuse_kernel_memory(memory)
     for name, file in (
         ("limit", "memory.limit_in_bytes"),
@@ -200,20 +210,20 @@ def _refuse_kernel_memory(memory: Fields) -> None:
         raise Unsupported("linux.resources.memory.kernel is not supported: no kernel has it now")
 
 
-def _pids(top: Fields) -> Iterator[tuple[str, str, str]]:
+def _pids(top: Fields) -> Planned:
     pids = top.section("pids")
     limit = 0 if pids is None else pids.number("limit", -INT64, INT64) or 0
     if limit:
         yield "pids", "pids.max", str(limit) if limit > 0 else "max"
 
 
-def _cpuset(cpu: Fields) -> Iterator[tuple[str, str, str]]:
+def _cpuset(cpu: Fields) -> Planned:
     for name in ("cpus", "mems"):
         if value := cpu.text(name):
             yield "cpuset", f"cpuset.{name}", value
 
 
-def _block_v1(block: Fields) -> Iterator[tuple[str, str, str]]:
+def _block_v1(block: Fields) -> Planned:
     if weight := block.number("weight", 0, UINT16):
         yield "blkio", "blkio.bfq.weight", str(weight)
     if block.number("leafWeight", 0, UINT16):
@@ -240,7 +250,7 @@ def _huge_pages(top: Fields) -> Iterator[tuple[str, int]]:
         yield size, entry.required_number("limit", 0, UINT64)
 
 
-def _rdma(top: Fields) -> Iterator[tuple[str, str, str]]:
+def _rdma(top: Fields) -> Planned:
     rdma = top.section("rdma")
     for name in () if rdma is None else rdma.members:
         assert rdma is not None
@@ -254,23 +264,11 @@ def _rdma(top: Fields) -> Iterator[tuple[str, str, str]]:
         yield "rdma", "rdma.max", " ".join(words)
 
 
-def _plan_v2(top: Fields) -> Iterator[tuple[str, str, str]]:
+def _plan_v2(top: Fields) -> Planned:
     network = top.section("network")
     if network is not None and (network.has("classID") or network.has("priorities")):
         raise Unsupported("linux.resources.network needs cgroup version 1")
-    cpu = top.section("cpu")
-    if cpu is not None:
-        yield from _cpuset(cpu)
-        yield from _cpu_v2(cpu)
-    memory = top.section("memory")
-    if memory is not None:
-        yield from _memory_v2(memory)
-    yield from _pids(top)
-    block = top.section("blockIO")
-    if block is not None:
-        yield from _block_v2(block)
-    for size, limit in _huge_pages(top):
-        yield "hugetlb", f"hugetlb.{size}.max", str(limit)
+    yield from _of_both_versions(top, _cpu_v2, _memory_v2, _block_v2, "max")
     yield from _rdma(top)
     for name, value in top.table("unified").items():
         controller, dot, _ = name.partition(".")
@@ -279,7 +277,7 @@ def _plan_v2(top: Fields) -> Iterator[tuple[str, str, str]]:
         yield controller, name, value
 
 
-def _cpu_v2(cpu: Fields) -> Iterator[tuple[str, str, str]]:
+def _cpu_v2(cpu: Fields) -> Planned:
     if cpu.number("realtimePeriod", 0, INT64) or cpu.number("realtimeRuntime", UNLIMITED, INT64):
         raise Unsupported("linux.resources.cpu: realtime limits need cgroup version 1")
     if shares := cpu.number("shares", 0, INT64):
@@ -302,7 +300,7 @@ def weight_of_shares(shares: int) -> int:
     return SMALLEST_WEIGHT + (shares - SMALLEST_SHARES) * span // (LARGEST_SHARES - SMALLEST_SHARES)
 
 
-def _memory_v2(memory: Fields) -> Iterator[tuple[str, str, str]]:
+def _memory_v2(memory: Fields) -> Planned:
     _refuse_kernel_memory(memory)
     if memory.number("kernelTCP", UNLIMITED, INT64) or memory.flag("disableOOMKiller"):
         raise Unsupported("linux.resources.memory: kernelTCP, disableOOMKiller need version 1")
@@ -333,7 +331,7 @@ def _bytes(value: int) -> str:
     return "max" if value == UNLIMITED else str(value)
 
 
-def _block_v2(block: Fields) -> Iterator[tuple[str, str, str]]:
+def _block_v2(block: Fields) -> Planned:
     if block.number("leafWeight", 0, UINT16):
         raise Unsupported("linux.resources.blockIO.leafWeight needs cgroup version 1")
     if weight := block.number("weight", 0, UINT16):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from barque.errors import InvalidArgument
-from barque.runc.create import Options, check_preserved
+from barque.runc.create import MOST_PRESERVED, Options, check_preserved
 from barque.runc.create import create as make
 from barque.runc.flags import SWITCH, VALUE, Arguments, Flag
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from barque.runc.log import Log
     from barque.runc.paths import Paths
 
-MOST_PRESERVED = 1024  # descriptors
 FLAGS = (
     Flag("bundle,b", VALUE, "directory of config.json, default the current one"),
     Flag("console-socket", VALUE, "unix socket that gets the terminal's master"),

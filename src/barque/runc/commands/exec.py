@@ -9,7 +9,7 @@ from barque.oci.fields import LARGEST_ID, Fields, checked_number
 from barque.oci.runtime import CAPABILITY_SETS, parse_process
 from barque.runc.commands import read_document
 from barque.runc.container import load
-from barque.runc.create import Options, check_preserved
+from barque.runc.create import MOST_PRESERVED, Options, check_preserved
 from barque.runc.enter import container_spec, enter
 from barque.runc.flags import LIST, SWITCH, VALUE, Arguments, Flag
 from barque.runc.foreground import Foreground
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from barque.runc.log import Log
     from barque.runc.paths import Paths
 
-MOST_PRESERVED = 1024  # descriptors
 FLAGS = (
     Flag("console-socket", VALUE, "unix socket that gets the terminal's master"),
     Flag("pidfd-socket", VALUE, "unix socket that gets a descriptor of the process"),
