@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from barque import program
-from barque.shim import messages, ttrpc, wire
+from barque.shim import messages, sandbox_messages, ttrpc, wire
 from tests.support import cgroups, rootfs
 
 NAMESPACE = "test"
 NAME = "containerd-shim-barque-v2"
+METHODS = {**messages.METHODS, **sandbox_messages.METHODS}
 TIMEOUT_S = 20.0
 UNIFIED = "/sys/fs/cgroup/unified"
 
@@ -121,8 +122,9 @@ class Client:
     def send(self, method: str, **values: Any) -> int:
         """Start a call; the number to give to `answer`."""
         self._stream += 2
-        payload = wire.encode(messages.METHODS[method][0], values)
-        service = messages.TASK_SERVICES[0]
+        payload = wire.encode(METHODS[method][0], values)
+        sandbox = method in sandbox_messages.METHODS
+        service = sandbox_messages.SERVICE if sandbox else messages.TASK_SERVICES[0]
         self._socket.sendall(ttrpc.request(self._stream, service, method, payload))
         return self._stream
 
@@ -134,7 +136,7 @@ class Client:
             for frame in self._parser.feed(data):
                 self._answers[frame.stream] = frame.data
         payload = ttrpc.parse_response(self._answers.pop(number))
-        return wire.decode(messages.METHODS[method][1], payload)
+        return wire.decode(METHODS[method][1], payload)
 
     def call(self, method: str, **values: Any) -> dict[str, Any]:
         return self.answer(self.send(method, **values), method)
@@ -159,14 +161,8 @@ class Shim:
 
     def create(self, *, shim_cgroup: str = "", **values: Any) -> int:
         """Create the task, with the runtime of the test; its pid."""
-        options = {"binary_name": self._owner.runtime, "root": str(self._owner.root / "r")}
-        if shim_cgroup:
-            options["shim_cgroup"] = shim_cgroup
-        any_options = {
-            "type_url": messages.RUNC_OPTIONS.name,
-            "value": wire.encode(messages.RUNC_OPTIONS, options),
-        }
-        answer = self.call("Create", bundle=str(self.bundle), options=any_options, **values)
+        options = self._owner.options(shim_cgroup=shim_cgroup)
+        answer = self.call("Create", bundle=str(self.bundle), options=options, **values)
         pid: int = answer["pid"]
         return pid
 
@@ -192,10 +188,10 @@ class Shim:
         self.call("Delete")
         self.shutdown()
 
-    def shutdown(self) -> None:
+    def shutdown(self, method: str = "Shutdown", **values: Any) -> None:
         pidfd = os.pidfd_open(self.pid)
         try:
-            self.call("Shutdown")
+            self.client.call(method, **(values or {"id": self.id}))
             ready, _, _ = select.select([pidfd], [], [], TIMEOUT_S)
             assert ready, "the shim did not end"
         finally:
@@ -231,6 +227,14 @@ class Shims:
         assert zygote.stdout.readline() == b"ready\n"
         return zygote
 
+    def options(self, **more: str) -> dict[str, Any]:
+        """The runtime's options: that of the test, with a root of the test's own."""
+        values = {"binary_name": self.runtime, "root": str(self.root / "r"), **more}
+        return {
+            "type_url": messages.RUNC_OPTIONS.name,
+            "value": wire.encode(messages.RUNC_OPTIONS, values),
+        }
+
     def request(self, packet: bytes) -> dict[str, Any]:
         """One exchange with the zygote."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -240,7 +244,9 @@ class Shims:
             answer: dict[str, Any] = json.loads(connection.recv(1 << 17))
             return answer
 
-    def invoke(self, bundle: Path, identity: str, action: str) -> dict[str, Any]:
+    def invoke(
+        self, bundle: Path, identity: str, action: str, stdin: bytes = b""
+    ) -> dict[str, Any]:
         """What the shim binary would do, through the zygote."""
         argv = ["-namespace", NAMESPACE, "-address", self.address, "-publish-binary", "/bin/false"]
         return self.request(
@@ -249,6 +255,7 @@ class Shims:
                     "argv": [*argv, "-id", identity, action],
                     "env": {"TTRPC_ADDRESS": f"{self.address}.ttrpc"},
                     "cwd": str(bundle),
+                    "stdin": stdin.decode("latin-1"),
                 }
             ).encode()
         )
@@ -258,9 +265,9 @@ class Shims:
         spec["linux"]["cgroupsPath"] = f"/{self.root.name}/{identity}"
         return self.attach(identity, rootfs.write_bundle(self.root / identity, spec))
 
-    def attach(self, identity: str, bundle: Path) -> Shim:
+    def attach(self, identity: str, bundle: Path, stdin: bytes = b"") -> Shim:
         """A shim for a bundle that is there."""
-        answer = self.invoke(bundle, identity, "start")
+        answer = self.invoke(bundle, identity, "start", stdin)
         assert answer["code"] == 0, answer
         shim = Shim(self, identity, bundle, answer["stdout"])
         self.started.append(shim)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from barque.errors import BarqueError
+from barque.errors import BarqueError, InvalidArgument
 from barque.linux.process import place_stdio
 from barque.oci import document
 from barque.shim import group, keeper, paths, rootfs, shim, wire
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from barque.shim.runtime import Entry
 
 
+STDIN: Final = 0
+OPTIONS_BYTES_MAX: Final = 1 << 16
 KILLED: Final = 128 + 9
 JSON_SINCE_VERSION: Final = 2
 
@@ -33,6 +35,7 @@ JSON_SINCE_VERSION: Final = 2
 def start(invocation: Invocation) -> int:
     """Start a shim in a process of its own and print where it listens."""
     socket_path, server = prepare(invocation)
+    options = given_options()
     if server is not None:
         listening = server
         pid = os.fork()
@@ -41,7 +44,9 @@ def start(invocation: Invocation) -> int:
             ground.share()
             keeper.Keeper(
                 ground,
-                lambda ground: serve(invocation, socket_path, listening, None, ground),
+                lambda ground: serve(
+                    invocation, socket_path, listening, None, ground, options=options
+                ),
                 lambda ground: resume(None, ground),
             ).keep()
         write(paths.SHIM_PID, str(pid))
@@ -49,6 +54,19 @@ def start(invocation: Invocation) -> int:
     sys.stdout.write(answer(socket_path))
     sys.stdout.flush()
     return 0
+
+
+def given_options() -> bytes:
+    """The runtime's options, which containerd writes to our standard input."""
+    if os.isatty(STDIN):
+        return b""
+    data = b""
+    while len(data) <= OPTIONS_BYTES_MAX:
+        more = os.read(STDIN, OPTIONS_BYTES_MAX)
+        if not more:
+            return data
+        data += more
+    raise InvalidArgument("the runtime's options are too long")
 
 
 def answer(socket_path: str) -> str:
@@ -102,6 +120,7 @@ def serve(
     entry: Entry | None,
     ground: Ground,
     env: dict[str, str] | None = None,
+    options: bytes = b"",
 ) -> int:
     """Be the first worker of the shim; its exit code. A bug is a line in the shim's log."""
     try:
@@ -112,6 +131,7 @@ def serve(
             address=invocation.address,
             events_address=os.environ.get("TTRPC_ADDRESS", ""),
             env=env or {},
+            options=options,
         )
         return shim.serve(config, socket_path, server, entry, ground)
     except BaseException as error:

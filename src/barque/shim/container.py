@@ -77,6 +77,19 @@ class Host:
         self.entry = entry
         self.warn = warn
 
+    def silent(self) -> Host:
+        """The same for a container that nobody is told of, and for which the shim does not move."""
+        return Host(
+            self.loop,
+            self.address,
+            self.namespace,
+            self.version,
+            self.entry,
+            self.warn,
+            publish=lambda topic, values: None,
+            move=lambda bundle: None,
+        )
+
 
 class Container:
     """Everything of it; which calls its state allows is decided by `Tasks` and `Process`."""

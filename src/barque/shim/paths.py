@@ -15,6 +15,7 @@
         log-<n>.json              the log of one call to the runtime
         <exec>-process.json       the process of an exec, for the runtime
         criu-work/                criu's log of a checkpoint
+        pause-root/               the root of a sandbox whose spec names no program
 
 The ids of execs come from clients: they are checked before they become part of a name.
 """
@@ -43,6 +44,7 @@ INIT_PID: Final = "init.pid"
 ROOTFS: Final = "rootfs"
 RESOURCES: Final = "resources.json"
 CRIU_WORK: Final = "criu-work"
+PAUSE: Final = "pause-root"
 
 
 def check_id(what: str, value: str) -> str:

@@ -79,12 +79,12 @@ class Server:
             self._under_way[connection, frame.stream] = frame
         running.then(ended)
 
-    def save(self, repeatable: str) -> list[tuple[int, list[tuple[int, bytes]]]] | None:
-        """The connections: their descriptors, and calls under way, which are all of the method
-        `repeatable`; None: not now."""
+    def save(self, repeatable: tuple[str, ...]) -> list[tuple[int, list[tuple[int, bytes]]]] | None:
+        """The connections: their descriptors, and calls under way, which are all of `repeatable`
+        methods; None: not now."""
         calls: dict[Connection, list[tuple[int, bytes]]] = {}
         for (connection, stream), frame in self._under_way.items():
-            if ttrpc.parse_request(frame.data)["method"] != repeatable:
+            if ttrpc.parse_request(frame.data)["method"] not in repeatable:
                 return None
             calls.setdefault(connection, []).append((stream, frame.data))
         if not all(connection.at_rest for connection in self._connections):

@@ -18,23 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
 
-    from barque.shim.events import Publisher
     from barque.shim.loop import Routine
     from barque.shim.server import Method
 
     Values = dict[str, Any]
 
 EXPECTED_S: Final = 60.0  # from a join to its Create
+SIGKILL: Final = 9
 
 
 class Tasks:
     """The containers of one shim."""
 
-    def __init__(
-        self, loop: Loop, publisher: Publisher, host: containers.Host, shutdown: Callable[[], None]
-    ) -> None:
+    def __init__(self, loop: Loop, host: containers.Host, shutdown: Callable[[], None]) -> None:
+        """`shutdown` is called when it was asked for and there is nothing left."""
         self._loop = loop
-        self._publisher = publisher
         self._host = host
         self._shutdown = shutdown
         self._containers: dict[str, Container] = {}
@@ -136,7 +134,7 @@ class Tasks:
 
     def _announce_create(self, container: Container, request: Values) -> None:
         init = container.init
-        self._publisher.publish(
+        self._host.publish(
             "/tasks/create",
             {
                 "container_id": container.id,
@@ -174,9 +172,9 @@ class Tasks:
         values: Values = {"container_id": target.container, "pid": target.pid}
         if target.exec_id:
             values["exec_id"] = target.exec_id
-            self._publisher.publish("/tasks/exec-started", values)
+            self._host.publish("/tasks/exec-started", values)
         else:
-            self._publisher.publish("/tasks/start", values)
+            self._host.publish("/tasks/start", values)
             container = self._containers[target.container]
             self._loop.after(0, container.watch_oom)  # once this is answered
 
@@ -203,7 +201,7 @@ class Tasks:
         target.advance(process.EXIT)
         if not target.exec_id:
             container.check_oom()
-        self._publisher.publish(
+        self._host.publish(
             "/tasks/exit",
             {
                 "container_id": target.container,
@@ -240,10 +238,37 @@ class Tasks:
         for other in self._containers.values():
             self._host.move(other.bundle)
             break
-        self._publisher.publish(
+        self._host.publish(
             "/tasks/delete",
             {"container_id": container.id, "pid": init.pid, **init.exit_values()},
         )
+        return None
+
+    # all of it, for who ends the shim
+
+    def end(self, identity: str) -> Routine:
+        """Kill all processes of a container; returns when its exit has been told."""
+        request: Values = {"id": identity, "exec_id": ""}
+        init = self._container(request).init
+        if init.status == messages.PAUSED:
+            yield from self.resume(request)
+        try:
+            yield from self.kill({**request, "signal": SIGKILL, "all": True})
+        except (NotFound, Conflict):
+            pass  # it ends just now, or never had a process
+        if init.pid and not init.ended.done:
+            yield init.ended
+        return None
+
+    def remove(self, identity: str) -> Routine:
+        """`end` a container and delete it."""
+        yield from self.end(identity)
+        yield from self.delete({"id": identity, "exec_id": ""})
+        return None
+
+    def remove_all(self) -> Routine:
+        for identity in tuple(self._containers):
+            yield from self.remove(identity)
         return None
 
     # what runs in it
@@ -251,7 +276,7 @@ class Tasks:
     def exec(self, request: Values) -> Values:
         container = self._container(request)
         container.add_exec(request)
-        self._publisher.publish(
+        self._host.publish(
             "/tasks/exec-added", {"container_id": container.id, "exec_id": request["exec_id"]}
         )
         return {}
@@ -288,7 +313,7 @@ class Tasks:
                 init.advance(verb)
         finally:
             init.turn.give()
-        self._publisher.publish(topic, {"container_id": container.id})
+        self._host.publish(topic, {"container_id": container.id})
         return {}
 
     def checkpoint(self, request: Values) -> Routine:
@@ -302,7 +327,7 @@ class Tasks:
             yield from container.checkpoint(request["path"], options)
         finally:
             init.turn.give()
-        self._publisher.publish(
+        self._host.publish(
             "/tasks/checkpointed", {"container_id": container.id, "checkpoint": request["path"]}
         )
         return {}

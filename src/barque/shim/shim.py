@@ -18,6 +18,7 @@ from barque.shim.events import Publisher
 from barque.shim.ground import read_state, write_state
 from barque.shim.jsonlines import stamp
 from barque.shim.loop import Loop
+from barque.shim.sandbox import Sandbox
 from barque.shim.server import Server
 from barque.shim.service import Tasks
 from barque.shim.sockets import Listener
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from barque.shim.runtime import Entry
 
 APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+REPEATABLE: Final = ("Wait", "WaitSandbox")  # calls that a worker may leave under way
 QUIET_S: Final = 1.5  # before a worker leaves
 SOON_S: Final = 5.0  # a worker that is needed again within this time has left too early,
 QUIET_MAX_S: Final = 48.0  # and the next one stays twice as long
@@ -49,13 +51,16 @@ class Config:
         address: str,
         events_address: str,
         env: dict[str, str],
+        options: bytes,
     ) -> None:
-        """`env`: what the request for the shim added to the zygote's environment."""
+        """`env`: what the request for the shim added to the zygote's environment. `options`: the
+        runtime's, an encoded Any, as `start` reads them from its standard input."""
         self.namespace = namespace
         self.identity = identity
         self.address = address
         self.events_address = events_address
         self.env = env
+        self.options = options
 
     def save(self) -> dict[str, Any]:
         return {
@@ -64,6 +69,7 @@ class Config:
             "address": self.address,
             "events_address": self.events_address,
             "env": self.env,
+            "options": self.options,
         }
 
 
@@ -130,10 +136,12 @@ class Shim:
             entry,
             warn,
             self._publisher.publish,
-            os.chdir,
+            self._move,
         )
-        self._tasks = Tasks(self._loop, self._publisher, host, self._shut_down)
-        self._rpc = Server(self._loop, self._tasks.methods(), self._log.failed)
+        self._tasks = Tasks(self._loop, host, self._tasks_gone)
+        self._sandbox = Sandbox(self._loop, host, self._tasks, config.options, self._shut_down)
+        methods = {**self._tasks.methods(), **self._sandbox.methods()}
+        self._rpc = Server(self._loop, methods, self._log.failed)
         self._rpc.connected = self._publisher.hurry
         if ground.keeper:
             self._loop.quiet_s = quiet_s()
@@ -148,6 +156,7 @@ class Shim:
             self._loop.quiet_s = min(state["quiet_s"] * 2, QUIET_MAX_S)
         self._listener = Listener.restored(self._loop, state["listener"], self._rpc.accept)
         self._tasks.restore(state["tasks"])
+        self._sandbox.restore(state["sandbox"])
         self._rpc.restore(state["connections"])
 
     def run(self) -> int:
@@ -163,14 +172,16 @@ class Shim:
         stay."""
         if not self._loop.at_rest():
             return
-        tasks, connections = self._tasks.save(), self._rpc.save("Wait")
-        if tasks is None or connections is None or not self._publisher.rest():
+        tasks, sandbox = self._tasks.save(), self._sandbox.save()
+        connections = self._rpc.save(REPEATABLE)
+        if None in (tasks, sandbox, connections) or not self._publisher.rest():
             return
         state = {
             "config": self._config.save(),
             "socket": self._socket_path,
             "listener": self._listener.save(),
             "tasks": tasks,
+            "sandbox": sandbox,
             "connections": connections,
             "left": time.monotonic(),
             "quiet_s": self._loop.quiet_s,
@@ -178,6 +189,15 @@ class Shim:
         write_state(self._ground, marshal.dumps(state))
         self._left = True
         self._loop.stop()
+
+    def _move(self, bundle: str) -> None:
+        """Live in another bundle, as the first one is going; a sandbox's stays."""
+        if not self._sandbox.id:
+            os.chdir(bundle)
+
+    def _tasks_gone(self) -> None:
+        if not self._sandbox.id:
+            self._shut_down()
 
     def _shut_down(self) -> None:
         self._listener.close()

@@ -269,7 +269,7 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
     """One request, in a process of its own, to its answer and beyond: its exit code. `leaves` is
     called by what has been a shim."""
     try:
-        invocation, env = receive(fd)
+        invocation, env, options = receive(fd)
         if invocation.action == "start":
             socket_path, server = binary.prepare(invocation)
             if server is None:
@@ -278,7 +278,7 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
             binary.write(paths.SHIM_PID, str(ground.keeper))
             reply(fd, 0, binary.answer(socket_path), "")
             os.close(fd)
-            code = binary.serve(invocation, socket_path, server, entry, ground, env)
+            code = binary.serve(invocation, socket_path, server, entry, ground, env, options)
             leaves()
             return code
         if invocation.action != "delete":
@@ -294,8 +294,9 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
     return 0
 
 
-def receive(fd: int) -> tuple[Invocation, dict[str, str]]:
-    """The request's argv and environment; that and its working directory are made ours.
+def receive(fd: int) -> tuple[Invocation, dict[str, str], bytes]:
+    """The request's argv, environment and standard input; environment and working directory are
+    made ours.
 
     Raises InvalidArgument for a packet that is none.
     """
@@ -309,7 +310,8 @@ def receive(fd: int) -> tuple[Invocation, dict[str, str]]:
     try:
         request: Any = document.parse(data)
         argv, env, cwd = request["argv"], request["env"], request["cwd"]
-    except (ValueError, KeyError, TypeError) as error:
+        stdin = request.get("stdin", "").encode("latin-1")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgument("request is not an object with argv, env and cwd") from error
     texts = isinstance(argv, list) and isinstance(env, dict) and isinstance(cwd, str)
     if not texts or not all(isinstance(text, str) for text in (*argv, *env, *env.values())):
@@ -319,7 +321,7 @@ def receive(fd: int) -> tuple[Invocation, dict[str, str]]:
         os.chdir(cwd)
     except ValueError as error:
         raise InvalidArgument(f"request is malformed: {error}") from error
-    return Invocation(argv), env
+    return Invocation(argv), env, stdin
 
 
 def reply(fd: int, code: int, stdout: str, stderr: str) -> None:

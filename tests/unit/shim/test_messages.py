@@ -13,11 +13,13 @@ from barque.containerd.proto import (
     event_types_pb2,
     events_ttrpc_pb2,
     runc_options_pb2,
+    sandbox_shim_pb2,
     shim_pb2,
 )
-from barque.shim import messages, metrics, wire
+from barque.shim import messages, metrics, sandbox_messages, wire
 from barque.shim.wire import Table
 
+SANDBOX = sandbox_shim_pb2.DESCRIPTOR.services_by_name["Sandbox"]
 KINDS = {
     FieldDescriptor.TYPE_STRING: wire.STRING,
     FieldDescriptor.TYPE_BYTES: wire.BYTES,
@@ -72,6 +74,22 @@ def test_methods(method: str) -> None:
 def test_all_methods_are_there_in_order() -> None:
     service = shim_pb2.DESCRIPTOR.services_by_name["Task"]
     assert [method.name for method in service.methods] == list(messages.METHODS)
+
+
+@pytest.mark.parametrize("method", sandbox_messages.METHODS)
+def test_methods_of_sandboxes(method: str) -> None:
+    theirs = SANDBOX.methods_by_name[method]
+    request, answer = sandbox_messages.METHODS[method]
+    check(request, theirs.input_type)
+    check(answer, theirs.output_type)
+    ours = {field.number for field in request.fields}
+    missing = set(theirs.input_type.fields_by_number) - ours
+    assert not missing, f"a field of {method} would be ignored"
+
+
+def test_all_methods_of_sandboxes_are_there_in_order() -> None:
+    assert [method.name for method in SANDBOX.methods] == list(sandbox_messages.METHODS)
+    assert SANDBOX.full_name == sandbox_messages.SERVICE
 
 
 @pytest.mark.parametrize("topic", messages.TASK_EVENTS)
