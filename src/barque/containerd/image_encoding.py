@@ -12,6 +12,7 @@ from typing import Any
 
 from barque.containerd.messages import SECOND_NS
 from barque.containerd.metadata import decode_labels
+from barque.oci.varint import varint
 
 # Field numbers, as tags of length-delimited fields (number << 3 | 2) or varints (number << 3).
 IMAGES = b"\x0a"
@@ -71,7 +72,7 @@ def _sized(tag: bytes, data: bytes) -> bytes:
 
 
 def _size(size: int) -> bytes:
-    return SHORT[size] if size < len(SHORT) else _varint(size)
+    return SHORT[size] if size < len(SHORT) else varint(size)
 
 
 def _kind(media_type: str) -> bytes:
@@ -81,20 +82,11 @@ def _kind(media_type: str) -> bytes:
 def _timestamp(time_ns: int) -> bytes:
     seconds, nanos = divmod(time_ns, SECOND_NS)
     found = SECONDS + _small(seconds) if seconds else b""
-    return found + NANOS + _varint(nanos) if nanos else found
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number >= 128:
-        found.append(number & 127 | 128)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+    return found + NANOS + varint(nanos) if nanos else found
 
 
 LONGEST_KIND = 128
 # Of what is the same again and again: sizes of manifests, seconds, media types.
-_small = lru_cache(1024)(_varint)
+_small = lru_cache(1024)(varint)
 _kinds = lru_cache(64)(lambda media_type: _text(MEDIA_TYPE, media_type))
-SHORT = [_varint(number) for number in range(1024)]
+SHORT = [varint(number) for number in range(1024)]

@@ -23,6 +23,7 @@ import struct
 from barque.errors import BarqueError, NotFound, Unsupported
 from barque.linux import memfd
 from barque.linux.fs import read_bounded
+from barque.oci.varint import U64, read_varint, varint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,17 +75,7 @@ FIRST_FD = 4  # of those that criu inherits: before are its standard three and t
 LONGEST_PACKET = 1 << 16  # bytes
 LONGEST_LOG = 1 << 26
 MOST_SHOWN = 3  # lines of the log that a failure quotes
-U64 = (1 << 64) - 1
 SIGPIPE = 13
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def number(field: int, value: int) -> bytes:
@@ -131,11 +122,11 @@ def decode(packet: bytes) -> dict[int, Any]:
     fields: dict[int, Any] = {}
     at = 0
     while at < len(packet):
-        key, at = _read_varint(packet, at)
+        key, at = read_varint(packet, at, len(packet))
         if key & 7 == 0:
-            fields[key >> 3], at = _read_varint(packet, at)
+            fields[key >> 3], at = read_varint(packet, at, len(packet))
         elif key & 7 == 2:
-            length, at = _read_varint(packet, at)
+            length, at = read_varint(packet, at, len(packet))
             if at + length > len(packet):
                 raise ValueError("cut off")
             fields[key >> 3] = packet[at : at + length]
@@ -143,19 +134,6 @@ def decode(packet: bytes) -> dict[int, Any]:
         else:
             raise ValueError(f"wire type {key & 7}")
     return fields
-
-
-def _read_varint(packet: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(packet) or shift > 63:
-            raise ValueError("not a varint")
-        byte = packet[at]
-        value |= (byte & 0x7F) << shift
-        at += 1
-        shift += 7
-        if byte < 0x80:
-            return value, at
 
 
 def find(path: str = "") -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from barque.oci.varint import varint
 from barque.shim.jsonlines import LINE_BYTES_MAX, STREAMS
 
 TYPE_CHECKING = False
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 
 SIZE_BYTES: Final = 4
 ID_BYTES: Final = 32
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 class Frames(dict[int, tuple[bytes, bytes]]):

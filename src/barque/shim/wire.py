@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 
 from barque.errors import InvalidArgument
+from barque.oci.varint import U64, read_varint, varint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ MAP: Final = 7  # map<string, string>
 
 ZERO: Final[dict[int, object]] = {STRING: "", BYTES: b"", UINT: 0, INT: 0, BOOL: False, DOUBLE: 0.0}
 WIRE_TYPE: Final = {STRING: 2, BYTES: 2, UINT: 0, INT: 0, BOOL: 0, MESSAGE: 2, DOUBLE: 1, MAP: 2}
-VARINT_BYTES_MAX: Final = 10
-U64: Final = (1 << 64) - 1
 
 
 class Field:
@@ -59,35 +58,6 @@ class Table:
         self.name = name
         self.fields = fields
         self.by_number = {field.number: field for field in fields}
-
-
-def varint(value: int) -> bytes:
-    """`value` (0 to 2**64-1) as a base-128 varint."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The varint at `at` and where it ends.
-
-    Raises IndexError when it is cut off by `end`, ValueError when it is over-long.
-    """
-    value = shift = 0
-    for position in range(at, min(end, at + VARINT_BYTES_MAX)):
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & U64, position + 1
-        shift += 7
-    if end - at >= VARINT_BYTES_MAX:
-        raise ValueError("over-long varint")
-    raise IndexError("truncated varint")
 
 
 def encode(table: Table, values: Values) -> bytes:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from barque.daemon.containers.log_local import LocalFormat
-from barque.shim import locallog
 from barque.shim.framing import Newlines, Sizes
 from barque.shim.jsonlines import LINE_BYTES_MAX
 from barque.shim.locallog import Records
@@ -99,9 +98,3 @@ def test_damaged_records_end_the_reading(data: bytes) -> None:
     good = Records(1).feed(b"good\n", 9)
     lines = LocalFormat().decode(good + data)
     assert lines[0].log == "good\n"
-
-
-def test_varints() -> None:
-    assert [locallog.varint(value) for value in (0, 127, 128, 300)] == [
-        b"\0", b"\x7f", b"\x80\x01", b"\xac\x02"
-    ]  # fmt: skip
