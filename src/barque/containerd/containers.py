@@ -113,9 +113,9 @@ class Containers:
         self, call: Call, request: api.UpdateContainerRequest
     ) -> api.UpdateContainerResponse:
         namespace, wanted, mask = namespace_of(call), request.container, request.update_mask
-        check_mask(mask, MUTABLE, f'container "{wanted.id}"')
         with self._metadata.transaction():
             container = self.find(namespace, check_identifier(wanted.id))
+            check_mask(mask, MUTABLE, f'container "{wanted.id}"')
             _refuse_fixed(container, wanted, whole=not mask.paths)
             _change(container, wanted, request)
             _check(container)

@@ -15,7 +15,7 @@ from barque.containerd.messages import lookup, timestamp, without_empty
 from barque.containerd.metadata import Metadata, decode_labels, encode_labels, now_ns
 from barque.containerd.proto import leases_pb2 as api
 from barque.containerd.references import CONTENT, INGEST, SNAPSHOTS, Node, References
-from barque.errors import AlreadyExists, NotFound, Unsupported
+from barque.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
 from barque.oci import digest as digests
 
 
@@ -137,12 +137,14 @@ def hold(metadata: Metadata, references: References, call: Call, kind: str, key:
 
 
 def _check_resource(resource: api.Resource) -> None:
-    if resource.type == CONTENT:
-        digests.parse(resource.id)
-    elif resource.type != INGEST and not (
-        resource.type.startswith(SNAPSHOTS) and resource.type != SNAPSHOTS and resource.id
-    ):
+    kind, *rest = resource.type.split("/")
+    if kind not in (CONTENT, INGEST, SNAPSHOTS.rstrip("/")):
         raise Unsupported(f'resource type "{resource.type}": not implemented')
+    named = kind not in (CONTENT, INGEST)
+    if len(rest) != named or not all(rest) or (named and not resource.id):
+        raise InvalidArgument(f'invalid resource type "{resource.type}": invalid argument')
+    if kind == CONTENT:
+        digests.parse(resource.id)
 
 
 def _message(row: Any) -> api.Lease:

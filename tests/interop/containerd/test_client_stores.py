@@ -25,6 +25,7 @@ from barque.errors import (
     InvalidArgument,
     NotFound,
     Unavailable,
+    Unsupported,
 )
 from tests.support.containerds import containerd
 from tests.support.layers import digest, directory, entry, gzipped, layer
@@ -337,6 +338,8 @@ def test_containers(run: Run) -> None:
         for missing in (client.containers.get("c2"), client.containers.delete("c2")):
             with pytest.raises(NotFound):
                 await missing
+        with pytest.raises(NotFound):  # rather than that such a field never changes
+            await client.containers.update(Container(id="c2", spec=b"{}"), ["snapshotter"])
 
     run(check)
 
@@ -447,6 +450,31 @@ def test_leases_hold_and_let_go(run: Run) -> None:
             await client.leases.delete("held")
         with pytest.raises(NotFound):
             await client.leases.resources("held")
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("resource", "refusal"),
+    [
+        (Resource("content", "sha256:short"), InvalidArgument),
+        (Resource("content/more", digest(b"1")), InvalidArgument),
+        (Resource("ingests/more", "r"), InvalidArgument),
+        (Resource("snapshots", "s"), InvalidArgument),
+        (Resource("snapshots/overlayfs/more", "s"), InvalidArgument),
+        (Resource("image", "a:1"), Unsupported),
+        (Resource("containers", "c"), Unsupported),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Resource) else value.__name__,
+)
+def test_what_a_lease_cannot_hold(run: Run, resource: Resource, refusal: type[Exception]) -> None:
+    async def check(client: Containerd) -> None:
+        lease = await client.leases.create()
+        for refused in (client.leases.add, client.leases.remove):
+            with pytest.raises(refusal):
+                await refused(lease.id, resource)
+        assert await client.leases.resources(lease.id) == []
+        await client.leases.delete(lease.id)
 
     run(check)
 

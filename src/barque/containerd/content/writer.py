@@ -61,6 +61,7 @@ class Writer:
         self._total = first.total
         self._expected = first.expected
         self._shared_size: int | None = None
+        self._began_ns = now_ns()
         self._ingest: Ingest | None = None
         self._under_way: asyncio.Task[None] | None = None
         self._behind = 0  # bytes of it
@@ -138,7 +139,7 @@ class Writer:
         response.total = self._total
         if self._ingest is None:
             response.digest = self._expected
-            times = (now_ns(), now_ns())
+            times = (self._began_ns, self._began_ns)
         else:
             await self._catch_up(self._ingest)
             response.file = self._ingest.path
