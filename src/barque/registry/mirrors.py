@@ -7,7 +7,7 @@ so that a pull of several layers is served by several at once.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol, TypeVar
 
 from barque import errors
@@ -44,7 +44,14 @@ class Mirrored:
         return await self._first(lambda repository: repository.manifest(reference))
 
     async def tags(self) -> list[str]:
-        return await self._origin.tags()  # a mirror has some of them
+        """The registry's own, since a mirror has some of them; without it the first mirror's."""
+        try:
+            return await self._origin.tags()
+        except errors.Unavailable:
+            for mirror in self._mirrors:
+                with suppress(*PASSED_ON):
+                    return await mirror.tags()
+            raise
 
     async def _first(self, ask: Callable[[Repository], Awaitable[Result]]) -> Result:
         for mirror in self._mirrors:

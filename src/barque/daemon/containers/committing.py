@@ -75,10 +75,9 @@ async def _as_it_is() -> AsyncIterator[None]:
 @asynccontextmanager
 async def still(engine: Engine, container: Container) -> AsyncIterator[None]:
     """No process of it runs meanwhile; one that was not running, or was paused, is left so."""
-    if container.state.status is not Status.RUNNING:
+    if not await _hold(engine, container):
         yield
         return
-    await signal_process.pause(engine, container, held=True)
     try:
         yield
     finally:
@@ -86,6 +85,20 @@ async def still(engine: Engine, container: Container) -> AsyncIterator[None]:
             await signal_process.unpause(engine, container)
         if _is_held(container):
             engine.spawn(_let_go(engine, container), lasting=True)
+
+
+async def _hold(engine: Engine, container: Container) -> bool:
+    """Whether it is we who keep it still. Raises Conflict for one that goes on."""
+    pid = container.state.pid
+    if container.state.status is not Status.RUNNING:
+        return False
+    try:
+        await signal_process.pause(engine, container, held=True)
+    except errors.Conflict:  # it has just ended, or somebody else has paused it
+        if container.state.status is Status.RUNNING and not await container.has_ended(pid):
+            raise
+        return False
+    return True
 
 
 def _is_held(container: Container) -> bool:

@@ -10,7 +10,6 @@ import base64
 import hashlib
 
 from barque import errors
-from barque.api.frames import FrameReader
 from barque.daemon.http.messages import Duplex, Request
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -57,11 +56,10 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
 
 
 class WebSocket:
-    """A `Duplex` in frames. `unframe`: Docker's multiplexed stream is written to it, sent plain."""
+    """A `Duplex` in a browser's messages."""
 
-    def __init__(self, inner: Duplex, *, unframe: bool) -> None:
+    def __init__(self, inner: Duplex) -> None:
         self._inner = inner
-        self._frames = FrameReader() if unframe else None
         self._buffer = bytearray()
         self._ended = False
 
@@ -105,10 +103,7 @@ class WebSocket:
         return kind, unmasked(payload, mask)
 
     async def write(self, data: bytes) -> None:
-        if self._frames is not None:
-            data = b"".join(bytes(piece) for _, piece in self._frames.feed(data))
-        if data:
-            await self._inner.write(frame(BINARY, data))
+        await self._inner.write(frame(BINARY, data))
 
     async def write_eof(self) -> None:
         await self._inner.write(frame(CLOSE, NORMAL_CLOSURE))
@@ -117,7 +112,7 @@ class WebSocket:
         self._inner.close()
 
 
-async def accept(request: Request, *, unframe: bool) -> WebSocket:
+async def accept(request: Request) -> WebSocket:
     """Answer the handshake and take the connection over. Raises InvalidArgument before that."""
     head = accepting_head(request)
-    return WebSocket(await request.hijack("", head), unframe=unframe)
+    return WebSocket(await request.hijack("", head))

@@ -5,7 +5,7 @@
     {"errorDetail": {"message": "..."}, "error": "..."}
 
 An operation that fails before its first line is an ordinary error with its status; later the error
-is the last line of a response that began with 200.
+is the last line of a response that began with 200. Clients look for it there alone after a load.
 """
 
 from __future__ import annotations
@@ -119,13 +119,16 @@ class ProgressStream:
         await asyncio.wait([self._task])
 
 
-async def run(operation: Callable[[Progress], Awaitable[None]]) -> ProgressStream:
+async def run(
+    operation: Callable[[Progress], Awaitable[None]], *, raises: bool = True
+) -> ProgressStream:
     """Starts `operation`; returns once it has written a line or ended well.
 
-    Raises what it raises before its first line; a later failure becomes the last line.
+    Raises what it raises before its first line; a later failure becomes the last line, and without
+    `raises` each one of ours does.
     """
     progress = Progress()
-    task = asyncio.create_task(_guarded(operation, progress))
+    task = asyncio.create_task(_guarded(operation, progress, raises))
     task.add_done_callback(lambda _: progress.end())
     try:
         while not progress.begun and not task.done():
@@ -138,14 +141,17 @@ async def run(operation: Callable[[Progress], Awaitable[None]]) -> ProgressStrea
     return ProgressStream(task, progress)
 
 
-async def _guarded(operation: Callable[[Progress], Awaitable[None]], progress: Progress) -> None:
+async def _guarded(
+    operation: Callable[[Progress], Awaitable[None]], progress: Progress, raises: bool
+) -> None:
     try:
         await operation(progress)
     except Exception as raised:
         error = _first(raised)
-        if not progress.begun:
+        ours = isinstance(error, errors.BarqueError)
+        if not progress.begun and (raises or not ours):
             raise error from raised
-        if isinstance(error, errors.BarqueError):
+        if ours:
             progress.error(str(error))
         elif not isinstance(error, ConnectionError):  # the client's: nobody is left to be told
             log.error("operation on images failed", exc_info=error)

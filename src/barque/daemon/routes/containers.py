@@ -17,6 +17,7 @@ from barque.daemon.containers.container import Container, Exit
 from barque.daemon.containers.service import Containers
 from barque.daemon.containers.stdio import Wanted
 from barque.daemon.http import websocket
+from barque.daemon.http.framing import Plain
 from barque.daemon.http.messages import (
     Duplex,
     Request,
@@ -200,8 +201,9 @@ class _Handlers:
         container, keys = self._containers.check_attach(
             request.params["id"], request.query.get("detachKeys")
         )
-        duplex = await websocket.accept(request, unframe=not container.record.config.tty)
-        await self._attach(request, container, keys, duplex)
+        duplex = await websocket.accept(request)
+        plain = duplex if container.record.config.tty else Plain(duplex)
+        await self._attach(request, container, keys, plain)
 
     async def _attach(
         self, request: Request, container: Container, keys: bytes | None, duplex: Duplex

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-
 from barque import errors
+from barque.api.frames import STDOUT, frame
 from barque.daemon.containers.execs import Exec, inspect
 from barque.daemon.containers.service import Containers
 from barque.daemon.containers.stdio import Wanted
-from barque.daemon.http.messages import Request, Response, Route, json_response
+from barque.daemon.http.framing import Framed, Plain
+from barque.daemon.http.messages import Duplex, Request, Response, Route, json_response
 from barque.daemon.routes.containers import stream_type, window_size
 
 
@@ -41,22 +41,27 @@ class _Handlers:
         if process.started:
             state = "is already running" if process.running else "has already run"
             raise errors.Conflict(f"exec command {process.id} {state}")
-        await self._attached(request, process, console_size)
+        await self._attached(request, process, bool(body.get("tty")), console_size)
         return None
 
     async def _attached(
-        self, request: Request, process: Exec, console_size: list[int] | None
+        self, request: Request, process: Exec, terminal: bool, console_size: list[int] | None
     ) -> None:
-        """The connection is taken over first, so a refusal of the runtime is its only output."""
+        """The connection is taken over first, so a refusal of the runtime is its only output.
+
+        Whether the client expects a `terminal` is what it says now, not what the exec was made
+        with: that decides the form of the output.
+        """
         config = process.config
-        duplex = await request.hijack(stream_type(request, config.tty))
+        duplex: Duplex = await request.hijack(stream_type(request, terminal))
+        if terminal is not config.tty:
+            duplex = Plain(duplex) if terminal else Framed(duplex)
         wanted = Wanted(config.attach_stdin, config.attach_stdout, config.attach_stderr)
         try:
             stdio = await self._containers.exec_start(process, wanted, console_size)
         except errors.BarqueError as error:
             text = f"{error}\r\n".encode()
-            head = b"" if config.tty else struct.pack(">BxxxI", 1, len(text))
-            await duplex.write(head + text)
+            await duplex.write(text if config.tty else frame(STDOUT, text))
             duplex.close()
             return
         assert stdio is not None

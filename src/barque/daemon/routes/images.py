@@ -186,7 +186,8 @@ class _Handlers:
         return await _progress(
             lambda progress: self._images.load(
                 request.body_chunks, progress, quiet=quiet, platforms=platforms
-            )
+            ),
+            raises=False,
         )
 
     async def save(self, request: Request) -> Response:
@@ -250,6 +251,8 @@ async def _push_credentials(request: Request) -> Credentials:
     return from_document(await request.json(optional=True))
 
 
-async def _progress(operation: Callable[[Progress], Awaitable[None]]) -> Response:
-    body: AsyncIterator[bytes] = await run(operation)
+async def _progress(
+    operation: Callable[[Progress], Awaitable[None]], *, raises: bool = True
+) -> Response:
+    body: AsyncIterator[bytes] = await run(operation, raises=raises)
     return Response(200, body)

@@ -1,0 +1,86 @@
+"""The docker SDK on our daemon and on Debian's dockerd: the same answers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import docker  # type: ignore[import-untyped]
+import pytest
+
+from barque.api.frames import FrameReader
+
+pytestmark = [pytest.mark.root, pytest.mark.peer]
+LIMIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def client(engine: Any) -> Iterator[docker.DockerClient]:
+    made = docker.DockerClient(base_url=engine.host, timeout=LIMIT_S)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def running(client: docker.DockerClient) -> Iterator[str]:
+    container = client.containers.run("busybox", "sleep 1000", detach=True, network_mode="none")
+    yield container.id
+    container.remove(force=True)
+
+
+def output(client: docker.DockerClient, container: str, argv: list[str], *tty: bool) -> bytes:
+    """Of an exec that is made and started with (a) terminal, as it comes on the connection."""
+    made_with, started_with = tty
+    made = client.api.exec_create(container, argv, tty=made_with)
+    stream = client.api.exec_start(made, tty=started_with, socket=True)
+    data = b""
+    while piece := stream._sock.recv(4096):
+        data += piece
+    stream.close()
+    return data
+
+
+def by_stream(data: bytes) -> dict[int, bytes]:
+    reader, found = FrameReader(), dict[int, bytes]()
+    for stream, piece in reader.feed(data):
+        found[stream] = found.get(stream, b"") + piece
+    return found
+
+
+@pytest.mark.parametrize("made_with", [False, True])
+def test_the_form_of_an_execs_output_is_what_its_start_asks_for(
+    client: docker.DockerClient, running: str, made_with: bool
+) -> None:
+    """Docker's clients know at the start only what they ask for there."""
+    speaks = ["sh", "-c", "printf out; printf err >&2"]
+    expected = {1: b"outerr"} if made_with else {1: b"out", 2: b"err"}
+    assert by_stream(output(client, running, speaks, made_with, False)) == expected
+    assert output(client, running, ["printf", "out"], made_with, True) == b"out"
+
+
+@pytest.mark.parametrize("made_with", [False, True])
+def test_a_refusal_has_that_form_too(
+    client: docker.DockerClient, running: str, made_with: bool
+) -> None:
+    nothing = ["/no/such/program"]
+    framed = by_stream(output(client, running, nothing, made_with, False))
+    assert nothing[0].encode() in framed[1]
+    assert output(client, running, nothing, made_with, True)[:4] not in {b"\1\0\0\0", b""}
+
+
+def test_a_load_that_fails_says_so_in_its_progress(client: docker.DockerClient) -> None:
+    with pytest.raises(docker.errors.ImageLoadError):
+        client.images.load(b"no archive")
+
+
+def test_a_commit_while_the_container_ends(client: docker.DockerClient) -> None:
+    """It cannot be paused any more, and need not be."""
+    for _ in range(4):
+        container = client.containers.create("busybox", "true", network_mode="none")
+        container.start()
+        try:
+            image = container.commit(f"ended{uuid.uuid4().hex[:8]}")
+            client.images.remove(image.id, force=True)
+        finally:
+            container.remove(force=True)
