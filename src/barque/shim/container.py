@@ -15,7 +15,7 @@ from barque.errors import (
 from barque.linux.cgroup import UNIFIED, Cgroup, hierarchies, locate, own_paths
 from barque.shim import paths, rootfs, wire
 from barque.shim.console import ConsoleSocket
-from barque.shim.messages import CREATED, RUNC_OPTIONS, STOPPED
+from barque.shim.messages import CREATED, LINUX_OPTIONS, RUNC_OPTIONS, STOPPED
 from barque.shim.metrics import measure
 from barque.shim.oom import OomWatch, has_killed
 from barque.shim.process import Process, is_first_of_namespace, read_pid, with_terminal
@@ -208,12 +208,15 @@ class Container:
         return None
 
     def _join_cgroup(self) -> None:
-        """The task's options may name the cgroup that its shim is to be in."""
+        """The task's options may name the cgroup that its shim is to be in: in the hierarchies
+        that have it, as who makes one for version 1 may know of some of them only."""
         wanted = self._options["shim_cgroup"]
         if not wanted:
             return
         try:
-            group = Cgroup(locate(f"/{wanted.lstrip('/')}", self.id))
+            directories = locate(f"/{wanted.lstrip('/')}", self.id)
+            there = {name: place for name, place in directories.items() if os.path.isdir(place)}
+            group = Cgroup(there or directories)
             for pid in {os.getpid(), self._host.pid}:
                 group.attach(pid)
         except OSError as error:
@@ -431,6 +434,11 @@ def parse_options(options: Values | None, table: wire.Table = RUNC_OPTIONS) -> V
     if options is None or not options["type_url"]:
         return wire.decode(table, b"")
     name = options["type_url"].rpartition("/")[2]
+    if name == LINUX_OPTIONS.name and table is RUNC_OPTIONS:
+        known = wire.decode(LINUX_OPTIONS, options["value"])
+        if known.pop("criu_image_path"):
+            raise Unsupported(f"criu_image_path in task options of type {name}")
+        return {**wire.decode(table, b""), **known}
     if name != table.name:
         raise InvalidArgument(f"task options of type {name} are not supported")
     return wire.decode(table, options["value"])

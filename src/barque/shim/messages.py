@@ -79,6 +79,17 @@ RUNC_OPTIONS: Final = Table(
     Field(9, "systemd_cgroup", BOOL),
     Field(11, "criu_work_path", STRING),
 )
+# What containerd's Go client up to 1.7 sends to a runtime whose name is not one of runc's.
+LINUX_OPTIONS: Final = Table(
+    "containerd.linux.runc.CreateOptions",
+    Field(1, "no_pivot_root", BOOL),
+    Field(8, "no_new_keyring", BOOL),
+    Field(9, "shim_cgroup", STRING),
+    Field(10, "io_uid", UINT),
+    Field(11, "io_gid", UINT),
+    Field(12, "criu_work_path", STRING),
+    Field(13, "criu_image_path", STRING),
+)
 CHECKPOINT_OPTIONS: Final = Table(
     "containerd.runc.v1.CheckpointOptions",
     Field(1, "exit", BOOL),
