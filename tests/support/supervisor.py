@@ -27,7 +27,7 @@ from barque.containerd.proto.runc_options_pb2 import Options
 from barque.containerd.proto.types_pb2 import Mount
 from barque.containerd.shims.launch import OURS, Launcher
 from barque.containerd.shims.shim import Shim
-from barque.containerd.shims.supervisor import Shims
+from barque.containerd.shims.tasks import Shims
 from barque.containerd.shims.zygote import Zygote
 from barque.containerd.ttrpc import Server
 from barque.errors import BarqueError

@@ -15,6 +15,7 @@
       lock                              held by the one server that uses this state
       zygote.sock                       the warm process that forks shims
       io.containerd.runtime.v2.task/<namespace>/<id>/   the bundle of a task
+      io.containerd.sandbox.controller.v1.shim/<namespace>/<id>/   that of a sandbox
 
 Names are validated before they come here (identifiers, digests, numbers).
 """
@@ -78,6 +79,10 @@ class Paths:
     @property
     def tasks(self) -> Path:
         return self.state / "io.containerd.runtime.v2.task"
+
+    @property
+    def sandboxes(self) -> Path:
+        return self.state / "io.containerd.sandbox.controller.v1.shim"
 
 
 @dataclass(frozen=True, slots=True)

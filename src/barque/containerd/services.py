@@ -109,6 +109,7 @@ def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
         Plugin("io.containerd.gc.v1", "scheduler"),
         Plugin("io.containerd.runtime.v2", "task"),
         Plugin("io.containerd.sandbox.controller.v1", "podsandbox"),
+        Plugin("io.containerd.sandbox.controller.v1", "shim"),
         Plugin("io.containerd.sandbox.store.v1", "local"),
         Plugin("io.containerd.streaming.v1", "manager"),
         Plugin("io.containerd.transfer.v1", "local"),

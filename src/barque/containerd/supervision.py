@@ -16,10 +16,13 @@ from barque.containerd.event_service import EventService
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Service
 from barque.containerd.paths import Paths
-from barque.containerd.sandbox_controller import Controller
+from barque.containerd.pod_sandboxes import PodSandboxes
+from barque.containerd.sandbox_controller import Controller, Sandboxer
 from barque.containerd.sandboxes import Sandboxes
+from barque.containerd.shim_sandboxes import ShimSandboxes
 from barque.containerd.shims.launch import Launcher
-from barque.containerd.shims.supervisor import Shims
+from barque.containerd.shims.sandboxes import SandboxShims
+from barque.containerd.shims.tasks import Shims
 from barque.containerd.shims.zygote import Zygote
 from barque.containerd.tasks import Containers, Tasks
 from barque.containerd.ttrpc import Server
@@ -52,27 +55,34 @@ async def supervision(
     """
     command = program.command("containerd-shim-barque-v2", "zygote")
     zygote = Zygote(str(paths.zygote), command, descriptors)
-    shims = Shims(
-        paths.tasks, Launcher(zygote, address, publish_binary(), debug, descriptors), exchange
-    )
+    launcher = Launcher(zygote, address, publish_binary(), debug, descriptors)
+    shims = Shims(paths.tasks, launcher, exchange)
+    held = SandboxShims(paths.sandboxes, launcher, exchange)
     events = EventService(exchange)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(zygote.close)
         stack.push_async_callback(shims.close)
+        stack.push_async_callback(held.close)
         server = Server(events.ttrpc_methods())
         await server.listen(f"{address}.ttrpc")
         stack.push_async_callback(server.close)
-        background = asyncio.create_task(_prepare(zygote, shims, checkpoints))
+        background = asyncio.create_task(_prepare(zygote, shims, held, checkpoints))
         stack.push_async_callback(_end, background)
-        tasks = Tasks(shims, containers, checkpoints)
-        controller = Controller(shims, sandboxes, exchange, os.uname().machine)
+        tasks = Tasks(shims, held, containers, checkpoints)
+        sandboxers: dict[str, Sandboxer] = {
+            "podsandbox": PodSandboxes(shims, exchange, os.uname().machine),
+            "shim": ShimSandboxes(held, shims),
+        }
+        controller = Controller(sandboxers, sandboxes, exchange)
         yield Supervised([tasks.service(), events.service(), controller.service()], tasks)
 
 
-async def _prepare(zygote: Zygote, shims: Shims, checkpoints: Checkpoints) -> None:
+async def _prepare(
+    zygote: Zygote, shims: Shims, held: SandboxShims, checkpoints: Checkpoints
+) -> None:
     """Find the shims first: their events wait."""
     warm = asyncio.create_task(zygote.start())
-    await shims.load()
+    await asyncio.gather(shims.load(), held.load())
     if removed := checkpoints.sweep(shims.knows):
         log.info("removed %d checkpoints that nobody waits for", removed)
     try:

@@ -20,6 +20,7 @@ from barque.containerd.checkpoints import Checkpoints
 from barque.containerd.filters import Lookup, any_of, parse, parse_all
 from barque.containerd.grpc import Call, Service
 from barque.containerd.identifiers import check_identifier, namespace_of
+from barque.containerd.pod_sandboxes import in_group, present
 from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto import tasks_pb2 as api
 from barque.containerd.proto.containers_pb2 import Container
@@ -27,9 +28,10 @@ from barque.containerd.proto.runc_options_pb2 import CheckpointOptions
 from barque.containerd.proto.runc_options_pb2 import Options as RuntimeOptions
 from barque.containerd.proto.task_types_pb2 import Process, Status
 from barque.containerd.proto.types_pb2 import Metric
-from barque.containerd.sandbox_controller import in_group
+from barque.containerd.shims.sandbox import SandboxShim
+from barque.containerd.shims.sandboxes import SandboxShims
 from barque.containerd.shims.shim import Shim, Stdio
-from barque.containerd.shims.supervisor import Shims
+from barque.containerd.shims.tasks import Shims
 from barque.errors import BarqueError, InvalidArgument, NotFound, Timeout, Unsupported
 from barque.oci import document
 
@@ -53,8 +55,15 @@ class Containers(Protocol):
 class Tasks:
     """The methods of the service."""
 
-    def __init__(self, shims: Shims, containers: Containers, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        shims: Shims,
+        sandboxes: SandboxShims,
+        containers: Containers,
+        checkpoints: Checkpoints,
+    ) -> None:
         self._shims = shims
+        self._sandboxes = sandboxes
         self._containers = containers
         self._checkpoints = checkpoints
 
@@ -103,14 +112,23 @@ class Tasks:
             wanted.checkpoint = await self._checkpoints.unpack(call, wanted.id, request.checkpoint)
         runtime = request.runtime_path or container.runtime.name
         try:
-            shim = await self._shims.create(
-                call.namespace, runtime, _spec(container), options, wanted
-            )
+            sandbox = await self._sandbox(call.namespace, container.sandbox)
+            spec = container.spec.value if sandbox is not None else _spec(container)
+            shim = await self._shims.create(call.namespace, runtime, spec, options, wanted, sandbox)
         except BaseException:
             if unpacked:
                 await self._checkpoints.forget(call.namespace, wanted.id)
             raise
         return api.CreateTaskResponse(container_id=wanted.id, pid=shim.pid)
+
+    async def _sandbox(self, namespace: str, id: str) -> SandboxShim | None:
+        """The shim that holds the sandbox; None when that is a task, or there is none."""
+        if not id:
+            return None
+        try:
+            return await self._sandboxes.get(namespace, id)
+        except NotFound:
+            return None
 
     async def start(self, call: Call, request: api.StartRequest) -> api.StartResponse:
         shim = await self._shim(call, request.container_id)
@@ -279,11 +297,6 @@ async def _stats_soon(shim: Shim) -> AnyMessage:
         raise Timeout(f"shim of task {shim.id} does not tell its metrics") from None
 
 
-def present(value: AnyMessage) -> AnyMessage | None:
-    """An unset Any is no options at all."""
-    return value if value.type_url or value.value else None
-
-
 def _decoded(kind: type[Options], options: AnyMessage | None) -> Options:
     """The options of a runc shim; another runtime's own mean nothing here, and say nothing."""
     if options is None or options.type_url.rpartition("/")[2] != kind.DESCRIPTOR.full_name:
@@ -295,7 +308,7 @@ def _decoded(kind: type[Options], options: AnyMessage | None) -> Options:
 
 
 def _spec(container: Container) -> bytes:
-    """The container's runtime spec; that of one in a sandbox says so, for its shim."""
+    """The container's runtime spec; of one whose sandbox is a task it says so, for its shim."""
     if not container.sandbox:
         return container.spec.value
     try:

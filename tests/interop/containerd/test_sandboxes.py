@@ -1,39 +1,21 @@
-"""A pod: a sandbox and containers that share its namespaces and its shim."""
+"""A pod by the sandboxer "podsandbox": a task, whose containers share its namespaces and shim."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import Message
 
-from barque.containerd.client import Containerd
-from barque.containerd.client.channel import Channel
-from barque.containerd.client.mounts import Mount
-from barque.containerd.client.tasks import RuntimeOptions, Stdio
-from barque.containerd.proto import containers_pb2
-from barque.containerd.proto import sandbox_pb2 as api
-from barque.containerd.proto.events_pb2 import SubscribeRequest
 from barque.containerd.proto.sandbox_types_pb2 import Sandbox
-from barque.containerd.proto.types_pb2 import Envelope
-from barque.containerd.proto.types_pb2 import Mount as MountMessage
 from barque.errors import AlreadyExists, BarqueError, InvalidArgument, NotFound, Unsupported
 from tests.support import rootfs
-from tests.support.node import OURS, Node, alive, node, parent
+from tests.support.node import Node, alive, node, parent
+from tests.support.pods import NAMESPACE, Pods, run
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(120)]
-STORE, CONTROLLER = (
-    "containerd.services.sandbox.v1.Store",
-    "containerd.services.sandbox.v1.Controller",
-)
-NAMESPACE = "pods"
 
 
 @pytest.fixture(scope="module")
@@ -43,70 +25,13 @@ def it() -> Iterator[Node]:
         yield made
 
 
-class Pods:
-    def __init__(self, it: Node, channel: Channel, containerd: Containerd) -> None:
-        self.it, self.channel, self.containerd = it, channel, containerd
-
-    async def store(self, method: str, **values: Any) -> Any:
-        return await self._ask(STORE, f"Store{method}", method, values)
-
-    async def controller(self, method: str, **values: Any) -> Any:
-        return await self._ask(CONTROLLER, f"Controller{method}", method, values)
-
-    async def _ask(self, service: str, prefix: str, method: str, values: dict[str, Any]) -> Any:
-        request: Message = getattr(api, f"{prefix}Request")(**values)
-        answer: type[Message] = getattr(api, f"{prefix}Response")
-        return await self.channel.unary(service, method, request, answer)
-
-    def record(self, id: str, *arguments: str, **more: Any) -> Sandbox:
-        spec = rootfs.config(*(arguments or ("sleep", "1000")))
-        spec["linux"]["cgroupsPath"] = f"/{self.it.word}/{id}"
-        value = AnyMessage(type_url="types.containerd.io/spec", value=json.dumps(spec).encode())
-        made = Sandbox(sandbox_id=id, spec=value, **more)
-        made.runtime.name = OURS
-        return made
-
-    async def made(self, id: str, *arguments: str) -> int:
-        await self.store("Create", sandbox=self.record(id, *arguments))
-        mount = MountMessage(
-            type="bind", source=str(self.it.root / "rootfs"), options=["rbind", "rw"]
-        )
-        await self.controller("Create", sandbox_id=id, rootfs=[mount])
-        answer = await self.controller("Start", sandbox_id=id)
-        pid: int = answer.pid
-        return pid
-
-    async def gone(self, id: str) -> None:
-        await self.controller("Shutdown", sandbox_id=id)
-        await self.store("Delete", sandbox_id=id)
-
-
-@asynccontextmanager
-async def pods(it: Node) -> AsyncIterator[Pods]:
-    containerd = await Containerd.connect(it.address, NAMESPACE)
-    channel = Channel(it.address, NAMESPACE)
-    try:
-        yield Pods(it, channel, containerd)
-    finally:
-        channel.close()
-        containerd.close()
-
-
-def run(it: Node, check: Callable[[Pods], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with pods(it) as client:
-            await check(client)
-
-    asyncio.run(main())
-
-
 def test_a_pod_from_create_to_shutdown(it: Node) -> None:
     async def check(client: Pods) -> None:
         pid = await client.made("pod")
         assert alive(pid)
         status = await client.controller("Status", sandbox_id="pod", verbose=True)
         assert (status.state, status.pid, status.info["task"]) == ("SANDBOX_READY", pid, "running")
-        assert status.address.startswith("unix://")
+        assert status.address.startswith("ttrpc+unix://")
         assert status.created_at.seconds > 1_700_000_000
         platform = await client.controller("Platform", sandbox_id="pod")
         assert platform.platform.os == "linux"
@@ -128,13 +53,10 @@ def test_a_pod_from_create_to_shutdown(it: Node) -> None:
 
 def test_what_is_told(it: Node) -> None:
     async def check(client: Pods) -> None:
-        request = SubscribeRequest(filters=['topic~="^/sandboxes/"'])
-        service = "containerd.services.events.v1.Events"
-        async with client.channel.replies(service, "Subscribe", request, Envelope) as events:
-            await events.accepted()
+        async with client.told("^/sandboxes/") as following:
             await client.made("told")
             await client.gone("told")
-            topics = [event.topic for _ in range(3) if (event := await events.receive())]
+            topics = [(await following()).topic for _ in range(3)]
         assert topics == ["/sandboxes/create", "/sandboxes/start", "/sandboxes/exit"]
 
     run(it, check)
@@ -146,23 +68,10 @@ def test_containers_of_a_pod_share_its_shim_and_namespaces(it: Node) -> None:
         found = []
         for name in ("web", "side"):
             spec = rootfs.config("sleep", "1000")
-            spec["linux"]["cgroupsPath"] = f"/{it.word}/{name}"
             for namespace in spec["linux"]["namespaces"]:
                 if namespace["type"] in ("ipc", "uts"):
                     namespace["path"] = f"/proc/{pid}/ns/{namespace['type']}"
-            record = containers_pb2.Container(id=name, sandbox="shared")
-            record.runtime.name = OURS
-            record.spec.value = json.dumps(spec).encode()
-            await client.channel.unary(
-                "containerd.services.containers.v1.Containers",
-                "Create",
-                containers_pb2.CreateContainerRequest(container=record),
-                containers_pb2.CreateContainerResponse,
-            )
-            mount = Mount("bind", str(it.root / "rootfs"), ("rbind", "rw"))
-            options = RuntimeOptions(root=f"{it.root}/runtime")
-            found.append(await client.containerd.tasks.create(name, [mount], Stdio(), options))
-            await client.containerd.tasks.start(name)
+            found.append(await client.container(name, "shared", spec))
         assert {parent(one) for one in found} == {parent(pid)}
         for one in found:
             assert os.readlink(f"/proc/{one}/ns/ipc") == os.readlink(f"/proc/{pid}/ns/ipc")
@@ -229,8 +138,8 @@ def test_what_is_refused(it: Node) -> None:
         ):
             with pytest.raises(kind):
                 await client.controller("Create", sandbox_id=sandbox.sandbox_id, sandbox=sandbox)
-        with pytest.raises(NotFound, match="controller 'shim'"):
-            await client.controller("Create", sandbox_id="x", sandboxer="shim")
+        with pytest.raises(NotFound, match="controller 'other'"):
+            await client.controller("Create", sandbox_id="x", sandboxer="other")
         with pytest.raises(NotFound, match='sandbox "x"'):
             await client.controller("Create", sandbox_id="x")
         broken = client.record("broken", "no-such-program")

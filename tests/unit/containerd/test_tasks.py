@@ -26,9 +26,11 @@ from barque.containerd.proto.runc_options_pb2 import CheckpointOptions
 from barque.containerd.proto.task_types_pb2 import Status
 from barque.containerd.references import References
 from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle
-from barque.containerd.shims.launch import Address, Launcher
+from barque.containerd.shims.launch import Launcher
+from barque.containerd.shims.sandboxes import SandboxShims
 from barque.containerd.shims.shim import Shim
-from barque.containerd.shims.supervisor import EXIT_UNKNOWN, Shims
+from barque.containerd.shims.supervisor import EXIT_UNKNOWN
+from barque.containerd.shims.tasks import Shims
 from barque.containerd.shims.zygote import Zygote
 from barque.containerd.tasks import Tasks
 from barque.containerd.ttrpc import Handler, Server
@@ -78,7 +80,8 @@ class World:
         self.content = ContentStore(metadata, references, ContentPaths(root / "content"))
         self.blobs = Blobs(self.content, metadata, references)
         self.checkpoints = Checkpoints(root / "checkpoints", self.content, self.blobs)
-        self.tasks = Tasks(self.shims, Records(), self.checkpoints)
+        held = SandboxShims(root / "sandboxes", Broken(), self.exchange)
+        self.tasks = Tasks(self.shims, held, Records(), self.checkpoints)
         self.servers: dict[str, Server] = {}
         self.asked: list[tuple[str, str, bytes]] = []
 
@@ -105,8 +108,9 @@ class World:
         path = str(self.root / id)
         await self.servers[id].listen(path)
         bundle = create_bundle(self.root / "tasks" / namespace / id, namespace, id, b"{}", "x.v2")
-        bundle.write_record(ShimRecord("io.containerd.barque.v2", path, 2))
-        shim = await self.shims._connect(bundle, "x.v2", Address(path, 2), None)
+        record = ShimRecord("x.v2", path, 2)
+        bundle.write_record(record)
+        shim = await self.shims._connect(bundle, record, None)
         self.shims._adopt(shim)
         return shim
 

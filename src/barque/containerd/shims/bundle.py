@@ -1,10 +1,11 @@
-"""A task's bundle: the directory that a shim and a runtime work in.
+"""The bundle of a task or a sandbox: the directory that a shim and a runtime work in.
 
     <state>/io.containerd.runtime.v2.task/<namespace>/<id>/
-        config.json     the OCI runtime spec
+        config.json     the OCI runtime spec; a sandbox need not have one
         rootfs/         where the shim mounts the rootfs it is given; the only mount point in here
         work/           for what the shim keeps (checkpoints)
         shim.json       ours: which shim holds it, and where it listens
+        exited          ours, of a sandbox: its exit has been told
         address, log    the shim's own
 
 Removal renames the directory out of sight first, so a half removed bundle is never loaded.
@@ -19,7 +20,7 @@ import re
 import secrets
 import shutil
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class ShimRecord:
     runtime: str
     address: str  # empty until the start has succeeded
     version: int  # of the Task service
+    sandbox: str = ""  # whose shim it is, of a task that is in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,29 @@ class Bundle:
     def write_record(self, record: ShimRecord) -> None:
         """Keep `record`; it is whole or not there whatever happens."""
         temporary = self.path / ".shim.json"
-        document = {"runtime": record.runtime, "address": record.address, "version": record.version}
-        temporary.write_text(json.dumps(document))
+        temporary.write_text(json.dumps(asdict(record)))
         temporary.rename(self.path / "shim.json")
 
     def record(self) -> ShimRecord | None:
         """The record as last written; None when a start was not finished."""
         try:
             document: dict[str, Any] = json.loads((self.path / "shim.json").read_bytes())
-            return ShimRecord(document["runtime"], document["address"], document["version"])
+            return ShimRecord(
+                document["runtime"],
+                document["address"],
+                document["version"],
+                document.get("sandbox", ""),
+            )
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+
+    def mark_exit(self) -> bool:
+        """Note that the exit of what is in here is told; False: it was already, or all is gone."""
+        try:
+            (self.path / "exited").touch(exist_ok=False)
+        except OSError:
+            return False
+        return True
 
     def hide(self) -> Path | None:
         """Unmount the rootfs and take the directory out of sight; where it is now.
@@ -84,7 +98,7 @@ class Bundle:
 
 
 def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime: str) -> Bundle:
-    """Make the bundle of a new task. Raises AlreadyExists when there is one.
+    """Make the bundle of a new task or sandbox. Raises AlreadyExists when there is one.
 
     The runtime's name is kept from the beginning: after a crash during the start, the right shim
     can clean up.
@@ -100,12 +114,16 @@ def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime
         _open_to_its_root(directory, spec)
         bundle.rootfs.mkdir(mode=0o711)
         (directory / "work").mkdir(mode=0o700)
-        descriptor = os.open(directory / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(spec)
+        if spec:
+            _write_private(directory / "config.json", spec)
         bundle.write_record(ShimRecord(runtime, "", 2))
         undo.pop_all()
     return bundle
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
 
 
 def _open_to_its_root(directory: Path, spec: bytes) -> None:

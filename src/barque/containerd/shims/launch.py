@@ -43,6 +43,11 @@ class Address:
     url: str
     version: int
 
+    @property
+    def endpoint(self) -> str:
+        """As clients of the sandbox API are told it."""
+        return f"ttrpc+{self.url}"
+
 
 class Launcher:
     """Starts the shims of one containerd and runs their `delete`."""
@@ -110,7 +115,7 @@ class Launcher:
         try:
             async with asyncio.timeout(timeout_s):
                 if runtime == OURS:
-                    return await self._zygote.request(argv, environment, str(bundle.path))
+                    return await self._zygote.request(argv, environment, str(bundle.path), stdin)
                 binary = find_binary(runtime)
                 return await run_binary(
                     binary, argv, environment, str(bundle.path), stdin, self._descriptors

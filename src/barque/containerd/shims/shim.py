@@ -1,44 +1,27 @@
-"""One live shim: its bundle, its connection, and the Task service behind it.
+"""One live shim of a task: the Task service behind its connection.
 
-Source: containerd, api/runtime/task/v2/shim.proto. Every answer comes from the shim: containerd
-keeps no second copy of a task's state.
+Source: containerd, api/runtime/task/v2/shim.proto.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import ClassVar
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError, Message
 
 from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto.task_types_pb2 import Status
 from barque.containerd.shims.bundle import Bundle
+from barque.containerd.shims.client import STATE_TIMEOUT_S, Exit, ShimClient
 from barque.containerd.shims.launch import TASK_SERVICES, Address
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.ttrpc import Connection, ConnectionLost, NobodyListens, NotSent, connect
-from barque.errors import BarqueError, NotFound, Timeout, Unavailable
+from barque.containerd.ttrpc import Connection, ConnectionLost
+from barque.errors import NotFound, Timeout
 
-STATE_TIMEOUT_S = 2.0
-SHUTDOWN_TIMEOUT_S = 3.0
-RECONNECTIONS = 5
-RECONNECT_S = 0.1
-
-Answer = TypeVar("Answer", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a process ended. `status`: its exit code, or 128 + signal."""
-
-    pid: int
-    status: int
-    exited_at_ns: int
+__all__ = ["Exit", "Shim", "Stdio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +34,10 @@ class Stdio:
     terminal: bool
 
 
-class Shim:
-    """The client of one shim.
+class Shim(ShimClient):
+    """The client of one shim for one of its tasks."""
 
-    `fate` is done once its connection was lost: how the task of a dead shim ended, when that is
-    cleaned up; None when it lives, and is connected to again. It stays pending for a shim that is
-    shut down in order.
-    """
+    holds: ClassVar[str] = "task"
 
     def __init__(
         self,
@@ -66,25 +46,20 @@ class Shim:
         connection: Connection,
         address: Address,
         log: ShimLog | None,
+        sandbox: str = "",
     ) -> None:
-        self.bundle = bundle
-        self.runtime = runtime
-        self.connection = connection
-        self.pid = 0  # of the task's first process, once it is created
-        self.adopted = False  # its death will be noticed and cleaned up after
-        self.leaving = False  # we end the connection ourselves: its end is no death
-        self.fate: asyncio.Future[Exit | None] = asyncio.get_running_loop().create_future()
-        self._log = log
-        self.address = address
-        self._service = TASK_SERVICES[address.version]
+        """`sandbox`: whose shim it is; then the task's end is not the shim's."""
+        super().__init__(bundle, runtime, connection, address, log, TASK_SERVICES[address.version])
+        self.sandbox = sandbox
 
-    @property
-    def namespace(self) -> str:
-        return self.bundle.namespace
+    async def recall(self) -> None:
+        self.pid = (await self.state()).pid
 
-    @property
-    def id(self) -> str:
-        return self.bundle.id
+    async def probe(self) -> None:
+        await self._ask("State", task.StateRequest(id=self.id), task.StateResponse)
+
+    def farewell(self) -> tuple[str, bytes]:
+        return "Shutdown", task.ShutdownRequest(id=self.id).SerializeToString()
 
     async def create(self, request: task.CreateTaskRequest) -> int:
         """Create the task; its first process's id. It is not started."""
@@ -134,20 +109,9 @@ class Shim:
         await self._call("Kill", request, Empty)
 
     async def wait(self, exec_id: str) -> tuple[int, int]:
-        """Exit status and time (ns) of a process, as soon as it has ended.
-
-        When the shim dies first, this is how its task was found after the clean-up.
-        """
+        """Exit status and time (ns) of a process, as soon as it has ended."""
         request = task.WaitRequest(id=self.id, exec_id=exec_id)
-        while True:
-            try:
-                answer = await self._ask("Wait", request, task.WaitResponse)
-                break
-            except ConnectionLost as error:
-                ended = await self._fate(error)
-            if ended is not None:
-                return ended.status, ended.exited_at_ns
-        return answer.exit_status, answer.exited_at.ToNanoseconds()
+        return await self._waited("Wait", request, task.WaitResponse)
 
     async def delete(self, exec_id: str = "") -> task.DeleteResponse:
         """Free a process that has ended. Raises Conflict while it runs."""
@@ -187,103 +151,3 @@ class Shim:
     async def connect(self) -> task.ConnectResponse:
         request = task.ConnectRequest(id=self.id)
         return await self._call("Connect", request, task.ConnectResponse, again=True)
-
-    async def reconnect(self) -> bool:
-        """After its connection was lost: whether the shim lives, and is connected to again.
-
-        Raises NotFound when it lives and has no such task.
-        """
-        for _ in range(RECONNECTIONS):
-            try:
-                self.connection = await self._connected()
-                if await self._has_task():
-                    fate, self.fate = self.fate, asyncio.get_running_loop().create_future()
-                    fate.set_result(None)
-                    return True
-            except NobodyListens:
-                return False
-            except Unavailable:  # no memory, no descriptors; or it is about to be gone
-                await asyncio.sleep(RECONNECT_S)
-        return False
-
-    async def _has_task(self) -> bool:
-        request = task.StateRequest(id=self.id)
-        try:
-            async with asyncio.timeout(STATE_TIMEOUT_S):
-                await self._ask("State", request, task.StateResponse)
-        except (NotFound, Unavailable):
-            raise
-        except (BarqueError, TimeoutError):
-            pass  # it is there: busy, or stopped
-        return True
-
-    async def _connected(self) -> Connection:
-        return await connect(self.address.url, f"shim of task {self.id}")
-
-    def leave(self, *, alone: bool = True) -> Coroutine[Any, Any, None]:
-        """Tell the shim to leave; what waits until its connection has ended, or for 3 seconds.
-
-        When this returns, the shim is told, whatever becomes of us. Not `alone`: it has other
-        tasks, of its group, and will stay for them.
-        """
-        self.leaving = True
-        payload = task.ShutdownRequest(id=self.id).SerializeToString()
-        answer = None
-        with suppress(ConnectionLost):
-            answer = self.connection.send(self._service, "Shutdown", payload)
-        return self._left(answer, alone=alone)
-
-    async def _left(self, answer: asyncio.Future[bytes] | None, *, alone: bool) -> None:
-        try:
-            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
-                if answer is None:
-                    raise ConnectionLost(f"connection to shim of task {self.id} is closed")
-                await answer
-                if alone:
-                    await asyncio.shield(self.connection.lost)
-        except ConnectionLost:
-            await self._tell_to_leave()
-        except (TimeoutError, NotFound):
-            pass
-        self.close()
-
-    async def _tell_to_leave(self) -> None:
-        """Once more: when the connection was lost it may not have heard."""
-        payload = task.ShutdownRequest(id=self.id).SerializeToString()
-        with suppress(BarqueError, TimeoutError):
-            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
-                self.connection = await self._connected()
-                await self.connection.call(self._service, "Shutdown", payload)
-
-    def close(self) -> None:
-        """Let go of the shim; it goes on."""
-        self.connection.close()
-        if self._log is not None:
-            self._log.close()
-
-    async def _call(
-        self, method: str, request: Message, answer: type[Answer], *, again: bool = False
-    ) -> Answer:
-        """As `_ask`; NotFound, once it is cleaned up, for the task of a shim that died. `again`: it
-        may be called twice, where it is not known whether it was."""
-        try:
-            return await self._ask(method, request, answer)
-        except ConnectionLost as error:
-            if await self._fate(error) is not None:
-                raise NotFound(f"task {self.id} not found") from error
-            if not (again or isinstance(error, NotSent)):
-                raise
-        return await self._call(method, request, answer, again=again)
-
-    async def _fate(self, error: ConnectionLost) -> Exit | None:
-        """See `fate`; raises `error` when nobody will see to it."""
-        if self.leaving or not self.adopted:
-            raise error
-        return await asyncio.shield(self.fate)
-
-    async def _ask(self, method: str, request: Message, answer: type[Answer]) -> Answer:
-        payload = await self.connection.call(self._service, method, request.SerializeToString())
-        try:
-            return answer.FromString(payload)
-        except DecodeError as error:
-            raise BarqueError(f"shim of task {self.id} gave a malformed answer") from error

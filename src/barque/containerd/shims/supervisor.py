@@ -1,9 +1,9 @@
-"""All shims of one containerd: started, found again after a restart, cleaned up after their death.
+"""All shims of one kind: started, found again after a restart, cleaned up after their death.
 
     absent --create--> starting --(address)--> connected --delete--> leaving --> absent
                                                     `--(connection lost)--> burying --> absent
 
-A shim never depends on this process. Where a task's state is asked for, the shim is asked.
+A shim never depends on this process. Where the state of what it holds is asked for, it is asked.
 """
 
 from __future__ import annotations
@@ -13,24 +13,21 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
-
-from google.protobuf.any_pb2 import Any as AnyMessage
+from typing import Any, ClassVar, Generic, TypeVar
 
 from barque.containerd.events import Events
-from barque.containerd.proto import shim_pb2 as task
-from barque.containerd.proto.event_types_pb2 import TaskDelete, TaskExit
 from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle, remove_hidden
+from barque.containerd.shims.client import Exit, ShimClient
 from barque.containerd.shims.launch import OURS, Address, Launcher
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.shims.shim import Exit, Shim
-from barque.containerd.ttrpc import ConnectionLost, NobodyListens, connect
+from barque.containerd.ttrpc import Connection, ConnectionLost, NobodyListens, connect
 from barque.errors import AlreadyExists, BarqueError, NotFound
 
-EXIT_UNKNOWN = 255  # containerd's word for a task whose end nobody has seen
+EXIT_UNKNOWN = 255  # containerd's word for what ended and nobody has seen it
 LOADS_AT_ONCE = 16
 HALF_STARTED_S = 0.2
 LAST_WORDS_BYTES = 2048
@@ -40,16 +37,19 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 Result = TypeVar("Result")
+Held = TypeVar("Held", bound=ShimClient)
 
 
-class Shims:
+class Supervisor(ABC, Generic[Held]):
     """The shims of every namespace. `directory` holds the bundles, one directory a namespace."""
+
+    holds: ClassVar[str]  # what these shims hold: a word for texts
 
     def __init__(self, directory: Path, launcher: Launcher, events: Events) -> None:
         self._directory = directory
         self._launcher = launcher
         self._events = events
-        self._shims: dict[Key, Shim] = {}
+        self._shims: dict[Key, Held] = {}
         self._reserved: set[Key] = set()  # ids whose bundle is being made or removed
         self._loaded = asyncio.Event()
         self._background: set[asyncio.Task[Any]] = set()
@@ -59,136 +59,118 @@ class Shims:
 
     # Looking up
 
-    async def get(self, namespace: str, id: str) -> Shim:
+    async def get(self, namespace: str, id: str) -> Held:
         """Raises NotFound."""
         if not self._loaded.is_set():
             await self._loaded.wait()
         shim = self._shims.get((namespace, id))
         if shim is None:
-            raise NotFound(f"task {id} not found")
+            raise NotFound(f"{self.holds} {id} not found")
         return shim
 
     def knows(self, namespace: str, id: str) -> bool:
-        """Whether there is such a task, once `load` has ended."""
+        """Whether there is such a one, once `load` has ended."""
         return (namespace, id) in self._shims
 
-    async def all(self) -> list[Shim]:
+    async def all(self) -> list[Held]:
         await self._loaded.wait()
         return list(self._shims.values())
 
-    async def in_namespace(self, namespace: str) -> list[Shim]:
+    async def in_namespace(self, namespace: str) -> list[Held]:
         await self._loaded.wait()
         return [shim for (space, _), shim in self._shims.items() if space == namespace]
 
     async def require_free(self, namespace: str, id: str) -> None:
-        """Raises AlreadyExists when there is a task `id`, or one under way."""
+        """Raises AlreadyExists when `id` is there, or under way."""
         await self._loaded.wait()
         if (namespace, id) in self._shims or (namespace, id) in self._reserved:
-            raise AlreadyExists(f"task {id}: already exists")
+            raise AlreadyExists(f"{self.holds} {id}: already exists")
+
+    # What they hold
+
+    @abstractmethod
+    def _client(
+        self, bundle: Bundle, record: ShimRecord, connection: Connection, log: ShimLog | None
+    ) -> Held:
+        """The client of the shim behind `connection`, which listens where `record` says."""
+
+    @abstractmethod
+    async def _take_down(self, shim: Held) -> None:
+        """Kill and remove what it holds, and the shim."""
+
+    @abstractmethod
+    def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:
+        """Say how it ended, of a shim that died."""
 
     # The life of one shim
 
-    async def create(
-        self,
-        namespace: str,
-        runtime: str,
-        spec: bytes,
-        shim_options: AnyMessage | None,
-        request: task.CreateTaskRequest,
-    ) -> Shim:
-        """Start a shim and create its task, `request` without its bundle.
-
-        Raises AlreadyExists for a task that is there, and whatever the shim says; then nothing is
-        left. When the caller is cancelled the task is taken down as soon as it is there.
-        """
-        work = self._spawn(self._create(namespace, runtime, spec, shim_options, request))
+    async def _made(self, work: Coroutine[Any, Any, Held]) -> Held:
+        """What `work` makes; taken down as soon as it is there when the caller is cancelled."""
+        running = self._spawn(work)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
-            if not work.cancelled():
-                self._spawn(self._abandon(work))
+            if not running.cancelled():
+                self._spawn(self._abandon(running))
             raise
 
-    async def _create(
+    async def _make(
         self,
-        namespace: str,
+        key: Key,
         runtime: str,
         spec: bytes,
-        shim_options: AnyMessage | None,
-        request: task.CreateTaskRequest,
-    ) -> Shim:
-        key = (namespace, request.id)
+        start: Callable[[Bundle], Awaitable[Address]],
+        begin: Callable[[Held], Awaitable[object]],
+        sandbox: str = "",
+    ) -> Held:
+        """A bundle, the shim that `start` gives for it, and in it what `begin` asks of it.
+
+        Raises AlreadyExists, and whatever the shim says; then nothing is left.
+        """
         await self.require_free(*key)
         self._launcher.check(runtime)
         async with AsyncExitStack() as undo:
             self._reserved.add(key)
             undo.callback(self._reserved.discard, key)
             self._remove_left(self._path(*key))
-            bundle = create_bundle(self._path(*key), namespace, request.id, spec, runtime)
+            bundle = create_bundle(self._path(*key), *key, spec, runtime)
             undo.push_async_callback(self._discard, bundle, runtime)
             shim_log = None
-            if runtime != OURS:
+            if runtime != OURS and not sandbox:
                 shim_log = ShimLog(bundle)
                 undo.callback(shim_log.close)
-            address = await self._launcher.start(bundle, runtime, shim_options)
-            shim = await self._connect(bundle, runtime, address, shim_log)
+            address = await start(bundle)
+            record = ShimRecord(runtime, address.url, address.version, sandbox)
+            shim = await self._connect(bundle, record, shim_log)
             undo.push_async_callback(self._shut_down, shim)
-            bundle.write_record(ShimRecord(runtime, address.url, address.version))
-            request.bundle = str(bundle.path)
-            try:
-                await shim.create(request)
-            except BarqueError as error:
-                raise type(error)(f"failed to create shim task: {error}") from error
+            bundle.write_record(record)
+            await begin(shim)
             undo.pop_all()
         self._adopt(shim)
         self._reserved.discard(key)
         return shim
 
-    async def _shut_down(self, shim: Shim) -> None:
+    async def _shut_down(self, shim: Held) -> None:
         await self._leave(shim)
 
-    def _leave(self, shim: Shim) -> Coroutine[Any, Any, None]:
+    def _leave(self, shim: Held) -> Coroutine[Any, Any, None]:
         """Tell the shim to leave; what waits until it has."""
         group = [other for other in self._shims.values() if other.address == shim.address]
         return shim.leave(alone=group in ([], [shim]))
 
-    async def _abandon(self, work: asyncio.Task[Shim]) -> None:
-        """Take down a task that nobody waits for any more."""
+    async def _abandon(self, work: asyncio.Task[Held]) -> None:
+        """Take down what nobody waits for any more."""
         try:
-            shim = await work
-            await shim.kill("", signal.SIGKILL, everyone=True)
-            await shim.wait("")
-            await self._delete(shim)
+            await self._take_down(await work)
         except BarqueError as error:
-            log.info("abandoned task: %s", error)
-
-    async def delete(self, shim: Shim) -> task.DeleteResponse:
-        """Delete a task that has ended, its shim and its bundle; how it ended.
-
-        Raises Conflict while it runs. Carried to its end even when the caller is cancelled.
-        """
-        return await asyncio.shield(self._spawn(self._delete(shim)))
-
-    async def _delete(self, shim: Shim) -> task.DeleteResponse:
-        answer = await shim.delete()
-        key = (shim.namespace, shim.id)
-        self._reserved.add(key)
-        self._shims.pop(key, None)
-        try:
-            left = self._spawn(self._leave(shim))
-            if shim.runtime != OURS:  # others' may still use the bundle
-                await left
-            self._remove(shim.bundle)
-        finally:
-            self._reserved.discard(key)
-        return answer
+            log.info("abandoned %s: %s", self.holds, error)
 
     # After a restart
 
     async def load(self) -> None:
         """Find the shims that are there already; clean up after those that are not.
 
-        Every lookup waits for this. Nothing of a running task is touched.
+        Every lookup waits for this. Nothing of what runs is touched.
         """
         limit = asyncio.Semaphore(LOADS_AT_ONCE)
 
@@ -217,31 +199,34 @@ class Shims:
         try:
             self._adopt(await self._reconnect(bundle, record))
         except NotFound as error:  # killed before its creation, or after its deletion
-            log.info("task %s/%s is half made: %s", bundle.namespace, bundle.id, error)
+            log.info("%s %s/%s is half made: %s", self.holds, bundle.namespace, bundle.id, error)
             await self._discard(bundle, runtime)
         except (NobodyListens, ConnectionLost) as error:
-            log.warning("task %s/%s lost its shim: %s", bundle.namespace, bundle.id, error)
+            log.warning(
+                "%s %s/%s lost its shim: %s", self.holds, bundle.namespace, bundle.id, error
+            )
             await self._bury(bundle, runtime, 0)
         except Exception:  # it may live: nothing of it is touched
-            log.exception("task %s/%s is left alone", bundle.namespace, bundle.id)
+            log.exception("%s %s/%s is left alone", self.holds, bundle.namespace, bundle.id)
 
-    async def _reconnect(self, bundle: Bundle, record: ShimRecord | None) -> Shim:
-        """Raises BarqueError when no shim with a task answers for this bundle."""
+    async def _reconnect(self, bundle: Bundle, record: ShimRecord | None) -> Held:
+        """Raises BarqueError when no shim answers for what is in this bundle."""
         address = found_address(bundle, record)
         if address is None:
             await asyncio.sleep(HALF_STARTED_S)  # its start may be going on without us
             address = found_address(bundle, record)
         if record is None or address is None:
-            raise NotFound(f"task {bundle.id} was not started")
-        shim_log = None if record.runtime == OURS else ShimLog(bundle)
+            raise NotFound(f"{self.holds} {bundle.id} was not started")
+        shim_log = None if record.runtime == OURS or record.sandbox else ShimLog(bundle)
+        found = ShimRecord(record.runtime, address.url, address.version, record.sandbox)
         try:
-            shim = await self._connect(bundle, record.runtime, address, shim_log)
+            shim = await self._connect(bundle, found, shim_log)
         except BarqueError:
-            if not record.address:  # our last run did not see it start, so it had no task
-                raise NotFound(f"task {bundle.id} was not started") from None
+            if not record.address:  # our last run did not see it start, so it held nothing
+                raise NotFound(f"{self.holds} {bundle.id} was not started") from None
             raise
         try:
-            shim.pid = (await shim.state()).pid
+            await shim.recall()
         except NotFound:
             await self._shut_down(shim)
             raise
@@ -249,40 +234,40 @@ class Shims:
             shim.close()
             raise
         except BarqueError as error:  # too busy, or stopped: it is there
-            log.warning("shim of task %s/%s: %s", bundle.namespace, bundle.id, error)
+            log.warning("shim of %s %s/%s: %s", self.holds, bundle.namespace, bundle.id, error)
         return shim
 
     # After a death
 
-    def _adopt(self, shim: Shim) -> None:
+    def _adopt(self, shim: Held) -> None:
         self._shims[shim.namespace, shim.id] = shim
         self._follow(shim)
 
-    def _follow(self, shim: Shim) -> None:
+    def _follow(self, shim: Held) -> None:
         shim.adopted = True
         shim.connection.lost.add_done_callback(lambda _: self._on_lost(shim))
 
-    def _on_lost(self, shim: Shim) -> None:
+    def _on_lost(self, shim: Held) -> None:
         if not (shim.leaving or self._closed):
             self._spawn(self._mourn(shim))
 
-    async def _mourn(self, shim: Shim) -> None:
+    async def _mourn(self, shim: Held) -> None:
         """The shim died, unless it answers on another connection: free what it held, then say how
-        its task ended."""
+        that ended."""
         key = (shim.namespace, shim.id)
         ended = Exit(shim.pid, EXIT_UNKNOWN, time.time_ns())
         lives = False
         try:
             lives = await shim.reconnect()
             if not lives:
-                log.warning("shim of task %s/%s died", *key)
+                log.warning("shim of %s %s/%s died", self.holds, *key)
                 ended = await self._bury(shim.bundle, shim.runtime, shim.pid)
         except NotFound:  # it was deleted, and the answer lost
             await self._shut_down(shim)
             await self._discard(shim.bundle, shim.runtime)
         finally:
             if lives:
-                log.warning("shim of task %s/%s is connected to again", *key)
+                log.warning("shim of %s %s/%s is connected to again", self.holds, *key)
                 self._follow(shim)
             else:
                 shim.close()
@@ -307,20 +292,10 @@ class Shims:
         self._remove(bundle)
         return ended
 
-    def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:
-        exit_event = TaskExit(
-            container_id=bundle.id, id=bundle.id, pid=ended.pid, exit_status=ended.status
-        )
-        exit_event.exited_at.FromNanoseconds(ended.exited_at_ns)
-        self._events.publish(bundle.namespace, "/tasks/exit", exit_event)
-        delete_event = TaskDelete(container_id=bundle.id, pid=ended.pid, exit_status=ended.status)
-        delete_event.exited_at.FromNanoseconds(ended.exited_at_ns)
-        self._events.publish(bundle.namespace, "/tasks/delete", delete_event)
-
     # Ending
 
     async def close(self) -> None:
-        """Let go of all shims; they and their tasks go on."""
+        """Let go of all shims; they and what they hold go on."""
         self._closed = True
         for shim in self._shims.values():
             shim.leaving = True
@@ -336,16 +311,14 @@ class Shims:
     def _path(self, namespace: str, id: str) -> Path:
         return self._directory / namespace / id
 
-    async def _connect(
-        self, bundle: Bundle, runtime: str, address: Address, shim_log: ShimLog | None
-    ) -> Shim:
+    async def _connect(self, bundle: Bundle, record: ShimRecord, shim_log: ShimLog | None) -> Held:
         try:
-            connection = await connect(address.url, f"shim of task {bundle.id}")
+            connection = await connect(record.address, f"shim of {self.holds} {bundle.id}")
         except BaseException:
             if shim_log is not None:
                 shim_log.close()
             raise
-        return Shim(bundle, runtime, connection, address, shim_log)
+        return self._client(bundle, record, connection, shim_log)
 
     async def _discard(self, bundle: Bundle, runtime: str) -> None:
         """Undo a start, unannounced: what there is of shim and container is killed and freed."""

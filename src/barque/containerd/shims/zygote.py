@@ -108,13 +108,18 @@ class Zygote:
         log.info("zygote started pid=%d", process.pid)
         return process
 
-    async def request(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> Answer:
-        """Do what the shim binary would do with `argv`. Starts a zygote when there is none.
+    async def request(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, stdin: bytes = b""
+    ) -> Answer:
+        """Do what the shim binary would do with these. Starts a zygote when there is none.
 
         Raises Unavailable when no zygote can be had, BarqueError when one does not answer in time
         or died over the request, so that nobody knows what it has done.
         """
-        packet = json.dumps({"argv": list(argv), "env": dict(env), "cwd": cwd}).encode()
+        request = {"argv": list(argv), "env": dict(env), "cwd": cwd}
+        if stdin:
+            request["stdin"] = stdin.decode("latin-1")
+        packet = json.dumps(request).encode()
         refused: OSError | None = None
         for _ in range(ATTEMPTS):
             process = await self._running()
