@@ -10,6 +10,7 @@ import io
 import os
 import random
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -205,6 +206,32 @@ def test_the_same_file_from_many_at_once(barque: Stack) -> None:
             assert set(pool.map(fill, range(CLIENTS))) == {200}
     finally:
         barque.docker("rm", "-f", "filled")
+
+
+def test_the_same_file_while_it_starts_and_ends(barque: Stack) -> None:
+    """Whoever fills it waits for who starts it, and neither for ever."""
+    barque.docker("create", "--name", "shortlived", "--network", "none", "busybox", "true")
+    filled = threading.Event()
+
+    def fill(_number: int) -> int:
+        target = "/containers/shortlived/archive?path=/tmp"
+        return max(ask(barque.socket, "PUT", target, _tar()).status for _ in range(3))
+
+    def live() -> None:
+        while not filled.is_set():
+            assert ask(barque.socket, "POST", "/containers/shortlived/start").status in RIGHT
+            ask(barque.socket, "POST", "/containers/shortlived/wait")
+
+    try:
+        with ThreadPoolExecutor(CLIENTS + 1) as pool:
+            living = pool.submit(live)
+            try:
+                assert set(pool.map(fill, range(CLIENTS))) == {200}
+            finally:
+                filled.set()
+            living.result()
+    finally:
+        barque.docker("rm", "-f", "shortlived")
 
 
 def held(barque: Stack) -> int:

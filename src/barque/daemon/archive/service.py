@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from barque import errors
@@ -19,15 +20,19 @@ from barque.daemon.containers.state import NEVER
 from barque.daemon.http.messages import Source
 from barque.daemon.moments import rfc3339
 
-TRIES = 3
+TRIES = 2
 
 PathStat = dict[str, Any]
+
+
+class _EndedMeanwhile(errors.Conflict):
+    """Its process was there when we looked, and is no more."""
 
 
 async def stat(engine: Engine, reference: str, path: str) -> PathStat:
     """What is at `path`. Raises NotFound."""
     container = engine.catalogue.find(reference)
-    copier, found = await _begun(engine, container, "stat", path, reference)
+    copier, found = await _looked(engine, container, "stat", path, reference)
     await copier.close()
     return shown(found)
 
@@ -35,9 +40,20 @@ async def stat(engine: Engine, reference: str, path: str) -> PathStat:
 async def get(engine: Engine, reference: str, path: str) -> tuple[PathStat, AsyncIterator[bytes]]:
     """What is at `path`, and a tar of it."""
     container = engine.catalogue.find(reference)
-    copier, found = await _begun(engine, container, "get", path, reference)
+    copier, found = await _looked(engine, container, "get", path, reference)
     engine.publish(container, "archive-path")
     return shown(found), _chunks(copier)
+
+
+async def _looked(
+    engine: Engine, container: Container, do: str, path: str, reference: str
+) -> tuple[Copier, PathStat]:
+    """One that ends meanwhile is looked at again, as one that does not run."""
+    for _ in range(TRIES):
+        with suppress(_EndedMeanwhile):
+            return await _begun(engine, container, _pid(container), do, path, reference)
+        await _end_known(container)
+    return await _begun(engine, container, 0, do, path, reference)
 
 
 async def _chunks(copier: Copier) -> AsyncIterator[bytes]:
@@ -64,11 +80,11 @@ async def put(
     container = engine.catalogue.find(reference)
     container.refuse_when_gone()
     owner = await _owner(engine, container) if copy_owner else None
-    async with container.filling if container.state.running else container.lock:
+    more = {"keep_kinds": keep_kinds, "owner": owner}
+
+    async def unpack(pid: int) -> None:
         container.pristine = False
-        copier, _ = await _begun(
-            engine, container, "put", path, reference, keep_kinds=keep_kinds, owner=owner
-        )
+        copier, _ = await _begun(engine, container, pid, "put", path, reference, **more)
         try:
             await copier.feed(archive)
             await copier.answer()
@@ -77,31 +93,51 @@ async def put(
             raise
         finally:
             await copier.close()
+
+    async with container.filling:
+        await _living_or_dead(container, unpack)
     engine.publish(container, "extract-to-dir")
 
 
-async def _begun(
-    engine: Engine, container: Container, do: str, path: str, reference: str, **more: Any
-) -> tuple[Copier, PathStat]:
-    """A program that has the container's files before it, and its first answer.
+async def _living_or_dead(container: Container, do: Callable[[int], Awaitable[None]]) -> None:
+    """Do it with the container's process, or with 0 while there is none and none is started."""
+    if container.state.running:
+        with suppress(_EndedMeanwhile):
+            await do(_pid(container))
+            return
+        await _end_known(container)
+    async with container.lock:  # which its end takes too: it is not waited for in here
+        if container.state.running:
+            with suppress(_EndedMeanwhile):
+                await do(_pid(container))
+                return
+        await do(0)
 
-    One that ended while we looked is looked at again, as one that does not run.
-    """
-    for _ in range(TRIES):
-        request = {**await _request(engine, container, do, path, reference), **more}
-        copier = await Copier.start(request)
-        try:
-            return copier, await copier.answer()
-        except errors.Conflict as error:
-            await copier.close()
-            conflict = error
-        except BaseException:
-            await copier.close()
-            raise
-        ended = container.waiting("not-running")
-        if ended is not None:
-            await asyncio.wait([ended], timeout=EXIT_KNOWN_S)
-    raise conflict
+
+def _pid(container: Container) -> int:
+    return container.state.pid if container.state.running else 0
+
+
+async def _end_known(container: Container) -> None:
+    """Its process has ended: return when its state says so."""
+    ended = container.waiting("not-running")
+    if ended is not None:
+        await asyncio.wait([ended], timeout=EXIT_KNOWN_S)
+
+
+async def _begun(
+    engine: Engine, container: Container, pid: int, do: str, path: str, reference: str, **more: Any
+) -> tuple[Copier, PathStat]:
+    """A program that has the container's files before it, and its first answer."""
+    request = {**await _request(engine, container, pid, do, path, reference), **more}
+    copier = await Copier.start(request)
+    try:
+        return copier, await copier.answer()
+    except BaseException as error:
+        await copier.close()
+        if isinstance(error, errors.Conflict):
+            raise _EndedMeanwhile(str(error)) from error
+        raise
 
 
 async def _owner(engine: Engine, container: Container) -> list[int] | None:
@@ -115,18 +151,18 @@ async def _owner(engine: Engine, container: Container) -> list[int] | None:
 
 
 async def _request(
-    engine: Engine, container: Container, do: str, path: str, reference: str
+    engine: Engine, container: Container, pid: int, do: str, path: str, reference: str
 ) -> dict[str, Any]:
     if not path:
         raise errors.InvalidArgument("bad parameter: path cannot be empty")
     container.refuse_when_gone()
-    record, running = container.record, container.state.running
+    record = container.record
     request: dict[str, Any] = {
         "do": do,
         "path": path,
         "id": record.id,
         "reference": reference,
-        "pid": container.state.pid if running else 0,
+        "pid": pid,
         "place": str(engine.paths.copying),
         "write": do == "put",
         "read_only": record.host.readonly_rootfs,
@@ -134,7 +170,7 @@ async def _request(
         "directory": record.config.working_dir if container.state.started_at == NEVER else "",
         **remapped(engine, record),
     }
-    if not running:
+    if not pid:
         mounts = await writable_rootfs(engine, container)
         request["layers"] = layer_directories(mounts)
         options = [option.partition("=") for mount in mounts for option in mount.options]
