@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from barque import errors
-from barque.network.direct import direct
 from barque.network.firewall.iptables_rules import CHAINS, TABLES, USER_CHAIN, Family
 from barque.network.firewall.rules import Published, Segment
+from barque.network.firewall.wanted import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -22,43 +22,14 @@ TIMEOUT_S = 60.0
 PROGRAMS = {4: "iptables", 6: "ip6tables"}
 
 
-class IptablesFirewall:
-    """Used as `Firewall` is: by one thread at a time."""
-
+class IptablesFirewall(Wanted):
     polls = True  # a flush is not told
 
     def __init__(self, table: str, *, enabled: bool = True, ipv6: bool = True) -> None:
-        self.table = table
-        self.enabled = enabled
-        self.accept_mark = ""
-        self.direct = False  # published ports are reached at containers' addresses too
-        self.keep: Sequence[int] = ()  # what every program holds open
-        self.loaded = False
-        self._segments: dict[str, Segment] = {}
-        self._published: set[Published] = set()
-        self._ipv6 = ipv6
+        super().__init__(table, enabled=enabled, ipv6=ipv6)
         self._families = [Family(f"BQ{table.rpartition('_')[2]}", version) for version in (4, 6)]
         self._in_use: set[int] = set()  # families whose chains were made
         self._user_chains: set[int] = set()  # families whose DOCKER-USER is ours to remove
-
-    @property
-    def bridges(self) -> list[str]:
-        return list(self._segments)
-
-    def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
-        """Replace all chains' rules by these networks and ports."""
-        self._segments = {s.bridge: s for s in map(self._kept, segments)}
-        self._published = set(published)
-        self.reload()
-
-    def _kept(self, segment: Segment) -> Segment:
-        return segment.kept(self.accept_mark, ipv6=self._ipv6, direct=self.direct)
-
-    def _direct(self, ports: Iterable[Published]) -> set[Published]:
-        return direct(self._segments.values(), ports)
-
-    def _open(self) -> set[Published]:
-        return self._published | self._direct(self._published)
 
     def _wanted(self) -> list[Family]:
         return [f for f in self._families if f.segments(self._segments.values())]
@@ -88,13 +59,6 @@ class IptablesFirewall:
     def _mark(self) -> tuple[str, ...]:
         """A rule that decides nothing: it says that the chain DOCKER-USER was made by us."""
         return "-m", "comment", "--comment", f"made by {self.table}"
-
-    def repair(self) -> bool:
-        """Load the rules again if some are gone; whether they were."""
-        if not self.missing():
-            return False
-        self.reload()
-        return True
 
     def port(self) -> int:
         """Changes are made by programs, whose are not known."""

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from barque import errors
 from barque.linux import conntrack, nfnetlink
 from barque.linux.netlink import NETLINK_NETFILTER, Message, Netlink
-from barque.network.direct import direct
 from barque.network.firewall import rules, segment_messages
 from barque.network.firewall.rules import PROTOCOLS, Published, Segment
+from barque.network.firewall.wanted import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -61,56 +61,22 @@ def _groups(ports: Sequence[Published]) -> Iterator[tuple[str, Sequence[Publishe
             yield name, group[start : start + ELEMENTS_PER_MESSAGE]
 
 
-class Firewall:
-    polls = False  # the kernel tells of a flush: see watch.py
+class Firewall(Wanted):
+    polls = False  # the kernel tells of a flush
 
     def __init__(
         self, table: str, *, enabled: bool = True, ipv6: bool = True, policy: bool = False
     ) -> None:
-        """Not `ipv6`: that family has no rules of ours. `policy`: the host's input has a say."""
+        """`policy`: the host's input has a say. The rest is `Wanted`'s."""
+        super().__init__(table, enabled=enabled, ipv6=ipv6)
         self.policy = policy
-        self.accept_mark = ""
-        self.direct = False  # published ports are reached at containers' addresses too
-        self.table = table
-        self.enabled = enabled
-        self._ipv6 = ipv6
-        self.keep: Sequence[int] = ()  # what every nft process holds open
-        self._segments: dict[str, Segment] = {}
-        self._published: set[Published] = set()
         self._netlink: Netlink | None = None
-        self.loaded = False
-
-    def _kept(self, segment: Segment) -> Segment:
-        return segment.kept(self.accept_mark, ipv6=self._ipv6, direct=self.direct)
-
-    def _direct(self, ports: Iterable[Published]) -> set[Published]:
-        return direct(self._segments.values(), ports)
-
-    def _open(self) -> set[Published]:
-        return self._published | self._direct(self._published)
-
-    @property
-    def bridges(self) -> list[str]:
-        return list(self._segments)
-
-    def load(self, segments: Iterable[Segment], published: Iterable[Published]) -> None:
-        """Replace the whole table by these networks and ports."""
-        self._segments = {s.bridge: s for s in map(self._kept, segments)}
-        self._published = set(published)
-        self.reload()
 
     def reload(self) -> None:
-        """Load the table again as it should be, in one transaction."""
+        """In one transaction."""
         if self.enabled:
             run_nft(self._text(), self.keep)
         self.loaded = True
-
-    def repair(self) -> bool:
-        """Load the table again if it is not whole; whether it was so."""
-        if not self.missing():
-            return False
-        self.reload()
-        return True
 
     def port(self) -> int:
         """What our own changes come from; 0 before there was any."""
