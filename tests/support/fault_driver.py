@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.abspath(f"{__file__}/../../..")]
 
 from barque.linux.memfd import forget_library_path, reexec_sealed
 
@@ -121,6 +121,7 @@ import json
 import resource
 
 import barque.runc.main
+from tests.support.driver_packets import receive, take_places
 
 # Only the runtime's own: the interpreter's import system has references of its own.
 for call in OS_CALLS:
@@ -150,27 +151,13 @@ real_socketpair = _socket.socketpair
 _socket.socketpair = wrapped_os("socketpair", socketpair)
 _socket.socket = Socket  # type: ignore[misc]
 
-MOST_FDS = 8
 LOG = 900  # beyond the descriptors that the runtime has
-
-
-def receive(socket: _socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = socket.recvmsg(65536, _socket.CMSG_SPACE(4 * MOST_FDS))
-    fds: list[int] = []
-    for _, _, content in ancillary:
-        fds += struct.unpack(f"{len(content) // 4}i", content)
-    return data, fds
 
 
 def child(request: dict[str, object], fds: list[int], argv: list[str]) -> None:
     code = 99
     try:
-        high = [os.dup(fd) for fd in fds]
-        while min(high) < MOST_FDS * 4:
-            high = [os.dup(fd) for fd in high]
-        os.closerange(3, MOST_FDS * 4)
-        for number, fd in enumerate(high):
-            os.dup2(fd, number)
+        take_places(fds)
         os.chdir(str(request["cwd"]))
         fault = request.get("fault")
         if isinstance(fault, dict):

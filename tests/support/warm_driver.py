@@ -10,7 +10,7 @@ answer is the exit code in decimal.
 import os
 import sys
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.abspath(f"{__file__}/../../..")]
 
 from barque.linux.memfd import forget_library_path, reexec_sealed
 
@@ -20,32 +20,17 @@ forget_library_path()
 import _socket
 import gc
 import json
-import struct
 
 import barque.runc.main
 from barque.errors import BarqueError
 from barque.linux.process import fork, set_child_subreaper
-
-MOST_FDS = 8
-
-
-def receive(socket: _socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = socket.recvmsg(65536, _socket.CMSG_SPACE(4 * MOST_FDS))
-    fds: list[int] = []
-    for _, _, content in ancillary:
-        fds += struct.unpack(f"{len(content) // 4}i", content)
-    return data, fds
+from tests.support.driver_packets import receive, take_places
 
 
 def child(request: dict[str, object], fds: list[int], argv: list[str]) -> None:
     code = 99
     try:
-        high = [os.dup(fd) for fd in fds]  # beyond the numbers they are moved to
-        while min(high) < MOST_FDS * 4:
-            high = [os.dup(fd) for fd in high]
-        os.closerange(3, MOST_FDS * 4)
-        for number, fd in enumerate(high):
-            os.dup2(fd, number)
+        take_places(fds)
         os.chdir(str(request["cwd"]))
         code = barque.runc.main.main(argv)
     finally:
