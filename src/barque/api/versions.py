@@ -2,6 +2,7 @@
 
 API_VERSION = "1.55"
 MIN_API_VERSION = "1.24"
+PRUNE_ANONYMOUS = "1.42"  # before this version a prune of volumes meant every unused one
 DEFAULT_SOCKET = "/run/barque/barque.sock"
 ON_DEMAND_LOG = "/run/barque/barqued.log"  # what a daemon started by the command tells
 DEFAULT_HOST = "unix://" + DEFAULT_SOCKET

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from barque import errors
+from barque.api.versions import PRUNE_ANONYMOUS
 from barque.cli import terminal, units
-from barque.cli.pruning import ANONYMOUS_ALONE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Dry:
 
     def volumes(self, *, named: bool) -> list[tuple[str, int]]:
         """`named`: those with names too, as older daemons have it in any case."""
-        named = named or not self._client.at_least(ANONYMOUS_ALONE)
+        named = named or not self._client.at_least(PRUNE_ANONYMOUS)
         used = {m.get("Name") for c in self._left for m in c.get("Mounts") or ()}
         sizes = self._sizes()
         return [

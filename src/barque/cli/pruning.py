@@ -17,7 +17,6 @@ OPTIONS: tuple[Row, ...] = (
     ("filter", "", "filter", "Only those that this applies to"),
     FORCE,
 )
-ANONYMOUS_ALONE = "1.42"  # from this API on a prune leaves volumes with names, unless it says all
 QUESTION = "Are you sure you want to continue? [y/N] "
 
 

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-PLAIN_COLUMNS = 80  # where there is no terminal to ask
 
 
 def write(fd: int, data: bytes | memoryview) -> None:

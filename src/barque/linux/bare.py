@@ -21,7 +21,6 @@ _NUMBERS = {  # x86_64, and the table that newer machines share
     "clone": (56, 220),
     "epoll_pwait": (281, 22),
     "getpid": (39, 172),
-    "getppid": (110, 173),
     "madvise": (28, 233),
     "prctl": (157, 167),
     "read": (0, 63),
@@ -32,9 +31,9 @@ _NUMBERS = {  # x86_64, and the table that newer machines share
     "write": (1, 64),
 }
 _COLUMN = 0 if MACHINE == "x86_64" else 1
-CLOSE, CLONE, EPOLL_PWAIT, GETPID, GETPPID, MADVISE, PRCTL, READ = (
+CLOSE, CLONE, EPOLL_PWAIT, GETPID, MADVISE, PRCTL, READ = (
     _NUMBERS[name][_COLUMN]
-    for name in ("close", "clone", "epoll_pwait", "getpid", "getppid", "madvise", "prctl", "read")
+    for name in ("close", "clone", "epoll_pwait", "getpid", "madvise", "prctl", "read")
 )
 RT_SIGACTION, RT_SIGPROCMASK, SETSID, WAIT4, WRITE = (
     _NUMBERS[name][_COLUMN]

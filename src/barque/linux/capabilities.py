@@ -115,18 +115,6 @@ def capget(pid: int = 0) -> tuple[int, int, int]:
     )
 
 
-def last_capability() -> int:
-    """The highest number this kernel knows."""
-    number = len(NAMES) - 1
-    while number >= 0:
-        try:
-            prctl(PR_CAPBSET_READ, number)
-            return number
-        except OSError:
-            number -= 1
-    return number
-
-
 def bounding() -> int:
     """The bounding set of this thread."""
     bits = 0

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LIBRARY = "libseccomp.so.2"
-FIRST_LINE = 0xFFFFFFFF
 
 ACTIONS = {
     "SCMP_ACT_KILL": 0x00000000,
@@ -60,8 +59,6 @@ ARCHITECTURES = {
     "SCMP_ARCH_SHEB": "sheb",
 }
 RESOLVED_ON_ANOTHER_ARCHITECTURE = -1  # __NR_SCMP_ERROR: the name is in no table
-ATTRIBUTE_BADARCH = 2
-ATTRIBUTE_NNP = 3
 EEXIST = 17
 
 

@@ -9,7 +9,6 @@ import termios
 
 TIOCGPTPEER = 0x5441
 TIOCSPTLCK = 0x40045431
-TIOCGPTN = 0x80045430
 LARGEST_SIDE = 0xFFFF
 
 
@@ -33,12 +32,6 @@ def unlock(master: int) -> None:
 def open_peer(master: int) -> int:
     """The other end of `master`, got from the kernel and not by a path."""
     return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-
-
-def pts_number(master: int) -> int:
-    """N of /dev/pts/N in the devpts instance that `master` belongs to."""
-    number: int = struct.unpack("I", fcntl.ioctl(master, TIOCGPTN, bytes(4)))[0]
-    return number
 
 
 def set_controlling_terminal(fd: int) -> None:

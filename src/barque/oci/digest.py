@@ -10,7 +10,6 @@ from barque.errors import InvalidArgument
 
 HEX_DIGITS = frozenset("0123456789abcdef")
 LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
-EMPTY_SHA256 = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def parse(text: str) -> tuple[str, str]:

@@ -27,9 +27,9 @@ FLUSH_BYTES = 512 << 10
 CHUNK_BYTES = 1 << 20
 CAPABILITY = "security.capability"
 KEPT_XATTRS = ("user.", CAPABILITY, "system.posix_acl_")
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_KINDS = {
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+OTHER_KINDS = {
     stat.S_IFLNK: tar.SYMLINK,
     stat.S_IFCHR: tar.CHARACTER,
     stat.S_IFBLK: tar.BLOCK_DEVICE,
@@ -70,7 +70,7 @@ def pack(directory: int, name: bytes, renamed: bytes) -> Iterator[bytes | Conten
     facts = os.lstat(name, dir_fd=directory)
     yield from walk.entry(directory, name, renamed.rstrip(b"/") or b"/", facts)
     if stat.S_ISDIR(facts.st_mode):
-        yield from walk.below(os.open(name, _DIRECTORY, dir_fd=directory), renamed.rstrip(b"/"))
+        yield from walk.below(os.open(name, OPEN_DIRECTORY, dir_fd=directory), renamed.rstrip(b"/"))
     yield walk.taken() + END_OF_ARCHIVE
 
 
@@ -85,14 +85,14 @@ def pack_inside(
     walk = _Walk(attributes)
     base = renamed.rstrip(b"/")
     yield from walk.entry(directory, b".", base or b"/", os.fstat(directory))
-    yield from walk.below(os.open(b".", _DIRECTORY, dir_fd=directory), base)
+    yield from walk.below(os.open(b".", OPEN_DIRECTORY, dir_fd=directory), base)
     yield walk.taken() + END_OF_ARCHIVE
 
 
 def pack_bare(directory: int) -> Iterator[bytes | Content]:
     """As `pack_inside`, without an entry for the directory itself: `a`, `a/b`..."""
     walk = _Walk()
-    yield from walk.below(os.open(b".", _DIRECTORY, dir_fd=directory), None)
+    yield from walk.below(os.open(b".", OPEN_DIRECTORY, dir_fd=directory), None)
     yield walk.taken() + END_OF_ARCHIVE
 
 
@@ -126,7 +126,7 @@ class _Walk:
                     if stat.S_ISDIR(facts.st_mode):
                         if len(stack) > MAX_DEPTH:
                             raise ResourceExhausted(f"deeper than {MAX_DEPTH} directories")
-                        opened = os.open(name, _DIRECTORY, dir_fd=fd)
+                        opened = os.open(name, OPEN_DIRECTORY, dir_fd=fd)
                         stack.append((opened, _names(opened), inside))
                         facts = os.fstat(opened)
                 except (FileNotFoundError, NotADirectoryError):
@@ -160,13 +160,13 @@ class _Walk:
             target = os.readlink(name, dir_fd=directory)
             self._buffer += header_of(inside, tar.SYMLINK, facts, link=target)
         else:
-            self._buffer += header_of(inside, _KINDS[kind], facts, device=facts.st_rdev)
+            self._buffer += header_of(inside, OTHER_KINDS[kind], facts, device=facts.st_rdev)
 
     def _of_directory(self, directory: int, name: bytes) -> dict[bytes, bytes] | None:
         if self._attributes is _capability:  # directories have none
             return None
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=directory)
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
         except OSError:
             return None  # replaced since we looked
         try:
@@ -176,7 +176,7 @@ class _Walk:
 
     def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes | Content]:
         try:
-            fd = os.open(name, _FILE, dir_fd=directory)
+            fd = os.open(name, OPEN_FILE, dir_fd=directory)
         except FileNotFoundError:
             return
         try:

@@ -309,7 +309,7 @@ def test_capability_sets() -> None:
     assert capabilities.mask(["CAP_CHOWN", "CAP_KILL"]) == 0b100001
     with pytest.raises(KeyError):
         capabilities.mask(["CAP_NONSENSE"])
-    assert capabilities.bounding() >> (capabilities.last_capability() + 1) == 0
+    assert capabilities.bounding() >> len(capabilities.NAMES) == 0
     pid = os.fork()
     if pid == 0:
         capabilities.drop_bounding(capabilities.mask(["CAP_CHOWN", "CAP_SETPCAP"]))
@@ -330,7 +330,7 @@ def test_terminals() -> None:
         peer = tty.open_peer(master)
         tty.set_window_size(master, 30, 90)
         assert tty.window_size(peer) == (30, 90)
-        assert os.ttyname(peer) == f"/dev/pts/{tty.pts_number(master)}"
+        assert os.ttyname(peer).startswith("/dev/pts/")
         with pytest.raises(ValueError, match="window size"):
             tty.set_window_size(master, 1 << 16, 1)
         os.close(peer)

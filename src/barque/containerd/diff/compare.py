@@ -19,25 +19,22 @@ from barque.containerd.proto.types_pb2 import Mount
 from barque.errors import ResourceExhausted, Unsupported
 from barque.oci import tar
 from barque.oci.id_maps import IdMaps
-from barque.oci.tar_pack import Content
+from barque.oci.tar_pack import (
+    FLUSH_BYTES,
+    MAX_DEPTH,
+    OPEN_DIRECTORY,
+    OPEN_FILE,
+    OTHER_KINDS,
+    SMALL_BYTES,
+    Content,
+)
 from barque.oci.tar_writer import END_OF_ARCHIVE, header, header_of, padding
 
-MAX_DEPTH = 512
-SMALL_BYTES = 128 << 10  # read at once
-FLUSH_BYTES = 512 << 10
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
 UNREADABLE_XATTRS = ("overlay.redirect", "overlay.metacopy")  # content or name is elsewhere
 KEPT_XATTRS = ("security.capability",)
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-_KINDS = {
-    stat.S_IFLNK: tar.SYMLINK,
-    stat.S_IFCHR: tar.CHARACTER,
-    stat.S_IFBLK: tar.BLOCK_DEVICE,
-    stat.S_IFIFO: tar.FIFO,
-}
 
 
 def directories(mounts: Sequence[Mount]) -> tuple[str, tuple[str, ...]]:
@@ -154,7 +151,7 @@ class _Changes:
         before: os.stat_result | None,
         depth: int,
     ) -> Iterator[bytes]:
-        fd = os.open(name, _DIRECTORY, dir_fd=new)
+        fd = os.open(name, OPEN_DIRECTORY, dir_fd=new)
         try:
             facts = os.fstat(fd)
             start = len(self._buffer)
@@ -167,7 +164,7 @@ class _Changes:
                 self._whiteout(inside + b"/" + OPAQUE)
             below = None
             if old is not None and before is not None and stat.S_ISDIR(before.st_mode):
-                below = os.open(name, _DIRECTORY, dir_fd=old)
+                below = os.open(name, OPEN_DIRECTORY, dir_fd=old)
             try:
                 yield from self._below(fd, below, inside + b"/", depth + 1)
             finally:
@@ -207,10 +204,10 @@ class _Changes:
             target = os.readlink(name, dir_fd=directory)
             self._buffer += self._header(inside, tar.SYMLINK, facts, link=target)
         else:
-            self._buffer += self._header(inside, _KINDS[kind], facts, device=facts.st_rdev)
+            self._buffer += self._header(inside, OTHER_KINDS[kind], facts, device=facts.st_rdev)
 
     def _file(self, directory: int, name: bytes, inside: bytes) -> Iterator[bytes]:
-        fd = os.open(name, _FILE, dir_fd=directory)
+        fd = os.open(name, OPEN_FILE, dir_fd=directory)
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):

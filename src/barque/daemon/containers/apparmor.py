@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 from barque import errors
 from barque.daemon.containers import security
@@ -18,7 +17,6 @@ from barque.daemon.containers.record import Record
 DEFAULT = "docker-default"
 UNCONFINED = "unconfined"
 PARSER_LIMIT_S = 60
-LOADED = Path("/sys/kernel/security/apparmor/profiles")
 # What a container needs for itself, and nothing of the machine: no mounts, no writing to what
 # procfs and sysfs have of the whole system, signals and traces within the profile.
 PROFILE = """

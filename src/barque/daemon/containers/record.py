@@ -54,7 +54,6 @@ class Record(Struct, kw_only=True):
     endpoints: dict[str, Any] = {}
     mounts: list[MountPoint] = []
     driver: str = "overlayfs"
-    capability_adds: list[str] = []
     process_label: str = ""
     mount_label: str = ""
 

@@ -465,5 +465,4 @@ def _record(image: Image) -> Record:
         image.name,
         Descriptor(target.media_type, target.digest, target.size),
         {key: value for key, value in image.labels.items() if key != DRIVERS_LABEL},
-        image.updated_ns / 1e9,
     )

@@ -27,7 +27,6 @@ class Record:
     name: str
     target: Descriptor
     labels: Mapping[str, str] = field(default_factory=dict)
-    updated_s: float = 0.0  # set by the store
 
 
 @dataclass(frozen=True, slots=True)

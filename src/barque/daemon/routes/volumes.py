@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from barque import errors
+from barque.api.versions import PRUNE_ANONYMOUS, version_tuple
 from barque.daemon.http.messages import Request, Response, Route, json_response, no_content
 from barque.daemon.routes.system import NOT_A_MANAGER
 from barque.daemon.volumes.copies import VolumeCopies
 from barque.daemon.volumes.service import Volumes
-
-PRUNE_ANONYMOUS_SINCE = (1, 42)  # before this API version prune meant every unused volume
 
 
 def routes(volumes: Volumes, copies: VolumeCopies) -> list[Route]:
@@ -28,7 +27,7 @@ def routes(volumes: Volumes, copies: VolumeCopies) -> list[Route]:
 
     async def prune(request: Request) -> Response:
         filters = request.query.filters()
-        if request.version < PRUNE_ANONYMOUS_SINCE:
+        if request.version < version_tuple(PRUNE_ANONYMOUS):
             filters["all"] = ["true"]
         removed, freed = await volumes.prune(filters)
         return json_response({"VolumesDeleted": removed, "SpaceReclaimed": freed})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from barque import errors
+from barque.api.versions import PRUNE_ANONYMOUS
 from barque.cli import pruning
 
 TYPE_CHECKING = False
@@ -25,7 +26,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
 
     filters = parse(options)
     if options.flag("all"):
-        session.require("all", pruning.ANONYMOUS_ALONE)
+        session.require("all", PRUNE_ANONYMOUS)
         if "all" in filters:
             raise errors.InvalidArgument("conflicting options: cannot specify both --all and all=")
         filters["all"] = ["true"]
@@ -35,7 +36,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         dry = Dry(session, filters)
         total(tell("Volumes", dry.volumes(named="true" in filters.get("all", ()))))
         return 0
-    named = options.flag("all") or not session.client.at_least(pruning.ANONYMOUS_ALONE)
+    named = options.flag("all") or not session.client.at_least(PRUNE_ANONYMOUS)
     kind = "all" if named else "anonymous"
     if not pruning.confirmed(options, f" {kind} local volumes not used by at least one container."):
         return 0
