@@ -15,6 +15,7 @@ PROGRAMS = {
     "barque-runc": "barque.runc.command",
     "barque-netns": "barque.network.maker",  # inner: makes namespaces for barqued
     "barque-dns": "barque.network.dns.server",  # inner: names for containers, outlives barqued
+    "barque-proxy": "barque.network.proxy.server",  # inner: ports no rule leads, outlives barqued
     "barque-archive": "barque.daemon.archive.main",  # inner: copies into and out of a container
     "barque-stdio": "barque.shim.relay",  # inner: streams below another shim, outlives barqued
     "barque-registry": "barque.registryd.main",  # what `barque registry` runs

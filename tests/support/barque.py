@@ -323,15 +323,17 @@ def stack(
     data_size: str = "",
     run_in_memory: bool = False,
     disk: Callable[[Path], AbstractContextManager[Path]] | None = None,
+    prefix: str = "bq-",
 ) -> Iterator[Stack]:
     """A running stack, with the image `busybox` unless not wanted.
 
     `data_size` puts its data root on a tmpfs of that size, `disk` on a file system of its own;
-    `run_in_memory` its exec root on a tmpfs, as /run is one on most machines.
+    `run_in_memory` its exec root on a tmpfs, as /run is one on most machines. `prefix` is what the
+    directory of all roots begins with.
     """
     assert sys.executable
     word = secrets.token_hex(4)
-    root = Path(tempfile.mkdtemp(prefix="bq-", dir="/tmp"))
+    root = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     root.chmod(0o711)  # containers may be other users on the machine
     made = Stack(root, word, flags)
     (root / "daemon.json").write_text("{}")

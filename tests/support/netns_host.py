@@ -86,19 +86,20 @@ def temporary_root() -> Iterator[Path]:
     try:
         yield root
     finally:
-        _end_resolver(root)
+        _end_programs(root)
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
             if line.split()[4].startswith(f"{root}/"):
                 subprocess.run(["umount", "-l", line.split()[4]], check=False)
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _end_resolver(root: Path) -> None:
-    """A test that failed left containers attached: their name server would live on."""
+def _end_programs(root: Path) -> None:
+    """A test that failed left containers attached: what outlives daemons would live on."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"barque-dns" in line and str(root).encode() in line:
+            ours = b"barque-dns" in line or b"barque-proxy" in line
+            if ours and str(root).encode() in line:
                 os.kill(int(pid), signal.SIGKILL)
 
 

@@ -11,6 +11,7 @@ from barque.daemon.database import Database
 from barque.daemon.events import Events
 from barque.daemon.names import Names
 from barque.daemon.networks.service import Networks
+from barque.daemon.proxy_link import ProxyLink
 from barque.network.options import NetworkOptions
 from barque.program import command
 
@@ -28,6 +29,7 @@ def open_networks(root: Path, options: NetworkOptions | None = None) -> tuple[Ne
         netns=root / "netns",
         maker_argv=command("barque-netns"),
         names=Names(root, command("barque-dns", str(root))),
+        proxy=ProxyLink(root, command("barque-proxy", str(root))),
         options=options or NetworkOptions(bridge=BRIDGE),
     )
     return networks, database

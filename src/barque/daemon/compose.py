@@ -41,6 +41,7 @@ from barque.daemon.networks.membership import Membership
 from barque.daemon.networks.service import Networks
 from barque.daemon.own_log import log_level
 from barque.daemon.paths import Paths
+from barque.daemon.proxy_link import ProxyLink
 from barque.daemon.reload import Reloader
 from barque.daemon.remapping import Remap
 from barque.daemon.routes import checkpoints as checkpoint_routes
@@ -91,6 +92,7 @@ async def composed(
             netns=paths.netns,
             maker_argv=program.command("barque-netns", *([remap.namespace] if remap else [])),
             names=Names(paths.run, program.command("barque-dns", str(paths.run))),
+            proxy=ProxyLink(paths.run, program.command("barque-proxy", str(paths.run))),
             options=defaults.network_options(config),
         )
         catalogue = Catalogue(database, SNAPSHOTTERS[config.storage_driver])

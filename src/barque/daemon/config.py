@@ -18,6 +18,7 @@ from barque import __version__, errors
 from barque.api.versions import API_VERSION, MIN_API_VERSION, version_tuple
 from barque.daemon import cgroups
 from barque.daemon.options import FLAG_ONLY, NOT_YET, OPTIONS, Option, refusal
+from barque.daemon.paths import EXEC_ROOT_BYTES
 from barque.daemon.storage import SHARE_A_FILE_SYSTEM, SNAPSHOTTERS
 from barque.linux import selinux
 
@@ -102,7 +103,7 @@ class Config:
     exec_opts: tuple[str, ...] = ()
     min_api_version: str = ""
     selinux_enabled: bool = False
-    userland_proxy: bool = False
+    userland_proxy: bool = True
     userns_remap: str = ""
     cpu_rt_period: int = 0  # microseconds
     cpu_rt_runtime: int = 0
@@ -313,8 +314,11 @@ def _checked(config: Config) -> Config:
     for root in (config.data_root, config.exec_root):
         if not os.path.isabs(root):
             _refuse(f"{root!r} is not an absolute path")
-    if len(os.fsencode(config.exec_root)) > 32:
-        _refuse(f"exec-root {config.exec_root!r} is longer than 32 bytes, too long for its sockets")
+    if len(os.fsencode(config.exec_root)) > EXEC_ROOT_BYTES:
+        _refuse(
+            f"exec-root {config.exec_root!r} is longer than {EXEC_ROOT_BYTES} bytes, too long for "
+            "its sockets"
+        )
     for host in config.hosts:
         if not host.startswith(("unix://", "tcp://", "fd://")):
             _refuse(
@@ -383,8 +387,6 @@ def _check_unsupported(config: Config) -> None:
         _refuse(str(error))
     if config.selinux_enabled:
         _check_labels(config)
-    if config.userland_proxy:
-        _refuse("userland-proxy is not there: published ports need no proxy")
     if config.min_api_version:
         try:
             given = version_tuple(config.min_api_version)

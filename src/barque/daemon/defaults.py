@@ -164,6 +164,7 @@ def network_options(config: Config) -> NetworkOptions:
         default_gateway_v6=config.default_gateway_v6,
         host_gateway_ips=config.host_gateway_ips,
         driver_options=config.default_network_opts,
+        proxy=config.userland_proxy,
         default_host_ip=config.ip or "0.0.0.0",
         dns=config.dns,
         dns_search=config.dns_search,

@@ -168,7 +168,7 @@ _WHY = {
     "nri-opts": "is not there: containerd serves no NRI",
     "swarm-default-advertise-addr": _OF_SWARM,
     "rootless": "is not there yet: the daemon needs root",
-    "userland-proxy-path": "is not there: published ports need no proxy",
+    "userland-proxy-path": "is not there: the proxy of published ports is Barque's own",
 }
 
 

@@ -13,11 +13,13 @@
     daemon.lock                 held while a daemon owns the two roots
     containerd/                 the managed barque-containerd's --state
     containerd/containerd.sock
-    io/<id>.sock                stdio sockets of containers and execs
+    io/<id>.sock                stdio sockets of containers and execs; by the id's beginning where
+                                a long exec root leaves no room for all of it
     io/<id>.fifos/              their fifos, below a shim that is not ours
     netns/<id>                  bound network namespaces
     userns/<uid>.<gid>-<hash>   the bound user namespace of remapped containers: remapping.py
     dns.sock, dns.log           the name server of containers: daemon/names.py
+    proxy.sock, proxy.log       the proxy of published ports: daemon/proxy_link.py
     subpaths/<id>/<hash>        parts of volumes, mounted while container <id> runs
     shm/<id>                    mount points of containers' /dev/shm
     runtimes/                   scripts that call a runtime with arguments
@@ -26,10 +28,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from barque.linux.inode_flags import spread_subdirectories
+
+SOCKET_PATH_BYTES = 107  # of a unix socket: unix(7)
+SHORT_ID = 22  # hexadecimal digits: 88 random bits
+# What leaves room for `containerd/containerd.sock.ttrpc`, the longest name of all, as in dockerd.
+EXEC_ROOT_BYTES = 74
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +122,10 @@ class Paths:
         return self.container(container_id) / f"{container_id}-json.log"
 
     def stdio_socket(self, process_id: str) -> Path:
-        """The stdio socket of a container or of an exec, by its id."""
-        return self.io / f"{process_id}.sock"
+        """The stdio socket of a container or of an exec, by its id, which may be too long."""
+        whole = self.io / f"{process_id}.sock"
+        fits = len(os.fsencode(whole)) <= SOCKET_PATH_BYTES
+        return whole if fits else self.io / f"{process_id[:SHORT_ID]}.sock"
 
     def shm(self, container_id: str) -> Path:
         return self.run / "shm" / container_id

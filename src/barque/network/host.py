@@ -205,7 +205,7 @@ class Host:
             return
         if self._options.firewall and backends.purge_other(self.backend, self.firewall.table):
             log.info("removed the rules of the other firewall backend")
-        self.firewall.load(segments, published)
+        self.firewall.load(segments, self._by_rules(published))
         self._ipv6 = any(segment.subnet6 is not None for segment in segments)
         self.forward()
         self._let_through()
@@ -353,6 +353,12 @@ class Host:
             iptables.forget(bridge)
         self.wiring.delete_bridge(bridge)
 
+    def _by_rules(self, published: Sequence[Published]) -> list[Published]:
+        """Those of them that rules redirect or open: the proxy has the rest."""
+        if self._options.proxy and not self._options.firewall:
+            return [port for port in published if port.is_opened]
+        return [port for port in published if not port.crosses]
+
     def build(
         self, namespace: Namespace, plugs: Sequence[Plug], published: Sequence[Published]
     ) -> None:
@@ -360,7 +366,7 @@ class Host:
         try:
             for plug in plugs:
                 self.wiring.plug(namespace, plug, partial(self._set_sysctl, namespace.path))
-            self.firewall.publish(published)
+            self.firewall.publish(self._by_rules(published))
         finally:
             namespace.close()
 
@@ -394,7 +400,7 @@ class Host:
         source: str = "",
     ) -> None:
         """Take one place away from a sandbox that goes on. Safe to run twice."""
-        self.firewall.withdraw(published)
+        self.firewall.withdraw(self._by_rules(published))
         try:
             namespace = self.pool.open(sandbox)
         except OSError:  # the sandbox is gone, and all its links with it
@@ -434,7 +440,9 @@ class Host:
         links would hold their addresses on the parent. `moved_links` (name inside, on the host)
         are another program's and go back.
         """
-        steps: list[Callable[[], object]] = [partial(self.firewall.withdraw, published)]
+        steps: list[Callable[[], object]] = [
+            partial(self.firewall.withdraw, self._by_rules(published))
+        ]
         steps += [partial(self.wiring.unplug, link) for link in host_links]
         if path is not None:
             steps += [partial(self._delete_own, path, link) for link in own_links]

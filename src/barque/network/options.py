@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 DEFAULT_BRIDGE = "barque0"
 NO_BRIDGE = "none"
 DEFAULT_MTU = 1500
+HAS_IPV6 = "/proc/net/if_inet6"  # there in a kernel that has it
 
 # Docker's pools for networks whose subnet is not given: (base, prefix length of each network).
 DEFAULT_POOLS: tuple[tuple[str, int], ...] = (
@@ -35,6 +37,7 @@ class NetworkOptions:
     accept_mark: str = ""  # --bridge-accept-fwmark: MARK/MASK, hexadecimal
     direct_routing: bool = False  # --allow-direct-routing: to published ports
     firewall6: bool = True  # --ip6tables: rules for IPv6
+    proxy: bool = False  # --userland-proxy: serve callers whom no rule can redirect
     default_host_ip: str = "0.0.0.0"  # --ip: where ports are published that name no address
     pools: tuple[tuple[str, int], ...] = DEFAULT_POOLS  # --default-address-pool
     pools6: tuple[tuple[str, int], ...] = ()  # of it those of IPv6; then addresses of our own
@@ -50,6 +53,14 @@ class NetworkOptions:
         default_factory=dict
     )  # --default-network-opt: of new networks, by driver
     pool_size: int = 4  # warm network namespaces kept
+
+    @property
+    def proxied_versions(self) -> tuple[int, ...]:
+        """The IP versions of host addresses that the proxy serves, beside the rules."""
+        if not self.proxy:
+            return ()
+        fourth = () if self.firewall else (4,)
+        return (*fourth, 6) if os.path.exists(HAS_IPV6) else fourth
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,6 +17,7 @@ from barque import errors
 FALLBACK_RANGE = (49153, 65535)
 LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 MAX_PORT = 65535
+BACKLOG = 1024
 SOCKET_KINDS = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -115,7 +116,9 @@ def local_port_range(path: Path = LOCAL_PORT_RANGE) -> tuple[int, int]:
 class HostPorts:
     """The host ports that are ours. Each is held by a socket, so that no other program takes it."""
 
-    def __init__(self, dynamic_range: tuple[int, int]) -> None:
+    def __init__(self, dynamic_range: tuple[int, int], served: Collection[int] = ()) -> None:
+        """Sockets of the IP versions `served` are ready for callers: see `barque.network.proxy`."""
+        self._served = served
         self._held: dict[tuple[str, int], dict[IPAddress, socket.socket | None]] = {}
         self._range = dynamic_range
         self._next = dynamic_range[0]
@@ -173,17 +176,27 @@ class HostPorts:
         anywhere = not int(port.host_ip)
         if holders and (anywhere or port.host_ip in holders or not all(map(int, holders))):
             raise errors.BarqueError(f"Bind for {port} failed: port is already allocated")
-        opened = _bind(port)
+        opened = _bind(port, BACKLOG if port.host_ip.version in self._served else 0)
         self._held.setdefault((port.protocol, port.port), {})[port.host_ip] = opened
 
-    def adopt(self, port: HostPort) -> bool:
-        """Hold a port that a running container has; False when another program got it meanwhile."""
+    def adopt(self, port: HostPort, opened: socket.socket | None = None) -> bool:
+        """Hold a port that a running container has; False when another program got it meanwhile.
+
+        `opened` is the socket that has held it all the time.
+        """
+        if opened is not None:
+            self._held.setdefault((port.protocol, port.port), {})[port.host_ip] = opened
+            return True
         try:
             self.hold(port)
         except errors.BarqueError:
             self._held.setdefault((port.protocol, port.port), {})[port.host_ip] = None
             return False
         return True
+
+    def socket_of(self, port: HostPort) -> socket.socket | None:
+        """What holds the port, if anything does."""
+        return self._held.get((port.protocol, port.port), {}).get(port.host_ip)
 
     def release(self, port: HostPort) -> None:
         """Let go of the port; one that is not held is left alone."""
@@ -202,17 +215,20 @@ class HostPorts:
         self._held.clear()
 
 
-def _bind(port: HostPort) -> socket.socket | None:
+def _bind(port: HostPort, backlog: int) -> socket.socket | None:
     """A socket that holds `port`; None of a protocol that this kernel has no sockets of.
 
-    Of tcp it listens, or else another listener could share the port; not so of IPv6, whose loopback
-    is not redirected: there a caller is refused instead of left waiting.
+    Of tcp it listens, or else another listener could share the port; not so of IPv6 that nobody
+    serves (no `backlog`), whose loopback is not redirected: there a caller is refused instead of
+    left waiting.
     """
     kind, protocol = SOCKET_KINDS[port.protocol]
     sixth = port.host_ip.version == 6
-    family = socket.AF_INET6 if sixth else socket.AF_INET
+    listens = port.protocol != "udp" and (backlog > 0 or not sixth)
     try:
-        opened = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+        opened = socket.socket(
+            socket.AF_INET6 if sixth else socket.AF_INET, kind | socket.SOCK_CLOEXEC, protocol
+        )
     except OSError as error:
         if error.errno in {errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT}:
             return None
@@ -220,11 +236,11 @@ def _bind(port: HostPort) -> socket.socket | None:
     try:
         if sixth:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        elif port.protocol != "udp":
+        if listens:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((str(port.host_ip), port.port))
-        if port.protocol != "udp" and not sixth:
-            opened.listen(0)
+        if listens:
+            opened.listen(backlog)
     except OSError as error:
         opened.close()
         words = os.strerror(error.errno or 0).lower()

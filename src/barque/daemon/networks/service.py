@@ -31,8 +31,10 @@ from barque.daemon.networks.registry import Registry
 from barque.daemon.networks.texts import NameFiles, Texts
 from barque.daemon.networks.upkeep import Upkeep
 from barque.daemon.networks.worker import Worker
+from barque.daemon.proxies import Proxies
+from barque.daemon.proxy_link import ProxyLink
 from barque.daemon.sandboxes.service import Sandboxes
-from barque.daemon.sandboxes.state import Asked, SandboxState
+from barque.daemon.sandboxes.state import Asked, SandboxState, held_port
 from barque.network import files
 from barque.network.examination import Fault
 from barque.network.host import Host
@@ -64,6 +66,7 @@ class Networks:
         netns: Path,
         maker_argv: Sequence[str],
         names: Names,
+        proxy: ProxyLink,
         options: NetworkOptions | None = None,
     ) -> None:
         """`owner` is what tells this daemon's bridges and rules from others': its data root."""
@@ -73,10 +76,11 @@ class Networks:
         self.no_default = self._options.bridge == NO_BRIDGE
         self._host = Host(owner, netns, maker_argv, self._options)
         self._worker = Worker()
-        self._ports = HostPorts(local_port_range())
+        self._proxies = Proxies(proxy, self._options.proxied_versions)
+        self._ports = HostPorts(local_port_range(), self._proxies.versions)
         self._names = names
         self._sandboxes = Sandboxes(
-            database, self._registry, self._host, self._worker, self._ports, names
+            database, self._registry, self._host, self._worker, self._ports, names, self._proxies
         )
         self._builtin = Builtin(self._registry, self._host, self._worker, self._options)
         self._texts = Texts(self._options)
@@ -109,6 +113,12 @@ class Networks:
         """Take over the sandboxes of the `live` containers, remove all others, load the rules."""
         alive = set(live)
         states = self._sandboxes.take_over()
+        await self._proxies.settle(
+            held_port(port)
+            for state in states
+            if state.container in alive
+            for port in state.published
+        )
         for state in states:
             if state.container not in alive:
                 await self._sandboxes.dismantle(state.container)
@@ -145,6 +155,7 @@ class Networks:
             and all(not r.bridge or r is bridge for r in self._registry),
         )
         await self._names.close()
+        await self._proxies.close()
         self._ports.close()
         self._worker.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -20,9 +20,11 @@ from barque.network.ports import HostPort, HostPorts, PortRequest
 
 
 class Endpoints:
-    def __init__(self, registry: Registry, ports: HostPorts, *, ipv6: bool) -> None:
-        """Not `ipv6`: no port is published in that family."""
+    def __init__(self, registry: Registry, ports: HostPorts, *, ipv6: bool, crossing: bool) -> None:
+        """Not `ipv6`: no port is published in that family. `crossing`: a port of the host's IPv6
+        may lead to a container's IPv4."""
         self._ipv6 = ipv6
+        self._crossing = crossing
         self._registry = registry
         self._ports = ports
 
@@ -114,14 +116,27 @@ class Endpoints:
         ways = [way for version in (4, 6) if (way := self._way(state, version))]
         if not ways:
             return
+        targets = {way.version: way for way in ways if way.version == 4 or self._ipv6}
+        if self._crossing and 4 in targets:
+            targets.setdefault(6, targets[4])
         for request in sorted(requests, key=lambda request: not request.first):
-            _check_family(request, ways, sixth=self._ipv6)
+            self._check_family(request, targets)
             state.published += _opened(request, ways)
-            held = self._hold(request, state, ways)
-            targets = {way.version: way.ip for way in ways}
-            for port in held:
-                target = targets[port.host_ip.version]
+            for port in self._hold(request, state, targets):
+                target = targets[port.host_ip.version].ip
                 state.published.append(published(port, target, request.container_port))
+
+    def _check_family(self, request: PortRequest, targets: Mapping[int, _Way]) -> None:
+        version = request.host_ip.version
+        if version in targets or (request.anywhere and targets):
+            return
+        why = f"the container is in no IPv{version} network"
+        if version == 6 and not self._ipv6:
+            why = "--ip6tables=false is set"
+        raise errors.Unsupported(
+            f"port {request.container_port}/{request.protocol} on the IPv{version} address "
+            f"{request.host_ip}: {why}"
+        )
 
     def _way(self, state: SandboxState, version: int) -> _Way | None:
         """The way into the sandbox by a family: through the place that leads out in it."""
@@ -136,11 +151,11 @@ class Endpoints:
         return None
 
     def _hold(
-        self, request: PortRequest, state: SandboxState, ways: Sequence[_Way]
+        self, request: PortRequest, state: SandboxState, targets: Mapping[int, _Way]
     ) -> list[HostPort]:
         """The host's ports, of those families in which the network translates addresses."""
-        translated = {way.version for way in ways if way.mode != ROUTED}
-        sixth = 6 in translated and self._ipv6
+        translated = {version for version, way in targets.items() if way.mode != ROUTED}
+        sixth = 6 in translated
         if 4 not in translated and request.anywhere and sixth:
             request = replace(request, host_ip=IPv6Address(0), anywhere=False)
         elif request.host_ip.version not in translated:
@@ -150,7 +165,7 @@ class Endpoints:
         except errors.BarqueError as error:
             raise errors.BarqueError(
                 "driver failed programming external connectivity on endpoint "
-                f"{state.name} ({ways[0].endpoint.id}): {error}"
+                f"{state.name} ({next(iter(targets.values())).endpoint.id}): {error}"
             ) from error
 
 
@@ -179,20 +194,6 @@ class _Way:
     endpoint: EndpointRecord
     ip: str
     mode: str
-
-
-def _check_family(request: PortRequest, ways: Sequence[_Way], *, sixth: bool) -> None:
-    version = request.host_ip.version
-    usable = {way.version for way in ways if sixth or way.version == 4}
-    if version in usable or (request.anywhere and usable):
-        return
-    why = f"the container is in no IPv{version} network"
-    if version == 6 and not sixth:
-        why = "--ip6tables=false is set"
-    raise errors.Unsupported(
-        f"port {request.container_port}/{request.protocol} on the IPv{version} address "
-        f"{request.host_ip}: {why}"
-    )
 
 
 def _opened(request: PortRequest, ways: Sequence[_Way]) -> list[Published]:

@@ -27,10 +27,12 @@ from barque.daemon.networks.records import (
 )
 from barque.daemon.networks.registry import Registry
 from barque.daemon.networks.worker import Worker
+from barque.daemon.proxies import Proxies
 from barque.daemon.sandboxes.endpoints import Endpoints
 from barque.daemon.sandboxes.plugs import Bridges
 from barque.daemon.sandboxes.rows import Rows
 from barque.daemon.sandboxes.state import Asked, SandboxState, held_port
+from barque.network.firewall.rules import Published
 from barque.network.host import Host
 from barque.network.pool import Namespace
 from barque.network.ports import HostPorts, PortRequest
@@ -47,15 +49,19 @@ class Sandboxes:
         worker: Worker,
         ports: HostPorts,
         names: Names,
+        proxies: Proxies,
     ) -> None:
         self.rows = Rows(database)
         self.bridges = Bridges()
-        self._endpoints = Endpoints(registry, ports, ipv6=host.ipv6_rules)
+        self._endpoints = Endpoints(
+            registry, ports, ipv6=host.ipv6_rules, crossing=6 in proxies.versions
+        )
         self._registry = registry
         self._host = host
         self._worker = worker
         self._ports = ports
         self._names = names
+        self._proxies = proxies
         self._places = Places(registry)
         self._states: dict[str, SandboxState] = {}
 
@@ -134,6 +140,7 @@ class Sandboxes:
                 raise errors.Unavailable(words) from failure
             if failure is not None:
                 raise failure
+        self._serve(state)
         await self._tell_way_out(state)
 
     async def _tell_way_out(self, state: SandboxState) -> None:
@@ -264,8 +271,7 @@ class Sandboxes:
         rest = [e for e in state.endpoints if e.id != endpoint.id]
         anchor = None if rest else state.anchor()
         self.rows.remove(endpoint, published, anchor)
-        for port in published:
-            self._ports.release(held_port(port))
+        await self._release(published)
         state.published = [port for port in state.published if port not in published]
         state.endpoints = rest if anchor is None else [anchor]
         self._registry.release(endpoint.network, endpoint.addresses)
@@ -309,12 +315,26 @@ class Sandboxes:
             await self._places.leave(endpoint)
         for network in list(state.leases):
             await self._give_back(state, network)
+        await self._release(state.published)
         self._forget(state)
+
+    async def _release(self, published: Sequence[Published]) -> None:
+        """Let go of host ports. Safe to run twice."""
+        held = [held_port(port) for port in published]
+        await self._proxies.withdraw(held)
+        for port in held:
+            self._ports.release(port)
+
+    def _serve(self, state: SandboxState) -> None:
+        """Let the proxy serve those host ports that are its."""
+        for port in state.published:
+            held = held_port(port)
+            opened = self._ports.socket_of(held)
+            if opened is not None and not port.is_opened:
+                self._proxies.publish(held, opened, (str(port.container_ip), port.container_port))
 
     def _forget(self, state: SandboxState) -> None:
         self.rows.forget(state.container)
-        for port in state.published:
-            self._ports.release(held_port(port))
         for endpoint in state.endpoints:
             self._registry.release(endpoint.network, endpoint.addresses)
         self._states.pop(state.container, None)
@@ -354,8 +374,11 @@ class Sandboxes:
         """Hold the host ports of a sandbox that was taken over."""
         for port in state.published:
             held = held_port(port)
-            if not port.is_opened and not self._ports.adopt(held):
+            if port.is_opened:
+                continue
+            if not self._ports.adopt(held, self._proxies.taken(held)):
                 log.warning("host port %s of %s is held by another program", held, state.name)
+        self._serve(state)
 
     def repair(self, state: SandboxState) -> None:
         """Make a live sandbox's links ports of their bridges again. In the worker thread."""

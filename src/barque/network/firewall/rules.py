@@ -20,8 +20,8 @@ redirected.
 
 `ports` (one host address) and `ports_any` (all of them) hold the published ports, those of IPv6
 with a 6, and are filled by netlink. From ::1 nothing is redirected: what comes from there cannot
-leave the host. Only our own table is ever touched. To accept here does not overrule another
-table's drop.
+leave the host, and is the proxy's (`barque.network.proxy`). Only our own table is ever touched. To
+accept here does not overrule another table's drop.
 """
 
 from __future__ import annotations
@@ -79,13 +79,18 @@ class Published:
     """A host port that leads to a container's port.
 
     Where `host_ip` is the container's own address no host port does: it is opened (mode routed).
+    One of the other family `crosses`, which no rule does: it is the proxy's.
     """
 
     protocol: str
     host_ip: IPv4Address | IPv6Address
     host_port: int
-    container_ip: IPv4Address | IPv6Address  # of the same family
+    container_ip: IPv4Address | IPv6Address
     container_port: int
+
+    @property
+    def crosses(self) -> bool:
+        return self.host_ip.version != self.container_ip.version
 
     @property
     def is_opened(self) -> bool:

@@ -1,0 +1,1 @@
+"""The proxy of published ports: what rules of the firewall cannot redirect."""
