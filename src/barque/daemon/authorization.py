@@ -4,8 +4,8 @@
                     `- denied: 403, and no later one is asked
 
 Source: Docker's documentation, "Access authorization plugin". A plugin is found by its name, and
-speaks HTTP on a unix socket or where a file of that name says. One that does not answer denies. A
-body that is too large to be shown is refused and never passed unseen (CVE-2024-41110).
+speaks HTTP on a unix socket or where a file of that name says, by TLS too. One that does not answer
+denies. A body that is too large to be shown is refused and never passed unseen (CVE-2024-41110).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,9 +22,8 @@ import msgspec
 from barque import errors
 from barque.daemon.config import Config
 from barque.daemon.http.messages import Request, Response
+from barque.volume.plugin_places import NAME, Address, locate
 
-SOCKET_DIRECTORIES = ("/run/docker/plugins",)
-SPEC_DIRECTORIES = ("/etc/docker/plugins", "/usr/lib/docker/plugins")
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 MAX_BODY_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 4 << 20
@@ -137,50 +135,28 @@ def _failed(name: str, method: str, why: object) -> errors.BarqueError:
     return errors.BarqueError(f"plugin {name} failed with error: AuthZPlugin.{method}: {why}")
 
 
-def address_of(name: str) -> str:
-    """`unix://PATH` or `tcp://HOST:PORT`. Raises NotFound, InvalidArgument for a name that is a
-    path."""
-    if not name or "/" in name or name.startswith("."):
+def address_of(name: str) -> Address:
+    """Raises NotFound, InvalidArgument for a name that is a path, Unsupported for another way."""
+    if not NAME.match(name):
         raise errors.InvalidArgument(f"invalid plugin name {name!r}")
-    for directory in SOCKET_DIRECTORIES:
-        for path in (Path(directory, f"{name}.sock"), Path(directory, name, f"{name}.sock")):
-            if path.is_socket():
-                return f"unix://{path}"
-    for directory in SPEC_DIRECTORIES:
-        for suffix in ("spec", "json"):
-            path = Path(directory, f"{name}.{suffix}")
-            if path.is_file():
-                return _address_in(name, path, suffix)
-    raise errors.NotFound(f"plugin {name} not found")
+    found = locate(name)
+    if found is None:
+        raise errors.NotFound(f"plugin {name} not found")
+    return found
 
 
-def _address_in(name: str, path: Path, suffix: str) -> str:
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
-    if suffix == "json":
-        try:
-            document = json.loads(text)
-            text, tls = str(document["Addr"]), document.get("TLSConfig")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise errors.InvalidArgument(f"plugin {name}: malformed {path}") from None
-        if tls:
-            raise errors.Unsupported(f"plugin {name}: TLSConfig of {path} is not there yet")
-    scheme, _, place = text.partition("://")
-    if scheme not in {"unix", "tcp", "http"}:
-        raise errors.Unsupported(f"plugin {name}: {text}: only unix, tcp and http are there yet")
-    return f"{'unix' if scheme == 'unix' else 'tcp'}://{place}"
-
-
-async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Raises OSError, ValueError for what is no port."""
-    if address.startswith("unix://"):
-        path = address.removeprefix("unix://")
-        return await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
-    parts = urlsplit(address)
-    return await asyncio.open_connection(parts.hostname, parts.port, limit=MAX_ANSWER_BYTES)
+    if address.scheme == "unix":
+        return await asyncio.open_unix_connection(address.rest, limit=MAX_ANSWER_BYTES)
+    parts = urlsplit(f"//{address.rest}")
+    context = address.tls.context() if address.tls is not None else None
+    port = parts.port or (443 if context else 80)
+    return await asyncio.open_connection(parts.hostname, port, limit=MAX_ANSWER_BYTES, ssl=context)
 
 
 async def _call(
-    address: str, target: str, document: Mapping[str, Any]
+    address: Address, target: str, document: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
     """The status and the document of the answer."""
     body = msgspec.json.encode(document)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import socket
 
-SCHEMES = frozenset({"unix", "tcp", "http"})
+from barque.volume.plugin_places import Address
+
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 ANSWER_BYTES = 8 << 20
 
@@ -21,14 +22,18 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def post(address: str, target: str, body: str, timeout_s: float) -> tuple[int, bytes]:
-    """Status and body of the answer. `address`: unix://PATH or tcp://HOST:PORT. Raises OSError."""
-    scheme, _, rest = address.partition("://")
-    connection = (
-        _UnixConnection(rest, timeout_s)
-        if scheme == "unix"
-        else http.client.HTTPConnection(rest.rstrip("/"), timeout=timeout_s)
-    )
+def _connection(address: Address, timeout_s: float) -> http.client.HTTPConnection:
+    if address.scheme == "unix":
+        return _UnixConnection(address.rest, timeout_s)
+    if address.tls is None:
+        return http.client.HTTPConnection(address.rest, timeout=timeout_s)
+    context = address.tls.context()
+    return http.client.HTTPSConnection(address.rest, timeout=timeout_s, context=context)
+
+
+def post(address: Address, target: str, body: str, timeout_s: float) -> tuple[int, bytes]:
+    """Status and body of the answer. Raises OSError."""
+    connection = _connection(address, timeout_s)
     try:
         connection.request("POST", target, body, {"Content-Type": CONTENT_TYPE})
         answer = connection.getresponse()

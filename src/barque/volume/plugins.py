@@ -1,35 +1,28 @@
 """Volume plugins: other programs that keep volumes (Docker Engine volume plugin protocol, v1).
 
-A plugin NAME is found by a socket `NAME.sock` (or `NAME/NAME.sock`), or by its address in a file
-NAME.spec or NAME.json. A request is a POST of JSON to `/VolumeDriver.X`; an answer with `Err` is a
-failure. Synchronous.
+A plugin is found by its name (`plugin_places`). A request is a POST of JSON to `/VolumeDriver.X`;
+an answer with `Err` is a failure. Synchronous.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from barque import errors
+from barque.volume.plugin_places import SOCKETS, SPECS, Address, locate
 
-SOCKETS = Path("/run/docker/plugins")
-SPECS = (Path("/etc/docker/plugins"), Path("/usr/lib/docker/plugins"))
-NAME = re.compile(r"[a-z0-9A-Z][a-zA-Z0-9_.-]{0,127}\Z")  # a path component: CVE-2021-20206
 IMPLEMENTS = "VolumeDriver"
 TIMEOUT_S = 120.0
 NO_METHOD = 404
-_SUFFIX = re.compile(r"\.(sock|spec|json)\Z")
 
 
 class Plugin:
-    """One volume plugin at `address`: unix://PATH or tcp://HOST:PORT."""
+    """One volume plugin at `address`."""
 
-    def __init__(self, name: str, address: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, name: str, address: Address, timeout_s: float = TIMEOUT_S) -> None:
         self.name = name
         self._address = address
         self._timeout_s = timeout_s
@@ -42,11 +35,6 @@ class Plugin:
         # Here: loading it takes a good part of the daemon's start, and few have a plugin.
         from barque.volume import plugin_wire
 
-        scheme = self._address.partition("://")[0]
-        if scheme not in plugin_wire.SCHEMES:
-            raise errors.Unsupported(
-                f"plugin {self.name}: address {self._address} is not supported"
-            )
         try:
             status, data = plugin_wire.post(
                 self._address, f"/{method}", json.dumps(request), self._timeout_s
@@ -118,55 +106,10 @@ def find(
 
     `implements` is another protocol that it may be asked for, `what` is what that is about.
     """
-    place = _place(name, sockets, specs)
-    if place is None:
+    address = locate(name, sockets, specs)
+    if address is None:
         raise errors.NotFound(f'error looking up {what} plugin {name}: plugin "{name}" not found')
-    plugin = Plugin(name, _address(name, place), timeout_s)
+    plugin = Plugin(name, address, timeout_s)
     if implements not in (plugin.call("Plugin.Activate").get("Implements") or ()):
         raise errors.NotFound(f"plugin {name} does not implement {implements}")
     return plugin
-
-
-def known(name: str, sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> bool:
-    """Whether there is a plugin of that name, whatever it is for; it is not asked."""
-    return _place(name, sockets, specs) is not None
-
-
-def names(sockets: Path = SOCKETS, specs: Sequence[Path] = SPECS) -> list[str]:
-    """Every plugin there is, whatever it is for; none is asked."""
-    found: set[str] = set()
-    for directory in (sockets, *specs):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            found.update(_SUFFIX.sub("", entry) for entry in os.listdir(directory))
-    return sorted(name for name in found if known(name, sockets, specs))
-
-
-def _place(name: str, sockets: Path, specs: Sequence[Path]) -> Path | None:
-    """The socket, or the file that has the address."""
-    if not NAME.match(name):
-        return None
-    for path in (sockets / f"{name}.sock", sockets / name / f"{name}.sock"):
-        if path.is_socket():
-            return path
-    for directory in specs:
-        for suffix in (".spec", ".json"):
-            for path in (directory / f"{name}{suffix}", directory / name / f"{name}{suffix}"):
-                if path.is_file():
-                    return path
-    return None
-
-
-def _address(name: str, place: Path) -> str:
-    if place.suffix == ".sock":
-        return f"unix://{place}"
-    text = place.read_text(errors="replace").strip()
-    if place.suffix == ".spec":
-        return text
-    try:
-        document = json.loads(text)
-        address, tls = document["Addr"], document.get("TLSConfig")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.InvalidArgument(f"plugin {name}: {place} has no address: {error}") from error
-    if tls:
-        raise errors.Unsupported(f"plugin {name}: TLSConfig of {place} is not supported")
-    return str(address)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.barque import Stack, stack
+from tests.support.certificates import make_certificates, server_context
 from tests.support.docker_peer import Peer, docker_peer
 from tests.support.engine_api import ask
 
@@ -27,8 +28,11 @@ Guarded = tuple["Plugin", str, Stack | Peer]
 class Plugin:
     """An authorization plugin that writes down what it is asked, and denies what it is told to."""
 
-    def __init__(self, name: str, scheme: str = "") -> None:
-        """On a socket of its name, or on an address that a file in /etc has, with `scheme`."""
+    def __init__(self, name: str, scheme: str = "", certificates: Path | None = None) -> None:
+        """On a socket of its name, or on an address that a file in /etc has, with `scheme`.
+
+        With `certificates` it wants its callers' to be of the same authority.
+        """
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.denied = self.failing = ""
         plugin = self
@@ -55,12 +59,18 @@ class Plugin:
 
         self.path = Path("/run/docker/plugins") / f"{name}.sock"
         if scheme:
-            self.path = Path("/etc/docker/plugins") / f"{name}.spec"
+            suffix = "spec" if certificates is None else "json"
+            self.path = Path("/etc/docker/plugins") / f"{name}.{suffix}"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.server: OnAddress | Server
         if scheme:
             self.server = OnAddress(("127.0.0.1", 0), Handler)
-            self.path.write_text(f"{scheme}://127.0.0.1:{self.server.server_address[1]}\n")
+            address = f"{scheme}://127.0.0.1:{self.server.server_address[1]}"
+            self.path.write_text(
+                f"{address}\n"
+                if certificates is None
+                else _secured(self.server, address, certificates)
+            )
         else:
             self.server = Server(str(self.path), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -81,21 +91,31 @@ class Plugin:
         self.path.unlink(missing_ok=True)
 
 
+def _secured(server: TCPServer, address: str, certificates: Path) -> str:
+    """Wrap the server's socket; the file that says how to speak with it."""
+    server.socket = server_context(certificates).wrap_socket(server.socket, server_side=True)
+    names = {"CAFile": "ca.pem", "CertFile": "cert.pem", "KeyFile": "key.pem"}
+    config = {key: str(certificates / name) for key, name in names.items()}
+    return json.dumps({"Name": "guard", "Addr": address, "TLSConfig": config})
+
+
 @contextmanager
-def plugin(name: str, scheme: str = "") -> Iterator[Plugin]:
-    made = Plugin(name, scheme)
+def plugin(name: str, scheme: str = "", certificates: Path | None = None) -> Iterator[Plugin]:
+    made = Plugin(name, scheme, certificates)
     try:
         yield made
     finally:
         made.close()
 
 
-@pytest.fixture(params=["ours", "ours by tcp", "ours by http", "docker"])
-def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
+@pytest.fixture(params=["ours", "ours by tcp", "ours by http", "ours by https", "docker"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
     """dockerd by a socket alone: it is in a network namespace of its own."""
     name = f"bq{os.urandom(4).hex()}"
     flags = ["--authorization-plugin", name]
-    with plugin(name, request.param.partition(" by ")[2]) as guard:
+    scheme = request.param.partition(" by ")[2]
+    certificates = make_certificates(tmp_path) if scheme == "https" else None
+    with plugin(name, scheme, certificates) as guard:
         if request.param == "docker":
             with docker_peer(flags) as peer:
                 yield guard, name, peer
@@ -151,3 +171,19 @@ def test_a_plugin_that_fails(guarded: Guarded, when: str) -> None:
     guard.failing = ""
     assert answer.status == 500
     assert answer.message == f"plugin {name} failed with error: AuthZPlugin.{when}: it broke"
+
+
+def test_a_plugin_of_another_authority_is_not_believed(tmp_path: Path) -> None:
+    name = f"bq{os.urandom(4).hex()}"
+    (tmp_path / "theirs").mkdir()
+    theirs, ours = make_certificates(tmp_path / "theirs"), make_certificates(tmp_path)
+    with plugin(name, "https", theirs) as guard, stack("--authorization-plugin", name) as barque:
+        document = json.loads(guard.path.read_text())
+        assert ask(barque.socket, "GET", "/info").status == 200
+        document["TLSConfig"]["CAFile"] = str(ours / "ca.pem")
+        guard.path.write_text(json.dumps(document))
+        refused = ask(barque.socket, "GET", "/info")
+        assert refused.status == 403
+        assert "certificate verify failed" in (refused.message or "")
+        barque.kill("barqued")
+        barque.flags = ()

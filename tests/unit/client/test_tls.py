@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,25 +14,14 @@ from barque import errors
 from barque.client.client import Client
 from barque.client.connection import Tls
 from barque.client.tls import connect
+from tests.support.certificates import make_certificates, server_context
 
 SHUT_WR = 1
 
 
-def openssl(*arguments: str, cwd: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ca.pem, and cert.pem with key.pem that it signed for 127.0.0.1."""
-    root = tmp_path_factory.mktemp("tls")
-    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl(*new, "-x509", "-keyout", "cakey.pem", "-out", "ca.pem", "-subj", "/CN=ca", cwd=root)
-    openssl(*new, "-keyout", "key.pem", "-out", "csr.pem", "-subj", "/CN=x", cwd=root)
-    (root / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    sign = ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "cakey.pem"]
-    openssl(*sign, "-CAcreateserial", "-extfile", "san", "-out", "cert.pem", cwd=root)
-    return root
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
@@ -43,10 +31,7 @@ def serve(files: Path) -> Iterator[Callable[[Callable[[ssl.SSLSocket], None]], t
     threads = []
 
     def start(talk: Callable[[ssl.SSLSocket], None]) -> tuple[str, int]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files / "cert.pem", files / "key.pem")
-        context.load_verify_locations(files / "ca.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
+        context = server_context(files)
 
         def run() -> None:
             raw, _ = listener.accept()

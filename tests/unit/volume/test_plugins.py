@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from barque import errors
-from barque.volume import plugins
+from barque.volume import plugin_places, plugins
+from barque.volume.plugin_places import Address
 from tests.support.plugin_server import NoMethod, Request, serving
 from tests.support.volume_plugin import Keeper
 
@@ -60,7 +61,7 @@ def test_a_plugin_found_by_a_file(keeper: Keeper, directory: Path, file: str, te
     specs = [directory / "specs"]
     plugins.find("other", directory / "none", specs).create("v", {})
     assert "v" in keeper.options
-    assert plugins.names(directory, specs) == sorted(["other", keeper.name])
+    assert plugin_places.names(directory, specs) == sorted(["other", keeper.name])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,13 @@ def test_a_plugin_found_by_a_file(keeper: Keeper, directory: Path, file: str, te
     [
         ("nonsense", errors.InvalidArgument, "plugin other: .*other.json has no address"),
         ("[]", errors.InvalidArgument, "has no address"),
-        ('{"Addr": "tcp://h:1", "TLSConfig": {"CAFile": "x"}}', errors.Unsupported, "TLSConfig"),
+        (
+            '{"Addr": "tcp://h:1", "TLSConfig": {"CAFile": "x"}}',
+            errors.Unsupported,
+            "needs an https",
+        ),
+        ('{"Addr": "https://h:1", "TLSConfig": {"Odd": 1}}', errors.Unsupported, "'Odd' = 1"),
+        ('{"Addr": "https://h:1", "TLSConfig": "x"}', errors.Unsupported, "TLSConfig of"),
         ('{"Addr": "ftp://h:1"}', errors.Unsupported, "address ftp://h:1 is not supported"),
     ],
 )
@@ -84,7 +91,7 @@ def test_a_file_that_leads_to_no_plugin(
 def test_a_plugin_that_is_not_there(directory: Path, name: str) -> None:
     with pytest.raises(errors.NotFound, match="not found"):
         plugins.find(name, directory, [])
-    assert plugins.names(directory / name, []) == []
+    assert plugin_places.names(directory / name, []) == []
 
 
 def test_a_plugin_of_another_kind_is_refused(keeper: Keeper, directory: Path) -> None:
@@ -94,7 +101,7 @@ def test_a_plugin_of_another_kind_is_refused(keeper: Keeper, directory: Path) ->
 
 
 def test_a_plugin_that_does_not_answer(keeper: Keeper, directory: Path) -> None:
-    plugin = plugins.Plugin("gone", f"unix://{directory}/gone.sock")
+    plugin = plugins.Plugin("gone", Address("unix", f"{directory}/gone.sock"))
     with pytest.raises(errors.Unavailable, match='error while calling plugin "gone"'):
         plugin.create("v", {})
     keeper.hangs.clear()
@@ -105,7 +112,7 @@ def test_a_plugin_that_does_not_answer(keeper: Keeper, directory: Path) -> None:
 
 def test_a_plugin_that_says_nonsense(directory: Path) -> None:
     with serving(directory / "odd.sock", lambda _: {"Volumes": {"a": 1}}):
-        odd = plugins.Plugin("odd", f"unix://{directory}/odd.sock")
+        odd = plugins.Plugin("odd", Address("unix", f"{directory}/odd.sock"))
         with pytest.raises(errors.BarqueError, match="plugin odd gives no list"):
             odd.volumes()
     with serving(directory / "odd.sock", lambda _: {"Volumes": [1, {}, {"Name": 2}, None]}):
@@ -121,7 +128,7 @@ def test_a_method_that_a_plugin_does_not_have(directory: Path) -> None:
     def lacks(asked: Request) -> dict[str, str]:
         raise NoMethod
 
-    odd = plugins.Plugin("odd", f"unix://{directory}/odd.sock")
+    odd = plugins.Plugin("odd", Address("unix", f"{directory}/odd.sock"))
     with (
         serving(directory / "odd.sock", lacks),
         pytest.raises(errors.NotFound, match=r'plugin "odd" has no method VolumeDriver\.List'),

@@ -16,7 +16,7 @@ from barque.network.ipam import (
     parse_network,
     parse_network6,
 )
-from barque.volume import plugins
+from barque.volume import plugin_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def parse_ipam(document: Mapping[str, Any], *, builtin: bool = True) -> Ipam:
             if ipam.get("config")
             else "ipv4 pool is empty"  # as Docker says of every driver of its own
         )
-    if driver != "default" and not plugins.known(driver):
+    if driver != "default" and not plugin_places.known(driver):
         raise errors.NotFound(f"could not find plugin {driver} in v1 plugin registry")
     options = strings(ipam, "Options", "IPAM.")
     if options and driver == "default":

@@ -14,7 +14,7 @@ from barque.daemon.networks import bridge_options, configurations, kinds
 from barque.daemon.networks.addressing import Ipam, parse_ipam
 from barque.daemon.networks.members import fold, strings, typed
 from barque.daemon.networks.records import BRIDGE_OPTION, BUILTIN_NAMES, NetworkRecord
-from barque.volume import plugins
+from barque.volume import plugin_places
 
 DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
 NOT_YET_DRIVERS = frozenset({"none", "remote"})
@@ -128,7 +128,7 @@ def _check_kind(name: str, request: Mapping[str, Any]) -> str:
         raise errors.Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver in NOT_YET_DRIVERS:
         raise errors.Unsupported(f"network {name}: driver {driver} is not supported yet")
-    if driver not in DRIVERS and not plugins.known(driver):
+    if driver not in DRIVERS and not plugin_places.known(driver):
         raise errors.NotFound(f"could not find plugin {driver} in v1 plugin registry")
     if typed(request, "Ingress", bool, ""):
         raise errors.Unsupported(f"network {name}: Ingress is not supported yet")

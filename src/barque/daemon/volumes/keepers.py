@@ -14,7 +14,7 @@ from typing import Any
 
 from barque import errors
 from barque.daemon.volumes.records import VolumeRecord
-from barque.volume import plugins
+from barque.volume import plugin_places, plugins
 from barque.volume.local import NAME
 
 ASK_LIMIT_S = 10.0
@@ -41,7 +41,7 @@ class Listing:
 async def listed() -> Listing:
     """Every volume of every plugin; of a name that several have, the first plugin's."""
     found = Listing()
-    names = await asyncio.to_thread(plugins.names)
+    names = await asyncio.to_thread(plugin_places.names)
     answers = await asyncio.gather(*(asyncio.to_thread(_volumes_of, name) for name in names))
     for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, errors.BarqueError):
@@ -55,7 +55,7 @@ async def listed() -> Listing:
 
 async def find(name: str, driver: str = "") -> Told | None:
     """The volume that a plugin has by this name; asks `driver` alone when it is given."""
-    names = [driver] if driver else await asyncio.to_thread(plugins.names)
+    names = [driver] if driver else await asyncio.to_thread(plugin_places.names)
     answers = await asyncio.gather(*(asyncio.to_thread(_volume_of, one, name) for one in names))
     return next((told for told in answers if told is not None), None)
 
