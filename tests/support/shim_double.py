@@ -2,10 +2,10 @@
 
     shim_double.py KIND [flags] start | delete | -info
 
-It has the Sandbox service and version 3 of the Task service over ttrpc; its processes are programs
+It has the Sandbox service and the Task service, over ttrpc or gRPC; its processes are programs
 that sleep, and its containers are no containers. What it was asked lies in `asked` in its bundle, a
-line a call: the method, the request in hexadecimal. KIND is how `start` answers: `plain`, `json2`
-or `json3`.
+line a call: the method, the request in hexadecimal. KIND is how `start` answers: `plain`, `json2`,
+`json3`, or `grpc`, which is of version 3 too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from barque.containerd.proto import sandbox_shim_pb2 as sandbox
 from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto.task_types_pb2 import Status
 
-VERSIONS = {"plain": 2, "json2": 2, "json3": 3}
+VERSIONS = {"plain": 2, "json2": 2, "json3": 3, "grpc": 3}
 HEADER = struct.Struct(">IIBB")  # length, stream, kind, flags
 REQUEST, RESPONSE = 1, 2
 UNKNOWN, NOT_FOUND, UNIMPLEMENTED = 2, 5, 12
@@ -122,6 +123,7 @@ class Double:
         self.pod: Process | None = None
         self.tasks: dict[str, Process] = {}
         self.ended = threading.Event()
+        self.held: list[Any] = []  # what must not be collected
         self.services = {
             "containerd.runtime.sandbox.v1.Sandbox": (sandbox, "Sandbox"),
             f"containerd.task.v{version}.Task": (task, "Task"),
@@ -262,25 +264,59 @@ def answer(
         connection.sendall(HEADER.pack(len(body), number, RESPONSE, 0) + body)
 
 
-def start(kind: str) -> None:
-    """Leave a server behind; its address is what `start` prints."""
-    path = os.path.abspath("s")
+def serve_ttrpc(path: str, double: Double) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
+    threading.Thread(target=serve, args=(listener, double), daemon=True).start()
+
+
+def serve_grpc(path: str, double: Double) -> None:
+    """By Google's library."""
+    import grpc  # type: ignore[import-untyped]
+
+    codes = {code.value[0]: code for code in grpc.StatusCode}
+
+    class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, call: Any) -> Any:
+            _, service, method = call.method.split("/")
+
+            def answered(payload: bytes, context: Any) -> bytes:
+                try:
+                    return double.call(service, method, payload)
+                except Failed as error:
+                    context.abort(codes[error.code], str(error))
+                    raise
+
+            return grpc.unary_unary_rpc_method_handler(answered)
+
+    server = grpc.server(ThreadPoolExecutor(32), handlers=[Methods()])
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    double.held.append(server)
+
+
+def start(kind: str) -> None:
+    """Leave a server behind; its address is what `start` prints."""
+    path = os.path.abspath("s")
+    listening, told = os.pipe()
     if os.fork() == 0:
         os.setsid()
         null = os.open("/dev/null", os.O_RDWR)
         for fd in range(3):
             os.dup2(null, fd)
         double = Double(kind)
-        threading.Thread(target=serve, args=(listener, double), daemon=True).start()
+        (serve_grpc if kind == "grpc" else serve_ttrpc)(path, double)
+        os.write(told, b".")
         double.ended.wait()
         time.sleep(0.1)  # the last answer is on its way
         os._exit(0)
+    os.close(told)
+    if not os.read(listening, 1):
+        sys.exit("the server did not start")
     address = f"unix://{path}"
-    version = VERSIONS[kind]
-    bootstrap = {"version": version, "address": address, "protocol": "ttrpc"}
+    protocol = "grpc" if kind == "grpc" else "ttrpc"
+    bootstrap = {"version": VERSIONS[kind], "address": address, "protocol": protocol}
     print(address if kind == "plain" else json.dumps(bootstrap), flush=True)
 
 

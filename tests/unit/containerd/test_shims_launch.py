@@ -22,6 +22,7 @@ from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
         ("/run/s/1", Address("/run/s/1", 2)),
         ('{"version":2,"address":"unix:///s","protocol":"ttrpc"}', Address("unix:///s", 2)),
         ('{"version":3,"address":"unix:///s","protocol":"ttrpc"}\n', Address("unix:///s", 3)),
+        ('{"version":3,"address":"/s","protocol":"GRPC"}', Address("/s", 3, "grpc")),
     ],
 )
 def test_addresses(output: str, address: Address) -> None:
@@ -31,7 +32,8 @@ def test_addresses(output: str, address: Address) -> None:
 @pytest.mark.parametrize(
     ("output", "kind"),
     [
-        ('{"version":3,"address":"unix:///s","protocol":"grpc"}', Unsupported),
+        ('{"version":2,"address":"unix:///s","protocol":"grpc"}', Unsupported),
+        ('{"version":3,"address":"unix:///s","protocol":"http"}', Unsupported),
         ('{"version":4,"address":"unix:///s","protocol":"ttrpc"}', Unsupported),
         ('{"version":"x","address":"unix:///s","protocol":"ttrpc"}', BarqueError),
         ('{"version":3}', BarqueError),

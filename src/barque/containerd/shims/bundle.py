@@ -38,6 +38,7 @@ class ShimRecord:
     address: str  # empty until the start has succeeded
     version: int  # of the Task service
     sandbox: str = ""  # whose shim it is, of a task that is in one
+    protocol: str = "ttrpc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Bundle:
                 document["address"],
                 document["version"],
                 document.get("sandbox", ""),
+                document.get("protocol", "ttrpc"),
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None

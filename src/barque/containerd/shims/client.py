@@ -16,8 +16,9 @@ from google.protobuf.message import DecodeError, Message
 
 from barque.containerd.shims.bundle import Bundle
 from barque.containerd.shims.launch import Address
+from barque.containerd.shims.links import Link, connect
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.ttrpc import Connection, ConnectionLost, NobodyListens, NotSent, connect
+from barque.containerd.ttrpc import ConnectionLost, NobodyListens, NotSent
 from barque.errors import BarqueError, NotFound, Unavailable
 
 STATE_TIMEOUT_S = 2.0
@@ -51,7 +52,7 @@ class ShimClient(ABC):
         self,
         bundle: Bundle,
         runtime: str,
-        connection: Connection,
+        connection: Link,
         address: Address,
         log: ShimLog | None,
         service: str,
@@ -119,8 +120,8 @@ class ShimClient(ABC):
     def _name(self) -> str:
         return f"shim of {self.holds} {self.id}"
 
-    async def _connected(self) -> Connection:
-        return await connect(self.address.url, self._name)
+    async def _connected(self) -> Link:
+        return await connect(self.address, self._name, self.namespace)
 
     def leave(self, *, alone: bool = True) -> Coroutine[Any, Any, None]:
         """Tell the shim to leave; what waits until its connection has ended, or for 3 seconds.

@@ -31,6 +31,8 @@ OURS = "io.containerd.barque.v2"
 START_TIMEOUT_S = 30.0
 DELETE_TIMEOUT_S = 10.0
 OUTPUT_BYTES_MAX = 1 << 16
+TTRPC, GRPC = "ttrpc", "grpc"
+VERSIONS = {TTRPC: (2, 3), GRPC: (3,)}  # of the bootstrap parameters, by protocol
 TASK_SERVICES = {2: "containerd.task.v2.Task", 3: "containerd.task.v3.Task"}
 
 log = logging.getLogger(__name__)
@@ -42,11 +44,12 @@ class Address:
 
     url: str
     version: int
+    protocol: str = TTRPC
 
     @property
     def endpoint(self) -> str:
         """As clients of the sandbox API are told it."""
-        return f"ttrpc+{self.url}"
+        return f"{self.protocol}+{self.url}"
 
 
 class Launcher:
@@ -195,12 +198,13 @@ def parse_address(output: str) -> Address:
         return Address(text, 2)
     try:
         parameters = json.loads(text)
-        version, protocol = int(parameters["version"]), parameters["protocol"]
+        version, protocol = int(parameters["version"]), str(parameters["protocol"]).lower()
         address = str(parameters["address"])
     except (ValueError, KeyError, TypeError) as error:
         raise BarqueError(f"shim printed no bootstrap parameters: {text[:200]!r}") from error
-    if protocol != "ttrpc":
-        raise Unsupported(f"shim wants protocol {protocol!r}; only ttrpc is there")
-    if version not in TASK_SERVICES:
-        raise Unsupported(f"shim wants bootstrap version {version}; known are 2 and 3")
-    return Address(address, version)
+    if protocol not in VERSIONS:
+        raise Unsupported(f"shim wants protocol {protocol!r}; known are ttrpc and grpc")
+    if version not in VERSIONS[protocol]:
+        known = " and ".join(map(str, VERSIONS[protocol]))
+        raise Unsupported(f"shim wants bootstrap version {version} of {protocol}; known: {known}")
+    return Address(address, version, protocol)

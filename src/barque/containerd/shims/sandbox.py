@@ -13,8 +13,8 @@ from barque.containerd.proto.types_pb2 import Metric, Platform
 from barque.containerd.shims.bundle import Bundle
 from barque.containerd.shims.client import STATE_TIMEOUT_S, ShimClient
 from barque.containerd.shims.launch import Address
+from barque.containerd.shims.links import Link
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.ttrpc import Connection
 from barque.errors import BarqueError, Timeout
 
 SERVICE = api.DESCRIPTOR.services_by_name["Sandbox"].full_name
@@ -29,7 +29,7 @@ class SandboxShim(ShimClient):
         self,
         bundle: Bundle,
         runtime: str,
-        connection: Connection,
+        connection: Link,
         address: Address,
         log: ShimLog | None,
     ) -> None:

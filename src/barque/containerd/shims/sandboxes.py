@@ -16,10 +16,11 @@ from barque.containerd.proto.event_types_pb2 import SandboxExit
 from barque.containerd.shims.bundle import Bundle, ShimRecord
 from barque.containerd.shims.client import SHUTDOWN_TIMEOUT_S, Exit
 from barque.containerd.shims.launch import Address, Launcher
+from barque.containerd.shims.links import Link
 from barque.containerd.shims.log import ShimLog
 from barque.containerd.shims.sandbox import SandboxShim
 from barque.containerd.shims.supervisor import EXIT_UNKNOWN, Key, Supervisor
-from barque.containerd.ttrpc import Connection, ConnectionLost
+from barque.containerd.ttrpc import ConnectionLost
 from barque.errors import BarqueError
 
 
@@ -110,9 +111,9 @@ class SandboxShims(Supervisor[SandboxShim]):
         await super().close()
 
     def _client(
-        self, bundle: Bundle, record: ShimRecord, connection: Connection, log: ShimLog | None
+        self, bundle: Bundle, record: ShimRecord, connection: Link, log: ShimLog | None
     ) -> SandboxShim:
-        address = Address(record.address, record.version)
+        address = Address(record.address, record.version, record.protocol)
         return SandboxShim(bundle, record.runtime, connection, address, log)
 
     def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:

@@ -17,8 +17,9 @@ from barque.containerd.proto.task_types_pb2 import Status
 from barque.containerd.shims.bundle import Bundle
 from barque.containerd.shims.client import STATE_TIMEOUT_S, Exit, ShimClient
 from barque.containerd.shims.launch import TASK_SERVICES, Address
+from barque.containerd.shims.links import Link
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.ttrpc import Connection, ConnectionLost
+from barque.containerd.ttrpc import ConnectionLost
 from barque.errors import NotFound, Timeout
 
 __all__ = ["Exit", "Shim", "Stdio"]
@@ -43,7 +44,7 @@ class Shim(ShimClient):
         self,
         bundle: Bundle,
         runtime: str,
-        connection: Connection,
+        connection: Link,
         address: Address,
         log: ShimLog | None,
         sandbox: str = "",

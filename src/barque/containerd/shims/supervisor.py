@@ -23,8 +23,9 @@ from barque.containerd.events import Events
 from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle, remove_hidden
 from barque.containerd.shims.client import Exit, ShimClient
 from barque.containerd.shims.launch import OURS, Address, Launcher
+from barque.containerd.shims.links import Link, connect
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.ttrpc import Connection, ConnectionLost, NobodyListens, connect
+from barque.containerd.ttrpc import ConnectionLost, NobodyListens
 from barque.errors import AlreadyExists, BarqueError, NotFound
 
 EXIT_UNKNOWN = 255  # containerd's word for what ended and nobody has seen it
@@ -90,7 +91,7 @@ class Supervisor(ABC, Generic[Held]):
 
     @abstractmethod
     def _client(
-        self, bundle: Bundle, record: ShimRecord, connection: Connection, log: ShimLog | None
+        self, bundle: Bundle, record: ShimRecord, connection: Link, log: ShimLog | None
     ) -> Held:
         """The client of the shim behind `connection`, which listens where `record` says."""
 
@@ -140,7 +141,7 @@ class Supervisor(ABC, Generic[Held]):
                 shim_log = ShimLog(bundle)
                 undo.callback(shim_log.close)
             address = await start(bundle)
-            record = ShimRecord(runtime, address.url, address.version, sandbox)
+            record = record_of(runtime, address, sandbox)
             shim = await self._connect(bundle, record, shim_log)
             undo.push_async_callback(self._shut_down, shim)
             bundle.write_record(record)
@@ -218,7 +219,7 @@ class Supervisor(ABC, Generic[Held]):
         if record is None or address is None:
             raise NotFound(f"{self.holds} {bundle.id} was not started")
         shim_log = None if record.runtime == OURS or record.sandbox else ShimLog(bundle)
-        found = ShimRecord(record.runtime, address.url, address.version, record.sandbox)
+        found = record_of(record.runtime, address, record.sandbox)
         try:
             shim = await self._connect(bundle, found, shim_log)
         except BarqueError:
@@ -313,7 +314,9 @@ class Supervisor(ABC, Generic[Held]):
 
     async def _connect(self, bundle: Bundle, record: ShimRecord, shim_log: ShimLog | None) -> Held:
         try:
-            connection = await connect(record.address, f"shim of {self.holds} {bundle.id}")
+            address = Address(record.address, record.version, record.protocol)
+            name = f"shim of {self.holds} {bundle.id}"
+            connection = await connect(address, name, bundle.namespace)
         except BaseException:
             if shim_log is not None:
                 shim_log.close()
@@ -368,10 +371,14 @@ class Supervisor(ABC, Generic[Held]):
         return running
 
 
+def record_of(runtime: str, address: Address, sandbox: str) -> ShimRecord:
+    return ShimRecord(runtime, address.url, address.version, sandbox, address.protocol)
+
+
 def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:
     """Where the bundle's shim listens: by our record, or by the file that shims write."""
     if record is not None and record.address:
-        return Address(record.address, record.version)
+        return Address(record.address, record.version, record.protocol)
     try:
         written = (bundle.path / "address").read_text().strip()
     except OSError:

@@ -14,11 +14,11 @@ from barque.containerd.proto.event_types_pb2 import TaskDelete, TaskExit
 from barque.containerd.shims.bundle import Bundle, ShimRecord
 from barque.containerd.shims.client import Exit
 from barque.containerd.shims.launch import OURS, Address
+from barque.containerd.shims.links import Link
 from barque.containerd.shims.log import ShimLog
 from barque.containerd.shims.sandbox import SandboxShim
 from barque.containerd.shims.shim import Shim
 from barque.containerd.shims.supervisor import Supervisor
-from barque.containerd.ttrpc import Connection
 from barque.errors import BarqueError, NotFound
 
 
@@ -103,9 +103,9 @@ class Shims(Supervisor[Shim]):
             await super()._shut_down(shim)
 
     def _client(
-        self, bundle: Bundle, record: ShimRecord, connection: Connection, log: ShimLog | None
+        self, bundle: Bundle, record: ShimRecord, connection: Link, log: ShimLog | None
     ) -> Shim:
-        address = Address(record.address, record.version)
+        address = Address(record.address, record.version, record.protocol)
         return Shim(bundle, record.runtime, connection, address, log, record.sandbox)
 
     def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:
