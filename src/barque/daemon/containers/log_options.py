@@ -9,7 +9,7 @@ import msgspec
 
 from barque.daemon.containers import log_tag
 from barque.daemon.containers.record import Record
-from barque.daemon.containers.validate import go_bool, size_bytes
+from barque.daemon.containers.validate_log import go_bool, size_bytes
 
 LOCAL_DEFAULTS = {"max-size": "20m", "max-file": "5", "compress": "true"}
 """Docker's, for the driver `local`."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from barque import errors
-from barque.daemon.containers import listing, remove, validate
+from barque.daemon.containers import listing, remove, validate, validate_resources
 from barque.daemon.containers.container import Container
 from barque.daemon.containers.documents import (
     HostConfig,
@@ -62,11 +62,11 @@ async def _update(engine: Engine, container: Container, body: Mapping[str, Any])
     async with container.lock:
         container.refuse_when_gone()
         host = copy.deepcopy(container.record.host)
-        validate.check_least_memory(asked)
+        validate_resources.check_least_memory(asked)
         _check_conflicts(container, asked)
         lifted = _devices(host, asked, body)
         changed = _merge(host, asked) or bool(lifted)
-        warnings = validate.check_resources(host, engine.machine)
+        warnings = validate_resources.check_resources(host, engine.machine)
         if isinstance(policy, Mapping) and policy:
             chosen = parse(RestartPolicy, policy)
             if chosen.name:
