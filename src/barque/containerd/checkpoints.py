@@ -21,8 +21,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from barque.containerd.content.blobs import Blobs, made
 from barque.containerd.content.store import ContentStore
+from barque.containerd.diff.applying import Target, apply_layer
 from barque.containerd.diff.compare import changes
-from barque.containerd.diff.service import Target, apply_layer
 from barque.containerd.grpc import Call
 from barque.containerd.identifiers import namespace_of
 from barque.containerd.proto.types_pb2 import Descriptor, Mount

@@ -105,6 +105,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+    allocator.trim()
 
 
 @asynccontextmanager
@@ -121,6 +122,7 @@ async def running(
         async with AsyncExitStack() as serving:
             stores.settling.soon()
             serving.push_async_callback(stores.settling.close)
+            serving.push_async_callback(kept.ahead.close)
             supervising = await serving.enter_async_context(
                 supervision(
                     paths,

@@ -7,10 +7,12 @@ others do meanwhile, still works.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from barque.errors import ResourceExhausted
 
 KEPT_BYTES = 32 << 20  # left over, where the disk is a hundred times as large
+Room = Callable[[int | str, int, str], None]
 
 
 def check_room(place: int | str, wanted: int, what: str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from barque.containerd.containers import Containers
 from barque.containerd.content.blobs import Blobs
 from barque.containerd.content.service import Content
+from barque.containerd.diff.ahead import Ahead
 from barque.containerd.diff.service import FOLLOW, PLACES, Diff
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Service
@@ -35,12 +36,13 @@ SERVICES = (
 
 
 class Kept(NamedTuple):
-    """The services of what is kept, and those of them that the supervisor asks too."""
+    """The services of what is kept, and those of them that others ask too."""
 
     services: list[Service]
     containers: Containers
     sandboxes: Sandboxes
     blobs: Blobs
+    ahead: Ahead
 
 
 def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugin]) -> Kept:
@@ -54,7 +56,8 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
         stores.snapshots, metadata, references, exchange, collector, stores.settling
     )
     leases = Leases(metadata, references, collector)
-    diff = Diff(content, blobs, stores.origins)
+    ahead = Ahead(stores.snapshots)
+    diff = Diff(content, blobs, stores.origins, ahead)
     streams = Streams()
     sandboxes = Sandboxes(metadata)
     transfer = Transfer(
@@ -64,7 +67,7 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
         Version().service(),
         Introspection(known, server_id(paths.uuid)).service(),
         Namespaces(metadata, exchange).service(),
-        Content(content, metadata, references, exchange).service(),
+        Content(content, metadata, references, exchange, ahead.coming).service(),
         images.service(),
         snapshots.service(),
         containers.service(),
@@ -74,7 +77,7 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
         streams.service(),
         transfer.service(),
     ]
-    return Kept(services, containers, sandboxes, blobs)
+    return Kept(services, containers, sandboxes, blobs, ahead)
 
 
 def check_plugins(

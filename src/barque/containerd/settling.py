@@ -17,7 +17,7 @@ import os
 import threading
 
 from barque.containerd.content.store import ContentStore
-from barque.containerd.diff.service import apply_layer, target_of
+from barque.containerd.diff.applying import apply_layer, target_of
 from barque.containerd.metadata import Metadata
 from barque.containerd.proto import types_pb2
 from barque.containerd.snapshots.origins import Origin, Origins, chain_of

@@ -27,6 +27,11 @@ def keep_freed() -> None:
 def give_back() -> None:
     """Give what is not used to the kernel, now and from here on."""
     _set(USUAL_BYTES, USUAL_BYTES)
+    trim()
+
+
+def trim() -> None:
+    """Give what is not used to the kernel, now."""
     if _malloc_trim is not None:
         _malloc_trim(0)
 

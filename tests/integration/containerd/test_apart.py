@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from barque.containerd.diff.service import apply_layer, target_of
+from barque.containerd.diff.applying import apply_layer, target_of
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.proto.types_pb2 import Mount as MountMessage
 from barque.containerd.snapshots.overlay import Overlay

@@ -20,7 +20,7 @@ import pytest
 from backports import zstd
 
 from barque.containerd.diff import decompress
-from barque.containerd.diff.service import Target, apply_layer
+from barque.containerd.diff.applying import Target, apply_layer
 from barque.errors import BarqueError, DataLoss, InvalidArgument, ResourceExhausted, Unsupported
 from barque.linux.mount import mount, umount2
 from tests.support.layers import (

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from barque.containerd.diff.applying import target_of
 from barque.containerd.diff.compare import changes
-from barque.containerd.diff.service import target_of
 from barque.containerd.proto.types_pb2 import Mount as Message
 from barque.containerd.snapshots.remapping import GID_LABEL, REMAP, UID_LABEL
 from barque.containerd.snapshots.snapshotter import ACTIVE, VIEW, Mount

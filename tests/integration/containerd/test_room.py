@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from barque.containerd.content.store import ContentStore
-from barque.containerd.diff.service import Target, apply_layer
+from barque.containerd.diff.applying import Target, apply_layer
 from barque.containerd.metadata import Metadata
 from barque.containerd.paths import ContentPaths
 from barque.containerd.references import References

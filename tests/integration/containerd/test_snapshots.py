@@ -486,7 +486,7 @@ def _with_paths(place: Place, paths: SnapshotPaths) -> Overlay:
 AS_ROOT_OF_A_NAMESPACE = """
 import os, sys, tempfile, threading
 from pathlib import Path
-from barque.containerd.diff.service import Target, apply_layer
+from barque.containerd.diff.applying import Target, apply_layer
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.overlay import Overlay
 from barque.linux.mount import mount

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
@@ -11,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from barque.containerd import filters
 from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import ContentStore, Info
-from barque.containerd.content.writer import Writer
+from barque.containerd.content.writer import Coming, Writer
 from barque.containerd.events import Events
 from barque.containerd.grpc import AtOnce, Call, OutOfRange, Service
 from barque.containerd.identifiers import check_labels, namespace_of
@@ -22,22 +23,32 @@ from barque.containerd.proto import event_types_pb2 as happened
 from barque.containerd.references import References
 from barque.containerd.threads import in_thread
 from barque.errors import InvalidArgument
+from barque.linux import allocator
 from barque.oci import digest as digests
 
 READ_BYTES = 256 << 10  # of each reader in flight: memory, more than messages
 SMALL_BYTES = 1 << 16
 INFOS_PER_MESSAGE = 100
+QUIET_S = 3.0  # without a writer's end
 
 
 class Content:
     def __init__(
-        self, store: ContentStore, metadata: Metadata, references: References, events: Events
+        self,
+        store: ContentStore,
+        metadata: Metadata,
+        references: References,
+        events: Events,
+        coming: Coming | None = None,
     ) -> None:
+        """`coming` is told of blobs that clients begin to write."""
         self._store = store
         self._metadata = metadata
         self._references = references
         self._events = events
+        self._coming = coming
         self._writers: set[Writer] = set()
+        self._quiet: asyncio.TimerHandle | None = None
 
     def service(self) -> Service:
         return Service(
@@ -133,7 +144,7 @@ class Content:
         first = await anext(aiter(requests), None)
         if first is None or not first.ref:
             raise InvalidArgument("first message must have a reference: invalid argument")
-        writer = Writer(self._store, self._metadata, self._references, call, first)
+        writer = Writer(self._store, self._metadata, self._references, call, first, self._coming)
         self._writers.add(writer)
         try:
             yield await self._answer(writer, first)
@@ -142,6 +153,13 @@ class Content:
         finally:
             await writer.close()
             self._writers.discard(writer)
+            self._written()
+
+    def _written(self) -> None:
+        """Memory that was kept for the next pieces goes when none come."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+        self._quiet = asyncio.get_running_loop().call_later(QUIET_S, allocator.trim)
 
     async def _settled(self, namespace: str) -> None:
         """What was answered is in the files whose sizes are to be told."""

@@ -176,9 +176,8 @@ class ContentStore:
         ingest = self._locked.get((namespace, ref))
         if ingest is None:
             raise NotFound(f"ingest ref {ref}: nobody writes it: not found")
-        if ingest.expected and not ingest.expected.startswith("sha256:"):
-            raise InvalidArgument(f"ingest ref {ref}: its digest is not by sha256")
-        return ingest.reader(), ingest.growth
+        growth = followed(ingest)
+        return ingest.reader(), growth
 
     def find_ingest(self, namespace: str, ref: str) -> Ingest:
         """As its writer has it, or as the last one left it. Raises NotFound."""
@@ -311,6 +310,15 @@ class ContentStore:
             return False
         _unlink(f"{self._paths.ingests}/{name}")
         return True
+
+
+def followed(ingest: Ingest) -> Growth:
+    """What tells how it grows, for who reads it meanwhile. Raises InvalidArgument for a digest
+    other than by sha256: what follows says that it has this one.
+    """
+    if ingest.expected and not ingest.expected.startswith("sha256:"):
+        raise InvalidArgument(f"ingest ref {ingest.ref}: its digest is not by sha256")
+    return ingest.growth
 
 
 async def _slices(directory: str) -> AsyncIterator[list[str]]:

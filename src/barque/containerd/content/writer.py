@@ -20,7 +20,7 @@ WRITE without data, at an offset that the file reaches, says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +39,7 @@ from barque.oci import digest as digests
 
 # Smaller writes are done on the event loop: cheaper than a thread, and into the page cache.
 INLINE_BYTES = 64 << 10
+Coming = Callable[[Ingest, bytes], None]
 
 
 class Writer:
@@ -51,12 +52,15 @@ class Writer:
         references: References,
         call: Call,
         first: api.WriteContentRequest,
+        coming: Coming | None = None,
     ) -> None:
+        """`coming` is told of the first bytes of what was not begun before."""
         self.namespace = namespace_of(call)
         self._store = store
         self._metadata = metadata
         self._references = references
         self._call = call
+        self._coming = coming
         self._ref = first.ref
         self._total = first.total
         self._expected = first.expected
@@ -171,6 +175,8 @@ class Writer:
             self._begin(in_thread(ingest.absorb, request.offset), grown)
         elif data:
             await self._catch_up(ingest)
+            if not ingest.offset and self._coming is not None:
+                self._coming(ingest, data)
             if len(data) <= INLINE_BYTES:
                 ingest.write(data)
             else:

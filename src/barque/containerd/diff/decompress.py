@@ -27,6 +27,7 @@ FREE_BYTES = 1 << 30
 
 GZIP = b"\x1f\x8b\x08"
 ZSTD = b"\x28\xb5\x2f\xfd"
+USTAR = b"ustar"  # at 257: tar of POSIX and of GNU
 OTHERS = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x04\x22\x4d\x18": "lz4"}
 
 
@@ -143,6 +144,11 @@ class Layer:
             if not rest:
                 return b""
         return rest
+
+
+def looks_like_layer(first: bytes) -> bool:
+    """Whether a blob that begins so may be one, by what archives and compressions begin with."""
+    return _decompressor(first) is not None or first[257:262] == USTAR
 
 
 def _decompressor(first: bytes) -> Callable[[], Decompressor] | None:

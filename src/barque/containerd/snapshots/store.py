@@ -11,6 +11,7 @@ Source: containerd, core/snapshots. Rows are the truth: directories without one 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -56,6 +57,13 @@ class Made(NamedTuple):
 
     number: int
     chain: tuple[int, ...]
+
+
+class Aside(NamedTuple):
+    """A place like a snapshot's that is none: what is in it at the next start is swept."""
+
+    number: int
+    directory: str
 
 
 class SnapshotStore:
@@ -198,6 +206,24 @@ class SnapshotStore:
         if not isinstance(self._snapshotter, Settles) or ids_of(snapshot.labels) is not None:
             return ""
         return self._snapshotter.files(snapshot.number)
+
+    def aside(self) -> Aside:
+        """Of a snapshotter that has directories. `remove_aside` gives it up."""
+        assert isinstance(self._snapshotter, Settles)
+        with self._metadata.transaction():
+            number = self._next_number()
+        self._snapshotter.make(number, (), ACTIVE)
+        return Aside(number, self._snapshotter.files(number))
+
+    def remove_aside(self, aside: Aside) -> None:
+        self._snapshotter.remove(aside.number)
+
+    def has_directory(self, directory: str) -> bool:
+        """Whether it is one that layers of these snapshots are applied onto."""
+        if not isinstance(self._snapshotter, Settles):
+            return False
+        number = os.path.basename(os.path.dirname(directory))
+        return number.isdecimal() and directory == self._snapshotter.files(int(number))
 
     def sync(self) -> None:
         if isinstance(self._snapshotter, Settles):
