@@ -84,3 +84,27 @@ def test_a_commit_while_the_container_ends(client: docker.DockerClient) -> None:
             client.images.remove(image.id, force=True)
         finally:
             container.remove(force=True)
+
+
+@pytest.fixture
+def network(client: docker.DockerClient) -> Iterator[Any]:
+    """Of a name as docker-compose makes it in a directory whose name begins so."""
+    made = client.networks.create(f"_{uuid.uuid4().hex} of a project")
+    yield made
+    made.remove()
+
+
+def test_aliases_have_the_short_id_for_older_clients(engine: Any, network: Any) -> None:
+    """docker-compose 1 looks for it there."""
+    client = docker.DockerClient(base_url=engine.host, version="1.41", timeout=LIMIT_S)
+    container = client.containers.run(
+        "busybox", "sleep 1000", detach=True, network=network.name, mac_address="02:42:ac:99:00:08"
+    )
+    try:
+        container.reload()
+        found = container.attrs["NetworkSettings"]["Networks"][network.name]
+        assert found["Aliases"] == [container.id[:12]]
+        assert found["MacAddress"] == "02:42:ac:99:00:08"
+    finally:
+        container.remove(force=True)
+        client.close()

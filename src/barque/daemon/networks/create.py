@@ -5,8 +5,8 @@ What Docker knows and Barque does not do yet is refused by its name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from barque import errors
@@ -18,7 +18,6 @@ from barque.volume import plugin_places
 
 DRIVERS = frozenset({"bridge", "macvlan", "ipvlan", "overlay"})
 NOT_YET_DRIVERS = frozenset({"none", "remote"})
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 MAX_NAME_BYTES = 255
 FAMILIES = {4: "com.docker.network.enable_ipv4", 6: "com.docker.network.enable_ipv6"}
 
@@ -26,17 +25,21 @@ FAMILIES = {4: "com.docker.network.enable_ipv4", 6: "com.docker.network.enable_i
 def check_network_name(name: str) -> str:
     if not name.strip():
         raise errors.InvalidArgument("invalid network name: name is empty")
-    if not NAME.match(name) or len(name) > MAX_NAME_BYTES:
+    if not name.isprintable() or "/" in name or len(name.encode()) > MAX_NAME_BYTES:
         raise errors.InvalidArgument(
-            f"invalid network name {name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            f"invalid network name {name!r}: no slash, no control character and no more than "
+            f"{MAX_NAME_BYTES} bytes are allowed"
         )
     if name in BUILTIN_NAMES or name == "default":
         raise errors.Forbidden(f"operation is not permitted on predefined {name} network")
     return name
 
 
-def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> NetworkRecord:
+def parse_create(
+    body: Mapping[str, Any], *, network_id: str, created: str
+) -> tuple[NetworkRecord, str]:
     """The record a create request asks for; `subnet` and `gateway` are empty when ours to choose.
+    And what the client is to be warned of, or "".
 
     Raises InvalidArgument, Forbidden, NotFound, Unsupported.
     """
@@ -44,16 +47,16 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
     name = check_network_name(typed(request, "Name", str, ""))
     if typed(request, "ConfigOnly", bool, ""):
         template = configurations.parse(request)
-        return NetworkRecord(network_id, name, "null", created, template=template)
+        return NetworkRecord(network_id, name, "null", created, template=template), ""
     driver = _check_kind(name, request)
     builtin = driver in DRIVERS
     ipam = parse_ipam(typed(request, "IPAM", dict, ""), builtin=builtin)
     options = strings(request, "Options")
     ipv4, ipv6 = _family(request, options, 4), _family(request, options, 6)
-    _check_families(ipam, ipv4=ipv4, ipv6=ipv6)
+    ipam, warning = _of_families(ipam, ipv4=ipv4, ipv6=ipv6)
     own = {key: value for key, value in options.items() if key not in FAMILIES.values()}
     shown = {k: v for k, v in options.items() if k in own or not _overridden(request, k)}
-    return NetworkRecord(
+    record = NetworkRecord(
         id=network_id,
         name=name,
         driver=driver,
@@ -78,6 +81,7 @@ def parse_create(body: Mapping[str, Any], *, network_id: str, created: str) -> N
         config_from=configurations.named_by(request),
         **_of_driver(driver, network_id, own, internal=typed(request, "Internal", bool, "")),
     )
+    return record, warning
 
 
 def _family(request: Mapping[str, Any], options: Mapping[str, str], version: int) -> bool:
@@ -94,14 +98,21 @@ def _overridden(request: Mapping[str, Any], option: str) -> bool:
     return request.get(option.rpartition(".")[2].replace("_", "")) is not None
 
 
-def _check_families(ipam: Ipam, *, ipv4: bool, ipv6: bool) -> None:
+def _of_families(ipam: Ipam, *, ipv4: bool, ipv6: bool) -> tuple[Ipam, str]:
+    """What of it is used, and a warning of what is not.
+
+    An IPv6 subnet without IPv6 is no error of Docker's: compose files of version 3 have them.
+    """
     if not (ipv4 or ipv6):
         raise errors.InvalidArgument("IPv4 or IPv6 must be enabled")
-    for subnet, enabled, family in ((ipam.subnet, ipv4, "IPv4"), (ipam.subnet6, ipv6, "IPv6")):
-        if subnet and not enabled:
-            raise errors.InvalidArgument(
-                f"invalid network config: subnet {subnet} needs {family} to be enabled"
-            )
+    if ipam.subnet and not ipv4:
+        raise errors.InvalidArgument(
+            f"invalid network config: subnet {ipam.subnet} needs IPv4 to be enabled"
+        )
+    if ipv6 or not ipam.subnet6:
+        return ipam, ""
+    warning = f"subnet {ipam.subnet6} is not used: IPv6 is not enabled in the network"
+    return replace(ipam, subnet6="", gateway6="", ip_range6="", auxiliary6={}), warning
 
 
 def _of_driver(

@@ -35,9 +35,9 @@ class Making:
         self._upkeep = upkeep
         self._events = events
 
-    async def create(self, body: Mapping[str, Any]) -> str:
-        """Make a network; returns its id. On failure nothing is left."""
-        record = parse_create(
+    async def create(self, body: Mapping[str, Any]) -> tuple[str, str]:
+        """Make a network; returns its id and a warning or "". On failure nothing is left."""
+        record, warning = parse_create(
             self._configured(body), network_id=secrets.token_hex(ID_BYTES), created=rfc3339_now()
         )
         await self._upkeep.wait_ready()
@@ -60,7 +60,7 @@ class Making:
         self._events.publish(
             "network", "create", record.id, {"name": record.name, "type": record.driver}
         )
-        return record.id
+        return record.id, warning
 
     def _configured(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """With the configuration of the network that it names."""

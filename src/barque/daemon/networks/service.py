@@ -353,8 +353,8 @@ class Networks:
             if matches(record, filters, in_use=record.id in used)
         ]
 
-    async def create(self, body: Mapping[str, Any]) -> str:
-        """Make a network; returns its id. On failure nothing is left."""
+    async def create(self, body: Mapping[str, Any]) -> tuple[str, str]:
+        """Make a network; returns its id and a warning or "". On failure nothing is left."""
         defaults = self._options.driver_options.get(str(body.get("Driver") or "bridge"))
         given = body.get("Options") or {}
         own = not named_by(fold(body))  # else its options are the other's

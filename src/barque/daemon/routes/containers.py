@@ -26,6 +26,7 @@ from barque.daemon.http.messages import (
     json_response,
     no_content,
 )
+from barque.daemon.networks.records import BUILTIN_NAMES
 from barque.daemon.routes import older
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
@@ -70,10 +71,10 @@ def routes(containers: Containers) -> list[Route]:
 
 
 def _alias_by_id(found: dict[str, Any]) -> None:
-    """Older clients look for a container's id among the aliases of its place in a network."""
-    for endpoint in found["NetworkSettings"]["Networks"].values():
-        names = endpoint.get("DNSNames") or ()
-        if found["Id"][:12] in names:
+    """Older clients look for a container's id among the aliases of its place in a network, before
+    its first start too: docker-compose 1 connects it anew where it is not, without its address."""
+    for network, endpoint in found["NetworkSettings"]["Networks"].items():
+        if network not in BUILTIN_NAMES:
             endpoint["Aliases"] = [*(endpoint["Aliases"] or ()), found["Id"][:12]]
 
 

@@ -33,8 +33,8 @@ def routes(networks: Networks, membership: Membership) -> list[Route]:
         return json_response(networks.inspect(request.params["id"], status=told))
 
     async def create(request: Request) -> Response:
-        network_id = await networks.create(await request.json())
-        return json_response({"Id": network_id, "Warning": ""}, 201)
+        network_id, warning = await networks.create(await request.json())
+        return json_response({"Id": network_id, "Warning": warning}, 201)
 
     async def remove(request: Request) -> Response:
         await networks.remove(request.params["id"])

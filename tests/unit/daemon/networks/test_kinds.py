@@ -21,7 +21,7 @@ def made(driver: str, options: dict[str, str], *, internal: bool = False) -> Net
         "Options": options,
         "IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}]},
     }
-    return parse_create(body, network_id=ID, created="now")
+    return parse_create(body, network_id=ID, created="now")[0]
 
 
 def test_a_macvlan_is_on_its_parent_and_on_no_bridge() -> None:
