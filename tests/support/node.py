@@ -245,8 +245,11 @@ def parent(pid: int) -> int:
 
 
 def busybox_archive() -> bytes:
-    """busybox as an OCI image layout in a tar archive, as `ctr images import` takes it."""
-    layer = busybox_tar()
+    return image_archive(busybox_tar(), IMAGE)
+
+
+def image_archive(layer: bytes, name: str) -> bytes:
+    """An image of one layer as an OCI layout in a tar archive, as `ctr images import` takes it."""
     digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     config = {
         "architecture": "amd64",
@@ -257,9 +260,9 @@ def busybox_archive() -> bytes:
     blobs: dict[str, bytes] = {}
 
     def blob(kind: str, data: bytes) -> dict[str, object]:
-        name = hashlib.sha256(data).hexdigest()
-        blobs[name] = data
-        return {"mediaType": f"{OCI}.{kind}", "digest": f"sha256:{name}", "size": len(data)}
+        hexed = hashlib.sha256(data).hexdigest()
+        blobs[hexed] = data
+        return {"mediaType": f"{OCI}.{kind}", "digest": f"sha256:{hexed}", "size": len(data)}
 
     manifest = {
         "schemaVersion": 2,
@@ -268,16 +271,16 @@ def busybox_archive() -> bytes:
         "layers": [blob("layer.v1.tar", layer)],
     }
     described = blob("manifest.v1+json", json.dumps(manifest).encode())
-    described["annotations"] = {"io.containerd.image.name": IMAGE}
+    described["annotations"] = {"io.containerd.image.name": name}
     files = {
         "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
         "index.json": json.dumps({"schemaVersion": 2, "manifests": [described]}).encode(),
-        **{f"blobs/sha256/{name}": data for name, data in blobs.items()},
+        **{f"blobs/sha256/{hexed}": data for hexed, data in blobs.items()},
     }
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
+        for path, data in files.items():
+            entry = tarfile.TarInfo(path)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()

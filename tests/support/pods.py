@@ -118,7 +118,7 @@ async def pods(it: Node, sandboxer: str = "") -> AsyncIterator[Pods]:
         containerd.close()
 
 
-def run(it: Node, check: Callable[[Pods], Awaitable[None]], sandboxer: str = "") -> None:
+def run(it: Node, check: Callable[[Pods], Awaitable[object]], sandboxer: str = "") -> None:
     async def main() -> None:
         async with pods(it, sandboxer) as client:
             await check(client)

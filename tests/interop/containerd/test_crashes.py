@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import resource
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
@@ -18,8 +16,6 @@ from tests.support import rootfs
 from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, parent, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(180)]
-ROUNDS = 12
-SEED = 20261121
 
 
 @pytest.fixture(scope="module")
@@ -123,59 +119,6 @@ def test_containerd_and_a_shim_die_together(containerd: Node, runtime: str) -> N
     assert wait_until(lambda: not alive(pid))
     assert rootfs.mounts_below(containerd.root) == []
     containerd.end("both")
-
-
-@pytest.mark.parametrize("doing", ["starting", "stopping", "running to its end"])
-def test_deaths_in_the_middle(containerd: Node, doing: str) -> None:
-    """Whatever instant containerd, the zygote or the shim dies at, nothing half done is left."""
-    dice = random.Random(SEED)
-    kept = sleep(containerd, "kept")
-    for number in range(ROUNDS):
-        id = f"t{number}"
-        victim = dice.choice(["containerd", "zygote", "shim"])
-        command = ["run", "--runtime", OURS, "--cgroup", f"/{containerd.word}/{id}"]
-        if doing == "stopping":
-            sleep(containerd, id)
-            command = ["task", "rm", "--force", id]
-        elif doing == "starting":
-            command += ["--detach", IMAGE, id, "sleep", "1000"]
-        else:
-            command += [IMAGE, id, "true"]
-        with subprocess.Popen(
-            ["ctr", "--address", containerd.address, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as client:
-            with suppress(subprocess.TimeoutExpired):
-                client.wait(dice.uniform(0.001, 0.09))
-            strike(containerd, victim, id)
-            with suppress(subprocess.TimeoutExpired):
-                client.wait(5)  # it waits for the task, whose exit it may have missed
-            client.kill()
-        if containerd.process is None:
-            containerd.start()
-        assert alive(kept), f"killed with {victim} while {doing}"
-        status = containerd.tasks().get(id)
-        assert status in (None, "CREATED", "RUNNING", "STOPPED"), f"{id}: {status}"
-        containerd.end(id)
-        assert id not in containerd.tasks()
-        assert not (containerd.root / f"state/io.containerd.runtime.v2.task/default/{id}").exists()
-    assert containerd.tasks() == {"kept": "RUNNING"}
-
-
-def strike(containerd: Node, victim: str, id: str) -> None:
-    """Kill `victim`; of a task that is not there yet, or no more, there is no shim to be found."""
-    if victim == "containerd":
-        containerd.crash()
-    elif victim == "zygote":
-        for pid in containerd.children():
-            os.kill(pid, signal.SIGKILL)
-    else:
-        with suppress(KeyError, FileNotFoundError, ProcessLookupError, StopIteration):
-            shim = shim_of(containerd, id)
-            if shim != 1:
-                os.kill(shim, signal.SIGKILL)
 
 
 def test_a_second_server_does_not_disturb_the_first(containerd: Node) -> None:
