@@ -57,11 +57,12 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
     )
     leases = Leases(metadata, references, collector)
     ahead = Ahead(stores.snapshots)
+    layers = Blobs(content, metadata, references, ahead.coming)
     diff = Diff(content, blobs, stores.origins, ahead)
     streams = Streams()
     sandboxes = Sandboxes(metadata)
     transfer = Transfer(
-        streams, blobs, images, leases, Unpacker(snapshots, diff), os.uname().machine
+        streams, blobs, images, leases, Unpacker(snapshots, diff), os.uname().machine, layers
     )
     services = [
         Version().service(),

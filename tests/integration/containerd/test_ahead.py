@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,27 @@ def test_what_is_no_layer_after_all_is_told_to_who_asks(run: Run) -> None:
         await server.until(lambda: server.directories == [])
         with pytest.raises(InvalidArgument):
             await server.apply(blob, server.prepare("one"))
+
+    run(body)
+
+
+def test_what_a_transfer_brings_to_unpack_is_too(run: Run) -> None:
+    data = layer(MEMBERS)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 40_000):
+            yield data[at : at + 40_000]
+
+    async def body(server: Server) -> None:
+        kept = (server.stores.content, server.stores.metadata, server.stores.references)
+        blobs = Blobs(*kept, server.ahead.coming)
+        blob = await blobs.write(CALL, "transfer-1", pieces(), total=len(data))
+        (made,) = server.directories
+        await server.until((made / "end").exists)
+        inode = (made / "end").stat().st_ino
+        mounts = server.prepare("one")
+        assert await server.apply(blob.digest, mounts) == blob.digest
+        assert (Path(mounts[0].source) / "end").stat().st_ino == inode
 
     run(body)
 

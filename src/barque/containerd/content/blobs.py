@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from barque.containerd.content.store import ContentStore
-from barque.containerd.content.writer import Writer
+from barque.containerd.content.writer import Coming, Writer
 from barque.containerd.grpc import Call
 from barque.containerd.identifiers import namespace_of
 from barque.containerd.metadata import Metadata
@@ -27,8 +27,16 @@ class Blob(NamedTuple):
 
 
 class Blobs:
-    def __init__(self, content: ContentStore, metadata: Metadata, references: References) -> None:
+    def __init__(
+        self,
+        content: ContentStore,
+        metadata: Metadata,
+        references: References,
+        coming: Coming | None = None,
+    ) -> None:
+        """`coming` is told of what is begun to be written."""
         self._content, self._metadata, self._references = content, metadata, references
+        self._coming = coming
 
     async def write(
         self,
@@ -47,7 +55,9 @@ class Blobs:
         """
         first = api.WriteContentRequest(ref=ref, expected=expected, total=total)
         try:
-            writer = Writer(self._content, self._metadata, self._references, call, first)
+            writer = Writer(
+                self._content, self._metadata, self._references, call, first, self._coming
+            )
         except AlreadyExists:
             return self._labelled(call, expected, labels())
         try:

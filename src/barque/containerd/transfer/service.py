@@ -66,9 +66,10 @@ class Transfer:
         leases: Leases,
         unpacker: Unpacker,
         machine: str,
+        layers: Blobs,
     ) -> None:
-        """`machine`: as uname(2) has it."""
-        self._streams, self._blobs = streams, blobs
+        """`machine`: as uname(2) has it. `layers` keeps what is to be unpacked."""
+        self._streams, self._blobs, self._layers = streams, blobs, layers
         self._images, self._leases, self._unpacker = images, leases, unpacker
         self._platform = host_platform(machine)
 
@@ -137,7 +138,9 @@ class Transfer:
             platforms = platforms_of(store.platforms)
             if store.all_metadata:
                 raise Unsupported("fetching the metadata of every platform is not supported")
-            pull = remote.Pull(self._blobs, call, far, platforms, store.manifest_limit, teller)
+            pull = remote.Pull(
+                self._kept(store), call, far, platforms, store.manifest_limit, teller
+            )
             await teller.event("fetching image content", far.reference.full)
             target = await pull.run()
         finally:
@@ -214,7 +217,7 @@ class Transfer:
         stream = self._required(call.namespace, archive.stream)
         await teller.event("Importing")
         try:
-            index, images = await Archive(self._blobs, call).read(stream.read())
+            index, images = await Archive(self._kept(store), call).read(stream.read())
         finally:
             stream.close()
         graph = Graph(self._blobs, call.namespace)
@@ -231,6 +234,9 @@ class Transfer:
         if not count:
             raise NotFound("no image name found: not found")
         await teller.event("Completed import")
+
+    def _kept(self, store: types.ImageStore) -> Blobs:
+        return self._layers if store.unpacks else self._blobs
 
     def _label(self, graph: Graph, root: Descriptor, platforms: Sequence[Platform]) -> None:
         """Every document holds what it names and what came with it."""
