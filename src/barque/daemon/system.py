@@ -23,6 +23,14 @@ from barque.registry import proxies
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 INDEX_SERVER = "https://index.docker.io/v1/"
+NO_SWARM: Mapping[str, Any] = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
 Counts = Callable[[], Mapping[str, int]]
 
 
@@ -55,6 +63,23 @@ def operating_system(os_release: Path = Path("/etc/os-release")) -> str:
 
 def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _registries(config: Config) -> dict[str, Any]:
+    """RegistryConfig: by which mirrors, and which without TLS."""
+    networks = [name for name in config.insecure_registries if "/" in name]
+    mirrors = [f"{url.rstrip('/')}/" for url in config.registry_mirrors]
+    hub = {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+    insecure = {
+        name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
+        for name in config.insecure_registries
+        if name not in networks
+    }
+    return {
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *networks],
+        "IndexConfigs": {"docker.io": hub, **insecure},
+        "Mirrors": mirrors,
+    }
 
 
 def security_options(*, selinux: bool = False) -> list[str]:
@@ -186,8 +211,6 @@ class System:
     def _engine(self) -> dict[str, Any]:
         config = self._config
         containerd, revision = self._containerd_version()
-        insecure = [name for name in config.insecure_registries if "/" in name]
-        mirrors = [f"{url.rstrip('/')}/" for url in config.registry_mirrors]
         return {
             "Driver": driver_of(SNAPSHOTTERS[config.storage_driver]),
             "DriverStatus": [
@@ -204,23 +227,7 @@ class System:
             "Debug": config.debug or config.log_level == "debug",
             "LoggingDriver": config.log_driver,
             "IndexServerAddress": INDEX_SERVER,
-            "RegistryConfig": {
-                "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *insecure],
-                "IndexConfigs": {
-                    "docker.io": {
-                        "Name": "docker.io",
-                        "Mirrors": mirrors,
-                        "Secure": True,
-                        "Official": True,
-                    },
-                    **{
-                        name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False}
-                        for name in config.insecure_registries
-                        if name not in insecure
-                    },
-                },
-                "Mirrors": mirrors,
-            },
+            "RegistryConfig": _registries(config),
             "GenericResources": None,
             "DockerRootDir": str(self._paths.root),
             "Labels": list(config.labels),
@@ -233,14 +240,7 @@ class System:
                 **{name: dict(value) for name, value in config.runtimes.items()},
             },
             "DefaultRuntime": config.default_runtime,
-            "Swarm": {
-                "NodeID": "",
-                "NodeAddr": "",
-                "LocalNodeState": "inactive",
-                "ControlAvailable": False,
-                "Error": "",
-                "RemoteManagers": None,
-            },
+            "Swarm": NO_SWARM,
             "LiveRestoreEnabled": config.live_restore,
             "Isolation": "",
             "InitBinary": config.init_path or "docker-init",

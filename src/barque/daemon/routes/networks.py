@@ -10,7 +10,7 @@ from barque.daemon import answers
 from barque.daemon.http.messages import Request, Response, Route, json_response, no_content
 from barque.daemon.moments import rfc3339
 from barque.daemon.networks.service import Networks
-from barque.daemon.routes.system import parse_time
+from barque.daemon.routes.events import parse_time
 
 
 class Membership(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from barque import errors
 from barque.api.versions import PRUNE_ANONYMOUS, version_tuple
 from barque.daemon.http.messages import Request, Response, Route, json_response, no_content
-from barque.daemon.routes.system import NOT_A_MANAGER
+from barque.daemon.routes.not_there import NOT_A_MANAGER
 from barque.daemon.volumes.copies import VolumeCopies
 from barque.daemon.volumes.service import Volumes
 

@@ -4,7 +4,7 @@ import pytest
 
 from barque import errors
 from barque.daemon.events import Events
-from barque.daemon.routes.system import matches, parse_time
+from barque.daemon.routes.events import matches, parse_time
 
 
 @pytest.mark.parametrize(
