@@ -30,6 +30,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from barque.containerd.proto import sandbox_shim_pb2 as sandbox
 from barque.containerd.proto import shim_pb2 as task
+from barque.containerd.proto.introspection_types_pb2 import RuntimeInfo
 from barque.containerd.proto.task_types_pb2 import Status
 
 VERSIONS = {"plain": 2, "json2": 2, "json3": 3, "grpc": 3}
@@ -344,3 +345,6 @@ if __name__ == "__main__":
         start(sys.argv[1])
     elif sys.argv[-1] == "delete":
         delete()
+    elif sys.argv[-1] == "-info":
+        described = RuntimeInfo(name="the double", annotations={"given": sys.stdin.read()})
+        sys.stdout.buffer.write(described.SerializeToString())

@@ -69,10 +69,14 @@ class Transfers:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
 
-    async def export(self, store: types.ImageStore, *, skip_docker_manifest: bool = False) -> bytes:
+    async def export(
+        self, store: types.ImageStore, *, skip_compatibility_manifest: bool = False
+    ) -> bytes:
         async with self._stream() as (id, stream):
             reading = asyncio.create_task(read_bytes(stream))
-            out = types.ImageExportStream(stream=id, skip_docker_manifest=skip_docker_manifest)
+            out = types.ImageExportStream(
+                stream=id, skip_compatibility_manifest=skip_compatibility_manifest
+            )
             await self.transfer(store, out)
             return await reading
 

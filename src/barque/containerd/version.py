@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
 
 import barque
 from barque.containerd import filters
@@ -16,13 +18,16 @@ from barque.containerd.grpc import AtOnce, Call, Service
 from barque.containerd.messages import lookup
 from barque.containerd.proto import introspection_pb2 as api
 from barque.containerd.proto import version_pb2
+from barque.containerd.proto.introspection_types_pb2 import RuntimeInfo, RuntimeRequest
 from barque.containerd.proto.rpc_status_pb2 import Status
 from barque.containerd.proto.types_pb2 import Platform
-from barque.errors import NotFound
+from barque.containerd.shims.launch import runtime_info
+from barque.errors import InvalidArgument, NotFound, Unsupported
 from barque.linux.fs import write_atomic
 
 # Clients compare the version with the containerd whose API they know.
 API_VERSION = "1.7.0"
+RUNTIMES = ("io.containerd.runtime.v2", "task")  # the plugin that knows of shims
 UNKNOWN = 2  # gRPC's code of an error that has none
 REVISION = f"barque-{barque.__version__}"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -61,7 +66,7 @@ class Introspection:
             {
                 "Plugins": AtOnce(self.plugins),
                 "Server": AtOnce(self.server),
-                "PluginInfo": AtOnce(self.plugin_info),
+                "PluginInfo": self.plugin_info,
             },
         )
 
@@ -77,10 +82,32 @@ class Introspection:
     async def plugin_info(
         self, call: Call, request: api.PluginInfoRequest
     ) -> api.PluginInfoResponse:
-        for plugin in self._plugins:
-            if (plugin.type, plugin.id) == (request.type, request.id):
-                return api.PluginInfoResponse(plugin=_message(plugin))
-        raise NotFound(f"plugin {request.type}.{request.id}: not found")
+        name = (request.type, request.id)
+        plugin = next((one for one in self._plugins if (one.type, one.id) == name), None)
+        if plugin is None:
+            raise NotFound(f"plugin {request.type}.{request.id}: not found")
+        answer = api.PluginInfoResponse(plugin=_message(plugin))
+        if request.HasField("options"):
+            if name != RUNTIMES:
+                raise Unsupported(f"plugin {request.type}.{request.id} has nothing more to tell")
+            answer.extra.CopyFrom(await _runtime_info(request.options))
+        return answer
+
+
+async def _runtime_info(options: AnyMessage) -> AnyMessage:
+    """What the shim that the options name says of itself."""
+    if options.type_url.rpartition("/")[2] != RuntimeRequest.DESCRIPTOR.full_name:
+        raise Unsupported(f"unknown request type {options.type_url}")
+    try:
+        wanted = RuntimeRequest.FromString(options.value)
+        given = wanted.options if wanted.HasField("options") else None
+        told = await runtime_info(wanted.runtime_path, given)
+        value = RuntimeInfo.FromString(told).SerializeToString()
+    except DecodeError as error:
+        raise InvalidArgument(
+            f"malformed request, or information, of a runtime: {error}"
+        ) from error
+    return AnyMessage(type_url=RuntimeInfo.DESCRIPTOR.full_name, value=value)
 
 
 def platform() -> Platform:

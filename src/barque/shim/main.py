@@ -3,7 +3,7 @@
 [flags] start      start a shim for the bundle in the working directory, print its address
 [flags] delete     clean up after a shim that is dead, print a DeleteResponse
 zygote SOCKET      be the warm process that does the above on request
--v, -info          say what this is
+-v, -version, -info  say what this is
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "containerd-shim-barque-v2"
 VALUE_FLAGS: Final = ("namespace", "id", "address", "publish-binary", "socket", "bundle")
-SWITCHES: Final = ("debug", "v", "info")
+SWITCHES: Final = ("debug", "v", "version", "info")
 
 
 class Invocation:
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(invocation: Invocation, arguments: list[str]) -> int:
-    if "v" in invocation.switches:
+    if invocation.switches & {"v", "version"}:
         sys.stdout.write(f"{NAME}:\n  Version:  {__version__}\n")
         return 0
     if "info" in invocation.switches:

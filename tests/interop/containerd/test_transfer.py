@@ -111,7 +111,7 @@ def test_ctr_reads_what_is_exported(it: Node, tmp_path: Path) -> None:
     archive = tmp_path / "out.tar"
 
     async def check(client: Transfers) -> None:
-        archive.write_bytes(await client.export(store(IMAGE), skip_docker_manifest=True))
+        archive.write_bytes(await client.export(store(IMAGE), skip_compatibility_manifest=True))
 
     run(it, "out", check)
     with tarfile.open(archive) as members:

@@ -39,8 +39,9 @@ def test_failures_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown command 'dance'" in capsys.readouterr().err
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["-v"]) == 0
+@pytest.mark.parametrize("flag", ["-v", "--v", "-version", "--version"])
+def test_version(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert main([flag]) == 0
     assert capsys.readouterr().out.startswith("containerd-shim-barque-v2:\n  Version:")
 
 

@@ -344,12 +344,12 @@ class ImageExportStream(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     PLATFORMS_FIELD_NUMBER: _builtins.int
     ALL_PLATFORMS_FIELD_NUMBER: _builtins.int
-    SKIP_DOCKER_MANIFEST_FIELD_NUMBER: _builtins.int
+    SKIP_COMPATIBILITY_MANIFEST_FIELD_NUMBER: _builtins.int
     SKIP_NON_DISTRIBUTABLE_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     media_type: _builtins.str
     all_platforms: _builtins.bool
-    skip_docker_manifest: _builtins.bool
+    skip_compatibility_manifest: _builtins.bool
     skip_non_distributable: _builtins.bool
     @_builtins.property
     def platforms(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Platform]: ...
@@ -360,12 +360,12 @@ class ImageExportStream(_message.Message):
         media_type: _builtins.str = ...,
         platforms: _abc.Iterable[_types_pb2.Platform] | None = ...,
         all_platforms: _builtins.bool = ...,
-        skip_docker_manifest: _builtins.bool = ...,
+        skip_compatibility_manifest: _builtins.bool = ...,
         skip_non_distributable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_platforms", b"all_platforms", "media_type", b"media_type", "platforms", b"platforms", "skip_docker_manifest", b"skip_docker_manifest", "skip_non_distributable", b"skip_non_distributable", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_platforms", b"all_platforms", "media_type", b"media_type", "platforms", b"platforms", "skip_compatibility_manifest", b"skip_compatibility_manifest", "skip_non_distributable", b"skip_non_distributable", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

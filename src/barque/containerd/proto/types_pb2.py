@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#barque/containerd/proto/types.proto\x12\x10\x63ontainerd.types\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x05Mount\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\"\xb6\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x42\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32-.containerd.types.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x08Platform\x12\n\n\x02os\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x12\n\nos_version\x18\x04 \x01(\t\"g\n\x06Metric\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02id\x18\x02 \x01(\t\x12\"\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"\x80\x01\n\x08\x45nvelope\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12#\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Anyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#barque/containerd/proto/types.proto\x12\x10\x63ontainerd.types\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x05Mount\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\"\xb6\x01\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x42\n\x0b\x61nnotations\x18\x05 \x03(\x0b\x32-.containerd.types.Descriptor.AnnotationsEntry\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x08Platform\x12\n\n\x02os\x18\x01 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\x12\n\nos_version\x18\x04 \x01(\t\"g\n\x06Metric\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02id\x18\x02 \x01(\t\x12\"\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x14.google.protobuf.Any\"\x80\x01\n\x08\x45nvelope\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\r\n\x05topic\x18\x03 \x01(\t\x12#\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x14.google.protobuf.Any\"\xde\x01\n\x0b\x41\x63tiveMount\x12&\n\x05mount\x18\x01 \x01(\x0b\x32\x17.containerd.types.Mount\x12.\n\nmounted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bmount_point\x18\x03 \x01(\t\x12\x35\n\x04\x64\x61ta\x18\x04 \x03(\x0b\x32\'.containerd.types.ActiveMount.DataEntry\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe3\x01\n\x0e\x41\x63tivationInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06\x61\x63tive\x18\x02 \x03(\x0b\x32\x1d.containerd.types.ActiveMount\x12\'\n\x06system\x18\x03 \x03(\x0b\x32\x17.containerd.types.Mount\x12<\n\x06labels\x18\x04 \x03(\x0b\x32,.containerd.types.ActivationInfo.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_DESCRIPTOR_ANNOTATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_ACTIVEMOUNT_DATAENTRY']._loaded_options = None
+  _globals['_ACTIVEMOUNT_DATAENTRY']._serialized_options = b'8\001'
+  _globals['_ACTIVATIONINFO_LABELSENTRY']._loaded_options = None
+  _globals['_ACTIVATIONINFO_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_MOUNT']._serialized_start=117
   _globals['_MOUNT']._serialized_end=187
   _globals['_DESCRIPTOR']._serialized_start=190
@@ -47,4 +51,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRIC']._serialized_end=560
   _globals['_ENVELOPE']._serialized_start=563
   _globals['_ENVELOPE']._serialized_end=691
+  _globals['_ACTIVEMOUNT']._serialized_start=694
+  _globals['_ACTIVEMOUNT']._serialized_end=916
+  _globals['_ACTIVEMOUNT_DATAENTRY']._serialized_start=873
+  _globals['_ACTIVEMOUNT_DATAENTRY']._serialized_end=916
+  _globals['_ACTIVATIONINFO']._serialized_start=919
+  _globals['_ACTIVATIONINFO']._serialized_end=1146
+  _globals['_ACTIVATIONINFO_LABELSENTRY']._serialized_start=1101
+  _globals['_ACTIVATIONINFO_LABELSENTRY']._serialized_end=1146
 # @@protoc_insertion_point(module_scope)

@@ -26,10 +26,12 @@ from barque.containerd.proto.shim_pb2 import DeleteResponse
 from barque.containerd.shims.bundle import Bundle
 from barque.containerd.shims.zygote import Answer, Zygote
 from barque.errors import BarqueError, InvalidArgument, NotFound, Unsupported
+from barque.shim import info
 
 OURS = "io.containerd.barque.v2"
 START_TIMEOUT_S = 30.0
 DELETE_TIMEOUT_S = 10.0
+INFO_TIMEOUT_S = 10.0
 OUTPUT_BYTES_MAX = 1 << 16
 TTRPC, GRPC = "ttrpc", "grpc"
 VERSIONS = {TTRPC: (2, 3), GRPC: (3,)}  # of the bootstrap parameters, by protocol
@@ -125,6 +127,25 @@ class Launcher:
                 )
         except TimeoutError as error:
             raise BarqueError(f"shim {argv[-1]} of {bundle.id} took over {timeout_s} s") from error
+
+
+async def runtime_info(runtime: str, options: AnyMessage | None) -> bytes:
+    """What the shim of this name says of itself: an encoded RuntimeInfo.
+
+    Source: containerd, core/runtime/v2/README.md; the flag is `-info`, the options its input.
+    """
+    if runtime == OURS:
+        return info.describe()
+    binary = find_binary(runtime)
+    stdin = b"" if options is None else options.SerializeToString()
+    try:
+        async with asyncio.timeout(INFO_TIMEOUT_S):
+            answer = await run_binary(binary, ["-info"], {}, "/", stdin)
+    except TimeoutError as error:
+        raise BarqueError(f"{binary} -info took over {INFO_TIMEOUT_S} s") from error
+    if answer.code != 0:
+        raise BarqueError(f"failed to run {binary} -info: {said(answer)}")
+    return answer.stdout.encode("latin-1")
 
 
 def find_binary(runtime: str) -> str:

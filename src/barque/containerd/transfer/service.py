@@ -199,7 +199,7 @@ class Transfer:
                 call.namespace,
                 images,
                 platforms,
-                for_docker=not archive.skip_docker_manifest,
+                for_docker=not archive.skip_compatibility_manifest,
                 foreign=not archive.skip_non_distributable,
             )
             async with aclosing(pieces):  # type: ignore[type-var]
