@@ -7,6 +7,7 @@ beats the file; what the file may say beside is in `config_file`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,11 @@ from barque.containerd.snapshots import pool
 from barque.containerd.snapshots.pool import Pool
 from barque.errors import InvalidArgument
 
+RESTART = "io.containerd.internal.v1.restart"  # the plugin's name up to containerd 1.7
+RESTART_2 = "io.containerd.monitor.container.v1.restart"  # and from 2.0 on
 LAST_PORT = (1 << 16) - 1
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+INTERVAL_MAX_S = 1e9
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 FLAGS = {
     "--config": "config",
@@ -47,6 +52,7 @@ class Config:
     cgroup: str = ""  # that the server is to be in; empty: where it is
     disabled_plugins: tuple[str, ...] = ()
     required_plugins: tuple[str, ...] = ()
+    restart_interval_s: float = 10.0
     pool: Pool | None = None  # of devmapper; None: one in files
 
     @property
@@ -148,6 +154,8 @@ def document_of(config: Config) -> str:
         "\n[metrics]\n"
         f"  address = {_quoted(config.metrics_address)}\n"
         f"  grpc_histogram = {str(config.metrics_histogram).lower()}\n"
+        f'\n[plugins."{RESTART}"]\n'
+        f'  interval = "{config.restart_interval_s}s"\n'
         f"{_section_of(config.pool)}"
     )
 
@@ -223,6 +231,15 @@ def _switch(name: str, value: Any) -> bool:
     return value
 
 
+def _interval_s(name: str, value: Any) -> float:
+    """A duration in Go's words, such as "1m30s"; more than nothing."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value) if isinstance(value, str) else []
+    seconds = sum(float(number) * UNITS_S[unit] for number, unit in parts)
+    if "".join(map("".join, parts)) != value or not 0 < seconds < INTERVAL_MAX_S:
+        raise InvalidArgument(f"{name} must be a duration such as 10s: {value!r}")
+    return seconds
+
+
 def _host_and_port(name: str, value: Any) -> str:
     """`host:port`, `[v6]:port`, or `:port` for every address."""
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
@@ -249,4 +266,6 @@ KEYS: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
     "metrics.address": ("metrics_address", _host_and_port),
     "metrics.grpc_histogram": ("metrics_histogram", _switch),
     f"{_PROMETHEUS}.grpc_histogram": ("metrics_histogram", _switch),
+    f"plugins.{RESTART}.interval": ("restart_interval_s", _interval_s),
+    f"plugins.{RESTART_2}.interval": ("restart_interval_s", _interval_s),
 }

@@ -81,7 +81,7 @@ IDLE_PLUGINS: Mapping[str, Mapping[str, Any]] = {
         "startup_delay": "100ms",
     },
     "io.containerd.internal.v1.opt": {"path": "/opt/containerd"},
-    "io.containerd.internal.v1.restart": {"interval": "10s"},
+    "io.containerd.internal.v1.restart": {},
     "io.containerd.internal.v1.tracing": {},
     "io.containerd.image-verifier.v1.bindir": {
         "bin_dir": "/opt/containerd/image-verifier/bin",
@@ -90,7 +90,7 @@ IDLE_PLUGINS: Mapping[str, Mapping[str, Any]] = {
     },
     "io.containerd.metadata.v1.bolt": {"content_sharing_policy": "shared", "no_sync": False},
     "io.containerd.metrics.v1.grpc-prometheus": {},
-    "io.containerd.monitor.container.v1.restart": {"interval": "10s"},
+    "io.containerd.monitor.container.v1.restart": {},
     "io.containerd.monitor.task.v1.cgroups": {"no_prometheus": False},
     "io.containerd.monitor.v1.cgroups": {"no_prometheus": False},
     "io.containerd.nri.v1.nri": {"disable": True},

@@ -66,6 +66,16 @@ class Containers:
         for container in self._matching(call, request):
             yield api.ListContainerMessage(container=container)
 
+    def labelled(self, label: str) -> list[tuple[str, api.Container]]:
+        """Every record that has the label, of all namespaces, with its namespace."""
+        rows = self._metadata.execute(
+            "SELECT namespace, record FROM containers WHERE instr(record, CAST(? AS BLOB))"
+            " ORDER BY namespace, id",
+            label,
+        ).fetchall()
+        found = ((namespace, api.Container.FromString(record)) for namespace, record in rows)
+        return [one for one in found if label in one[1].labels]
+
     def _matching(self, call: Call, request: api.ListContainersRequest) -> list[api.Container]:
         wanted = filters.parse_all(request.filters)
         accepts = filters.any_of(wanted)

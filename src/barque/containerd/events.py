@@ -77,6 +77,16 @@ class Subscription:
         else:
             self._queue.put_nowait(envelope)
 
+    @property
+    def overrun(self) -> bool:
+        """Whether events are missing: too many came."""
+        return self._overrun
+
+    def taken(self) -> Iterator[Envelope]:
+        """What came so far, oldest first."""
+        while not self._queue.empty():
+            yield self._queue.get_nowait()
+
     def __aiter__(self) -> AsyncIterator[Envelope]:
         return self
 

@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from barque.containerd.checkpoints import Checkpoints
-from barque.containerd.config import Command, Config, document_of, load, parse_arguments
+from barque.containerd.config import RESTART, Command, Config, document_of, load, parse_arguments
 from barque.containerd.content.store import ContentStore
 from barque.containerd.events import Exchange
 from barque.containerd.grpc import Server
 from barque.containerd.health import Health
 from barque.containerd.paths import Paths
 from barque.containerd.process import log_to_stderr, place
+from barque.containerd.restarts import Restarts
 from barque.containerd.services import check_plugins, over, plugins
 from barque.containerd.stores import opened
 from barque.containerd.supervision import supervision
@@ -147,7 +148,11 @@ async def running(
             serving.push_async_callback(server.stop)
             await server.start(config.socket, config.uid, config.gid)
             serving.callback(remove_socket, config.socket)
-            for work in (stores.collector.keep_sweeping(), sweep_files(stores.content)):
+            background = [stores.collector.keep_sweeping(), sweep_files(stores.content)]
+            if RESTART not in config.disabled_plugins:
+                monitor = Restarts(kept.containers, kept.snapshots, supervising.tasks, exchange)
+                background.append(monitor.keep(config.restart_interval_s))
+            for work in background:
                 serving.push_async_callback(ended, asyncio.create_task(work))
             yield
 

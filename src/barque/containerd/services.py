@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+from barque.containerd.config import RESTART
 from barque.containerd.containers import Containers
 from barque.containerd.content.blobs import Blobs
 from barque.containerd.content.service import Content
@@ -40,6 +41,7 @@ class Kept(NamedTuple):
 
     services: list[Service]
     containers: Containers
+    snapshots: Snapshots
     sandboxes: Sandboxes
     blobs: Blobs
     ahead: Ahead
@@ -78,7 +80,7 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
         streams.service(),
         transfer.service(),
     ]
-    return Kept(services, containers, sandboxes, blobs, ahead)
+    return Kept(services, containers, snapshots, sandboxes, blobs, ahead)
 
 
 def check_plugins(
@@ -90,7 +92,7 @@ def check_plugins(
         if name not in names or name in disabled:
             raise NotFound(f"required plugin {name} is not there")
     for name in disabled:
-        if name in names and not name.startswith(SNAPSHOTTER):
+        if name in names and not name.startswith(SNAPSHOTTER) and name != RESTART:
             raise Unsupported(f"plugin {name} cannot be disabled")
 
 
@@ -111,6 +113,7 @@ def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
         Plugin("io.containerd.metadata.v1", "bolt", {"policy": "shared"}),
         Plugin("io.containerd.differ.v1", "walking", capabilities=lambda: (FOLLOW, PLACES)),
         Plugin("io.containerd.gc.v1", "scheduler"),
+        Plugin("io.containerd.internal.v1", "restart"),
         Plugin("io.containerd.runtime.v2", "task"),
         Plugin("io.containerd.sandbox.controller.v1", "podsandbox"),
         Plugin("io.containerd.sandbox.controller.v1", "shim"),

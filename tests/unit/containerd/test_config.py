@@ -54,6 +54,22 @@ def test_what_is_dumped_says_the_same(config: Config) -> None:
     )
 
 
+@pytest.mark.parametrize("plugin", ["internal.v1", "monitor.container.v1"])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10s", 10), ("1m30s", 90), ("250ms", 0.25), ("1.5h", 5400)]
+)
+def test_intervals_of_the_restart_monitor(plugin: str, text: str, seconds: float) -> None:
+    document = f"[plugins.'io.containerd.{plugin}.restart']\ninterval = '{text}'\n"
+    assert from_document(tomllib.loads(document)).restart_interval_s == seconds
+
+
+@pytest.mark.parametrize("value", ["'0s'", "'-1s'", "'10'", "10", "'1s '", "'ten'"])
+def test_what_is_no_interval(value: str) -> None:
+    document = f"[plugins.'io.containerd.internal.v1.restart']\ninterval = {value}\n"
+    with pytest.raises(InvalidArgument, match="must be a duration"):
+        from_document(tomllib.loads(document))
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1338", ":0", "[::1]:80", "localhost:65535"])
 def test_addresses_of_metrics(address: str) -> None:
     text = f"[metrics]\naddress = '{address}'\ngrpc_histogram = true\n"
