@@ -69,7 +69,7 @@ def test_places_in_a_network_of_a_plugin() -> None:
             ],
         }
         async with networks(root) as made:
-            network = await made.create({"Name": "far", **PLUGGED})
+            network, _ = await made.create({"Name": "far", **PLUGGED})
             created = dict(plugin.calls)["NetworkDriver.CreateNetwork"]
             assert created["NetworkID"] == network
             assert created["Options"]["com.docker.network.generic"] == {"colour": "red"}
@@ -222,7 +222,7 @@ def test_a_plugin_that_dies_in_the_middle_of_a_call_leaves_nothing() -> None:
 def test_a_plugin_that_was_started_again_is_told_what_it_has_forgotten() -> None:
     async def scenario(root: Path, plugin: Plugin) -> None:
         async with networks(root) as made:
-            network = await made.create({"Name": "far", **PLUGGED})
+            network, _ = await made.create({"Name": "far", **PLUGGED})
             await made.attach("c1", "c1", "c1", "far")
             plugin.networks.clear()
             await made.attach("c2", "c2", "c2", "far")
