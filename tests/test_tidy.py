@@ -92,7 +92,17 @@ def test_functions_are_annotated() -> None:
 
 
 def test_every_module_has_a_docstring() -> None:
-    assert not [p for p in MODULES if p.stat().st_size > 1 and not ast.get_docstring(tree(p))]
+    assert not [path for path in MODULES if not ast.get_docstring(tree(path))]
+
+
+def test_the_maps_of_packages_name_what_is_there() -> None:
+    """A word in backquotes, in the docstring of a package, is a module in it, or a command."""
+    commands = {"barque", *(path.stem for path in (SOURCE / "cli" / "commands").iterdir())}
+    for path in MODULES:
+        if path.name == "__init__.py":
+            named = re.findall(r"`([a-z_0-9]+)`", ast.get_docstring(tree(path)) or "")
+            there = {entry.name.removesuffix(".py") for entry in path.parent.iterdir()}
+            assert set(named) <= there | commands, path
 
 
 def test_hot_programs_use_little_of_the_standard_library() -> None:

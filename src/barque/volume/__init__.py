@@ -1,1 +1,1 @@
-
+"""Volumes on this machine: the local driver, plugins, parts of volumes, and copies."""

@@ -1,0 +1,1 @@
+"""Contexts: which daemon a command speaks to, by name, in docker's own store of them."""

@@ -1,0 +1,1 @@
+"""`barque checkpoint`: what has no shorter name of the commands for checkpoints."""

@@ -1,0 +1,1 @@
+"""`barque container`: what has no shorter name of the commands for containers."""

@@ -1,0 +1,1 @@
+"""`barque context`: what has no shorter name of the commands for contexts."""

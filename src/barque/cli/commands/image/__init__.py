@@ -1,0 +1,1 @@
+"""`barque image`: what has no shorter name of the commands for images."""

@@ -1,0 +1,1 @@
+"""`barque network`: what has no shorter name of the commands for networks."""

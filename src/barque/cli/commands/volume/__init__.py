@@ -1,0 +1,1 @@
+"""`barque volume`: what has no shorter name of the commands for volumes."""
