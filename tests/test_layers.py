@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "sdk": "api client",
     "cli": "oci api client",
 }
-# the kinds of failure; how one program starts another; its modules in one file
-EVERYONE = {"archive", "errors", "program"}
+# the kinds of failure; how one program starts another; its modules in one file; past which proxy
+EVERYONE = {"archive", "errors", "program", "proxied"}
 
 # Across a process boundary only its contract is imported.
 ONLY = {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _KINDS: dict[str, tuple[type, type]] = {
     **dict.fromkeys(("auths", "plugins", "proxies"), (dict, dict)),
     **dict.fromkeys(("HttpHeaders", "aliases", "credHelpers"), (dict, str)),
-    "cliPluginsExtraDirs": (list, str),
+    **dict.fromkeys(("cliPluginsExtraDirs", "pruneFilters"), (list, str)),
 }
 _TEXTS = ("credsStore", "currentContext", "detachKeys")
 
@@ -102,7 +102,7 @@ def replace_file(directory: str, name: str, data: bytes) -> None:
 def tls_files(options: Options, directory: str) -> Tls:
     """From --tls*, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
     base = variable("DOCKER_CERT_PATH") or directory
-    verify = options.flag("tlsverify") or bool(variable("DOCKER_TLS_VERIFY"))
+    verify = options.flag("tlsverify", bool(variable("DOCKER_TLS_VERIFY")))
 
     def file(option: str, name: str) -> str:
         path = options.text(option) or f"{base}/{name}"
@@ -111,3 +111,44 @@ def tls_files(options: Options, directory: str) -> Tls:
     return Tls(
         file("tlscacert", "ca.pem"), file("tlscert", "cert.pem"), file("tlskey", "key.pem"), verify
     )
+
+
+def custom_headers(text: str) -> dict[str, str]:
+    """DOCKER_CUSTOM_HEADERS: name=value, by commas, quoted as in CSV. Raises InvalidArgument."""
+    import csv
+
+    found = {}
+    for pair in next(csv.reader([text], strict=True), []):
+        name, equals, value = pair.partition("=")
+        if not name.strip():
+            wrong = f"value contains a key=value pair with an empty key: '{pair}'"
+        elif not equals:
+            wrong = f"missing \"=\" in key=value pair: '{pair}'"
+        else:
+            found[name.strip()] = value
+            continue
+        raise errors.InvalidArgument(
+            f"failed to set custom headers from DOCKER_CUSTOM_HEADERS environment variable: {wrong}"
+        )
+    return found
+
+
+def environment_auths() -> dict[str, Any]:
+    """`auths` of DOCKER_AUTH_CONFIG, which is like config.json; {} where it says nothing.
+
+    One that is no such document is told of, and left out, as with Docker.
+    """
+    text = variable("DOCKER_AUTH_CONFIG")
+    if not text:
+        return {}
+    try:
+        document = json.loads(text.encode())
+    except ValueError as error:
+        document = str(error)
+    auths = document.get("auths") if isinstance(document, dict) else None
+    if isinstance(auths, dict) and all(isinstance(entry, dict) for entry in auths.values()):
+        return auths
+    from barque.cli import terminal
+
+    terminal.err("WARNING: DOCKER_AUTH_CONFIG is left out: it has no auths\n")
+    return {}

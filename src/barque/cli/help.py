@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from barque.cli import flags, main, terminal
-from barque.cli.session import PROGRAM
+from barque.cli.session import PROGRAM, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ def _of_plugins(session: Session) -> list[tuple[str, str]]:
 def _program(of_plugins: list[tuple[str, str]]) -> str:
     names = sorted(name for name in main.COMMANDS if " " not in name and name not in COMMON)
     names.remove("__complete")
+    if variable("DOCKER_HIDE_LEGACY_COMMANDS"):
+        grouped = {module for path, module in main.COMMANDS.items() if " " in path}
+        names = [name for name in names if main.COMMANDS[name] not in grouped]
     return (
         f"Usage:  {PROGRAM} [OPTIONS] COMMAND\n\n{ABOUT}\n\nCommon Commands:\n"
         + _listed((name, main.load(name).SUMMARY) for name in COMMON)

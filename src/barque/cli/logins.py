@@ -43,12 +43,20 @@ def push_auth(settings: dict[str, Any], registry: str) -> str:
 
 
 def entry_of(settings: dict[str, Any], key: str) -> dict[str, str]:
-    """User and password, or identity token, of `address_of` a server; {} for none."""
-    from barque.cli import credentials
+    """User and password, or identity token, of `address_of` a server; {} for none.
 
+    What DOCKER_AUTH_CONFIG has comes first.
+    """
+    from barque.cli import config, credentials
+
+    if given := _entry_in(config.environment_auths(), key):
+        return given
     if helper := credentials.helper_of(settings, key):
         return credentials.get(helper, key)
-    auths = settings.get("auths") or {}
+    return _entry_in(settings.get("auths") or {}, key)
+
+
+def _entry_in(auths: dict[str, Any], key: str) -> dict[str, str]:
     entry = auths.get(key)
     if entry is None:
         names = [name for name in auths if _host_of(name) == key]

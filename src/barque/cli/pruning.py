@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from barque.cli.flags import Options, Row
+    from barque.cli.session import Session
 
 DRY_RUN: Row = ("dry-run", "", "bool", "Show what would be removed, and remove nothing")
 FORCE: Row = ("force", "f", "bool", "Do not ask")
@@ -18,6 +19,20 @@ OPTIONS: tuple[Row, ...] = (
     FORCE,
 )
 QUESTION = "Are you sure you want to continue? [y/N] "
+
+
+def filters(session: Session, options: Options) -> dict[str, list[str]]:
+    """Those of the command line, and of `pruneFilters` in config.json what does not contradict."""
+    from barque.cli.filters import parse
+
+    found = parse(options)
+    given = {name: list(values) for name, values in found.items()}
+    opposite = {"label": "label!", "label!": "label"}
+    for text in session.settings.get("pruneFilters") or ():
+        name, equals, value = text.partition("=")
+        if equals and value not in given.get(opposite.get(name, ""), ()):
+            found.setdefault(name, []).append(value)
+    return found
 
 
 def confirmed(options: Options, warning: str) -> bool:

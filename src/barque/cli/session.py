@@ -147,13 +147,20 @@ class Session:
             raise Failure(1, text) from None
 
     def _extra_headers(self) -> list[tuple[str, str]]:
-        """`HttpHeaders` of config.json, which may not speak in the client's own name."""
-        given = self.settings.get("HttpHeaders") or {}
+        """DOCKER_CUSTOM_HEADERS, or else `HttpHeaders` of config.json; not in the client's name."""
+        if text := variable("DOCKER_CUSTOM_HEADERS"):
+            from barque.cli.config import custom_headers
+
+            given = custom_headers(text)
+        else:
+            given = self.settings.get("HttpHeaders") or {}
         return [(k, str(v)) for k, v in given.items() if k.lower() not in ("user-agent", "host")]
 
     def _wants_tls(self) -> bool:
-        environment = variable("DOCKER_TLS_VERIFY") or variable("DOCKER_TLS")
-        return bool(environment) or self._options.flag("tls") or self._options.flag("tlsverify")
+        """--tlsverify wants it either way: =false is TLS that verifies nobody."""
+        if variable("DOCKER_TLS_VERIFY") or "tlsverify" in self._options:
+            return True
+        return self._options.flag("tls", bool(variable("DOCKER_TLS")))
 
     def require_barque(self, words: str) -> None:
         """Raises Failure when another daemon would take the request, and do nothing of it."""

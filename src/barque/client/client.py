@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Pairs = Iterable[tuple[str, str]]
 
 _TOO_NEW = "Maximum supported API version is "
+UPGRADE = ("Upgrade", "tcp")
 _NOT_LISTENING = (errno.ENOENT, errno.ECONNREFUSED)
 
 
@@ -225,7 +226,7 @@ class Client:
     ) -> Callable[[], tuple[Stream, bytes, str]]:
         """Send a request that takes the connection over. The result waits for the answer's head and
         returns the raw stream, its first bytes and the content type."""
-        upgrade = [("Connection", "Upgrade"), ("Upgrade", "tcp")]
+        upgrade = [("Connection", "Upgrade"), UPGRADE]
         sent = self.send("POST", path, query, body=body, headers=upgrade, fresh=True)
 
         def finish() -> tuple[Stream, bytes, str]:
@@ -246,14 +247,14 @@ class Client:
             connection.close()
         self._idle.clear()
 
-    def _connect(self) -> Connection:
+    def _connect(self, *, tunnel: bool) -> Connection:
         try:
-            return Connection(self.host)
+            return Connection(self.host, tunnel=tunnel)
         except OSError as error:
             if self._absent is None or error.errno not in _NOT_LISTENING or not self._absent():
                 raise self._unreachable(error) from None
         self._absent = None
-        return self._connect()
+        return self._connect(tunnel=tunnel)
 
     def _unreachable(self, error: OSError) -> errors.BarqueError:
         from barque.client.failures import unreachable
@@ -268,7 +269,8 @@ class Client:
         raw: bytes | Iterable[bytes | OpenFile] | None,
         fresh: bool,
     ) -> Connection:
-        connection = self._idle.pop() if self._idle and not fresh else self._connect()
+        tunnel = UPGRADE in fields
+        connection = self._idle.pop() if self._idle and not fresh else self._connect(tunnel=tunnel)
         target = f"/v{self.version}{rest}" if rest != "/_ping" or self._settled else rest
         try:
             connection.send(method, target, fields, raw)

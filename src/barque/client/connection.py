@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import posix
 
 from barque import errors
 from barque.api.versions import DEFAULT_SOCKET
@@ -13,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any, Protocol
+
+    from barque.client.proxies import Proxy
 
     class OpenFile(Protocol):
         """A part of a body that is in a file: see `barque.oci.tar_pack.Content`."""
@@ -36,13 +39,14 @@ if TYPE_CHECKING:
 
 RECEIVE_BYTES = 256 << 10
 SENT_AT_ONCE_BYTES = 64 << 10  # more may meet a daemon that has answered and closed meanwhile
+PROXIES = (b"HTTP_PROXY", b"http_proxy", b"HTTPS_PROXY", b"https_proxy")
 DEFAULT_TCP_PORT, DEFAULT_TLS_PORT = 2375, 2376
 
 
 class Host:
     """Where a daemon listens: `unix:///path`, `tcp://host:port`, `http(s)://`, `ssh://`."""
 
-    __slots__ = ("address", "header", "scheme", "text", "tls")
+    __slots__ = ("address", "header", "proxy", "scheme", "text", "tls")
 
     def __init__(self, text: str, tls: Tls | None = None) -> None:
         """Raises InvalidArgument or Unsupported."""
@@ -50,6 +54,7 @@ class Host:
         if not found:
             scheme, rest = "tcp", text
         self.text, self.scheme, self.tls = text, scheme, tls
+        self.proxy: Proxy | None = None
         if scheme == "unix":
             self.address: Any = rest or DEFAULT_SOCKET
             self.header = "docker"
@@ -58,6 +63,10 @@ class Host:
                 self.tls = Tls()
             self.address = _tcp_address(text, rest, bool(self.tls))
             self.header = rest.partition("/")[0]
+            if any(name in posix.environ for name in PROXIES):
+                from barque.client import proxies
+
+                self.proxy = proxies.of(self.address, encrypted=self.tls is not None)
         elif scheme == "ssh":
             from barque.client import ssh
 
@@ -87,8 +96,11 @@ class Tls:
         self.ca, self.cert, self.key, self.verify = ca, cert, key, verify
 
 
-def open_stream(host: Host) -> Stream:
-    """A connection to a daemon, nothing sent yet. Raises OSError."""
+def open_stream(host: Host, *, tunnel: bool = False) -> Stream:
+    """A connection to a daemon, nothing sent yet. Raises OSError.
+
+    Where there is a proxy, it is one to that, unless it is to be a raw stream later (`tunnel`).
+    """
     if host.scheme == "unix":
         unix = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
@@ -104,11 +116,25 @@ def open_stream(host: Host) -> Stream:
     if host.tls is not None:
         from barque.client import tls
 
-        return tls.connect(host.address, host.tls)
-    return open_tcp(*host.address)
+        return tls.connect(host, host.tls)
+    return open_tcp(host, tunnel=tunnel)
 
 
-def open_tcp(name: str, port: int) -> Stream:
+def open_tcp(host: Host, *, tunnel: bool) -> Stream:
+    """To the daemon, or to the proxy on the way to it, with a `tunnel` through that."""
+    if host.proxy is None:
+        return _dial(*host.address)
+    raw = _dial(*host.proxy.address)
+    if tunnel:
+        try:
+            host.proxy.tunnel(raw, host.address)
+        except BaseException:
+            raw.close()
+            raise
+    return raw
+
+
+def _dial(name: str, port: int) -> Stream:
     failure = OSError(errno.EADDRNOTAVAIL, "no address")
     for family, kind, protocol, _, address in _socket.getaddrinfo(
         name, port, 0, _socket.SOCK_STREAM
@@ -127,12 +153,13 @@ def open_tcp(name: str, port: int) -> Stream:
 class Connection:
     """One request after the other; `answer` belongs to the last."""
 
-    __slots__ = ("_stream", "answer", "host", "used")
+    __slots__ = ("_relay", "_stream", "answer", "host", "used")
 
-    def __init__(self, host: Host) -> None:
-        """Raises OSError when nobody listens."""
+    def __init__(self, host: Host, *, tunnel: bool = False) -> None:
+        """Raises OSError when nobody listens. `tunnel`: it will become a raw stream."""
         self.host = host
-        self._stream = open_stream(host)
+        self._relay = None if tunnel or host.tls is not None else host.proxy
+        self._stream = open_stream(host, tunnel=tunnel)
         self.answer = http.Answer("")
         self.used = False  # an answer has been read from it already
 
@@ -153,6 +180,9 @@ class Connection:
             headers = [*headers, ("Transfer-Encoding", "chunked")]
         elif method == "POST":
             headers = [*headers, ("Content-Length", "0")]
+        if self._relay is not None:
+            headers = [*headers, *self._relay.headers]
+            target = f"http://{self.host.header}{target}"
         head = http.request_head(method, target, self.host.header, headers)
         if len(whole) > SENT_AT_ONCE_BYTES:
             self._stream.sendall(head)
@@ -187,12 +217,10 @@ class Connection:
             for part in piece.chunks():
                 self._stream.sendall(b"%x\r\n%b\r\n" % (len(part), part))
             return
-        from posix import sendfile
-
         self._stream.sendall(b"%x\r\n" % piece.size)
         left = piece.size
         while left:
-            sent = sendfile(self._stream.fileno(), piece.fd, None, min(left, 1 << 30))
+            sent = posix.sendfile(self._stream.fileno(), piece.fd, None, min(left, 1 << 30))
             if not sent:  # it shrank meanwhile: zeros keep the archive whole
                 sent = min(left, RECEIVE_BYTES)
                 self._stream.sendall(bytes(sent))
@@ -240,8 +268,6 @@ class Connection:
 
     def break_off(self) -> None:
         """End both directions at once: another thread that reads or writes finds the end."""
-        import posix
-
         try:
             copy = _socket.socket(fileno=posix.dup(self._stream.fileno()))
         except OSError:

@@ -10,16 +10,16 @@ import posix
 import ssl
 
 from barque import errors
-from barque.client.connection import Tls, open_tcp
+from barque.client.connection import open_tcp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from barque.client.connection import Stream
+    from barque.client.connection import Host, Stream, Tls
 
 RECEIVE_BYTES = 64 << 10
 
 
-def connect(address: tuple[str, int], options: Tls) -> TlsStream:
+def connect(host: Host, options: Tls) -> TlsStream:
     """Raises OSError (ssl.SSLError is one), InvalidArgument for files that cannot be used."""
     for path in filter(None, (options.ca, options.cert, options.key)):
         if not posix.access(path, posix.R_OK):
@@ -30,9 +30,9 @@ def connect(address: tuple[str, int], options: Tls) -> TlsStream:
         files = ", ".join(filter(None, (options.ca, options.cert, options.key)))
         reason = f"invalid TLS files ({files}): {error.strerror or error}"
         raise errors.InvalidArgument(f"unable to resolve docker endpoint: {reason}") from None
-    raw = open_tcp(*address)
+    raw = open_tcp(host, tunnel=True)
     try:
-        return TlsStream(raw, context, address[0])
+        return TlsStream(raw, context, host.address[0])
     except BaseException:
         raw.close()
         raise

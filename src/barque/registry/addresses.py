@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
@@ -63,13 +62,3 @@ def parse(url: str) -> Address:
         raise errors.InvalidArgument(f"invalid URL for host {parts.hostname!r}: has a user in it")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Address(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], target)
-
-
-def is_loopback(host: str) -> bool:
-    """Names and addresses that cannot leave this machine: 127.0.0.0/8, ::1, localhost."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 from barque import errors
+from barque.proxied import is_loopback
 from barque.registry import addresses
 from barque.registry.addresses import Address
 from barque.registry.challenge import Challenge
@@ -197,7 +198,7 @@ def _read_token(address: Address, raw: bytes) -> tuple[str, float]:
 
 def akin(host: str, other: str) -> bool:
     """Whether `other` is the same host, or under the same parent domain (two labels at least)."""
-    if host == other or (addresses.is_loopback(host) and addresses.is_loopback(other)):
+    if host == other or (is_loopback(host) and is_loopback(other)):
         return True
     parent = host.partition(".")[2]
     if parent.count(".") < 1:

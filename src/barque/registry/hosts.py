@@ -12,6 +12,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from barque import errors
+from barque.proxied import is_loopback
 from barque.registry import addresses
 from barque.registry.addresses import Address
 from barque.registry.proxies import Proxies
@@ -32,7 +33,7 @@ class Policy:
 
     def is_insecure(self, domain: str) -> bool:
         host = addresses.parse(f"https://{domain}/").host
-        return addresses.is_loopback(host) or self.is_named(domain)
+        return is_loopback(host) or self.is_named(domain)
 
     def is_named(self, domain: str) -> bool:
         """Whether somebody said that it is insecure; loopback is so by itself."""

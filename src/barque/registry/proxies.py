@@ -7,12 +7,11 @@ directly; loopback always is.
 from __future__ import annotations
 
 import base64
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from barque import errors
-from barque.registry import addresses
+from barque.proxied import is_direct
 from barque.registry.addresses import Address
 
 DEFAULT_PORT = 80
@@ -35,7 +34,7 @@ class Proxies:
     def of(self, address: Address) -> Proxy | None:
         """Raises InvalidArgument for a proxy that is no URL."""
         text = self.https if address.scheme == "https" else self.http
-        if not text or addresses.is_loopback(address.host) or _listed(address, self.none):
+        if not text or is_direct(address.host, address.port, self.none):
             return None
         return parse(text)
 
@@ -62,26 +61,3 @@ def parse(text: str) -> Proxy:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(pair.encode()).decode()
     return Proxy(Address("http", parts.hostname, port, "/"), authorization)
-
-
-def _listed(address: Address, none: str) -> bool:
-    return any(_matches(address, entry.strip().lower()) for entry in none.split(",") if entry)
-
-
-def _matches(address: Address, entry: str) -> bool:
-    if entry == "*":
-        return True
-    host, colon, port = entry.rpartition(":")
-    if colon and port.isdigit() and ":" not in host:
-        if int(port) != address.port:
-            return False
-        entry = host
-    try:
-        ip = ipaddress.ip_address(address.host)
-        return ip in ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        name = entry.lstrip(".")
-        if not name:
-            return False
-        same = address.host == name and not entry.startswith(".")
-        return same or address.host.endswith(f".{name}")

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from barque import errors
-from barque.registry import addresses
+from barque.proxied import is_loopback
 from barque.registry.addresses import Address
 from barque.registry.connection import Broken, Connection, NotTls, Pool, connect, connect_by
 from barque.registry.hosts import Policy
@@ -147,7 +147,7 @@ class Transport:
         where = following.authority
         if following.scheme == "http" and not self.policy.is_insecure(where):
             raise errors.Forbidden(f"{address.shown}: redirect to plain HTTP at {following.shown}")
-        inward = addresses.is_loopback(following.host) and not addresses.is_loopback(address.host)
+        inward = is_loopback(following.host) and not is_loopback(address.host)
         if inward and not self.policy.is_named(where):
             raise errors.Forbidden(f"{address.shown}: redirect to this machine, {following.shown}")
 

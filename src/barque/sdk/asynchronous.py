@@ -43,8 +43,8 @@ class _Breakable(Client):
         super().__init__(host, version=version, tls=tls, headers=headers)
         self._opened: list[Connection] = []
 
-    def _connect(self) -> Connection:
-        connection = super()._connect()
+    def _connect(self, *, tunnel: bool) -> Connection:
+        connection = super()._connect(tunnel=tunnel)
         self._opened.append(connection)
         return connection
 

@@ -12,7 +12,7 @@ import pytest
 
 from barque import errors
 from barque.client.client import Client
-from barque.client.connection import Tls
+from barque.client.connection import Host, Tls
 from barque.client.tls import connect
 from tests.support.certificates import make_certificates, server_context
 
@@ -66,7 +66,8 @@ def test_reading_goes_on_after_our_end(files: Path, serve: Callable[..., tuple[s
         end.sendall(b"answer" * 20000)
         end.unwrap()
 
-    stream = connect(serve(talk), options(files))
+    host, port = serve(talk)
+    stream = connect(Host(f"tcp://{host}:{port}"), options(files))
     stream.sendall(b"quest")
     assert stream.send(b"ion") == 3
     stream.shutdown(SHUT_WR)
@@ -105,4 +106,4 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     junk.write_text("no certificate")
     for made in (Tls(ca=str(none)), Tls(ca=str(junk)), Tls(cert=str(junk), key=str(none))):
         with pytest.raises(errors.InvalidArgument, match=str(tmp_path)):
-            connect(("127.0.0.1", 1), made)
+            connect(Host("tcp://127.0.0.1:1"), made)

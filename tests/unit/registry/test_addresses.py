@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from barque import errors
-from barque.registry import addresses
+from barque.proxied import is_loopback
 from barque.registry.addresses import parse
 
 
@@ -58,4 +58,4 @@ def test_anything_else_is_refused(url: str) -> None:
     ],
 )
 def test_loopback(host: str, expected: bool) -> None:
-    assert addresses.is_loopback(host) is expected
+    assert is_loopback(host) is expected

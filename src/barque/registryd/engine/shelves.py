@@ -20,7 +20,7 @@ from barque.containerd.client.descriptors import Descriptor
 from barque.containerd.client.images import Image
 from barque.oci import image as oci
 from barque.oci.reference import DEFAULT_DOMAIN, Reference, parse
-from barque.registry.addresses import is_loopback
+from barque.proxied import is_loopback
 from barque.registry.addresses import parse as parse_url
 from barque.registryd.answers import unknown_name
 from barque.registryd.engine.held import Held

@@ -17,16 +17,14 @@ ARGUMENTS = (0, 0)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    from barque.cli.filters import parse
-
     if options.flag("dry-run"):
         from barque.cli.prunable import Dry, tell, total
 
-        total(tell("Containers", Dry(session, parse(options)).containers()))
+        total(tell("Containers", Dry(session, pruning.filters(session, options)).containers()))
         return 0
     if not pruning.confirmed(options, " all stopped containers."):
         return 0
-    done = session.client.containers.prune(parse(options))
+    done = session.client.containers.prune(pruning.filters(session, options))
     pruning.tell_removed("Containers", done.get("ContainersDeleted") or ())
-    pruning.tell_freed(done["SpaceReclaimed"])
+    pruning.tell_freed(done.get("SpaceReclaimed") or 0)
     return 0

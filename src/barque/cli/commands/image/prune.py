@@ -23,18 +23,18 @@ UNUSED = " all images without at least one container associated to them."
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    from barque.cli.filters import parse
-
     everything = options.flag("all")
     if options.flag("dry-run"):
         from barque.cli.prunable import Dry, tell, total
 
-        total(tell("Images", Dry(session, parse(options)).images(named=everything)))
+        total(
+            tell("Images", Dry(session, pruning.filters(session, options)).images(named=everything))
+        )
         return 0
     if not pruning.confirmed(options, UNUSED if everything else DANGLING):
         return 0
-    filters = {**parse(options), "dangling": ["false" if everything else "true"]}
+    filters = {**pruning.filters(session, options), "dangling": ["false" if everything else "true"]}
     done = session.client.images.prune(filters)
     pruning.tell_removed("Images", done.get("ImagesDeleted") or ())
-    pruning.tell_freed(done["SpaceReclaimed"])
+    pruning.tell_freed(done.get("SpaceReclaimed") or 0)
     return 0

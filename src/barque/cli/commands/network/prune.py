@@ -19,15 +19,13 @@ WARNING = " all custom networks not used by at least one container."
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    from barque.cli.filters import parse
-
     if options.flag("dry-run"):
         from barque.cli.prunable import Dry, tell
 
-        tell("Networks", Dry(session, parse(options)).networks())
+        tell("Networks", Dry(session, pruning.filters(session, options)).networks())
         return 0
     if not pruning.confirmed(options, WARNING):
         return 0
-    done = session.client.networks.prune(parse(options))
+    done = session.client.networks.prune(pruning.filters(session, options))
     pruning.tell_removed("Networks", done.get("NetworksDeleted") or ())
     return 0

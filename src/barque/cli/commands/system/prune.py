@@ -34,9 +34,8 @@ PRUNABLE = (
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque import errors
-    from barque.cli.filters import parse
 
-    filters = parse(options)
+    filters = pruning.filters(session, options)
     volumes = options.flag("volumes")
     if volumes and "until" in filters:
         raise errors.InvalidArgument('ERROR: The "until" filter is not supported with "--volumes"')

@@ -22,9 +22,7 @@ ARGUMENTS = (0, 0)
 
 
 def run(session: Session, options: Options, arguments: list[str]) -> int:
-    from barque.cli.filters import parse
-
-    filters = parse(options)
+    filters = pruning.filters(session, options)
     if options.flag("all"):
         session.require("all", PRUNE_ANONYMOUS)
         if "all" in filters:
@@ -42,5 +40,5 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
         return 0
     done = session.client.volumes.prune(filters)
     pruning.tell_removed("Volumes", done.get("VolumesDeleted") or ())
-    pruning.tell_freed(done["SpaceReclaimed"])
+    pruning.tell_freed(done.get("SpaceReclaimed") or 0)
     return 0
