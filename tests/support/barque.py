@@ -242,14 +242,15 @@ class Stack:
         if networks.returncode == 0 and networks.stdout.split():
             self.docker("network", "rm", *networks.stdout.decode().split(), check=False)
         self.stop()
-        self._wait_gone()
+        self.wait_gone()
         left = self.leftovers()
         for pid in self.pids(str(self.root)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         assert not left, f"left on the machine: {left} {refused}"
 
-    def _wait_gone(self) -> None:
+    def wait_gone(self) -> None:
+        """Until its processes have ended, or have had the time to."""
         deadline = time.monotonic() + STOP_LIMIT_S
         while self.pids(str(self.root)) and time.monotonic() < deadline:
             time.sleep(POLL_S)

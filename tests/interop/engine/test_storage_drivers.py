@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from barque import program
 from barque.containerd.snapshots.devmapper import missing
 from tests.support.barque import Stack, stack
 from tests.support.disks import btrfs_disk
@@ -285,6 +284,13 @@ def test_a_container_moves_through_all_drivers() -> None:
             assert text(barque.docker("run", "--rm", "moves:1", "cat", "/l")) == "kept"
 
 
+@pytest.fixture(scope="module")
+def stopped() -> Iterator[Stack]:
+    with stack(busybox=False) as barque:
+        barque.stop()
+        yield barque
+
+
 @pytest.mark.parametrize(
     ("driver", "reason"),
     [
@@ -298,12 +304,12 @@ def test_a_container_moves_through_all_drivers() -> None:
         ("floppy", "not one of overlay2"),
     ],
 )
-def test_a_driver_that_is_not_there_is_told(driver: str, reason: str, tmp_path: Path) -> None:
-    roots = ("--data-root", str(tmp_path / "d"), "--exec-root", f"/tmp/bq-{tmp_path.name[-12:]}")
-    argv = program.command("barqued", *roots, "--storage-driver", driver)
+def test_a_driver_that_is_not_there_is_told(stopped: Stack, driver: str, reason: str) -> None:
+    argv = [*stopped.argv(), "--storage-driver", driver]
     done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
-    subprocess.run(["rm", "-rf", f"/tmp/bq-{tmp_path.name[-12:]}"], check=True)
     assert done.returncode != 0
     last = done.stderr.decode().strip().splitlines()[-1]
     assert reason in last
     assert "Traceback" not in done.stderr.decode()
+    stopped.wait_gone()  # what its containerd had started ends by itself
+    assert stopped.leftovers() == []
