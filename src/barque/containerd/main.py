@@ -121,6 +121,7 @@ async def running(
         exchange = Exchange()
         kept = over(stores, paths, exchange, known)
         async with AsyncExitStack() as serving:
+            serving.callback(kept.activations.close)
             stores.settling.soon()
             serving.push_async_callback(stores.settling.close)
             serving.push_async_callback(kept.ahead.close)

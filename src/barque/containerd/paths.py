@@ -16,6 +16,7 @@
       zygote.sock                       the warm process that forks shims
       io.containerd.runtime.v2.task/<namespace>/<id>/   the bundle of a task
       io.containerd.sandbox.controller.v1.shim/<namespace>/<id>/   that of a sandbox
+      mounts/<hash>/                    mounts that were activated for clients
 
 Names are validated before they come here (identifiers, digests, numbers).
 """
@@ -79,6 +80,10 @@ class Paths:
     @property
     def tasks(self) -> Path:
         return self.state / "io.containerd.runtime.v2.task"
+
+    @property
+    def mounts(self) -> Path:
+        return self.state / "mounts"
 
     @property
     def sandboxes(self) -> Path:

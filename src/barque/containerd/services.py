@@ -17,6 +17,8 @@ from barque.containerd.events import Exchange
 from barque.containerd.grpc import Service
 from barque.containerd.images import Images
 from barque.containerd.leases import Leases
+from barque.containerd.mounts.activations import Activations
+from barque.containerd.mounts.service import Mounts
 from barque.containerd.namespaces import Namespaces
 from barque.containerd.paths import Paths
 from barque.containerd.sandboxes import Sandboxes
@@ -31,7 +33,7 @@ from barque.errors import NotFound, Unsupported
 
 SNAPSHOTTER = "io.containerd.snapshotter.v1"
 SERVICES = (
-    *("containers", "content", "diff", "events", "images", "introspection", "leases"),
+    *("containers", "content", "diff", "events", "images", "introspection", "leases", "mounts"),
     *("namespaces", "sandboxes", "snapshots", "streaming", "tasks", "transfer", "version"),
 )
 
@@ -45,6 +47,7 @@ class Kept(NamedTuple):
     sandboxes: Sandboxes
     blobs: Blobs
     ahead: Ahead
+    activations: Activations
 
 
 def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugin]) -> Kept:
@@ -63,6 +66,7 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
     diff = Diff(content, blobs, stores.origins, ahead)
     streams = Streams()
     sandboxes = Sandboxes(metadata)
+    activations = Activations(paths.mounts, paths.root)
     transfer = Transfer(
         streams, blobs, images, leases, Unpacker(snapshots, diff), os.uname().machine, layers
     )
@@ -78,9 +82,10 @@ def over(stores: Stores, paths: Paths, exchange: Exchange, known: Sequence[Plugi
         diff.service(),
         sandboxes.service(),
         streams.service(),
+        Mounts(activations).service(),
         transfer.service(),
     ]
-    return Kept(services, containers, snapshots, sandboxes, blobs, ahead)
+    return Kept(services, containers, snapshots, sandboxes, blobs, ahead, activations)
 
 
 def check_plugins(
@@ -114,6 +119,7 @@ def plugins(paths: Paths, snapshots: SnapshotStores) -> list[Plugin]:
         Plugin("io.containerd.differ.v1", "walking", capabilities=lambda: (FOLLOW, PLACES)),
         Plugin("io.containerd.gc.v1", "scheduler"),
         Plugin("io.containerd.internal.v1", "restart"),
+        Plugin("io.containerd.mount-manager.v1", "bolt"),
         Plugin("io.containerd.runtime.v2", "task"),
         Plugin("io.containerd.sandbox.controller.v1", "podsandbox"),
         Plugin("io.containerd.sandbox.controller.v1", "shim"),

@@ -72,11 +72,14 @@ def header_of(
     device: int = 0,
     xattrs: Mapping[bytes, bytes] | None = None,
     owner: tuple[int, int] | None = None,
+    latest_s: int | None = None,
 ) -> bytes:
     """`header` with the mode, the owner and the time (in whole seconds) of a file's `facts`.
 
-    `owner` (user and group) is there for another than who has the file here.
+    `owner` (user and group) is there for another than who has the file here, `latest_s` for what
+    is younger.
     """
+    changed_s = facts.st_mtime_ns // 1_000_000_000
     return header(
         name,
         kind,
@@ -84,7 +87,7 @@ def header_of(
         uid=facts.st_uid if owner is None else owner[0],
         gid=facts.st_gid if owner is None else owner[1],
         size=size,
-        mtime_s=facts.st_mtime_ns // 1_000_000_000,
+        mtime_s=changed_s if latest_s is None else min(changed_s, latest_s),
         link=link,
         major=os.major(device) if device else 0,
         minor=os.minor(device) if device else 0,

@@ -57,11 +57,15 @@ def directories(mounts: Sequence[Mount]) -> tuple[str, tuple[str, ...]]:
 
 
 def changes(
-    left: Sequence[Mount], right: Sequence[Mount], places: Collection[bytes] = ()
+    left: Sequence[Mount],
+    right: Sequence[Mount],
+    places: Collection[bytes] = (),
+    latest_s: int | None = None,
 ) -> Iterator[bytes]:
     """The tar, to its last block. Raises Unsupported where the mounts cannot be compared.
 
     `places`: names that a runtime makes to mount on; they are left out while they are empty.
+    `latest_s`: what is younger has this time.
     """
     _, before = directories(left)
     upper, below = directories(right)
@@ -74,13 +78,13 @@ def changes(
 
         if upper and below == before:
             ids = mapped_ids(right[0])
-            found = _Changes(overlay=True, ids=ids, places=places, lowers=below)
+            found = _Changes(overlay=True, ids=ids, places=places, lowers=below, latest_s=latest_s)
             yield from found.archive(directory(upper), None)
         elif not upper and len(below) == 1 and not before:
-            yield from _Changes(overlay=False).archive(directory(below[0]), None)
+            yield from _Changes(overlay=False, latest_s=latest_s).archive(directory(below[0]), None)
         elif not upper and len(below) == len(before) == 1:
             old = directory(before[0])
-            found = _Changes(overlay=False, places=places, lowers=before)
+            found = _Changes(overlay=False, places=places, lowers=before, latest_s=latest_s)
             yield from found.archive(directory(below[0]), old)
         else:
             raise Unsupported("these snapshots do not lie on each other: they cannot be compared")
@@ -96,7 +100,9 @@ class _Changes:
         ids: IdMaps | None = None,
         places: Collection[bytes] = (),
         lowers: Sequence[str] = (),
+        latest_s: int | None = None,
     ) -> None:
+        self._latest_s = latest_s
         self._overlay = overlay
         self._ids = ids
         self._places = frozenset(places)
@@ -241,7 +247,15 @@ class _Changes:
             owner = own_ids(self._ids, facts, inside)
             xattrs = with_own_root(self._ids, xattrs)
         return header_of(
-            inside, kind, facts, size=size, link=link, device=device, xattrs=xattrs, owner=owner
+            inside,
+            kind,
+            facts,
+            size=size,
+            link=link,
+            device=device,
+            xattrs=xattrs,
+            owner=owner,
+            latest_s=self._latest_s,
         )
 
     def _whiteout(self, inside: bytes) -> None:

@@ -50,7 +50,9 @@ class Diff:
         layer = NewLayer(request.media_type)
         labels = dict(request.labels)
         places = [os.fsencode(place) for place in labels.pop(PLACES, "").split(",")]
-        pieces = layer.pieces(changes(request.left, request.right, places))
+        epoch = request.source_date_epoch
+        latest_s = epoch.seconds if request.HasField("source_date_epoch") else None
+        pieces = layer.pieces(changes(request.left, request.right, places, latest_s))
         ref = request.ref or f"diff-{secrets.token_hex(8)}"
         await self._blobs.write(
             call,

@@ -1,0 +1,1 @@
+"""Mounts that the server makes for its clients, and remembers."""
