@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
 
 from barque.containerd import filters
 from barque.containerd.content.ingest import Ingest
-from barque.containerd.content.store import ContentStore, Info
+from barque.containerd.content.store import UNCOMPRESSED_LABEL, ContentStore, Info
 from barque.containerd.content.writer import Coming, Writer
 from barque.containerd.events import Events
 from barque.containerd.grpc import AtOnce, Call, OutOfRange, Service
@@ -78,7 +78,10 @@ class Content:
             current = self._store.info(namespace, digest).labels
             labels = check_labels(update_map(current, request.info.labels, request.update_mask))
             info = self._store.set_labels(namespace, digest, labels)
-        await self._metadata.durable()
+        if _changed(current, labels) <= {UNCOMPRESSED_LABEL}:
+            self._metadata.durable_soon()  # each layer of an image gets it in turn
+        else:
+            await self._metadata.durable()
         return api.UpdateResponse(info=_message(info))
 
     async def list_all(
@@ -192,6 +195,10 @@ async def _read(
             at += len(data)
     finally:
         os.close(fd)
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    return {key for key in {*before, *after} if before.get(key) != after.get(key)}
 
 
 def _short(digest: str, at: int, end: int) -> OutOfRange:

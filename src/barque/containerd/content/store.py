@@ -25,6 +25,7 @@ from barque.oci import digest as digests
 INGEST_LIFETIME_NS = 24 * 3600 * 10**9
 VERIFIED_MAX = 256  # blobs remembered to have been hashed a moment ago
 SLICE_FILES = 64  # looked at in one turn of the event loop
+UNCOMPRESSED_LABEL = "containerd.io/uncompressed"  # a layer's diff id: its bytes tell it, too
 COLUMNS = "digest, size, labels, created, updated"
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from barque.containerd.content.blobs import Blobs, made
-from barque.containerd.content.store import ContentStore
+from barque.containerd.content.store import UNCOMPRESSED_LABEL, ContentStore
 from barque.containerd.diff.ahead import Ahead
 from barque.containerd.diff.applying import Target, apply, target_of
 from barque.containerd.diff.compare import changes
@@ -24,7 +24,6 @@ from barque.containerd.snapshots.snapshotter import APART
 from barque.containerd.threads import finished
 from barque.oci import digest as digests
 
-UNCOMPRESSED_LABEL = "containerd.io/uncompressed"
 APPLIED_TYPE = "application/vnd.oci.image.layer.v1.tar"
 THREADS = 4
 FOLLOWERS = 32  # they wait for what somebody sends, however slowly

@@ -8,7 +8,8 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 
-from barque.containerd.diff.service import UNCOMPRESSED_LABEL, Diff
+from barque.containerd.content.store import UNCOMPRESSED_LABEL
+from barque.containerd.diff.service import Diff
 from barque.containerd.grpc import Call
 from barque.containerd.proto import diff_pb2, snapshots_pb2
 from barque.containerd.snapshots.service import Snapshots
