@@ -19,7 +19,8 @@ from barque.containerd.snapshots.disk import (
     sync_around,
     usage_above,
 )
-from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
+from barque.containerd.snapshots.mounts import bind
+from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
 from barque.linux import btrfs
 from barque.linux.fs import remove_tree
@@ -81,10 +82,8 @@ class Btrfs:
     def mounts(
         self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
     ) -> list[Mount]:
-        if kind == VIEW:
-            shown = parents[0] if parents else number
-            return [Mount("bind", self._paths.directory(shown), (*options_of(ids), "ro", "rbind"))]
-        return [Mount("bind", self._paths.directory(number), (*options_of(ids), "rw", "rbind"))]
+        shown = parents[0] if kind == VIEW and parents else number
+        return bind(self._paths.directory(shown), kind, ids)
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         assert not rebased

@@ -26,8 +26,9 @@ from collections.abc import Sequence
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_around, usage_above
 from barque.containerd.snapshots.erofs import mounted_below
+from barque.containerd.snapshots.mounts import bind
 from barque.containerd.snapshots.pool import DEVICE_BYTES, Pool
-from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
+from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
 from barque.errors import Conflict, DataLoss, NotFound, ResourceExhausted, Unsupported
 from barque.linux import device_mapper, loop_device
@@ -109,8 +110,7 @@ class Devmapper:
     ) -> list[Mount]:
         shown = parents[0] if kind == VIEW and parents else number
         self._show(shown)
-        access = "ro" if kind == VIEW else "rw"
-        return [Mount("bind", self._paths.files(shown), (*options_of(ids), access, "rbind"))]
+        return bind(self._paths.files(shown), kind, ids)
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         assert not rebased

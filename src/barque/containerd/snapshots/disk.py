@@ -43,6 +43,14 @@ class Trash:
             return
         self._worker.submit(self._delete, name)
 
+    def new_directory(self, path: str) -> None:
+        """`path` made, for us alone; what a crash left there is thrown."""
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            self.throw(path)
+            os.mkdir(path, 0o700)
+
     def wait(self) -> None:
         """Returns when all that was thrown so far is deleted."""
         self._worker.submit(lambda: None).result()

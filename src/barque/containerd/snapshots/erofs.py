@@ -24,9 +24,10 @@ from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots import unknown_parents
 from barque.containerd.snapshots.disk import BLOCK_BYTES, Trash, numbers_in, usage_of
 from barque.containerd.snapshots.erofs_image import write_image
+from barque.containerd.snapshots.mounts import bind, overlay
 from barque.containerd.snapshots.overlay import INDEX_PARAMETER, copy_root
 from barque.containerd.snapshots.quota import ProjectQuota
-from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
+from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import QUOTA, REBASE, VIEW, Mount, Usage
 from barque.errors import DataLoss, ResourceExhausted
 from barque.linux import loop_device
@@ -77,11 +78,7 @@ class Erofs:
     ) -> None:
         self._remapping.check(ids)
         directory = self._paths.directory(number)
-        try:
-            os.mkdir(directory, 0o700)
-        except FileExistsError:
-            self._trash.throw(directory)
-            os.mkdir(directory, 0o700)
+        self._trash.new_directory(directory)
         if size:
             self._quota.bound(directory, number, size)
         if kind == VIEW:
@@ -101,13 +98,11 @@ class Erofs:
             self._show(parent)
         lowers = [self._paths.files(parent) for parent in parents] or [self._paths.empty]
         if kind == VIEW and len(lowers) == 1:
-            return [Mount("bind", lowers[0], (*options_of(ids), "ro", "rbind"))]
-        options = [*self._options, *options_of(ids)]
-        if kind != VIEW:
-            options.append(f"workdir={self._paths.work(number)}")
-            options.append(f"upperdir={self._paths.files(number)}")
-        options.append("lowerdir=" + ":".join(lowers))
-        return [Mount("overlay", "overlay", tuple(options))]
+            return bind(lowers[0], kind, ids)
+        if kind == VIEW:
+            return overlay(self._options, lowers, ids)
+        files, work = self._paths.files(number), self._paths.work(number)
+        return overlay(self._options, lowers, ids, upper=files, work=work)
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         files = self._paths.files(number)

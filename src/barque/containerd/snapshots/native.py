@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_and_measure, usage_of
-from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
+from barque.containerd.snapshots.mounts import bind
+from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
 from barque.errors import DataLoss, ResourceExhausted, Unsupported
 from barque.linux.inode_flags import spread_subdirectories
@@ -50,12 +51,7 @@ class Native:
             raise Unsupported(
                 f"a snapshot of at most {size} bytes cannot be made: native has no quotas"
             )
-        directory = self._paths.directory(number)
-        try:
-            os.mkdir(directory, 0o700)
-        except FileExistsError:
-            self._trash.throw(directory)
-            os.mkdir(directory, 0o700)
+        self._trash.new_directory(self._paths.directory(number))
         if not parents:
             os.mkdir(self._paths.files(number), 0o755)
         elif kind != VIEW:
@@ -64,10 +60,8 @@ class Native:
     def mounts(
         self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
     ) -> list[Mount]:
-        if kind == VIEW:
-            shown = parents[0] if parents else number
-            return [Mount("bind", self._paths.files(shown), (*options_of(ids), "ro", "rbind"))]
-        return [Mount("bind", self._paths.files(number), (*options_of(ids), "rw", "rbind"))]
+        shown = parents[0] if kind == VIEW and parents else number
+        return bind(self._paths.files(shown), kind, ids)
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         assert not rebased

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots import unknown_parents
 from barque.containerd.snapshots.disk import Trash, numbers_in, sync_around, usage_of
+from barque.containerd.snapshots.mounts import bind, overlay
 from barque.containerd.snapshots.quota import ProjectQuota
-from barque.containerd.snapshots.remapping import REMAP, Remapping, options_of
+from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import APART, QUOTA, VIEW, Mount, Usage
 from barque.linux.inode_flags import spread_subdirectories
 from barque.oci.id_maps import IdMaps
@@ -59,11 +60,7 @@ class Overlay:
     ) -> None:
         self._remapping.check(ids)
         directory = self._paths.directory(number)
-        try:
-            os.mkdir(directory, 0o700)
-        except FileExistsError:
-            self._trash.throw(directory)
-            os.mkdir(directory, 0o700)
+        self._trash.new_directory(directory)
         if size:
             self._quota.bound(directory, number, size)
         if kind == VIEW and parents:
@@ -77,16 +74,14 @@ class Overlay:
     def mounts(
         self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
     ) -> list[Mount]:
-        access = "ro" if kind == VIEW else "rw"
         if not parents or (kind == VIEW and len(parents) == 1):
             shown = self._paths.files(parents[0] if parents else number)
-            return [Mount("bind", shown, (*options_of(ids), access, "rbind"))]
-        options = [*self._options, *options_of(ids)]
-        if kind != VIEW:
-            options.append(f"workdir={self._paths.work(number)}")
-            options.append(f"upperdir={self._paths.files(number)}")
-        options.append("lowerdir=" + ":".join(self._paths.files(parent) for parent in parents))
-        return [Mount("overlay", "overlay", tuple(options))]
+            return bind(shown, kind, ids)
+        lowers = [self._paths.files(parent) for parent in parents]
+        if kind == VIEW:
+            return overlay(self._options, lowers, ids)
+        files, work = self._paths.files(number), self._paths.work(number)
+        return overlay(self._options, lowers, ids, upper=files, work=work)
 
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         usage = self.finish(number, parents)
