@@ -19,21 +19,9 @@ PULL_WORDS = ("always", "missing", "never", "")
 
 
 def create(session: Session, options: Options, body: dict[str, Any]) -> str:
-    """The id of the new container; warnings are told. Raises BarqueError."""
-    policy = options.text("pull", "missing")
-    if policy not in PULL_WORDS:
-        raise Failure(
-            125,
-            f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"',
-        )
-    refuse_trust(options)
-    for flag, version in creation.NEEDS_VERSION.items():
-        if flag in options:
-            session.require(flag, version)
-    if "health-on-failure" in options or "restart" in options:
-        from barque.cli.creating.extras import refuse_elsewhere
-
-        refuse_elsewhere(session, options)
+    """The id of the new container; warnings are told. Raises BarqueError, Failure."""
+    policy = _pull_policy(options)
+    _refuse(session, options)
     if session.settings.get("proxies"):
         from barque.cli.creating.proxies import apply
 
@@ -43,18 +31,7 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
         from barque.cli.creating import engine_socket
 
         accounts = engine_socket.mount(session, body)
-    cidfile = options.text("cidfile")
-    if cidfile and _exists(cidfile):
-        raise errors.Conflict(
-            "container ID file found, make sure the other container isn't running or delete "
-            f"{cidfile}"
-        )
     _console_size(body)
-    if "mac-address" in options and not session.client.at_least("1.44"):
-        raise errors.InvalidArgument(
-            '"specify mac-address per network" requires API version 1.44, but the Docker daemon '
-            f"API version is {session.client.version}"
-        )
     for server in options.all("dns"):
         if server.startswith("127.") or server == "::1":
             terminal.err(f"WARNING: Localhost DNS ({server}) may fail in containers.\n")
@@ -63,10 +40,43 @@ def create(session: Session, options: Options, body: dict[str, Any]) -> str:
         engine_socket.give(session, str(created["Id"]), accounts)
     for warning in created.get("Warnings") or ():
         terminal.err(f"WARNING: {warning}\n")
-    if cidfile:
+    if cidfile := options.text("cidfile"):
         with open(cidfile, "w", encoding="ascii") as file:
             file.write(created["Id"])
     return str(created["Id"])
+
+
+def _pull_policy(options: Options) -> str:
+    policy = options.text("pull", "missing")
+    if policy not in PULL_WORDS:
+        raise Failure(
+            125,
+            f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"',
+        )
+    return policy
+
+
+def _refuse(session: Session, options: Options) -> None:
+    """What this daemon would not do, and what would be written over."""
+    refuse_trust(options)
+    for flag, version in creation.NEEDS_VERSION.items():
+        if flag in options:
+            session.require(flag, version)
+    if "health-on-failure" in options or "restart" in options:
+        from barque.cli.creating.extras import refuse_elsewhere
+
+        refuse_elsewhere(session, options)
+    cidfile = options.text("cidfile")
+    if cidfile and _exists(cidfile):
+        raise errors.Conflict(
+            "container ID file found, make sure the other container isn't running or delete "
+            f"{cidfile}"
+        )
+    if "mac-address" in options and not session.client.at_least("1.44"):
+        raise errors.InvalidArgument(
+            '"specify mac-address per network" requires API version 1.44, but the Docker daemon '
+            f"API version is {session.client.version}"
+        )
 
 
 def _exists(path: str) -> bool:

@@ -154,11 +154,35 @@ class Puller:
                 f"image was found but its platform ({config.platform}) does not match "
                 f"the specified platform ({platform})"
             )
+        async with asyncio.TaskGroup() as group:
+            notes = group.create_task(
+                self._attestations.fetch(repository, found.indexes, found.digest, lease)
+            )
+            await self._layers(repository, ref, manifest, config, lease, progress)
+            await notes
+        await self._assembler.config(config, lease)
+        blob = await self._assembler.manifest(manifest, lease)
+        if origin := names.with_source(blob.labels, ref.domain, ref.path):
+            await self._store.label_blob(blob.digest, origin)
+        for index in reversed(found.indexes):
+            await self._assembler.index(index, lease)
+        return await self._assembler.labels(found.digest, manifest, config)
+
+    async def _layers(
+        self,
+        repository: Source,
+        ref: Reference,
+        manifest: Manifest,
+        config: Config,
+        lease: str,
+        progress: Progress,
+    ) -> None:
+        """All fetched at once; each is a snapshot once those below it are."""
         lines = [progress.layer(layer.digest) for layer in manifest.layers]
         for line in lines:
             line.word("Pulling fs layer")
+        ready: Ready = {}
         async with asyncio.TaskGroup() as group:
-            ready: Ready = {}
 
             async def arrive(number: int, layer: Descriptor) -> None:
                 bring = partial(self._download, repository, ref, layer, lease, lines[number - 1])
@@ -168,21 +192,10 @@ class Puller:
                 group.create_task(arrive(number, layer))
                 for number, layer in enumerate(manifest.layers, start=1)
             ]
-            notes = group.create_task(
-                self._attestations.fetch(repository, found.indexes, found.digest, lease)
-            )
             for number, layer in enumerate(manifest.layers, start=1):
                 await arrivals[number - 1]
                 diff_ids, line = config.diff_ids[:number], lines[number - 1]
                 await self._extract(layer, diff_ids, lease, line, ready)
-            await notes
-        await self._assembler.config(config, lease)
-        blob = await self._assembler.manifest(manifest, lease)
-        if origin := names.with_source(blob.labels, ref.domain, ref.path):
-            await self._store.label_blob(blob.digest, origin)
-        for index in reversed(found.indexes):
-            await self._assembler.index(index, lease)
-        return await self._assembler.labels(found.digest, manifest, config)
 
     async def _config(self, repository: Source, described: Descriptor) -> Config:
         """Read whole before any layer: what cannot be run is refused early."""

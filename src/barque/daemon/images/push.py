@@ -121,17 +121,8 @@ class Pusher:
         async with asyncio.TaskGroup() as group:
             for blob, line in zip(plan.blobs, lines, strict=True):
                 group.create_task(self._blob(repository, ref, blob, line))
-        for document in plan.documents[:-1]:
-            described = document.described
-            await repository.put_manifest(described.digest, described.media_type, document.raw)
-        target, raw = plan.target, plan.documents[-1].raw
-        await repository.put_manifest(ref.digest or ref.tag, target.media_type, raw)
-        for document in plan.documents:
-            digest = document.described.digest
-            found = await self._store.get_blob(digest)
-            origin = names.with_source(found.labels if found else {}, ref.domain, ref.path)
-            if found and origin:
-                await self._store.label_blob(digest, origin)
+        await self._send_documents(repository, ref, plan)
+        target = plan.target
         if target.digest == record.target.digest:
             labels = {**record.labels, PULLED_LABEL: "true"}
             await self._naming.point(record.name, record.target, labels)
@@ -143,6 +134,20 @@ class Pusher:
             }
         )
         self._naming.announce("push", ref.familiar, ref.familiar_name, {})
+
+    async def _send_documents(self, repository: Repository, ref: Reference, plan: Plan) -> None:
+        """Those that others name by digest, then the one with the name; all get where they are."""
+        for document in plan.documents[:-1]:
+            described = document.described
+            await repository.put_manifest(described.digest, described.media_type, document.raw)
+        raw = plan.documents[-1].raw
+        await repository.put_manifest(ref.digest or ref.tag, plan.target.media_type, raw)
+        for document in plan.documents:
+            digest = document.described.digest
+            found = await self._store.get_blob(digest)
+            origin = names.with_source(found.labels if found else {}, ref.domain, ref.path)
+            if found and origin:
+                await self._store.label_blob(digest, origin)
 
     async def _plan(self, target: Descriptor, platform: Platform | None) -> Plan:
         if platform is None and target.media_type in oci.INDEXES:
