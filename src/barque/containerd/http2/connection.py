@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
     def _take(self, data: bytes) -> bytes:
         """Handle the whole frames in `data`; returns the rest."""
         at, end = self._start(data), len(data)
+        view = memoryview(data)
         while end - at >= frames.HEADER_BYTES and not self.closed:
             length = int.from_bytes(data[at : at + 3], "big")
             if length > LARGEST_FRAME:
@@ -118,7 +119,11 @@ class Connection(asyncio.Protocol):
                 break
             kind, flags = data[at + 3], data[at + 4]
             stream = int.from_bytes(data[at + 5 : at + 9], "big") & frames.LARGEST_WINDOW
-            self._frame(kind, flags, stream, data[at + frames.HEADER_BYTES : after])
+            payload = view[at + frames.HEADER_BYTES : after]
+            if kind == frames.DATA and self._block is None and self._settings_came:
+                self._take_data(flags, stream, payload)  # most of all bytes: not copied here
+            else:
+                self._frame(kind, flags, stream, bytes(payload))
             at = after
         return data[at:]
 
@@ -127,9 +132,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block is not finished")
         if not self._settings_came and kind != frames.SETTINGS:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        if kind == frames.DATA:
-            self._take_data(flags, stream, payload)
-        elif kind == frames.HEADERS:
+        if kind == frames.HEADERS:
             self._take_headers(flags, stream, frames.unpadded(flags, payload))
         elif kind == frames.CONTINUATION:
             self._take_continuation(flags, payload)
@@ -147,7 +150,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a push that nobody asked for")
         # PRIORITY, and kinds that are not known, mean nothing (section 5.5).
 
-    def _take_data(self, flags: int, number: int, payload: bytes) -> None:
+    def _take_data(self, flags: int, number: int, payload: memoryview) -> None:
         if not number:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "data outside a stream")
         self._received += len(payload)
@@ -161,7 +164,9 @@ class Connection(asyncio.Protocol):
             return  # it was reset or answered meanwhile
         if stream.received_end:
             raise ConnectionFault(frames.STREAM_CLOSED, "data after the end of a stream")
-        stream.take_data(frames.unpadded(flags & ~frames.WITH_PRIORITY, payload))
+        if flags & frames.PADDED:
+            payload = memoryview(frames.unpadded(frames.PADDED, bytes(payload)))
+        stream.take_data(payload)
         if flags & frames.END_STREAM:
             self._ended(stream)
 

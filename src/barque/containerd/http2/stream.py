@@ -40,7 +40,8 @@ class Stream:
         self.reset_code: int | None = None  # the peer's, or ours
         self.received_messages = self.sent_messages = 0
         self._connection = connection
-        self._partial = bytearray()
+        self._partial = bytearray()  # of the message that is coming
+        self._wanted = PREFIX_BYTES  # of these, until more can be told
         self._messages: deque[bytes] = deque()
         self._fault: Exception | None = None
         self._unconsumed = 0  # bytes received since the window was last opened
@@ -49,10 +50,16 @@ class Stream:
 
     # What the peer sends
 
-    def take_data(self, data: bytes) -> None:
+    def take_data(self, data: bytes | memoryview) -> None:
         """Bytes of messages, as they come."""
+        self._partial += data
+        if len(self._partial) >= self._wanted:
+            self._take_messages()
+            self.wake()
+
+    def _take_messages(self) -> None:
+        """Those that are whole now. Sets how many bytes there must be before it is called again."""
         partial = self._partial
-        partial += data
         while len(partial) >= PREFIX_BYTES:
             length = int.from_bytes(partial[1:PREFIX_BYTES], "big")
             if partial[0] or length > LARGEST_MESSAGE:
@@ -61,12 +68,14 @@ class Stream:
                     if partial[0]
                     else f"received message larger than max ({length} vs. {LARGEST_MESSAGE})"
                 )
-                break
-            if len(partial) < PREFIX_BYTES + length:
-                break
-            self._messages.append(bytes(partial[PREFIX_BYTES : PREFIX_BYTES + length]))
-            del partial[: PREFIX_BYTES + length]
-        self.wake()
+                return
+            self._wanted = PREFIX_BYTES + length
+            if len(partial) < self._wanted:
+                return
+            with memoryview(partial) as whole:
+                self._messages.append(bytes(whole[PREFIX_BYTES : self._wanted]))
+            del partial[: self._wanted]
+        self._wanted = PREFIX_BYTES
 
     def take_headers(self, headers: Headers) -> None:
         """The answer's headers, then its trailers."""
