@@ -17,7 +17,6 @@ from barque.containerd.paths import SnapshotPaths
 from barque.containerd.proto.types_pb2 import Mount as MountMessage
 from barque.containerd.snapshots.overlay import Overlay
 from barque.containerd.snapshots.snapshotter import VIEW
-from tests.integration.containerd.test_snapshots import Place
 from tests.support.layers import (
     Member,
     directory,
@@ -28,6 +27,7 @@ from tests.support.layers import (
     symlink,
 )
 from tests.support.rootfs import mounts_below, temporary
+from tests.support.snapshots import Place
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 Layers = Sequence[list[Member]]

@@ -22,7 +22,7 @@ from barque.linux import id_mapped
 from barque.linux.libc import libc
 from barque.linux.mount import MOUNT_ATTR_RDONLY, move_mount_to, umount2
 from barque.shim import rootfs
-from tests.integration.containerd.test_snapshots import KINDS, Place, place_of
+from tests.support.snapshots import KINDS, Place, place_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(60)]
 

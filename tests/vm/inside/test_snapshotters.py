@@ -20,8 +20,8 @@ from barque.errors import Conflict, NotFound
 from barque.linux import device_mapper
 from tests.integration.containerd import test_remapped_snapshots as remapped
 from tests.integration.containerd import test_snapshots as contract
-from tests.integration.containerd.test_snapshots import KINDS, Place, place_of
 from tests.support.rootfs import temporary
+from tests.support.snapshots import KINDS, Place, place_of
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 KINDS["devmapper"] = Devmapper
