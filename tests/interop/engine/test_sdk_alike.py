@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import docker  # type: ignore[import-untyped]
 import pytest
 
 from barque.api.frames import FrameReader
+from tests.support.engine_api import connect
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 LIMIT_S = 60
@@ -108,3 +110,27 @@ def test_aliases_have_the_short_id_for_older_clients(engine: Any, network: Any) 
     finally:
         container.remove(force=True)
         client.close()
+
+
+def test_the_body_of_an_attach_is_no_input(engine: Any, client: docker.DockerClient) -> None:
+    """dockerode sends its options there."""
+    container = client.containers.create("busybox", "cat", stdin_open=True, network_mode="none")
+    target = f"/v1.41/containers/{container.id}/attach?stream=1&stdin=1&stdout=1"
+    head = f"POST {target} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+    body = b'{"stream":true}'
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    try:
+        with connect(engine.socket) as stream:
+            stream.sendall(head.encode() + body)
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += stream.recv(1)
+            container.start()
+            stream.sendall(b"input")
+            stream.shutdown(socket.SHUT_WR)
+            data = b""
+            while piece := stream.recv(4096):
+                data += piece
+        assert by_stream(data) == {1: b"input"}
+    finally:
+        container.remove(force=True)

@@ -24,9 +24,9 @@ class Body:
             raise errors.InvalidArgument(f"unsupported transfer encoding {coding[:64]!r}")
         if coding and "content-length" in headers:
             raise errors.InvalidArgument("both content-length and transfer-encoding")
-        self._chunked = bool(coding)
+        self.chunked = bool(coding)
         self._continue = headers.get("expect", "").lower() == "100-continue"
-        self.finished = not self._chunked and self._left == 0
+        self.finished = not self.chunked and self._left == 0
         self._broken = False  # where it goes on cannot be known
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -50,7 +50,7 @@ class Body:
                 await send(chunk)
 
     async def _next(self) -> bytes:
-        if self._chunked and self._left == 0:
+        if self.chunked and self._left == 0:
             await self._chunk_head()
             if self.finished:
                 return b""
@@ -59,7 +59,7 @@ class Body:
             raise ConnectionResetError("the client ended within a request body")
         self._left -= len(chunk)
         if self._left == 0:
-            if self._chunked:
+            if self.chunked:
                 await self._line_end()
             else:
                 self.finished = True

@@ -127,6 +127,8 @@ class Server:
         hijacked: list[Stream] = []
 
         async def hijack(content_type: str, start: bytes) -> Duplex:
+            if not body.chunked:  # dockerode says again in a body what it wants: that is no input
+                await _finish(body)
             hijacked.append(stream)
             start = start or _hijack_head(head, content_type)
             await stream.write(start + f"{self._own}\r\n".encode())
