@@ -39,6 +39,13 @@ class Sandboxes:
             raise NotFound(f'sandbox "{id}": not found')
         return Sandbox.FromString(row[0])
 
+    def sandboxer(self, namespace: str, id: str) -> str:
+        """What makes the sandbox, by its record; "" where that does not say, or is not there."""
+        try:
+            return self.find(namespace, id).sandboxer
+        except NotFound:
+            return ""
+
     async def create(self, call: Call, request: api.StoreCreateRequest) -> api.StoreCreateResponse:
         namespace = namespace_of(call)
         sandbox = Sandbox()

@@ -68,7 +68,7 @@ async def supervision(
         stack.push_async_callback(server.close)
         background = asyncio.create_task(_prepare(zygote, shims, held, checkpoints))
         stack.push_async_callback(_end, background)
-        tasks = Tasks(shims, held, containers, checkpoints)
+        tasks = Tasks(shims, held, sandboxes, containers, checkpoints)
         sandboxers: dict[str, Sandboxer] = {
             "podsandbox": PodSandboxes(shims, exchange, os.uname().machine),
             "shim": ShimSandboxes(held, shims),

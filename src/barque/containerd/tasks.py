@@ -37,6 +37,7 @@ from barque.oci import document
 
 SIGNAL_MAX = 64
 STATES_AT_ONCE = 32
+HELD = "shim"  # the sandboxer whose sandboxes are not tasks
 STATS_TIMEOUT_S = 2.0
 
 Result = TypeVar("Result")
@@ -52,18 +53,26 @@ class Containers(Protocol):
         """Raises NotFound."""
 
 
+class Sandboxes(Protocol):
+    """And of that of sandboxes."""
+
+    def sandboxer(self, namespace: str, id: str) -> str:
+        """What makes the sandbox; "" where nobody says."""
+
+
 class Tasks:
     """The methods of the service."""
 
     def __init__(
         self,
         shims: Shims,
-        sandboxes: SandboxShims,
+        held: SandboxShims,
+        sandboxes: Sandboxes,
         containers: Containers,
         checkpoints: Checkpoints,
     ) -> None:
         self._shims = shims
-        self._sandboxes = sandboxes
+        self._held, self._sandboxes = held, sandboxes
         self._containers = containers
         self._checkpoints = checkpoints
 
@@ -122,12 +131,17 @@ class Tasks:
         return api.CreateTaskResponse(container_id=wanted.id, pid=shim.pid)
 
     async def _sandbox(self, namespace: str, id: str) -> SandboxShim | None:
-        """The shim that holds the sandbox; None when that is a task, or there is none."""
+        """The shim that holds the sandbox; None when it is a task, or not there.
+
+        Raises NotFound when it should be held by a shim, and none does: nothing runs beside it.
+        """
         if not id:
             return None
         try:
-            return await self._sandboxes.get(namespace, id)
+            return await self._held.get(namespace, id)
         except NotFound:
+            if self._sandboxes.sandboxer(namespace, id) == HELD:
+                raise
             return None
 
     async def start(self, call: Call, request: api.StartRequest) -> api.StartResponse:

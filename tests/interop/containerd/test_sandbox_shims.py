@@ -254,6 +254,17 @@ def test_an_end_without_the_server_is_told_by_the_next(it: Node) -> None:
     run(it, look)
 
 
+def test_no_container_runs_beside_its_sandbox(it: Node) -> None:
+    async def check(client: Pods) -> None:
+        await client.store("Create", sandbox=record(it, client, "absent"))
+        with pytest.raises(NotFound, match="sandbox absent not found"):
+            await client.container("alone", "absent", rootfs.config("sleep", "1000"))
+        await client.containerd.containers.delete("alone")
+        await client.store("Delete", sandbox_id="absent")
+
+    run(it, check)
+
+
 def test_a_killed_shim_is_cleaned_up_after(it: Node) -> None:
     async def check(client: Pods) -> None:
         pid = await made(it, client, "lost")

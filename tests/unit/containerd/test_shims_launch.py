@@ -86,7 +86,7 @@ def test_start_gives_a_binary_its_flags_directory_environment_and_options(
     shim = binary(
         tmp_path,
         'echo "$@" > args; pwd > cwd; cat > stdin\n'
-        'echo "$TTRPC_ADDRESS $GRPC_ADDRESS $NAMESPACE" > env; echo unix:///s',
+        'echo "$TTRPC_ADDRESS $GRPC_ADDRESS $NAMESPACE $MAX_SHIM_VERSION" > env; echo unix:///s',
     )
     options = AnyMessage(type_url="t", value=b"v")
     address = asyncio.run(launcher.start(bundle, shim, options))
@@ -95,7 +95,7 @@ def test_start_gives_a_binary_its_flags_directory_environment_and_options(
         "-namespace ns -address /run/c.sock -publish-binary /bin/publish -id id -debug start\n"
     )
     assert (bundle.path / "cwd").read_text().strip() == str(bundle.path)
-    assert (bundle.path / "env").read_text() == "/run/c.sock.ttrpc /run/c.sock ns\n"
+    assert (bundle.path / "env").read_text() == "/run/c.sock.ttrpc /run/c.sock ns 2\n"
     assert AnyMessage.FromString((bundle.path / "stdin").read_bytes()) == options
 
 

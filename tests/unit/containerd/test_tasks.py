@@ -25,6 +25,7 @@ from barque.containerd.proto.event_types_pb2 import TaskExit
 from barque.containerd.proto.runc_options_pb2 import CheckpointOptions
 from barque.containerd.proto.task_types_pb2 import Status
 from barque.containerd.references import References
+from barque.containerd.sandboxes import Sandboxes
 from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle
 from barque.containerd.shims.launch import Launcher
 from barque.containerd.shims.sandboxes import SandboxShims
@@ -81,7 +82,7 @@ class World:
         self.blobs = Blobs(self.content, metadata, references)
         self.checkpoints = Checkpoints(root / "checkpoints", self.content, self.blobs)
         held = SandboxShims(root / "sandboxes", Broken(), self.exchange)
-        self.tasks = Tasks(self.shims, held, Records(), self.checkpoints)
+        self.tasks = Tasks(self.shims, held, Sandboxes(metadata), Records(), self.checkpoints)
         self.servers: dict[str, Server] = {}
         self.asked: list[tuple[str, str, bytes]] = []
 

@@ -33,6 +33,7 @@ START_TIMEOUT_S = 30.0
 DELETE_TIMEOUT_S = 10.0
 INFO_TIMEOUT_S = 10.0
 OUTPUT_BYTES_MAX = 1 << 16
+FOR_BINARIES = {"GOMAXPROCS": "4", "MAX_SHIM_VERSION": "2"}  # containerd's own words
 TTRPC, GRPC = "ttrpc", "grpc"
 VERSIONS = {TTRPC: (2, 3), GRPC: (3,)}  # of the bootstrap parameters, by protocol
 TASK_SERVICES = {2: "containerd.task.v2.Task", 3: "containerd.task.v3.Task"}
@@ -185,7 +186,7 @@ async def run_binary(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment, "GOMAXPROCS": "4"},
+        env={**os.environ, **environment, **FOR_BINARIES},
         cwd=cwd if os.path.isdir(cwd) else "/",
         start_new_session=True,
     )
