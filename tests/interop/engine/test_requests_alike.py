@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from barque.daemon.http import json_words
 from tests.support.engine_api import ask
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
@@ -51,6 +52,48 @@ def test_a_body_is_to_be_called_json(
     assert answer.status == 400
     assert "Content-Type" in answer.message
     assert engine.docker("inspect", name, check=False).returncode == 1
+
+
+MALFORMED = (
+    b"hello",
+    b"{",
+    b'{"a"',
+    b'{"a":1,',
+    b'{"Image":"x',
+    b'{"a":1,}',
+    b"{a:1}",
+    b'{"a" 1}',
+    b'{"a":1 "b"}',
+    b"[1 2]",
+    b"[1,]",
+    b'{"a":tru}',
+    b'{"a":nulx}',
+    b'{"a":"a\nb"}',
+    b'{"a":"\x01"}',
+    b'{"a":"a\\x"}',
+    b'{"a":"\\u12g"}',
+    b'{"a":-}',
+    b'{"a":1.}',
+    b'{"a":1ex}',
+    b'{"a":01}',
+    b"}",
+    b"'a'",
+    b"\x01",
+    b"\xc3\xa9",
+    b"\x85",
+)
+
+
+def test_what_is_wrong_with_a_body_is_said_as_dockerd_says_it(engine: Any) -> None:
+    """In the decoder's words; later versions say whose they are before."""
+    found = {}
+    for body in MALFORMED:
+        headers = {"Content-Type": "application/json"}
+        where = "/v1.41/containers/create"
+        answer = ask(engine.socket, "POST", where, body, headers=headers)
+        assert answer.status in (400, 500)  # older versions took it for their own failure
+        found[body] = answer.message.removeprefix("invalid JSON: ")
+    assert found == {body: json_words.fault(body) for body in MALFORMED}
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])

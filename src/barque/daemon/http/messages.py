@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from barque import errors
+from barque.daemon.http import json_words
 
 MAX_JSON_BODY_BYTES = 16 << 20
 _TRUE = frozenset({"1", "true", "True", "TRUE", "t", "T"})
@@ -60,6 +61,21 @@ class Query:
         except ValueError:
             raise errors.InvalidArgument(f"invalid filter: {text[:200]!r} is not JSON") from None
         return {key: _filter_values(key, value) for key, value in _object(decoded).items()}
+
+
+MAX_EXPLAINED_BYTES = 64 << 10  # larger ones would hold everybody up
+_GO_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "bool"}
+
+
+def _what_is_wrong(raw: bytes, error: Exception) -> str:
+    """In dockerd's words, for a body that could not be decoded."""
+    if len(raw) > MAX_EXPLAINED_BYTES:
+        return f"invalid JSON: {error}"
+    if words := json_words.fault(raw):
+        return f"invalid JSON: {words}"
+    if raw[json_words.ends(raw) :].strip():
+        return "unexpected content after JSON"
+    return f"invalid JSON: {error}"
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -149,7 +165,7 @@ class Request:
         return raw
 
     async def json(self, *, optional: bool = False) -> dict[str, Any]:
-        """The body as a JSON object; {} for an empty body when `optional`."""
+        """The body as a JSON object; {} for `null`, and for an empty body when `optional`."""
         raw = await self.json_body()
         if not raw:
             if optional:
@@ -158,9 +174,14 @@ class Request:
         try:
             decoded = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise errors.InvalidArgument(f"invalid JSON: {error}") from None
+            raise errors.InvalidArgument(_what_is_wrong(raw, error)) from None
+        if decoded is None:  # as docker's own client says that there is nothing
+            return {}
         if not isinstance(decoded, dict):
-            raise errors.InvalidArgument("invalid JSON: the body is not an object")
+            kind = _GO_KINDS[type(decoded)]
+            raise errors.InvalidArgument(
+                f"invalid JSON: json: cannot unmarshal {kind} into an object"
+            )
         return decoded
 
     async def hijack(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
 from barque import errors
 from barque.daemon.archive.export import export
 from barque.daemon.containers.committing import commit
@@ -33,7 +29,7 @@ def routes(containers: Containers, images: Images) -> list[Route]:
             comment=query.get("comment"),
             changes=query.all("changes"),
             pause=query.flag("pause", default=request.version >= (1, 13)),
-            overrides=await _config(request),
+            overrides=await request.json(optional=True),
         )
         return json_response({"Id": image_id}, 201)
 
@@ -41,15 +37,3 @@ def routes(containers: Containers, images: Images) -> list[Route]:
         Route("GET", "/containers/{id}/export", exported),
         Route("POST", "/commit", committed),
     ]
-
-
-async def _config(request: Request) -> dict[str, Any]:
-    """The ContainerConfig in the body; docker's own client sends `null` for none."""
-    raw = await request.json_body()
-    try:
-        found = msgspec.json.decode(raw) if raw else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise errors.InvalidArgument(f"invalid JSON: {error}") from None
-    if found is not None and not isinstance(found, dict):
-        raise errors.InvalidArgument("invalid JSON: the body is not an object")
-    return found or {}
