@@ -1,6 +1,6 @@
 """What runs in the machine whose power is cut: work, told as it is done, and the proof after it.
 
-    python -m tests.vm.power work ACKS BOOT     pull, commit, start, collect, until the power goes
+    python -m tests.vm.power work ACKS BOOT     pull, import, commit, start, collect, until it goes
     python -m tests.vm.power verify ACKS        all that was told is there and whole
 
 The data root is on a disk at /mnt/s/d, all else in memory, as on a machine that restarts. A line of
@@ -27,8 +27,10 @@ from tests.support.engine_api import Answer, ask
 from tests.support.our_registry import OurRegistry, our_registry
 
 HOME = Path("/mnt/s")
+BASE = Path("/run/vm/base.tar")
 IMAGES = tuple(f"image{number}" for number in range(6))
 MADE = "made"
+IMPORTED = "imported"
 DATA_BYTES = 300_000
 
 
@@ -41,12 +43,17 @@ class Client:
         self.barque = barque
         self.acks = acks
 
-    def ask(self, method: str, target: str, document: Any = None, **query: str) -> Answer:
+    def must(
+        self,
+        method: str,
+        target: str,
+        document: Any = None,
+        *,
+        body: bytes | None = None,
+        **query: str,
+    ) -> Answer:
         where = f"{target}?{urlencode(query)}" if query else target
-        return ask(self.barque.socket, method, where, document=document)
-
-    def must(self, method: str, target: str, document: Any = None, **query: str) -> Answer:
-        answer = self.ask(method, target, document, **query)
+        answer = ask(self.barque.socket, method, where, body, document=document)
         assert answer.status < 300, (method, target, answer.status, answer.body)
         return answer
 
@@ -63,6 +70,13 @@ class Client:
         assert b"errorDetail" not in answer.body, answer.body
         self.must("POST", f"/images/{quote(source, safe='')}:latest/tag", repo=name, tag=tag)
         self.told("image", f"{name}:{tag}")
+
+    def imported(self, archive: bytes, tag: str) -> None:
+        answer = self.must(
+            "POST", "/images/create", body=archive, fromSrc="-", repo=IMPORTED, tag=tag
+        )
+        assert b"errorDetail" not in answer.body, answer.body
+        self.told("image", f"{IMPORTED}:{tag}")
 
     def create(self, name: str, image: str, *command: str) -> None:
         body = {"Image": image, "Cmd": command, "HostConfig": {"NetworkMode": "none"}}
@@ -83,7 +97,8 @@ class Client:
 
 
 def work(client: Client, boot: int) -> None:
-    """Three at once, without end: the power ends them."""
+    """Four at once, without end: the power ends them."""
+    archive = BASE.read_bytes()
     with our_registry(root=Path("/run/vm/registry")) as registry:
 
         def pulls() -> None:
@@ -104,11 +119,19 @@ def work(client: Client, boot: int) -> None:
                 assert client.run(name) == 0
                 client.commit(name)
 
+        def imports() -> None:
+            number = 0
+            while True:
+                number += 1
+                client.imported(archive, f"b{boot}n{number}")
+                if number % 2:
+                    client.remove(f"{IMPORTED}:b{boot}n{number}")
+
         def collects() -> None:
             while True:
                 client.must("POST", "/images/prune", filters=json.dumps({"dangling": ["true"]}))
 
-        threads = [threading.Thread(target=job) for job in (pulls, containers, collects)]
+        threads = [threading.Thread(target=job) for job in (pulls, containers, imports, collects)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -180,8 +203,7 @@ def main(what: str, acks: str, boot: str = "0") -> None:
         verify(client)
         return
     if not client.acks.exists():
-        archive = Path("/run/vm/base.tar").read_bytes()
-        barque.docker("import", "-c", "ENV PATH=/bin", "-", "base", stdin=archive)
+        barque.docker("import", "-c", "ENV PATH=/bin", "-", "base", stdin=BASE.read_bytes())
     work(client, int(boot))
 
 

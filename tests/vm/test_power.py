@@ -1,5 +1,5 @@
-"""The power goes while images are pulled and committed, containers made and garbage collected; when
-the machine has started again everything that a client was told is there and whole.
+"""The power goes while images are pulled, imported and committed, containers made and garbage
+collected; when the machine has started again everything that a client was told is there and whole.
 
 BARQUE_POWER_CUTS=5 cuts it five times, BARQUE_POWER_SEED at other moments.
 """
