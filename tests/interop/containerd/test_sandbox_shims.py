@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def bundles(it: Node, kind: str) -> list[Path]:
 
 def bundle(it: Node, id: str) -> Path:
     return it.root / "state/io.containerd.sandbox.controller.v1.shim" / NAMESPACE / id
+
+
+def working_in(directory: Path) -> list[Path]:
+    """The processes whose working directory it is, or was before it was hidden."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            place = Path(os.readlink(process / "cwd"))
+            if place.parent == directory.parent and directory.name in place.name:
+                found.append(process)
+    return found
 
 
 def record(it: Node, client: Pods, id: str, **more: Any) -> Sandbox:
@@ -252,6 +264,18 @@ def test_an_end_without_the_server_is_told_by_the_next(it: Node) -> None:
     os.kill(pids[0], signal.SIGTERM)
     it.start()
     run(it, look)
+
+
+def test_a_failed_creation_leaves_no_shim(it: Node) -> None:
+    async def check(client: Pods) -> None:
+        sandbox = record(it, client, "half")
+        with pytest.raises(BarqueError, match=r"failed to create sandbox half: .*no-such-network"):
+            await client.controller(
+                "Create", sandbox_id="half", sandbox=sandbox, netns_path="/run/no-such-network"
+            )
+        eventually(lambda: not working_in(bundle(it, "half")), "its shim ends")
+
+    run(it, check)
 
 
 def test_no_container_runs_beside_its_sandbox(it: Node) -> None:
