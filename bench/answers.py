@@ -82,6 +82,9 @@ class Replay:
         if path == LAST:
             self._turn.clear()
         known = self._by_path[path]
+        if not known:
+            stream.finish(Status.UNIMPLEMENTED, f"{path} was not asked when answers were recorded")
+            return None
         answered = known[min(self._turn[path], len(known) - 1)]
         self._turn[path] += 1
         method = path.rpartition("/")[2]
@@ -92,7 +95,9 @@ class Replay:
         elif path.endswith("Tasks/Wait"):
             while self._fifos:
                 os.close(self._fifos.pop())
-        messages = [self._mounts(answered.messages[0])] if method == "Mounts" else answered.messages
+        messages = answered.messages
+        if method == "Mounts":
+            messages = [self._mounts(message) for message in messages]
         if len(messages) == 1 and answered.ended[0] is Status.OK:
             stream.answer(messages[0])
         else:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.runc.conftest import Case
 from tests.support import signals
+from tests.support.runtimes import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 OURS_AND_RUNC = pytest.mark.runtimes("ours", "warm", "runc")
@@ -201,6 +202,8 @@ class TestExec:
     @pytest.mark.version_2
     def test_it_is_inside(self, case: Case) -> None:
         case.started("sleep", "1000")
+        program = Path(f"/proc/{case.runtime.pid(case.id)}/cmdline")
+        wait_for(lambda: program.read_bytes() == b"sleep\0001000\0")  # a start does not
         script = "hostname; cat /proc/1/cmdline | tr '\\0' ' '; for n in mnt pid net ipc uts; do "
         script += "[ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] && echo $n; done"
         out = case.call("exec", case.id, "sh", "-c", script).check().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,16 @@ from tests.support.docker_peer import busybox_tar
 
 pytestmark = pytest.mark.root
 
-PARENT = "barque"
+PARENT = f"bq{secrets.token_hex(4)}"
 ISOLATED = (
     *("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"),
     *("--propagation", "private", "sh", "-ec"),
 )
+# No namespace hides groups: that of the daemon has a name of its own.
 PREPARE = (
-    "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; "
+    "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; mkdir /run/upper /run/work; "
+    "mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc; "
+    f'mkdir /etc/barque; echo \'{{"cgroup-parent": "/{PARENT}"}}\' >/etc/barque/daemon.json; '
     "ip link set lo up; unset DOCKER_HOST; "
     f'barque() {{ {" ".join(BARQUE)} "$@"; }}; '
 )
@@ -28,11 +32,8 @@ PREPARE = (
 
 @pytest.fixture(autouse=True)
 def leaves_no_group() -> Iterator[None]:
-    """The daemon has its usual parent of groups here: no namespace hides those."""
-    before = cgroups.tops(PARENT)
     yield
-    if not before:
-        assert cgroups.remove(PARENT) == []
+    assert cgroups.remove(PARENT) == []
 
 
 def isolated(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
