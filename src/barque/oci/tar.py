@@ -14,25 +14,30 @@ names are bytes without NUL. What a name leads to is not looked at here.
 from __future__ import annotations
 
 from barque.errors import InvalidArgument, Unsupported
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from barque.oci.tar_fields import (
+    SIZE_MAX,
+    check_sum,
+    checked_name,
+    decimal,
+    decimal_lines,
+    integers,
+    name_of,
+    number_of,
+    pairs,
+    records,
+    text_of,
+    time_ns,
+)
 
 BLOCK = 512
 REGULAR, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0123456"
 CONTIGUOUS, GNU_SPARSE = b"7S"
 PAX, PAX_GLOBAL, GNU_LONG_NAME, GNU_LONG_LINK = b"xgLK"
 
-NAME_BYTES_MAX = 4096  # PATH_MAX
 EXTENDED_BYTES_MAX = 1 << 20  # of one pax or long name header
-SIZE_MAX = 1 << 53
 ID_MAX = (1 << 32) - 2  # -1 means "leave it" to the kernel
-SPARSE_PIECES_MAX = 65536
 XATTR_PREFIX = b"SCHILY.xattr."
 SPARSE_PREFIX = b"GNU.sparse."
-SECOND_NS = 1_000_000_000
-TIME_S_MAX = 1 << 33
 
 ZEROS = bytes(BLOCK)
 
@@ -235,9 +240,9 @@ class Reader:
     # Headers
 
     def _header(self, header: bytes) -> Entry | None:
-        _check_sum(header)
+        check_sum(header)
         kind = header[156] or REGULAR
-        size = _number(header[124:136], "size")
+        size = number_of(header[124:136], "size")
         if kind in (PAX, PAX_GLOBAL, GNU_LONG_NAME, GNU_LONG_LINK):
             if size > EXTENDED_BYTES_MAX:
                 raise InvalidArgument(f"archive has an extended header of {size} bytes")
@@ -258,24 +263,24 @@ class Reader:
 
     def _entry(self, header: bytes, kind: int, size: int) -> Entry:
         extended = self._extended
-        name = extended.get(b"path") or extended.get(b"\0L") or _name(header)
+        name = extended.get(b"path") or extended.get(b"\0L") or name_of(header)
         if kind in (REGULAR, CONTIGUOUS) and name.endswith(b"/"):
             kind = DIRECTORY  # before ustar a directory had no kind of its own
         kind = REGULAR if kind in (CONTIGUOUS, GNU_SPARSE) else kind
         if not REGULAR <= kind <= FIFO:
             raise InvalidArgument(f"archive has an entry of unknown type {bytes([kind])!r}")
-        entry = Entry(_checked(name, "name"), kind)
+        entry = Entry(checked_name(name, "name"), kind)
         if kind in (LINK, SYMLINK):
-            link = extended.get(b"linkpath") or extended.get(b"\0K") or _text(header[157:257])
-            entry.link = _checked(link, "link")
-        entry.mode = _number(header[100:108], "mode") & 0o7777
-        entry.uid = _decimal(extended, b"uid", _number(header[108:116], "uid"), ID_MAX)
-        entry.gid = _decimal(extended, b"gid", _number(header[116:124], "gid"), ID_MAX)
-        entry.size = _decimal(extended, b"size", size, SIZE_MAX)
-        entry.mtime_ns = _time(extended.get(b"mtime"), header[136:148])
+            link = extended.get(b"linkpath") or extended.get(b"\0K") or text_of(header[157:257])
+            entry.link = checked_name(link, "link")
+        entry.mode = number_of(header[100:108], "mode") & 0o7777
+        entry.uid = decimal(extended, b"uid", number_of(header[108:116], "uid"), ID_MAX)
+        entry.gid = decimal(extended, b"gid", number_of(header[116:124], "gid"), ID_MAX)
+        entry.size = decimal(extended, b"size", size, SIZE_MAX)
+        entry.mtime_ns = time_ns(extended.get(b"mtime"), header[136:148])
         if kind in (CHARACTER, BLOCK_DEVICE):
-            entry.major = _number(header[329:337], "device") & 0xFFFFFFFF
-            entry.minor = _number(header[337:345], "device") & 0xFFFFFFFF
+            entry.major = number_of(header[329:337], "device") & 0xFFFFFFFF
+            entry.minor = number_of(header[337:345], "device") & 0xFFFFFFFF
         entry.xattrs = {
             key[len(XATTR_PREFIX) :]: value
             for key, value in extended.items()
@@ -296,7 +301,7 @@ class Reader:
         elif kind == GNU_LONG_LINK:
             self._extended[b"\0K"] = body.rstrip(b"\0")
         elif kind == PAX:
-            for key, value in _records(body):
+            for key, value in records(body):
                 if key == SPARSE_PREFIX + b"offset" or key == SPARSE_PREFIX + b"numbytes":
                     # format 0.0 repeats these two keys: gather them as format 0.1 does
                     earlier = self._extended.get(SPARSE_PREFIX + b"map", b"")
@@ -313,29 +318,29 @@ class Reader:
         for at in range(386, 482, 24):
             if header[at] == 0:
                 break
-            offset = _number(header[at : at + 12], "sparse offset")
-            pieces.append((offset, _number(header[at + 12 : at + 24], "sparse length")))
-        entry.size = _number(header[483:495], "real size")
+            offset = number_of(header[at : at + 12], "sparse offset")
+            pieces.append((offset, number_of(header[at + 12 : at + 24], "sparse length")))
+        entry.size = number_of(header[483:495], "real size")
         return self._with_pieces(entry, pieces, stored)
 
     def _pax_sparse(self, entry: Entry, sparse: dict[bytes, bytes]) -> Entry | None:
         name = sparse.get(SPARSE_PREFIX + b"name")
         if name is not None:
-            entry.name = _checked(name, "name")
+            entry.name = checked_name(name, "name")
         stored = entry.size
         if sparse.get(SPARSE_PREFIX + b"major") == b"1":
-            entry.size = _decimal(sparse, SPARSE_PREFIX + b"realsize", 0, SIZE_MAX)
+            entry.size = decimal(sparse, SPARSE_PREFIX + b"realsize", 0, SIZE_MAX)
             self._stored = stored
             self._padding = 0
             self._sparse = entry
             return None
-        entry.size = _decimal(sparse, SPARSE_PREFIX + b"size", 0, SIZE_MAX)
-        numbers = _integers(sparse.get(SPARSE_PREFIX + b"map", b"").split(b","))
-        return self._with_pieces(entry, _pairs(numbers), stored)
+        entry.size = decimal(sparse, SPARSE_PREFIX + b"size", 0, SIZE_MAX)
+        numbers = integers(sparse.get(SPARSE_PREFIX + b"map", b"").split(b","))
+        return self._with_pieces(entry, pairs(numbers), stored)
 
     def _sparse_map(self, entry: Entry) -> Entry | None:
         """Format 1.0: the map is text at the start of the data, padded to a block."""
-        found = _decimal_lines(self._buffer, self._at, self._stored)
+        found = decimal_lines(self._buffer, self._at, self._stored)
         if found is None:
             return None
         numbers, used = found
@@ -344,7 +349,7 @@ class Reader:
             return None
         self._at += used
         self._sparse = None
-        return self._with_pieces(entry, _pairs(numbers), self._stored - used)
+        return self._with_pieces(entry, pairs(numbers), self._stored - used)
 
     def _with_pieces(self, entry: Entry, pieces: list[tuple[int, int]], stored: int) -> Entry:
         end = 0
@@ -357,127 +362,3 @@ class Reader:
         entry.pieces = pieces
         self._expect(stored, [piece for piece in pieces if piece[1]])
         return entry
-
-
-def _check_sum(header: bytes) -> None:
-    said = _number(header[148:156], "checksum")
-    unsigned = sum(header) - sum(header[148:156]) + 8 * 0x20
-    if said == unsigned:
-        return
-    # Old writers added signed characters.
-    signed = unsigned - 256 * sum(byte > 127 for byte in (*header[:148], *header[156:]))
-    if said != signed:
-        raise InvalidArgument("archive has a header with a wrong checksum")
-
-
-def _name(header: bytes) -> bytes:
-    name = _text(header[:100])
-    if header[257:263] == b"ustar\0":
-        prefix = _text(header[345:500])
-        if prefix:
-            return prefix + b"/" + name
-    return name
-
-
-def _text(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _checked(name: bytes, what: str) -> bytes:
-    if not name or b"\0" in name or len(name) > NAME_BYTES_MAX:
-        raise InvalidArgument(f"archive has an entry with a bad {what}: {name[:100]!r}")
-    return name
-
-
-def _number(field: bytes, what: str) -> int:
-    """Octal text, or base 256 when the first bit is set (GNU)."""
-    if field[0] & 0x80:
-        value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        if field[0] & 0x40 or value > SIZE_MAX:  # negative, or more than anything can be
-            raise InvalidArgument(f"archive has a header with a bad {what}")
-        return value
-    digits = field.strip(b" \0").partition(b"\0")[0]
-    if not digits:
-        return 0
-    if digits.strip(b"01234567"):
-        raise InvalidArgument(f"archive has a header with a bad {what}")
-    return int(digits, 8)
-
-
-def _decimal(extended: dict[bytes, bytes], key: bytes, otherwise: int, limit: int) -> int:
-    text = extended.get(key)
-    value = otherwise
-    if text:
-        if not text.isdigit() or len(text) > 20:
-            raise InvalidArgument(f"archive has a bad {key.decode()}: {text[:40]!r}")
-        value = int(text)
-    if value > limit:
-        raise InvalidArgument(f"archive has a {key.decode()} out of range: {value}")
-    return value
-
-
-def _time(extended: bytes | None, field: bytes) -> int:
-    """Nanoseconds. A time that is none, or out of what file systems keep, is the epoch."""
-    if not extended:
-        seconds = 0 if field[0] & 0x80 else _number(field, "mtime")
-        return seconds * SECOND_NS if seconds < TIME_S_MAX else 0
-    whole, _, fraction = extended.partition(b".")
-    if not whole.isdigit() or len(whole) > 12 or (fraction and not fraction.isdigit()):
-        return 0
-    nanoseconds = int(whole) * SECOND_NS + int(fraction[:9].ljust(9, b"0") or b"0")
-    return nanoseconds if int(whole) < TIME_S_MAX else 0
-
-
-def _records(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """pax records: `LENGTH KEY=VALUE\\n`, the length counts all of it."""
-    at = 0
-    while at < len(body):
-        space = body.find(b" ", at, at + 8)
-        digits = body[at:space] if space > at else b""
-        if not digits.isdigit():
-            raise InvalidArgument("archive has a malformed pax header")
-        end = at + int(digits)
-        if end > len(body) or end <= space + 1 or body[end - 1] != 0x0A:
-            raise InvalidArgument("archive has a malformed pax header")
-        key, equals, value = body[space + 1 : end - 1].partition(b"=")
-        if not equals or not key or b"\0" in key:
-            raise InvalidArgument("archive has a malformed pax header")
-        yield key, value
-        at = end
-
-
-def _integers(texts: list[bytes]) -> list[int]:
-    if texts == [b""]:
-        return []
-    if len(texts) > 2 * SPARSE_PIECES_MAX:
-        raise InvalidArgument("archive has a sparse file of too many pieces")
-    if not all(text.isdigit() and len(text) < 20 for text in texts):
-        raise InvalidArgument("archive has a sparse file with a bad map")
-    return [int(text) for text in texts]
-
-
-def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
-    if len(numbers) % 2:
-        raise InvalidArgument("archive has a sparse file with a bad map")
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _decimal_lines(buffer: bytes, at: int, limit: int) -> tuple[list[int], int] | None:
-    """A count and twice as many numbers, a line each; None when more bytes are needed."""
-    end = min(len(buffer), at + limit)
-    first = buffer.find(b"\n", at, end)
-    if first < 0:
-        if end - at > 20 or end - at == limit:
-            raise InvalidArgument("archive has a sparse file with a bad map")
-        return None
-    (count,) = _integers([buffer[at:first]]) or [0]
-    if count > SPARSE_PIECES_MAX:
-        raise InvalidArgument("archive has a sparse file of too many pieces")
-    texts = buffer[first + 1 : end].split(b"\n", 2 * count)
-    if len(texts) <= 2 * count:
-        if end - at == limit or end - first > 40 * count + 20:
-            raise InvalidArgument("archive has a sparse file with a bad map")
-        return None
-    lines = texts[: 2 * count]
-    used = first + 1 - at + sum(len(line) + 1 for line in lines)
-    return _integers(lines) if lines else [], used
