@@ -24,7 +24,7 @@ from barque.containerd.proto.types_pb2 import Descriptor, Mount
 from barque.containerd.snapshots.snapshotter import ACTIVE, VIEW
 from barque.containerd.snapshots.store import SnapshotStore
 from barque.containerd.stores import opened
-from barque.errors import DataLoss, InvalidArgument
+from barque.errors import AlreadyExists, DataLoss, InvalidArgument
 from barque.linux.mount import MS_BIND, mount, umount2
 from tests.integration.containerd.test_apart import IMAGES
 from tests.support.layers import Member, digest, directory, entry, gzipped, layer, picture
@@ -288,6 +288,31 @@ def test_after_one_that_nobody_asks_for_none_is_until_somebody_waits(
         await append(writer, layer(MEMBERS)[:50_000], 0)
         assert len(server.directories) == 2
         await writer.close()
+
+    run(body)
+
+
+def test_when_more_are_kept_than_an_image_has_nobody_wants_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "MOST", 2)
+
+    async def body(server: Server) -> None:
+        for word in ("1", "2"):
+            await server.write(layer([*MEMBERS, entry(word)]))
+        assert len(server.directories) == 2
+        await server.write(layer([*MEMBERS, entry("3")]))
+        await server.until(lambda: server.directories == [])
+
+    run(body)
+
+
+def test_what_is_written_twice_is_kept_once(run: Run) -> None:
+    async def body(server: Server) -> None:
+        await server.write(layer(MEMBERS))
+        with pytest.raises(AlreadyExists):
+            await server.write(layer(MEMBERS), "tar-again")
+        await server.until(lambda: len(server.directories) == 1)
 
     run(body)
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 SNAPSHOTTER = "overlayfs"
 LEAST_BYTES = 1 << 20  # of a blob: a smaller one is unpacked as soon
 AT_ONCE = 4  # unpacked at the same time
-MOST = 512  # kept
+MOST = 128  # kept: more than an image has
 ROOM_TIMES = 4  # the bytes of a blob that its disk must have room for
 KEPT_SHARE = 10  # of the disk is left free
 QUIET_S = 60.0  # without one more, or one taken: the client wants none
@@ -91,19 +91,23 @@ class Ahead:
         self._under_way = 0
         self._wanted = True
         self._quiet: asyncio.TimerHandle | None = None
+        self._written = 0  # bytes of what is found, when it was last looked at
 
     def coming(self, ingest: Ingest, first: bytes) -> None:
         """A client begins to write `ingest`: unpack it meanwhile, if it looks like a layer."""
         likely = ingest.total >= LEAST_BYTES and not ingest.ref.startswith(OURS)
         if not (likely and self._wanted and looks_like_layer(first)):
             return
-        if self._under_way >= AT_ONCE or len(self._found) >= MOST:
+        if len(self._found) >= MOST:
+            self._give_up()
+        if self._under_way >= AT_ONCE or not self._wanted:
             return
         try:
             self._begin(ingest)
+        except ResourceExhausted:
+            self._drop_all()  # others need the room
         except (BarqueError, OSError) as error:  # unpacked when it is asked for, then
             log.debug("%s is not unpacked ahead: %s", ingest.ref, error)
-            self._drop_all()  # that it is for want of room is likely
 
     def _begin(self, ingest: Ingest) -> None:
         growth = followed(ingest)
@@ -117,6 +121,7 @@ class Ahead:
             raise
         self._found.append(one)
         self._under_way += 1
+        self._listen()
         one.start(self._threads).add_done_callback(partial(self._ended, one))
 
     def _store(self) -> SnapshotStore:
@@ -132,6 +137,8 @@ class Ahead:
         if not done.cancelled() and (error := done.exception()) is not None:
             log.debug("not unpacked ahead: %s", error)
             self._drop(one)
+        elif sum(other.growth.digest == one.growth.digest for other in self._found) > 1:
+            self._drop(one)  # its bytes were written before
         self._listen()
 
     async def take(
@@ -184,10 +191,17 @@ class Ahead:
             self._quiet.cancel()
             self._quiet = None
         if self._found:
-            self._quiet = asyncio.get_running_loop().call_later(QUIET_S, self._nobody_asked)
+            self._quiet = asyncio.get_running_loop().call_later(QUIET_S, self._look)
 
-    def _nobody_asked(self) -> None:
-        self._quiet = None
+    def _look(self) -> None:
+        written = sum(one.growth.size for one in self._found)
+        if written == self._written:
+            self._give_up()
+        self._written = written  # another: a client is still at it
+        self._listen()
+
+    def _give_up(self) -> None:
+        """Nobody asks for what is kept."""
         if self._drop_all():
             self._wanted = False
 
