@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from barque import errors
+from barque.daemon.outliving import started
 from barque.network.dns.server import VERSION
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 16
 ANSWER_BYTES = 16 << 20
 ANSWER_TIMEOUT_S = 30.0
 RESTART_DELAY_S = 1.0
@@ -57,7 +56,7 @@ class Names:
             if not await self._connect_to_present():
                 if not self._known:
                     return
-                self._spawn()
+                self._process = started(self._argv, self._socket, self._log)
                 await self._connect()
             answer = await self._request({"op": "hello"})
             for stale in set(answer["sandboxes"]) - set(self._known):
@@ -108,7 +107,7 @@ class Names:
             if self._writer is not None:
                 return
             if not await self._connect_to_present():
-                self._spawn()
+                self._process = started(self._argv, self._socket, self._log)
                 await self._connect()
             await self._put_all()
 
@@ -132,23 +131,6 @@ class Names:
         reader, writer = await asyncio.open_unix_connection(self._socket, limit=ANSWER_BYTES)
         self._writer = writer
         self._reading = asyncio.create_task(self._read(reader, writer))
-
-    def _spawn(self) -> None:
-        """Start the resolver on a socket that listens already."""
-        self._socket.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            listening.bind(str(self._socket))
-            self._socket.chmod(0o600)
-            listening.listen(BACKLOG)
-            with self._log.open("ab") as output:
-                self._process = subprocess.Popen(
-                    self._argv,
-                    stdin=listening.fileno(),
-                    stdout=output,
-                    stderr=output,
-                    cwd="/",
-                    start_new_session=True,
-                )
 
     async def _request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Unavailable when the resolver dies meanwhile, BarqueError with its own words."""

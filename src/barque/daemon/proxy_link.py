@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from barque import errors
+from barque.daemon.outliving import started
 from barque.network.ports import HostPort
 from barque.network.proxy.server import VERSION
 
-BACKLOG = 16
 TIMEOUT_S = 30.0
 ANSWER_BYTES = 1 << 16
 REAP_TIMEOUT_S = 2.0
@@ -56,7 +56,7 @@ class ProxyLink:
         if self._opened is None:
             self.find()
         if self._opened is None:
-            self._spawn()
+            self._process = started(self._argv, self._address, self._log)
             self._connect()
             answer, _ = self._exchange({"op": "hello"})
             self.pidfd = os.pidfd_open(answer["pid"])
@@ -96,23 +96,6 @@ class ProxyLink:
             opened.close()
             raise
         self._opened = opened
-
-    def _spawn(self) -> None:
-        """Start the proxy on a socket that listens already."""
-        self._address.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            listening.bind(str(self._address))
-            self._address.chmod(0o600)
-            listening.listen(BACKLOG)
-            with self._log.open("ab") as output:
-                self._process = subprocess.Popen(
-                    self._argv,
-                    stdin=listening.fileno(),
-                    stdout=output,
-                    stderr=output,
-                    cwd="/",
-                    start_new_session=True,
-                )
 
     def _exchange(self, request: Mapping[str, Any], fd: int = -1) -> tuple[dict[str, Any], int]:
         """The answer to a request, and the descriptor that came with it.
