@@ -21,6 +21,7 @@ from barque.containerd.grpc import Call
 from barque.containerd.paths import Paths
 from barque.containerd.proto import content_pb2, diff_pb2
 from barque.containerd.proto.types_pb2 import Descriptor, Mount
+from barque.containerd.snapshots.origins import Origin
 from barque.containerd.snapshots.snapshotter import ACTIVE, VIEW
 from barque.containerd.snapshots.store import SnapshotStore
 from barque.containerd.stores import opened
@@ -77,8 +78,9 @@ class Server:
         found = self.store.mounts(snapshot)
         return [Mount(type=one.type, source=one.source, options=one.options) for one in found]
 
-    async def apply(self, blob: str, mounts: Sequence[Mount]) -> str:
-        asked = diff_pb2.ApplyRequest(diff=Descriptor(digest=blob), mounts=mounts)
+    async def apply(self, blob: str, mounts: Sequence[Mount], *, sync_fs: bool = False) -> str:
+        wanted = Descriptor(digest=blob)
+        asked = diff_pb2.ApplyRequest(diff=wanted, mounts=mounts, sync_fs=sync_fs)
         return (await self._diff.apply(CALL, asked)).applied.digest
 
     async def commit(self, name: str, key: str) -> None:
@@ -156,8 +158,10 @@ def test_a_layer_is_unpacked_while_it_is_written_and_moved_where_it_is_wanted(
         blob = await commit(writer, len(data))
         await writer.close()
         mounts = server.prepare("one")
-        assert await server.apply(blob, mounts) == digest(plain)
+        assert await server.apply(blob, mounts, sync_fs=True) == digest(plain)
         there = Path(mounts[0].source)
+        origin = server.stores.origins.layer(str(there), digest(plain), "")
+        assert origin == Origin(blob, digest(plain))  # a power cut: it is unpacked again
         assert (there / "etc/noise").stat().st_ino == inode
         assert (there / "end").read_bytes() == OTHER
         assert (there / "etc").stat().st_mtime == 1_500_000_000
@@ -256,6 +260,17 @@ def test_what_a_transfer_brings_to_unpack_is_too(run: Run) -> None:
         mounts = server.prepare("one")
         assert await server.apply(blob.digest, mounts) == blob.digest
         assert (Path(mounts[0].source) / "end").stat().st_ino == inode
+
+    run(body)
+
+
+def test_a_layer_that_grows_much_is_left_until_it_is_asked_for(run: Run) -> None:
+    plain = layer([entry("zeros", bytes(3_000_000))])
+
+    async def body(server: Server) -> None:
+        blob = await server.write(gzipped(plain))
+        await server.until(lambda: server.directories == [])
+        assert await server.apply(blob, server.prepare("one")) == digest(plain)
 
     run(body)
 

@@ -44,7 +44,7 @@ SNAPSHOTTER = "overlayfs"
 LEAST_BYTES = 1 << 20  # of a blob: a smaller one is unpacked as soon
 AT_ONCE = 4  # unpacked at the same time
 MOST = 128  # kept: more than an image has
-ROOM_TIMES = 4  # the bytes of a blob that its disk must have room for
+GROWTH = 8  # times the bytes of a blob: there must be room for so many, and it is given up at more
 KEPT_SHARE = 10  # of the disk is left free
 QUIET_S = 60.0  # without one more, or one taken: the client wants none
 OURS = "barque-"  # refs of our daemon, which asks for what it wants unpacked as it comes
@@ -53,17 +53,25 @@ OURS = "barque-"  # refs of our daemon, which asks for what it wants unpacked as
 class Unpacked:
     """One blob, in a directory of its own."""
 
-    def __init__(self, aside: Aside, growth: Growth, fd: int) -> None:
+    def __init__(self, aside: Aside, growth: Growth, fd: int, most: int) -> None:
+        """`most` bytes of it are unpacked."""
         self.aside, self.growth, self.fd = aside, growth, fd
+        self._left = most
         self._cancelled = threading.Event()
         self._running: asyncio.Task[tuple[str, int]]
 
     def start(self, workers: ThreadPoolExecutor) -> asyncio.Task[tuple[str, int]]:
         target = Target(self.aside.directory, overlay=True, lowers=(), apart=True)
         layer = Layer(self.fd, "", self.growth, self._cancelled)
-        work = partial(apply, layer, target, self._cancelled, room=room)
+        work = partial(apply, layer, target, self._cancelled, room=self._room)
         self._running = asyncio.create_task(finished(workers, work, self.cancel))
         return self._running
+
+    def _room(self, place: int | str, wanted: int, what: str) -> None:
+        self._left -= wanted
+        if self._left < 0:
+            raise ResourceExhausted(f"{what} grows to more than {GROWTH} times its bytes")
+        room(place, wanted, what)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -114,8 +122,9 @@ class Ahead:
         store = self._store()
         aside = store.aside()
         try:
-            room(aside.directory, ROOM_TIMES * ingest.total, ingest.ref)
-            one = Unpacked(aside, growth, ingest.reader())
+            most = GROWTH * ingest.total
+            room(aside.directory, most, ingest.ref)
+            one = Unpacked(aside, growth, ingest.reader(), most)
         except BaseException:
             store.remove_aside(aside)
             raise
