@@ -34,10 +34,21 @@ from barque.linux import allocator, lock
 SETTLE_S = 2.0  # until who waited for the start has been answered
 log = logging.getLogger("barque.containerd")
 
-USAGE = """usage: barque-containerd [--config FILE] [--root DIR] [--state DIR] [--address SOCKET]
-                         [--log-level LEVEL] [config default | config dump]
-                         [publish --topic TOPIC --namespace NAMESPACE]
-                         [oci-hook -- PROGRAM [ARGUMENT...]]
+USAGE = """usage: barque-containerd [OPTIONS] [COMMAND]
+
+Serve containerd's API, or:
+  config default|dump                             print the configuration: ours, or what it is here
+  publish --topic TOPIC --namespace NAMESPACE     tell of the event on standard input
+  oci-hook -- PROGRAM [ARGUMENT...]               run a hook with words of the container's state
+
+options:
+  -c, --config FILE      configuration (default /etc/barque/containerd.toml)
+      --root DIR         what survives a reboot (default /var/lib/barque/containerd)
+      --state DIR        what a reboot may clear (default /run/barque/containerd)
+  -a, --address SOCKET   unix socket to serve (default STATE/containerd.sock)
+  -l, --log-level LEVEL  trace, debug, info, warn, error, fatal or panic (default info)
+  -h, --help             show this
+  -v, --version          show the version
 """
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from barque.containerd import config_file
-from barque.containerd.config import Config, document_of, from_document, load, parse_arguments
+from barque.containerd.config import (
+    FLAGS,
+    Config,
+    document_of,
+    from_document,
+    load,
+    parse_arguments,
+)
+from barque.containerd.main import main
+from barque.containerd.paths import DEFAULT_CONFIG, DEFAULT_ROOT, DEFAULT_STATE
 from barque.containerd.snapshots.pool import Pool
 from barque.errors import InvalidArgument, NotFound, Unsupported
 
@@ -26,6 +35,12 @@ def test_flags_beat_the_file(tmp_path: Path) -> None:
 
 def test_the_socket_lies_in_the_state_directory() -> None:
     assert load(parse_arguments(["--state", "/x"]).options).socket == "/x/containerd.sock"
+
+
+def test_every_flag_and_default_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    words = capsys.readouterr().out.replace(",", "").replace(")", "").split()
+    assert {*FLAGS, "--help", DEFAULT_CONFIG, DEFAULT_ROOT, DEFAULT_STATE} <= set(words)
 
 
 def test_commands() -> None:
