@@ -38,8 +38,9 @@ MOUNTS: Final = (
 )
 
 
-def described(bundle: str, namespace: str, request: Values) -> tuple[bytes, list[Values]]:
-    """The sandbox's config.json and the mounts of its rootfs.
+def described(bundle: str, namespace: str, request: Values) -> tuple[bytes, list[Values], bool]:
+    """The sandbox's config.json, the mounts of its rootfs, and whether it is the pause program
+    that will run.
 
     Raises InvalidArgument, and Unsupported where there is no program to run.
     """
@@ -49,7 +50,8 @@ def described(bundle: str, namespace: str, request: Values) -> tuple[bytes, list
     process = spec.get("process") or {}
     if not isinstance(process, dict):
         raise InvalidArgument(f"sandbox {identity}: the process of its spec is not an object")
-    if not process.get("args"):
+    pauses = not process.get("args")
+    if pauses:
         if mounts:
             raise InvalidArgument(f"sandbox {identity}: its spec names no program of its rootfs")
         mounts = [_root_of_pause(bundle)]
@@ -60,7 +62,7 @@ def described(bundle: str, namespace: str, request: Values) -> tuple[bytes, list
         _join_network(spec, identity, request["netns_path"])
     if request["annotations"]:
         spec["annotations"] = {**(spec.get("annotations") or {}), **request["annotations"]}
-    return document.dump(spec), mounts
+    return document.dump(spec), mounts, pauses
 
 
 def _given(bundle: str, identity: str) -> Values:

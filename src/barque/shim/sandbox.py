@@ -65,6 +65,7 @@ class Sandbox:
         self._first = Tasks(loop, host.silent(), lambda: None)  # never more than one
         self.id = ""
         self._created_ns = 0
+        self._pauses = False  # its process does nothing: it can be killed at once
 
     def methods(self) -> dict[tuple[str, str], Method]:
         by_name: dict[str, Callable[[Values], Any]] = {
@@ -89,10 +90,12 @@ class Sandbox:
         first = self._first.save()
         if first is None:
             return None
-        return {"id": self.id, "created": self._created_ns, "first": first}
+        kept = {"id": self.id, "created": self._created_ns, "pauses": self._pauses}
+        return {**kept, "first": first}
 
     def restore(self, saved: Values) -> None:
         self.id, self._created_ns = saved["id"], saved["created"]
+        self._pauses = saved["pauses"]
         self._first.restore(saved["first"])
 
     # life
@@ -104,7 +107,7 @@ class Sandbox:
             raise AlreadyExists(f'sandbox "{self.id}": already exists')
         bundle = request["bundle_path"]
         options = self._runtime_options(identity, request["options"])
-        spec, mounts = pods.described(bundle, self._host.namespace, request)
+        spec, mounts, pauses = pods.described(bundle, self._host.namespace, request)
         write_private(paths.bundle_file(bundle, paths.CONFIG), spec)
         os.makedirs(paths.bundle_file(bundle, paths.ROOTFS), mode=0o711, exist_ok=True)
         self.id = identity
@@ -114,7 +117,7 @@ class Sandbox:
         except BaseException:
             self.id = ""
             raise
-        self._created_ns = time.time_ns()
+        self._created_ns, self._pauses = time.time_ns(), pauses
         return {}
 
     def _runtime_options(self, identity: str, given: Values | None) -> Values | None:
@@ -134,6 +137,9 @@ class Sandbox:
         """Returns when its process has ended, by itself or by force."""
         target = self._target(request)
         if self._first.state(target)["status"] == messages.STOPPED:
+            return {}
+        if self._pauses:  # just started it would not hear that it is asked to end
+            yield from self._first.end(self.id)
             return {}
         kill = self._loop.after(request["timeout_secs"] or STOP_S, lambda: self._kill(target))
         try:

@@ -94,7 +94,7 @@ def test_from_create_to_shutdown(it: Shims) -> None:
     assert (metrics["id"], metrics["data"]["type_url"][-7:]) == (POD, "Metrics")
     waiting = shim.client.send("WaitSandbox", sandbox_id=POD)
     ask(shim, "StopSandbox", timeout_secs=20)
-    assert shim.client.answer(waiting, "WaitSandbox")["exit_status"] == 0  # asked, not killed
+    assert shim.client.answer(waiting, "WaitSandbox")["exit_status"] == 137
     assert not alive(pid)
     status = ask(shim, "SandboxStatus")
     assert status["state"] == "SANDBOX_NOTREADY"
@@ -254,4 +254,20 @@ def test_the_program_reaps_who_is_left_to_it(ours: Shims) -> None:
     assert shim.client.call("Wait", id="orphan")["exit_status"] == 0
     eventually(lambda: not children.read_text(), "nobody is left to the pod's first process")
     assert Client(shim.address).call("PingSandbox", sandbox_id=POD) == {}
+    end(shim)
+
+
+def test_one_that_ends_when_it_is_asked(ours: Shims) -> None:
+    spec = rootfs.config(
+        "sh", "-c", "trap 'exit 6' TERM; touch /ready; while :; do sleep 0.1; done"
+    )
+    spec["linux"]["cgroupsPath"] = f"/{ours.root.name}/{POD}"
+    files = rootfs.build(ours.root / "files")
+    shim = shim_of(ours, spec)
+    root = {"type": "bind", "source": str(files), "options": ["rbind", "rw"]}
+    create(ours, shim, rootfs=[root])
+    ask(shim, "StartSandbox")
+    eventually((files / "ready").exists, "its program runs")
+    ask(shim, "StopSandbox", timeout_secs=60)
+    assert ask(shim, "WaitSandbox")["exit_status"] == 6
     end(shim)

@@ -18,8 +18,10 @@ def described(
     if spec is not None:
         (bundle / "config.json").write_text(json.dumps(spec))
     request = {"sandbox_id": "pod", "rootfs": [], "netns_path": "", "annotations": {}, **more}
-    data, mounts = pods.described(str(bundle), "space", request)
-    return json.loads(data), mounts
+    data, mounts, pauses = pods.described(str(bundle), "space", request)
+    parsed = json.loads(data)
+    assert pauses == (parsed["process"]["args"] == ["/pause"])
+    return parsed, mounts
 
 
 def test_without_a_spec(tmp_path: Path) -> None:
