@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ import pytest
 from tests.support.barque import Stack, stack
 from tests.support.docker_peer import Peer, docker_peer
 from tests.support.netns_host import attempt
-from tests.support.runtimes import wait_for
+from tests.support.runtimes import wait_for, wait_gone
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 PAGE = "root:x:0:0:root:/root:/bin/sh"
@@ -80,3 +84,29 @@ def test_a_port_of_ipv6_alone_leads_to_a_container_of_ipv4(engine: Engine) -> No
         assert engine.fetch("127.0.0.1", number) == ""
     finally:
         engine.run("rm", "-f", "six")
+
+
+def test_a_port_is_served_while_no_daemon_is_there_and_goes_with_its_container() -> None:
+    with our_engine() as engine, contextlib.ExitStack() as left:
+        made = engine.made
+        assert isinstance(made, Stack)
+        served = ("busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+        numbers = []
+        for name in ("kept", "killed"):
+            engine.run("run", "-d", "--name", name, "-p", "[::1]::80", *served)
+            left.callback(made.docker, "rm", "-f", name)
+            numbers.append(engine.run("port", name, "80").rpartition(":")[2])
+            wait_for(lambda: PAGE in engine.fetch("[::1]", numbers[-1]))
+        pid = int(engine.run("inspect", "-f", "{{.State.Pid}}", "killed"))
+        made.kill("barqued")
+        assert PAGE in engine.fetch("[::1]", numbers[0])
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid)
+        made.start()
+        wait_for(lambda: engine.run("inspect", "-f", "{{.State.Running}}", "killed") == "false")
+        assert PAGE in engine.fetch("[::1]", numbers[0])
+        with socket.create_server(("::1", int(numbers[1])), family=socket.AF_INET6):
+            pass
+        engine.run("start", "killed")
+        number = engine.run("port", "killed", "80").rpartition(":")[2]
+        wait_for(lambda: PAGE in engine.fetch("[::1]", number))
