@@ -99,7 +99,7 @@ ABOUT = {
     "tlscert": "Certificate of the daemon",
     "tlskey": "Key of the daemon",
     "tlsverify": "Speak TLS, and only to clients with a certificate",
-    "userland-proxy": "Publish ports by a proxy too",
+    "userland-proxy": "Serve published ports by a proxy where no rule can (default true)",
     "userland-proxy-path": "Program of --userland-proxy",
     "userns-remap": "User whose subordinate ids containers get (USER, USER:GROUP or default)",
     "validate": "Check the options and the file, then end",
