@@ -1,11 +1,11 @@
 """The program of a sandbox that names none: it holds the pod's namespaces and does nothing else.
 
-An ELF file of some 250 bytes, 12 KiB of memory when it runs. It blocks the three signals it knows,
+An ELF file of some 200 bytes, 12 KiB of memory when it runs. It blocks the three signals it knows,
 so that they wait for it although it is the first process of its pid namespace, and then:
 
+    reap:  wait4(-1, WNOHANG) until there is nobody left
     next:  sigtimedwait(TERM, INT, CHLD)     for ever
-           CHLD: wait4(-1, WNOHANG) until there is nobody left to reap; next
-           TERM, INT: exit(0)
+           CHLD: reap; TERM, INT: exit(0)
 
 Source: elf(5), signal(7), and the tables of system calls of both architectures.
 """
@@ -33,22 +33,22 @@ PROGRAMS: Final = {
         0x1000,
         "6802400100 4889e3"  # push the set of signals; keep its address in rbx
         "31ff 4889de 31d2 6a08415a b80e000000 0f05"  # rt_sigprocmask(SIG_BLOCK, set, 0, 8)
-        "4889df 31f6 31d2 6a08415a b880000000 0f05"  # next: rt_sigtimedwait(set, 0, 0, 8)
-        "83f811 740d 85c0 7ee5"  # CHLD: reap; no signal: next
-        "31ff b83c000000 0f05"  # exit(0)
         "83cfff 31f6 6a015a 4531d2 b83d000000 0f05"  # reap: wait4(-1, 0, WNOHANG, 0)
-        "85c0 7fea ebc4",  # somebody: reap; nobody: next
+        "85c0 7fea"  # somebody: reap
+        "4889df 31f6 31d2 6a08415a b880000000 0f05"  # next: rt_sigtimedwait(set, 0, 0, 8)
+        "83f811 74d3 85c0 7ee5"  # CHLD: reap; no signal: next
+        "31ff b83c000000 0f05",  # exit(0)
     ),
     "aarch64": (
         183,
         0x10000,
         "490088d2 2900a0f2 e90f1ff8"  # push the set of signals
         "000080d2 e1030091 020080d2 030180d2 e81080d2 010000d4"  # rt_sigprocmask
-        "e0030091 010080d2 020080d2 030180d2 281180d2 010000d4"  # next: rt_sigtimedwait
-        "1f440071 c0000054 1f000071 edfeff54"  # CHLD: reap; no signal: next
-        "000080d2 a80b80d2 010000d4"  # exit(0)
         "00008092 010080d2 220080d2 030080d2 882080d2 010000d4"  # reap: wait4
-        "1f000071 2cffff54 ebffff17",  # somebody: reap; nobody: next
+        "1f000071 2cffff54"  # somebody: reap
+        "e0030091 010080d2 020080d2 030180d2 281180d2 010000d4"  # next: rt_sigtimedwait
+        "1f440071 20feff54 1f000071 edfeff54"  # CHLD: reap; no signal: next
+        "000080d2 a80b80d2 010000d4",  # exit(0)
     ),
 }
 
