@@ -113,6 +113,15 @@ def prepare_group(
     return path, server
 
 
+def leaves(socket_path: str) -> bool:
+    """Whether a shim that nobody waits for any more ends: who asked for it may have undone its
+    start, and found no process yet. Not a group's, which others may have joined."""
+    if group.of_bundle("."):
+        return False
+    os.unlink(socket_path)
+    return True
+
+
 def serve(
     invocation: Invocation,
     socket_path: str,

@@ -276,8 +276,10 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
                 reply(fd, 0, binary.answer(socket_path), "")
                 return 0
             binary.write(paths.SHIM_PID, str(ground.keeper))
-            reply(fd, 0, binary.answer(socket_path), "")
+            told = reply(fd, 0, binary.answer(socket_path), "")
             os.close(fd)
+            if not told and binary.leaves(socket_path):
+                return 0
             code = binary.serve(invocation, socket_path, server, entry, ground, env, options)
             leaves()
             return code
@@ -324,9 +326,10 @@ def receive(fd: int) -> tuple[Invocation, dict[str, str], bytes]:
     return Invocation(argv), env, stdin
 
 
-def reply(fd: int, code: int, stdout: str, stderr: str) -> None:
-    """Answer; a client that has gone does not matter."""
+def reply(fd: int, code: int, stdout: str, stderr: str) -> bool:
+    """Answer; False: the client has gone."""
     try:
         os.write(fd, document.dump({"code": code, "stdout": stdout, "stderr": stderr}))
     except OSError:
-        pass
+        return False
+    return True

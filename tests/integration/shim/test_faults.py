@@ -165,6 +165,23 @@ def test_requests_at_once(ours: Shims) -> None:
     eventually(lambda: not os.listdir(ours.root / "s"), "all shims have gone")
 
 
+def test_a_shim_that_nobody_waits_for_leaves(ours: Shims) -> None:
+    kept = ours.start("kept", rootfs.config("true"))
+    before = sorted(os.listdir(ours.root / "s"))
+    (forker,) = children(ours.zygote.pid)
+    for number in range(4):
+        bundle = rootfs.write_bundle(ours.root / f"b{number}", rootfs.config("true"))
+        argv = ["-namespace", NAMESPACE, "-id", f"b{number}", "-address", ours.address, "start"]
+        request = {"argv": argv, "env": {"TTRPC_ADDRESS": f"{ours.address}.ttrpc"}}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(ours.zygote_path)
+            connection.shutdown(socket.SHUT_RD)  # gone, before there can be an answer
+            connection.send(json.dumps({**request, "cwd": str(bundle)}).encode())
+    eventually(lambda: len(children(forker)) <= 2, "they have left")  # kept's, and a spare one
+    assert sorted(os.listdir(ours.root / "s")) == before
+    kept.shutdown()
+
+
 def test_bad_calls_are_answered_and_the_shim_goes_on(ours: Shims) -> None:
     shim = ours.start("one", rootfs.config("sleep", "100"))
     for method, values in (

@@ -132,6 +132,8 @@ class Zygote:
             except TimeoutError as error:
                 await self._forget(process)
                 raise BarqueError("zygote did not answer a request in time") from error
+            except OSError as error:  # no memory, no descriptors
+                raise Unavailable(f"zygote does not answer: {error}") from error
         raise Unavailable(f"zygote does not answer: {refused}") from refused
 
     async def _ask(self, packet: bytes) -> Answer:
