@@ -6,6 +6,7 @@ The host is a network namespace of its own; what answers tells whom it saw.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from barque.linux.namespaces import CLONE_NEWNET, setns
 from barque.network.options import NetworkOptions
 from tests.support.netns_host import Neighbour, ask, isolated, server, temporary_root
 from tests.support.networks import BRIDGE, networks
-from tests.support.runtimes import wait_gone
+from tests.support.runtimes import wait_for, wait_gone
 
 pytestmark = pytest.mark.root
 PORTS = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
@@ -91,7 +92,7 @@ def test_a_port_is_reached_at_every_address_of_the_host() -> None:
                 assert len(proxies(root)) == 1
                 await made.detach("one")
                 assert (await asked("::1")).endswith("Connection refused")
-            assert not proxies(root)
+            wait_for(lambda: not proxies(root))
         finally:
             near.close()
 
@@ -226,7 +227,7 @@ def test_a_proxy_that_is_killed_has_a_successor() -> None:
                 assert (await asked("::1")).startswith("one ")
                 kill_proxy(root)
             await made.detach("one")
-        assert not proxies(root)
+        wait_for(lambda: not proxies(root))
 
     with temporary_root() as root:
         asyncio.run(scenario(root))
@@ -290,6 +291,27 @@ def test_all_that_is_said_arrives_and_half_closing_is_no_end() -> None:
             with pytest.raises(ConnectionError):  # nobody listens there now
                 await asyncio.to_thread(_converse, b"?")
             await made.detach("one")
+
+    with temporary_root() as root:
+        asyncio.run(scenario(root))
+
+
+@isolated
+def test_connections_end_with_a_network_that_says_nothing_any_more() -> None:
+    async def scenario(root: Path) -> None:
+        async with networks(root, WITH_PROXY) as made:
+            one = await attach(made)
+            with _listening_in(one.netns) as listening, contextlib.ExitStack() as clients:
+                quiet, busy = (clients.enter_context(connected("::1")) for _ in range(2))
+                for _ in range(2):
+                    inside, _ = await asyncio.to_thread(listening.accept)
+                    clients.enter_context(inside)
+                await made.detach("one")
+                busy.sendall(b"?")
+                for client in (quiet, busy):
+                    with contextlib.suppress(ConnectionResetError):
+                        assert await asyncio.to_thread(client.recv, 1) == b""
+        wait_for(lambda: not proxies(root))
 
     with temporary_root() as root:
         asyncio.run(scenario(root))

@@ -25,6 +25,7 @@ LAST_PROBES: Final = (
     (_socket.TCP_KEEPIDLE, 1),
     (_socket.TCP_KEEPINTVL, 1),
     (_socket.TCP_KEEPCNT, 3),
+    (_socket.TCP_USER_TIMEOUT, 4000),  # milliseconds, for what was sent and is not acknowledged
 )
 
 _buffer = memoryview(bytearray(READ_BYTES))
