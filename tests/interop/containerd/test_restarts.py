@@ -25,7 +25,7 @@ PATIENCE_S = 60.0
 
 
 class Containerd:
-    """A server with a short interval, and a namespace of its own."""
+    """A namespace of its own at a server with a short interval."""
 
     def __init__(self, root: Path, runtime: str, bundle_root: Path) -> None:
         self.namespace = f"bq{secrets.token_hex(4)}"
@@ -78,15 +78,22 @@ def eventually(check: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(params=["ours", "real"])
-def it(request: pytest.FixtureRequest) -> Iterator[Containerd]:
-    with rootfs.temporary() as place, configured(request.param, INTERVAL) as (root, _):
-        server = Containerd(root, RUNTIME[request.param], rootfs.build(place / "rootfs"))
+@pytest.fixture(scope="module", params=["ours", "real"])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[Path, str]]:
+    """Its directory, and the runtime to use there."""
+    with configured(request.param, INTERVAL) as (root, _):
+        yield root, RUNTIME[request.param]
+
+
+@pytest.fixture
+def it(server: tuple[Path, str]) -> Iterator[Containerd]:
+    with rootfs.temporary() as place:
+        namespace = Containerd(*server, rootfs.build(place / "rootfs"))
         try:
-            yield server
+            yield namespace
         finally:
-            server.remove()
-            assert cgroups.remove(server.namespace) == []
+            namespace.remove()
+            assert cgroups.remove(namespace.namespace) == []
 
 
 def test_a_task_that_ended_runs_again(it: Containerd) -> None:
@@ -104,7 +111,9 @@ def test_a_container_without_a_task_gets_one(it: Containerd) -> None:
     eventually(lambda: it.task()[1] == "RUNNING")
 
 
-@pytest.mark.parametrize("it", ["ours"], indirect=True)  # the real one of that age has no policies
+@pytest.mark.parametrize(
+    "server", ["ours"], indirect=True
+)  # the real one of that age has no policies
 def test_failures_are_counted(it: Containerd) -> None:
     it.make("sh", "-c", "exit 3")
     it.set_labels(status="running", policy="on-failure:2")
