@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ import docker  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.barque import Stack
-from tests.support.engine_api import ask
+from tests.support.engine_api import ask, connect
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 LIMIT_S = 30
@@ -166,6 +167,21 @@ def test_aiodocker(barque: Stack) -> None:
                 await container.delete(force=True)
 
     asyncio.run(use())
+
+
+def test_output_waits_for_the_head_to_be_read(barque: Stack, client: docker.DockerClient) -> None:
+    """Docker's SDK reads the head through a buffer, and drops what else comes into that."""
+    container = client.containers.run("busybox", "sleep 1000", detach=True)
+    made = client.api.exec_create(container.id, ["echo", "said"])["Id"]
+    lines = ("Host: d", "Content-Type: application/json", "Content-Length: 2", "", "{}")
+    request = "\r\n".join((f"POST /v1.41/exec/{made}/start HTTP/1.1", *lines))
+    with connect(barque.socket) as stream:
+        stream.sendall(request.encode())
+        deadline = time.monotonic() + LIMIT_S
+        while client.api.exec_inspect(made)["ExitCode"] is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert stream.recv(4096).endswith(b"\r\n\r\n")
+        assert stream.recv(4096) == b"\1\0\0\0\0\0\0\5said\n"
 
 
 @pytest.mark.parametrize("tty", [False, True])

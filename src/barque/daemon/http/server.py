@@ -132,6 +132,7 @@ class Server:
             hijacked.append(stream)
             start = start or _hijack_head(head, content_type)
             await stream.write(start + f"{self._own}\r\n".encode())
+            stream.hold_back()
             return stream
 
         try:

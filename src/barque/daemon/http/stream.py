@@ -12,9 +12,12 @@ from collections.abc import Callable
 
 from barque import errors
 from barque.daemon.readiness import readable, writable
+from barque.linux.sockets import outgoing
 
 READ_HIGH_WATER_BYTES = 256 << 10
 WRITE_HIGH_WATER_BYTES = 256 << 10
+HELD_BACK_S = 10.0
+FIRST_LOOK_S, LOOK_S = 0.001, 0.05
 
 
 class HeadTooLarge(errors.InvalidArgument):
@@ -30,6 +33,7 @@ class Stream(asyncio.Protocol):
         self._eof = False
         self._lost = False
         self._paused = False
+        self._holds = False
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self.on_gone: Callable[[], None] | None = None  # called once when the client ends or dies
@@ -170,7 +174,26 @@ class Stream(asyncio.Protocol):
 
     # writing
 
+    def hold_back(self) -> None:
+        """Let nothing more be written before the client has read what was.
+
+        It is a head after which the connection is no HTTP any more: Docker's SDK for Python loses
+        what it reads together with that.
+        """
+        self._holds = True
+
+    async def _is_read(self) -> None:
+        """Return once it was, or when the client takes too long for one that will."""
+        self._holds = False
+        socket, clock = self.transport.get_extra_info("socket"), asyncio.get_running_loop().time
+        deadline, pause_s = clock() + HELD_BACK_S, FIRST_LOOK_S
+        while not self._lost and outgoing(socket.fileno()) and clock() < deadline:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LOOK_S)
+
     async def write(self, data: bytes) -> None:
+        if self._holds:
+            await self._is_read()
         if self._lost:
             raise ConnectionResetError("the client has gone")
         self.transport.write(data)

@@ -75,7 +75,8 @@ def _alias_by_id(found: dict[str, Any]) -> None:
     its first start too: docker-compose 1 connects it anew where it is not, without its address."""
     for network, endpoint in found["NetworkSettings"]["Networks"].items():
         if network not in BUILTIN_NAMES:
-            endpoint["Aliases"] = [*(endpoint["Aliases"] or ()), found["Id"][:12]]
+            names = (*(endpoint["Aliases"] or ()), found["Id"][:12])
+            endpoint["Aliases"] = list(dict.fromkeys(names))
 
 
 def _binding_warnings(bindings: Mapping[str, Any] | None) -> list[str]:
