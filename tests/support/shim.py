@@ -208,6 +208,7 @@ class Shims:
         self.root = root
         self.runtime = runtime
         self.started: list[Shim] = []
+        self.others: list[Path] = []  # bundles of containers in a shim that is another's
         self.address = str(root / "c.sock")
         self.events = EventTaker(f"{self.address}.ttrpc")
         self.zygote_path = str(root / "z.sock")
@@ -280,6 +281,8 @@ class Shims:
                 os.kill(shim.pid, 9)
             shim.client.close()
             self.invoke(shim.bundle, shim.id, "delete")
+        for bundle in self.others:
+            self.invoke(bundle, bundle.name, "delete")
         assert self.zygote.stdin is not None
         self.zygote.stdin.close()
         assert self.zygote.wait(TIMEOUT_S) == 0

@@ -73,6 +73,7 @@ def member(it: Shims, shim: Shim, name: str, pod: int, *arguments: str) -> int:
             one["path"] = f"/proc/{pod}/ns/{names[one['type']]}"
     del spec["hostname"]
     bundle = rootfs.write_bundle(it.root / name, spec)
+    it.others.append(bundle)
     answer = shim.client.call("Create", id=name, bundle=str(bundle), options=it.options())
     pid: int = answer["pid"]
     return pid

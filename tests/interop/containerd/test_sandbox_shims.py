@@ -35,7 +35,24 @@ def it() -> Iterator[Node]:
         rootfs.build(made.root / "rootfs")
         for kind in OTHERS:
             shim_double.install(made.root, kind)
-        yield made
+        try:
+            yield made
+        finally:
+            end_sandboxes(made)
+
+
+def end_sandboxes(it: Node) -> None:
+    """What a test that has failed left running."""
+    left = bundles(it, "io.containerd.sandbox.controller.v1.shim")
+
+    async def end(client: Pods) -> None:
+        for path in left:
+            await client.controller("Shutdown", sandbox_id=path.name)
+
+    if left:
+        if it.process is None:
+            it.start()
+        run_with(it, end, SHIM)
 
 
 @pytest.fixture(params=["ours", *OTHERS])
