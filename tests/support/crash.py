@@ -102,6 +102,7 @@ class Rounds:
         self.done: list[str] = []
         self._history: deque[tuple[int, list[str]]] = deque(maxlen=HISTORY)
         self._random = random.Random(seed)
+        self._bound: set[str] = set()  # volumes that this round's creates would make again
         self._count = 0
 
     def run(self, rounds: int) -> None:
@@ -196,6 +197,7 @@ class Rounds:
 
     def _choose(self, dice: random.Random) -> list[Callable[[], None]]:
         chosen: list[Callable[[], None]] = []
+        self._bound.clear()
         free = sorted((c for c in self.told.containers.values() if c.present), key=lambda c: c.name)
         dice.shuffle(free)
         for _ in range(dice.randint(1, OPERATIONS_MAX)):
@@ -222,7 +224,9 @@ class Rounds:
         volumes = [v for v, t in self.told.volumes.items() if t.present]
         host: dict[str, Any] = {"NetworkMode": dice.choice(sorted(networks))}
         if volumes and dice.random() < 0.5:
-            host["Binds"] = [f"{dice.choice(sorted(volumes))}:/v"]
+            volume = dice.choice(sorted(volumes))
+            self._bound.add(volume)
+            host["Binds"] = [f"{volume}:/v"]
         starts = dice.random() < 0.8
         images = ["busybox", *(i for i, t in self.told.images.items() if t.present)]
         document = {"Image": dice.choice(sorted(images)), "Cmd": command, "HostConfig": host}
@@ -243,7 +247,7 @@ class Rounds:
     def _other(self, dice: random.Random) -> Callable[[], None]:
         kind = dice.choice(["network", "volume", "image"])
         known: dict[str, Thing] = getattr(self.told, f"{kind}s")
-        used = {thing for thing in known if known[thing].present}
+        used = {thing for thing in known if known[thing].present} - self._bound
         if used and dice.random() < 0.35:
             thing = known[dice.choice(sorted(used))]
             self.done.append(f"remove {kind} {thing.name}")
