@@ -122,6 +122,7 @@ class Container:
         self.execs: dict[str, Process] = {}
         self.shares_pids = False
         self.oom: OomWatch | None = None
+        self._forgotten = False  # by the runtime
         self._cgroup: Cgroup | None = None
         self._cgroup_paths: dict[str, str] = {}
         if saved is not None:
@@ -146,12 +147,14 @@ class Container:
             "execs": execs,
             "shares_pids": self.shares_pids,
             "lingers": self._lingers,
+            "forgotten": self._forgotten,
             "cgroup_paths": self._cgroup_paths,
             "oom": self.oom and self.oom.save(),
         }
 
     def _recall(self, saved: Values) -> None:
         self.shares_pids = saved["shares_pids"]
+        self._forgotten = saved["forgotten"]
         self._cgroup_paths = saved["cgroup_paths"]
         for exec_id, io, process in saved["execs"]:
             self.execs[exec_id] = self._process(exec_id, io, process)
@@ -284,8 +287,8 @@ class Container:
             target.know(read_pid(pid_file))
             if console is not None:
                 target.stdio.set_console(console.take())
-            if not target.exec_id:
-                self._look_at_init()
+            if not target.exec_id:  # before the next event, and once this is answered
+                self._host.loop.afterwards(self._look_at_init)
         finally:
             target.stdio.release_child()
             if console is not None:
@@ -300,17 +303,23 @@ class Container:
         except (FileNotFoundError, ProcessLookupError):
             pass  # it has died already
 
+    def run_out(self) -> None:
+        """It has ended, and whoever waited knows. Their next call is mostly that it be deleted:
+        what the runtime has of it, its cgroup with that, goes until then."""
+        self._forgotten = self.runtime.forget(self.id)
+
     def delete(self) -> Routine:
         """Have the runtime forget it, and unmount. Twice is fine."""
         try:
-            yield from self.runtime.call("delete", "delete", self.id)
+            if not self._forgotten:
+                yield from self.runtime.call("delete", "delete", self.id)
         except BarqueError as error:
             if "does not exist" not in str(error):
                 raise
         held = rootfs.hold(self._rootfs) if self._lingers else -1
         rootfs.unmount(self._rootfs)
         if held >= 0:
-            self._host.loop.after(0, lambda: os.close(held))  # once this is answered
+            self._host.loop.afterwards(lambda: os.close(held))
         return None
 
     def close(self) -> None:
@@ -410,6 +419,8 @@ class Container:
         resources = request["resources"]
         if resources is None:
             raise InvalidArgument("update without resources")
+        if self._forgotten:
+            raise Conflict("OCI runtime update failed: container not running")
         name = paths.bundle_file(self.bundle, paths.RESOURCES)
         write_private(name, resources["value"])
         try:

@@ -43,7 +43,7 @@ class Publisher:
         self._path = address.removeprefix("unix://")
         self._namespace = namespace
         self._warn = warn
-        self._queue: list[bytes] = []
+        self._queue: list[tuple[str, dict[str, Any], int]] = []  # topic, values, time in ns
         self._stream: Stream | None = None
         self._parser = ttrpc.Parser()
         self._number = -1
@@ -53,21 +53,15 @@ class Publisher:
         self._emptied: Callable[[], None] | None = None
 
     def publish(self, topic: str, values: dict[str, Any]) -> None:
-        """Queue one event of `TASK_EVENTS`; the time is now."""
-        table = TASK_EVENTS[topic]
-        envelope = {
-            "timestamp": timestamp(time.time_ns()),
-            "namespace": self._namespace,
-            "topic": topic,
-            "event": {"type_url": table.name, "value": encode(table, values)},
-        }
+        """Queue one event of `TASK_EVENTS`; the time is now. It goes out with the loop's next turn:
+        what is answered in this one is not to wait for it."""
         if not self._path:
             return
         if len(self._queue) >= QUEUE_MAX:
             self._warn("queue of events is full, the oldest is lost")
             del self._queue[1]  # the first may be under way
-        self._queue.append(encode(FORWARD_REQUEST, {"envelope": envelope}))
-        self._pump()
+        self._queue.append((topic, values, time.time_ns()))
+        self._loop.afterwards(self._pump)
 
     def rest(self) -> bool:
         """Close the connection, which is made again for the next event. False: some wait."""
@@ -102,10 +96,20 @@ class Publisher:
         self._waiting = True
         metadata = ((NAMESPACE_KEY, self._namespace),)
         self._stream.send(
-            ttrpc.request(
-                self._number, EVENTS_SERVICE, "Forward", self._queue[0], metadata=metadata
-            )
+            ttrpc.request(self._number, EVENTS_SERVICE, "Forward", self._first(), metadata=metadata)
         )
+
+    def _first(self) -> bytes:
+        """The request for the first of the queue."""
+        topic, values, time_ns = self._queue[0]
+        table = TASK_EVENTS[topic]
+        envelope = {
+            "timestamp": timestamp(time_ns),
+            "namespace": self._namespace,
+            "topic": topic,
+            "event": {"type_url": table.name, "value": encode(table, values)},
+        }
+        return encode(FORWARD_REQUEST, {"envelope": envelope})
 
     def _connect(self) -> bool:
         try:

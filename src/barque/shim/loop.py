@@ -102,6 +102,7 @@ class Loop:
         self.failed: Callable[[str, BaseException], None] | None = None
         self._watched: dict[int, Callable[[int], None]] = {}
         self._deadlines: list[Deadline] = []
+        self._yields = False
         self._children: dict[int, Callable[[int], None]] = {}
         self._unclaimed: dict[int, int] = {}
         self._expecting = 0
@@ -156,6 +157,12 @@ class Loop:
         deadline = Deadline(time.monotonic() + seconds, callback)
         self._deadlines.append(deadline)
         return deadline
+
+    def afterwards(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when all that has happened is handled, and before anything else is: what
+        is answered until then is not to wait for it."""
+        self._deadlines.append(Deadline(0.0, callback))
+        self._yields = True
 
     def sleep(self, seconds: float) -> Pending:
         pending = Pending()
@@ -281,6 +288,9 @@ class Loop:
 
     def _turn(self) -> None:
         """Wait for what happens, and handle it."""
+        if self._yields:  # who was answered runs first, on this processor as it may be
+            self._yields = False
+            os.sched_yield()
         timeout = self._fire()
         if not self._running:
             return

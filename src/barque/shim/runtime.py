@@ -82,6 +82,7 @@ class Runtime:
         self._loop = loop
         self._bundle = bundle
         self._calls = 0
+        self._under_way = 0
         self.root = root
         self.binary = binary
         self.systemd_cgroup = systemd_cgroup
@@ -107,6 +108,7 @@ class Runtime:
         Raises BarqueError "OCI runtime WHAT failed: ..." with the runtime's own last error.
         """
         self._calls += 1
+        self._under_way += 1
         log = paths.runtime_log(self._bundle, self._calls)
         argv = self._argv(log, arguments)
         try:
@@ -118,9 +120,19 @@ class Runtime:
             if code != 0:
                 raise self._error(what, code, log)
         finally:
+            self._under_way -= 1
             if os.path.exists(log):
                 os.unlink(log)
         return None
+
+    def forget(self, identity: str) -> bool:
+        """`delete` of a container that has ended, where that is done in this process at once; not
+        while another command works on it."""
+        if self.binary or self._entry is None or self._under_way:
+            return False
+        self._calls += 1
+        log = paths.runtime_log(self._bundle, self._calls)
+        return self._entry.at_once(self._argv(log, ("delete", identity)))
 
     def _do_here(self, argv: list[str], stdio: tuple[int, int, int] | None) -> Routine:
         """Do what our runtime can do in this process; False: it is not done."""

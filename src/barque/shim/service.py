@@ -176,7 +176,7 @@ class Tasks:
         else:
             self._host.publish("/tasks/start", values)
             container = self._containers[target.container]
-            self._loop.after(0, container.watch_oom)  # once this is answered
+            self._loop.afterwards(container.watch_oom)
 
     def _watch(self, container: Container, target: Process) -> None:
         """Follow a process whose pid is known to its end."""
@@ -211,6 +211,8 @@ class Tasks:
             },
         )
         target.ended.set()
+        if not target.exec_id:
+            self._loop.afterwards(container.run_out)
         return None
 
     def delete(self, request: Values) -> Routine:
@@ -396,7 +398,7 @@ class Tasks:
     def shutdown(self, request: Values) -> Values:
         """Ends the shim, when it has no container and expects none."""
         self._told_to_end = True
-        self._loop.after(0, self._end_if_told)  # once this is answered
+        self._loop.afterwards(self._end_if_told)
         return {}
 
     def _end_if_told(self) -> None:

@@ -314,3 +314,23 @@ def test_rootfs_mounts_are_made_and_taken_away(it: Shims) -> None:
     assert (upper / "made").exists()
     if it.runtime != "crun":  # whose zygote has a mount namespace of its own
         assert not rootfs.mounts_below(it.root)
+
+
+def test_what_the_runtime_has_of_it_goes_when_it_has_ended(ours: Shims) -> None:
+    shim = ours.start("one", rootfs.config("sh", "-c", "exit 3"))
+    shim.create()
+    group = Path(f"/sys/fs/cgroup/memory/{ours.root.name}/one")
+    assert group.exists() or not group.parent.parent.exists()
+    shim.call("Start")
+    assert shim.call("Wait")["exit_status"] == 3
+    eventually(lambda: not group.exists(), "the cgroup is left")
+    assert shim.call("State")["status"] == messages.STOPPED
+    for everyone in (False, True):
+        with pytest.raises(errors.NotFound, match="process already finished"):
+            shim.call("Kill", signal=15, all=everyone)
+    with pytest.raises(errors.Conflict, match="container not running"):
+        shim.call("Update", resources={"type_url": "", "value": b"{}"})
+    with pytest.raises(errors.Conflict, match="cannot exec in a stopped state"):
+        shim.exec("late", "true")
+    assert shim.call("Delete")["exit_status"] == 3
+    shim.shutdown()
