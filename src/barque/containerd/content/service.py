@@ -110,10 +110,10 @@ class Content:
         if at > info.size:
             raise OutOfRange(f"read past object length {info.size} bytes")
         end = min(at + request.size, info.size) if request.size > 0 else info.size
-        opened = partial(self._store.open, namespace_of(call), request.digest)
         if not 0 < end - at <= SMALL_BYTES:
+            opened = partial(self._store.open, namespace_of(call), request.digest)
             return _read(opened, at, end, request.digest)
-        fd = opened()
+        fd = self._store.open_known(request.digest)
         try:  # a document: a thread would cost more than the read
             data = os.pread(fd, end - at, at)
         finally:

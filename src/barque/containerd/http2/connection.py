@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 LARGEST_FRAME = 1 << 20  # bytes that we take in one
 CONNECTION_WINDOW = 64 << 20
 MOST_CONTROL_BYTES = 1 << 20  # answers to pings and settings that the peer does not read
-PING_S = 0.005  # that its answer may wait, so that it goes with what is sent anyway
+# Clients ping with every answer that they get, to learn how much may be under way, and once at a
+# time: one that is answered late is one instead of many. Where there is much to send it is not.
+PING_S = 0.05
+BULK_BYTES = 1 << 14
 LINGER_S = 1.0  # for a peer to read why its connection ends
 MOST_RESETS = 10_000  # by the peer, beyond those of streams that were answered
 
@@ -38,10 +41,10 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._out: list[bytes] = []
+        self._pongs: list[bytes] = []  # answers to pings
         self._scheduled = False
         self._receiving = False  # what is written now is sent when all that came is handled
-        self._urgent = False  # something to send is no mere answer to a ping
-        self._waiting = False  # such answers are sent soon
+        self._waiting = False  # answers to pings are sent soon
         self._drained: list[asyncio.Future[None]] = []
         self._reader = HeaderReader()
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags, header block so far
@@ -101,7 +104,7 @@ class Connection(asyncio.Protocol):
             self.fail(fault)
         finally:
             self._receiving = False
-        if self._urgent:
+        if self._out:
             self.flush()
 
     # Frames in
@@ -264,8 +267,10 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a broken ping")
         if not flags & frames.ACK:
             self._count_control(len(payload))
-            self._out.append(frame(frames.PING, frames.ACK, 0, payload))
-            self._send_soon()
+            self._pongs.append(frame(frames.PING, frames.ACK, 0, payload))
+            if not self._waiting:
+                self._waiting = True
+                asyncio.get_running_loop().call_later(PING_S, self._waited)
 
     def _take_goaway(self, payload: bytes) -> None:
         """Streams above the last that it names are not answered any more."""
@@ -292,6 +297,8 @@ class Connection(asyncio.Protocol):
         """One DATA frame, for which there is room."""
         stream.send_window -= len(data)
         self._send_window -= len(data)
+        if len(data) >= BULK_BYTES:
+            self._answer_pings()
         self.write(frame(frames.DATA, frames.END_STREAM if end else 0, stream.number, data))
         if end:
             self.sending_ended(stream)
@@ -329,7 +336,6 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Sent with whatever else is written in this turn of the loop."""
         self._out.append(data)
-        self._urgent = True
         if not (self._scheduled or self._receiving):
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self.flush)
@@ -337,7 +343,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         if self._receiving:
             return
-        self._scheduled = self._urgent = False
+        self._scheduled = False
         if self._out and self._transport is not None:
             data, self._out = b"".join(self._out), []
             self._transport.write(data)
@@ -364,20 +370,19 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _send_soon(self) -> None:
-        """Clients ping with every request: the answer goes with that of the request."""
-        if not self._waiting:
-            self._waiting = True
-            asyncio.get_running_loop().call_later(PING_S, self._waited)
-
     def _waited(self) -> None:
         self._waiting = False
+        self._answer_pings()
         self.flush()
+
+    def _answer_pings(self) -> None:
+        self._out += self._pongs
+        self._pongs.clear()
 
     def _count_control(self, count: int) -> None:
         """An answer that the peer can ask for at no cost; it must read them."""
         assert self._transport is not None
-        if not (self._out or self._transport.get_write_buffer_size()):
+        if not (self._out or self._pongs or self._transport.get_write_buffer_size()):
             self._unread_control = 0
         self._unread_control += frames.HEADER_BYTES + count
         if self._unread_control > MOST_CONTROL_BYTES:

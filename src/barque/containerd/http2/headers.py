@@ -48,14 +48,20 @@ class HeaderReader:
     def __init__(self) -> None:
         self._table = Table()
         self._known: dict[bytes, Headers] = {}  # blocks seen before that mean the same always
+        self._now: dict[bytes, Headers] = {}  # and those that do until the table changes
 
     def read(self, block: bytes) -> Headers:
         """The headers of a block; a name that comes again counts as its last. The caller does not
         change the result. Raises ConnectionFault."""
-        known = self._known.get(block)
+        known = self._known.get(block) or self._now.get(block)
         if known is not None:
             return known
-        headers = self._table.read(block, MOST_HEADER_BYTES)
-        if not self._table.touched and len(self._known) < MOST_KNOWN:
-            self._known[block] = headers
+        table = self._table
+        headers = table.read(block, MOST_HEADER_BYTES)
+        if table.changed:
+            self._now.clear()
+        else:
+            blocks = self._now if table.used else self._known
+            if len(blocks) < MOST_KNOWN:
+                blocks[block] = headers
         return headers

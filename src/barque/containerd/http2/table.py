@@ -57,13 +57,13 @@ _huffman: dict[bytes, str] = {}
 class Table:
     """The dynamic table of one direction of a connection: newest entry first."""
 
-    __slots__ = ("_entries", "_limit", "_size", "touched")
+    __slots__ = ("_entries", "_limit", "_size", "changed", "used")
 
     def __init__(self) -> None:
         self._entries: list[tuple[str, str]] = []
         self._size = 0
         self._limit = MOST_TABLE_BYTES
-        self.touched = False  # whether the last block used or changed it
+        self.used = self.changed = False  # by the last block
 
     def read(self, block: bytes, most: int) -> dict[str, str]:
         """The headers of a block; a name that comes again counts as its last.
@@ -71,7 +71,7 @@ class Table:
         Raises ConnectionFault for a malformed one, and for one that stands for more than `most`
         bytes. The table is of no use after that.
         """
-        self.touched = False
+        self.used = self.changed = False
         found: dict[str, str] = {}
         total = at = 0
         try:
@@ -98,7 +98,7 @@ class Table:
             raise _broken("index 0")
         if index < DYNAMIC:
             return STATIC[index]
-        self.touched = True
+        self.used = True
         return self._entries[index - DYNAMIC]
 
     def _literal(self, block: bytes, at: int, *, keep: bool) -> tuple[str, str, int]:
@@ -113,7 +113,7 @@ class Table:
         return name, value, at
 
     def _add(self, name: str, value: str) -> None:
-        self.touched = True
+        self.changed = True
         self._entries.insert(0, (name, value))
         self._size += len(name) + len(value) + ENTRY_BYTES
         self._evict()
@@ -128,7 +128,7 @@ class Table:
         size, at = _integer(block, at, 0x1F)
         if not first or size > MOST_TABLE_BYTES:
             raise _broken("a size update out of place or range")
-        self.touched = True
+        self.changed = True
         self._limit = size
         self._evict()
         return at

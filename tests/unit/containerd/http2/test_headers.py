@@ -121,3 +121,12 @@ def test_a_long_value_has_a_long_length() -> None:
     for length in (126, 127, 128, 254, 255, 300, 20_000):
         ((name, value),) = Decoder().decode(literal("a", "b" * length))
         assert (str(name), str(value)) == ("a", "b" * length)
+
+
+def test_the_same_block_means_another_entry_when_the_table_has_changed() -> None:
+    reader = HeaderReader()
+    newest = b"\xbe"
+    assert reader.read(b"\x40\x01a\x011") == {"a": "1"}  # kept by the table
+    assert reader.read(newest) == reader.read(newest) == {"a": "1"}
+    reader.read(b"\x40\x01b\x012")
+    assert reader.read(newest) == {"b": "2"}
