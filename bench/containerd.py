@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.answers import answering
 from bench.measure import Figure, interleaved, pss_kib, workers
+from tests.support.disks import run_in_memory
 from tests.support.node import OURS, RUNC, Node, node, parent
 
 ROUNDS = 25
@@ -58,6 +59,7 @@ def _idle_kib(shims: set[int]) -> int:
 
 def figures() -> Iterator[Figure]:
     with (
+        run_in_memory("containerd"),  # ctr's fifos, and what Debian's shim has its runc keep
         node("ours", run_in_memory=True) as ours,
         node("real", run_in_memory=True) as theirs,
         answering() as at_once,

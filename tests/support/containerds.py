@@ -25,8 +25,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
 """
 
 
-def _command(kind: str, root: Path, settings: str = "") -> Sequence[str]:
-    options = ["--root", f"{root}/root", "--state", f"{root}/state", "--address", f"{root}/c.sock"]
+def _command(kind: str, root: Path, settings: str = "", address: str = "") -> Sequence[str]:
+    address = address or f"{root}/c.sock"
+    options = ["--root", f"{root}/root", "--state", f"{root}/state", "--address", address]
     if kind == "ours":
         if settings:
             (root / "config.toml").write_text(f"version = 2\n{settings}")

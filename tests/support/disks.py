@@ -44,10 +44,21 @@ def unmount(place: Path) -> None:
 
 
 def in_memory(place: Path, options: str = "mode=711") -> None:
-    """An empty file system in memory, mounted at `place`, which is made."""
-    place.mkdir()
+    """An empty file system in memory, mounted at `place`, which is made where it is not there."""
+    place.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     subprocess.run(command, check=True)
+
+
+@contextmanager
+def run_in_memory(name: str) -> Iterator[None]:
+    """`/run/NAME` is in memory, as all of /run is on most machines, and empty."""
+    place = Path("/run", name)
+    in_memory(place)
+    try:
+        yield
+    finally:
+        unmount(place)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Node:
         return (self.root / "log").read_text(errors="replace")
 
     def command(self) -> Sequence[str]:
-        return _command(self.kind, self.root, self.settings)
+        return _command(self.kind, self.root, self.settings, self.address)
 
     def environment(self) -> dict[str, str]:
         return {"PATH": os.environ["PATH"]}
@@ -192,13 +192,14 @@ def node(
 ) -> Iterator[Node]:
     """`kind` is "ours" or "real"; all its files are below `base`.
 
-    `run_in_memory` puts its state directory on a tmpfs, as /run is one on most machines.
+    `run_in_memory` puts its state and its socket on a tmpfs, as /run is one on most machines.
     """
     root = Path(tempfile.mkdtemp(prefix="bq-", dir=base))
     it = made(root, kind, settings)
     try:
         if run_in_memory:
             in_memory(root / "state")
+            it.address = str(root / "state" / "c.sock")  # what ours has in /run lies beside it
         it.start()
         it.import_busybox()
         yield it
