@@ -111,10 +111,11 @@ class EventTaker:
 class Client:
     """One ttrpc connection to a shim; calls may be under way at once."""
 
-    def __init__(self, address: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, address: str, connected: socket.socket | None = None) -> None:
+        self._socket = connected or socket.socket(socket.AF_UNIX)
         self._socket.settimeout(TIMEOUT_S)
-        self._socket.connect(address.removeprefix("unix://"))
+        if connected is None:
+            self._socket.connect(address.removeprefix("unix://"))
         self._parser = ttrpc.Parser()
         self._stream = -1
         self._answers: dict[int, bytes] = {}
@@ -236,17 +237,17 @@ class Shims:
             "value": wire.encode(messages.RUNC_OPTIONS, values),
         }
 
-    def request(self, packet: bytes) -> dict[str, Any]:
+    def request(self, packet: bytes, *descriptors: int) -> dict[str, Any]:
         """One exchange with the zygote."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.connect(self.zygote_path)
-            connection.send(packet)
+            socket.send_fds(connection, [packet], descriptors)
             answer: dict[str, Any] = json.loads(connection.recv(1 << 17))
             return answer
 
     def invoke(
-        self, bundle: Path, identity: str, action: str, stdin: bytes = b""
+        self, bundle: Path, identity: str, action: str, stdin: bytes = b"", *descriptors: int
     ) -> dict[str, Any]:
         """What the shim binary would do, through the zygote."""
         argv = ["-namespace", NAMESPACE, "-address", self.address, "-publish-binary", "/bin/false"]
@@ -258,7 +259,8 @@ class Shims:
                     "cwd": str(bundle),
                     "stdin": stdin.decode("latin-1"),
                 }
-            ).encode()
+            ).encode(),
+            *descriptors,
         )
 
     def start(self, identity: str, spec: dict[str, Any]) -> Shim:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -129,6 +130,13 @@ async def connect(address: str, name: str) -> Connection:
         raise NobodyListens(f"{name} does not answer at {address}: {error}") from error
     except (OSError, TimeoutError) as error:
         raise Unavailable(f"{name} does not answer at {address}: {error}") from error
+    return connection
+
+
+async def over(made: socket.socket, name: str) -> Connection:
+    """A connection by a socket whose other end is given to the shim. It closes the socket."""
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_unix_connection(lambda: Connection(name), sock=made)
     return connection
 
 

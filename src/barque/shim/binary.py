@@ -130,8 +130,12 @@ def serve(
     ground: Ground,
     env: dict[str, str] | None = None,
     options: bytes = b"",
+    connection: int = -1,
 ) -> int:
-    """Be the first worker of the shim; its exit code. A bug is a line in the shim's log."""
+    """Be the first worker of the shim; its exit code. A bug is a line in the shim's log.
+
+    `connection`: a descriptor to serve as if it had been accepted, or -1.
+    """
     try:
         place_stdio(None)
         config = shim.Config(
@@ -142,7 +146,7 @@ def serve(
             env=env or {},
             options=options,
         )
-        return shim.serve(config, socket_path, server, entry, ground)
+        return shim.serve(config, socket_path, server, entry, ground, connection)
     except BaseException as error:
         return failed(invocation.values["id"], error)
 

@@ -147,8 +147,11 @@ class Shim:
             self._loop.quiet_s = quiet_s()
             self._loop.quiet = self._leave
 
-    def listen(self, server: _socket.socket) -> None:
+    def listen(self, server: _socket.socket, connection: int) -> None:
+        """`connection`: a descriptor to serve as if it had been accepted, or -1."""
         self._listener = Listener(self._loop, server, self._rpc.accept)
+        if connection >= 0:
+            self._rpc.accept(connection)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Have what another worker left. One that was called soon leaves later the next time."""
@@ -223,10 +226,11 @@ def serve(
     server: _socket.socket,
     entry: Entry | None,
     ground: Ground,
+    connection: int,
 ) -> int:
     """Be the first worker of the shim that listens on `server`; its exit code."""
     shim = Shim(config, socket_path, entry, ground)
-    shim.listen(server)
+    shim.listen(server, connection)
     return shim.run()
 
 

@@ -170,7 +170,7 @@ def awaited(fd: int) -> int:
     finally:
         connection.close()
     process.set_name(keeper.NAME)
-    return int.from_bytes(ancillary[0][2], "little") if ancillary else -1
+    return received(ancillary)
 
 
 class Forker:
@@ -269,18 +269,28 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
     """One request, in a process of its own, to its answer and beyond: its exit code. `leaves` is
     called by what has been a shim."""
     try:
-        invocation, env, options = receive(fd)
+        request = Request(fd)
+        invocation = request.invocation
         if invocation.action == "start":
             socket_path, server = binary.prepare(invocation)
             if server is None:
                 reply(fd, 0, binary.answer(socket_path), "")
                 return 0
             binary.write(paths.SHIM_PID, str(ground.keeper))
-            told = reply(fd, 0, binary.answer(socket_path), "")
+            told = reply(fd, 0, binary.answer(socket_path), "", taken=request.connection >= 0)
             os.close(fd)
             if not told and binary.leaves(socket_path):
                 return 0
-            code = binary.serve(invocation, socket_path, server, entry, ground, env, options)
+            code = binary.serve(
+                invocation,
+                socket_path,
+                server,
+                entry,
+                ground,
+                request.env,
+                request.stdin,
+                request.connection,
+            )
             leaves()
             return code
         if invocation.action != "delete":
@@ -296,19 +306,47 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
     return 0
 
 
-def receive(fd: int) -> tuple[Invocation, dict[str, str], bytes]:
-    """The request's argv, environment and standard input; environment and working directory are
-    made ours.
+class Request:
+    """What waits on a connection. Environment and working directory are made ours.
 
-    Raises InvalidArgument for a packet that is none.
+    `connection` is a descriptor that came with it, or -1. Raises InvalidArgument for a packet that
+    is none.
     """
-    connection = _socket.socket(fileno=fd)
+
+    __slots__ = ("connection", "env", "invocation", "stdin")
+
+    def __init__(self, fd: int) -> None:
+        data, self.connection = receive(fd)
+        argv, self.env, cwd, self.stdin = parse(data)
+        try:
+            os.environ.update(self.env)
+            os.chdir(cwd)
+        except ValueError as error:
+            raise InvalidArgument(f"request is malformed: {error}") from error
+        self.invocation = Invocation(argv)
+
+
+def receive(fd: int) -> tuple[bytes, int]:
+    """A packet, and the descriptor that came with it."""
+    client = _socket.socket(fileno=fd)
     try:
-        data, _, flags, _ = connection.recvmsg(REQUEST_BYTES_MAX)
+        data, ancillary, flags, _ = client.recvmsg(
+            REQUEST_BYTES_MAX, _socket.CMSG_SPACE(bare.INT_SIZE), _socket.MSG_CMSG_CLOEXEC
+        )
     finally:
-        connection.detach()
-    if flags & _socket.MSG_TRUNC:
+        client.detach()
+    if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
         raise InvalidArgument("request is too long")
+    return data, received(ancillary)
+
+
+def received(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The one descriptor that came with a message, or -1."""
+    return int.from_bytes(ancillary[0][2], "little") if ancillary else -1
+
+
+def parse(data: bytes) -> tuple[list[str], dict[str, str], str, bytes]:
+    """Argv, environment, working directory and standard input."""
     try:
         request: Any = document.parse(data)
         argv, env, cwd = request["argv"], request["env"], request["cwd"]
@@ -318,18 +356,14 @@ def receive(fd: int) -> tuple[Invocation, dict[str, str], bytes]:
     texts = isinstance(argv, list) and isinstance(env, dict) and isinstance(cwd, str)
     if not texts or not all(isinstance(text, str) for text in (*argv, *env, *env.values())):
         raise InvalidArgument("request has argv, env or cwd of the wrong type")
-    try:
-        os.environ.update(env)
-        os.chdir(cwd)
-    except ValueError as error:
-        raise InvalidArgument(f"request is malformed: {error}") from error
-    return Invocation(argv), env, stdin
+    return argv, env, cwd, stdin
 
 
-def reply(fd: int, code: int, stdout: str, stderr: str) -> bool:
+def reply(fd: int, code: int, stdout: str, stderr: str, *, taken: bool = False) -> bool:
     """Answer; False: the client has gone."""
+    answer = {"code": code, "stdout": stdout, "stderr": stderr, "taken": taken}
     try:
-        os.write(fd, document.dump({"code": code, "stdout": stdout, "stderr": stderr}))
+        os.write(fd, document.dump(answer))
     except OSError:
         return False
     return True

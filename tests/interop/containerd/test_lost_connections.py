@@ -39,7 +39,7 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 def hang_up(shim: int) -> int:
-    """Break the connections that the shim has accepted; how many."""
+    """Break the connections that the shim has accepted, or was given; how many."""
     pidfd = os.pidfd_open(shim)
     broken = 0
     for name in os.listdir(f"/proc/{shim}/fd"):
@@ -48,16 +48,18 @@ def hang_up(shim: int) -> int:
                 continue
             fd = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, int(name), 0)
             with socket.socket(fileno=fd) as copy:
-                accepted = copy.getsockname() and not listens(copy)
-                if accepted and copy.family == socket.AF_UNIX:
+                if copy.family == socket.AF_UNIX and is_served(copy):
                     copy.shutdown(socket.SHUT_RDWR)
                     broken += 1
     os.close(pidfd)
     return broken
 
 
-def listens(one: socket.socket) -> bool:
-    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+def is_served(one: socket.socket) -> bool:
+    """Not one that listens, nor one by which the shim has connected to somebody's path."""
+    if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    return bool(one.getsockname()) or not one.getpeername()
 
 
 def started(it: Node, runtime: str, *command: str) -> int:

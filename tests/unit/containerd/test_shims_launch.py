@@ -89,8 +89,9 @@ def test_start_gives_a_binary_its_flags_directory_environment_and_options(
         'echo "$TTRPC_ADDRESS $GRPC_ADDRESS $NAMESPACE $MAX_SHIM_VERSION" > env; echo unix:///s',
     )
     options = AnyMessage(type_url="t", value=b"v")
-    address = asyncio.run(launcher.start(bundle, shim, options))
-    assert address == Address("unix:///s", 2)
+    started = asyncio.run(launcher.start(bundle, shim, options))
+    assert started.address == Address("unix:///s", 2)
+    assert not started.connected
     assert (bundle.path / "args").read_text() == (
         "-namespace ns -address /run/c.sock -publish-binary /bin/publish -id id -debug start\n"
     )

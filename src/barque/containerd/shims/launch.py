@@ -55,6 +55,14 @@ class Address:
         return f"{self.protocol}+{self.url}"
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A shim that listens. `connected`: it has the connection that it was to have."""
+
+    address: Address
+    connected: bool = False
+
+
 class Launcher:
     """Starts the shims of one containerd and runs their `delete`."""
 
@@ -78,14 +86,19 @@ class Launcher:
         if runtime != OURS:
             find_binary(runtime)
 
-    async def start(self, bundle: Bundle, runtime: str, options: AnyMessage | None) -> Address:
-        """Start the shim of `bundle`; it listens when this returns. `options` go to its stdin."""
+    async def start(
+        self, bundle: Bundle, runtime: str, options: AnyMessage | None, connection: int = -1
+    ) -> Started:
+        """Start the shim of `bundle`; it listens when this returns. `options` go to its stdin.
+
+        `connection`: a descriptor that one of ours serves like a connection that it has accepted.
+        """
         stdin = b"" if options is None else options.SerializeToString()
         argv = [*self._flags(bundle), "-id", bundle.id, *["-debug"][: self._debug], "start"]
-        answer = await self._run(bundle, runtime, argv, stdin, START_TIMEOUT_S)
+        answer = await self._run(bundle, runtime, argv, stdin, START_TIMEOUT_S, connection)
         if answer.code != 0:
             raise BarqueError(f"failed to start shim: {said(answer)}")
-        return parse_address(answer.stdout)
+        return Started(parse_address(answer.stdout), answer.taken)
 
     async def delete(self, bundle: Bundle, runtime: str) -> DeleteResponse:
         """Kill what a dead shim left and free it; how the task ended as far as it can be told."""
@@ -111,7 +124,13 @@ class Launcher:
         ]
 
     async def _run(
-        self, bundle: Bundle, runtime: str, argv: list[str], stdin: bytes, timeout_s: float
+        self,
+        bundle: Bundle,
+        runtime: str,
+        argv: list[str],
+        stdin: bytes,
+        timeout_s: float,
+        connection: int = -1,
     ) -> Answer:
         environment = {
             "TTRPC_ADDRESS": f"{self._address}.ttrpc",
@@ -121,7 +140,8 @@ class Launcher:
         try:
             async with asyncio.timeout(timeout_s):
                 if runtime == OURS:
-                    return await self._zygote.request(argv, environment, str(bundle.path), stdin)
+                    cwd = str(bundle.path)
+                    return await self._zygote.request(argv, environment, cwd, stdin, connection)
                 binary = find_binary(runtime)
                 return await run_binary(
                     binary, argv, environment, str(bundle.path), stdin, self._descriptors

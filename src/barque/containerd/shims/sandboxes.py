@@ -15,7 +15,7 @@ from barque.containerd.proto import sandbox_shim_pb2 as api
 from barque.containerd.proto.event_types_pb2 import SandboxExit
 from barque.containerd.shims.bundle import Bundle, ShimRecord
 from barque.containerd.shims.client import SHUTDOWN_TIMEOUT_S, Exit
-from barque.containerd.shims.launch import Address, Launcher
+from barque.containerd.shims.launch import Address, Launcher, Started
 from barque.containerd.shims.links import Link
 from barque.containerd.shims.log import ShimLog
 from barque.containerd.shims.sandbox import SandboxShim
@@ -46,8 +46,8 @@ class SandboxShims(Supervisor[SandboxShim]):
         Raises AlreadyExists, and whatever the shim says; then nothing is left.
         """
 
-        async def start(bundle: Bundle) -> Address:
-            return await self._launcher.start(bundle, runtime, shim_options)
+        async def start(bundle: Bundle, connection: int) -> Started:
+            return await self._launcher.start(bundle, runtime, shim_options, connection)
 
         async def begin(shim: SandboxShim) -> None:
             request.bundle_path = str(shim.bundle.path)
@@ -84,6 +84,9 @@ class SandboxShims(Supervisor[SandboxShim]):
             shim.close()
             self._shims.pop(key, None)
             await self._bury(shim.bundle, shim.runtime, shim.pid)
+
+    async def _end(self, shim: SandboxShim) -> None:
+        await shim.shutdown()
 
     def _adopt(self, shim: SandboxShim) -> None:
         super()._adopt(shim)

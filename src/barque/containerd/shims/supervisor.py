@@ -12,20 +12,21 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from barque.containerd.events import Events
 from barque.containerd.shims.bundle import Bundle, ShimRecord, create_bundle, remove_hidden
-from barque.containerd.shims.client import Exit, ShimClient
-from barque.containerd.shims.launch import OURS, Address, Launcher
+from barque.containerd.shims.client import SHUTDOWN_TIMEOUT_S, Exit, ShimClient
+from barque.containerd.shims.launch import OURS, Address, Launcher, Started
 from barque.containerd.shims.links import Link, connect
 from barque.containerd.shims.log import ShimLog
-from barque.containerd.ttrpc import ConnectionLost, NobodyListens
+from barque.containerd.ttrpc import ConnectionLost, NobodyListens, over
 from barque.errors import AlreadyExists, BarqueError, NotFound
 
 EXIT_UNKNOWN = 255  # containerd's word for what ended and nobody has seen it
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 Key = tuple[str, str]
 Result = TypeVar("Result")
 Held = TypeVar("Held", bound=ShimClient)
+Start = Callable[[Bundle, int], Coroutine[Any, Any, Started]]
+Begin = Callable[[Held], Coroutine[Any, Any, None]]
 
 
 class Supervisor(ABC, Generic[Held]):
@@ -100,6 +103,10 @@ class Supervisor(ABC, Generic[Held]):
         """Kill and remove what it holds, and the shim."""
 
     @abstractmethod
+    async def _end(self, shim: Held) -> None:
+        """Kill and remove what it holds; the shim stays."""
+
+    @abstractmethod
     def _tell_exit(self, bundle: Bundle, ended: Exit) -> None:
         """Say how it ended, of a shim that died."""
 
@@ -120,11 +127,12 @@ class Supervisor(ABC, Generic[Held]):
         key: Key,
         runtime: str,
         spec: bytes,
-        start: Callable[[Bundle], Awaitable[Address]],
-        begin: Callable[[Held], Awaitable[object]],
+        start: Start,
+        begin: Begin[Held],
         sandbox: str = "",
     ) -> Held:
-        """A bundle, the shim that `start` gives for it, and in it what `begin` asks of it.
+        """A bundle, the shim that `start` gives for it, and in it what `begin` asks of it. `start`
+        also gets a connection that it may give to a shim of ours, or -1.
 
         Raises AlreadyExists, and whatever the shim says; then nothing is left.
         """
@@ -136,20 +144,72 @@ class Supervisor(ABC, Generic[Held]):
             self._remove_left(self._path(*key))
             bundle = create_bundle(self._path(*key), *key, spec, runtime)
             undo.push_async_callback(self._discard, bundle, runtime)
-            shim_log = None
-            if runtime != OURS and not sandbox:
-                shim_log = ShimLog(bundle)
-                undo.callback(shim_log.close)
-            address = await start(bundle)
-            record = record_of(runtime, address, sandbox)
-            shim = await self._connect(bundle, record, shim_log)
-            undo.push_async_callback(self._shut_down, shim)
-            bundle.write_record(record)
-            await begin(shim)
+            if runtime == OURS and not sandbox:
+                shim = await self._begin_at_once(bundle, start, begin, undo)
+            else:
+                shim = await self._begin(bundle, runtime, start, begin, sandbox, undo)
             undo.pop_all()
         self._adopt(shim)
         self._reserved.discard(key)
         return shim
+
+    async def _begin(
+        self,
+        bundle: Bundle,
+        runtime: str,
+        start: Start,
+        begin: Begin[Held],
+        sandbox: str,
+        undo: AsyncExitStack,
+    ) -> Held:
+        shim_log = None
+        if not sandbox:
+            shim_log = ShimLog(bundle)
+            undo.callback(shim_log.close)
+        address = (await start(bundle, -1)).address
+        record = record_of(runtime, address, sandbox)
+        shim = await self._connect(bundle, record, shim_log)
+        undo.push_async_callback(self._shut_down, shim)
+        bundle.write_record(record)
+        await begin(shim)
+        return shim
+
+    async def _begin_at_once(
+        self,
+        bundle: Bundle,
+        start: Start,
+        begin: Begin[Held],
+        undo: AsyncExitStack,
+    ) -> Held:
+        """A shim of ours gets its first connection with the order to start, and what it is asked
+        for waits for it in there: nobody waits for the one before the other."""
+        name = f"shim of {self.holds} {bundle.id}"
+        ours, others = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        with others:
+            starting = self._spawn(start(bundle, others.fileno()))
+            shim = self._client(bundle, ShimRecord(OURS, "", 2), await over(ours, name), None)
+            undo.callback(shim.close)
+            beginning = self._spawn(begin(shim))
+            beginning.add_done_callback(_looked_at)
+            undo.callback(beginning.cancel)
+            started = await starting
+        shim.address = started.address
+        if not started.connected:  # the shim of its group is there already
+            shim.close()
+            shim.connection = await connect(shim.address, name, bundle.namespace)
+        undo.push_async_callback(self._shut_down, shim)
+        if started.connected:
+            undo.push_async_callback(self._unmake, shim, beginning)
+        bundle.write_record(record_of(OURS, shim.address, ""))
+        await (beginning if started.connected else begin(shim))
+        return shim
+
+    async def _unmake(self, shim: Held, beginning: asyncio.Task[None]) -> None:
+        """What has been begun goes in order, with all that it has outside its bundle."""
+        with suppress(BarqueError, TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                await beginning
+                await self._end(shim)
 
     async def _shut_down(self, shim: Held) -> None:
         await self._leave(shim)
@@ -223,7 +283,7 @@ class Supervisor(ABC, Generic[Held]):
         try:
             shim = await self._connect(bundle, found, shim_log)
         except BarqueError:
-            if not record.address:  # our last run did not see it start, so it held nothing
+            if not record.address:  # our last run did not see it start, nor said that it did
                 raise NotFound(f"{self.holds} {bundle.id} was not started") from None
             raise
         try:
@@ -373,6 +433,12 @@ class Supervisor(ABC, Generic[Held]):
 
 def record_of(runtime: str, address: Address, sandbox: str) -> ShimRecord:
     return ShimRecord(runtime, address.url, address.version, sandbox, address.protocol)
+
+
+def _looked_at(beginning: asyncio.Task[None]) -> None:
+    """Its failure is nobody's when the start has failed, or the connection was not taken."""
+    if not beginning.cancelled():
+        beginning.exception()
 
 
 def found_address(bundle: Bundle, record: ShimRecord | None) -> Address | None:

@@ -13,7 +13,7 @@ from barque.containerd.proto import shim_pb2 as task
 from barque.containerd.proto.event_types_pb2 import TaskDelete, TaskExit
 from barque.containerd.shims.bundle import Bundle, ShimRecord
 from barque.containerd.shims.client import Exit
-from barque.containerd.shims.launch import OURS, Address
+from barque.containerd.shims.launch import OURS, Address, Started
 from barque.containerd.shims.links import Link
 from barque.containerd.shims.log import ShimLog
 from barque.containerd.shims.sandbox import SandboxShim
@@ -42,10 +42,10 @@ class Shims(Supervisor[Shim]):
         left. When the caller is cancelled the task is taken down as soon as it is there.
         """
 
-        async def start(bundle: Bundle) -> Address:
+        async def start(bundle: Bundle, connection: int) -> Started:
             if sandbox is not None:
-                return sandbox.address
-            return await self._launcher.start(bundle, runtime, shim_options)
+                return Started(sandbox.address)
+            return await self._launcher.start(bundle, runtime, shim_options, connection)
 
         async def begin(shim: Shim) -> None:
             request.bundle = str(shim.bundle.path)
@@ -90,10 +90,17 @@ class Shims(Supervisor[Shim]):
                     await self._take_down(shim)
 
     async def _take_down(self, shim: Shim) -> None:
+        await self._kill(shim)
+        await self._delete(shim)
+
+    async def _end(self, shim: Shim) -> None:
+        await self._kill(shim)
+        await shim.delete()
+
+    async def _kill(self, shim: Shim) -> None:
         with suppress(NotFound):  # it has ended
             await shim.kill("", signal.SIGKILL, everyone=True)
         await shim.wait("")
-        await self._delete(shim)
 
     async def _shut_down(self, shim: Shim) -> None:
         if shim.sandbox:  # its shim stays

@@ -33,11 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the shim binary would have done: exit code, output."""
+    """What the shim binary would have done: exit code, output. `taken`: the descriptor that went
+    with the request is the shim's now."""
 
     code: int
     stdout: str
     stderr: str
+    taken: bool = False
 
 
 class Zygote:
@@ -109,9 +111,16 @@ class Zygote:
         return process
 
     async def request(
-        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, stdin: bytes = b""
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        stdin: bytes = b"",
+        connection: int = -1,
     ) -> Answer:
         """Do what the shim binary would do with these. Starts a zygote when there is none.
+
+        `connection`: a descriptor that a new shim serves like one that it has accepted.
 
         Raises Unavailable when no zygote can be had, BarqueError when one does not answer in time
         or died over the request, so that nobody knows what it has done.
@@ -124,7 +133,7 @@ class Zygote:
         for _ in range(ATTEMPTS):
             process = await self._running()
             try:
-                return await self._ask(packet)
+                return await self._ask(packet, [connection] if connection >= 0 else [])
             except UNREAD as error:
                 log.warning("zygote is gone: %s", error)
                 refused = error
@@ -136,18 +145,19 @@ class Zygote:
                 raise Unavailable(f"zygote does not answer: {error}") from error
         raise Unavailable(f"zygote does not answer: {refused}") from refused
 
-    async def _ask(self, packet: bytes) -> Answer:
+    async def _ask(self, packet: bytes, descriptors: list[int]) -> Answer:
         loop = asyncio.get_running_loop()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        with connection:
+        zygote = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        with zygote:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                await loop.sock_connect(connection, self._path)
-                await loop.sock_sendall(connection, packet)
-                data = await loop.sock_recv(connection, ANSWER_BYTES_MAX)
+                await loop.sock_connect(zygote, self._path)
+                socket.send_fds(zygote, [packet], descriptors)  # the first packet always fits
+                data = await loop.sock_recv(zygote, ANSWER_BYTES_MAX)
         if not data:
             raise BarqueError("zygote died while it carried out a request")
         answer = json.loads(data)
-        return Answer(answer["code"], answer["stdout"], answer["stderr"])
+        taken = answer.get("taken", False)
+        return Answer(answer["code"], answer["stdout"], answer["stderr"], taken)
 
     async def _forget(self, process: asyncio.subprocess.Process) -> None:
         """End `process`, unless another has its place already."""
