@@ -134,7 +134,7 @@ def test_an_isolated_network_has_no_address_of_the_hosts() -> None:
     async def scenario(root: Path, lan: Neighbour, stack: ExitStack) -> None:
         async with networks(root) as made:
             body = network("isolated", "isolated", Internal=True)
-            bridge = f"br-{(await made.create(body))[:12]}"
+            bridge = f"br-{(await made.create(body))[0][:12]}"
             one = await made.attach("one", "one", "one", "n")
             two = await made.attach("two", "two", "two", "n")
             (shown,) = json.loads(run("ip", "-j", "addr", "show", "dev", bridge))
