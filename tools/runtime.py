@@ -31,8 +31,8 @@ Made by `python -m tools.runtime` from `tools/runtime_rows.txt` and the tests; d
 
 `barque-runc` against [runtime-spec 1.3]({SPECIFICATION}) and runc's command line. Each row names
 the tests that show it. **runc**, **crun**: such a test runs on Debian's runc 1.1 and crun 1.8 too.
-**v2**: such a test runs on pure cgroup version 2 as well, in the virtual machine of `make test-vm BARQUE_VM=all`
-(with every other test of `tests/integration/runc`).
+**v2**: such a test runs on pure cgroup version 2 as well, in the virtual machine of
+`make test-vm BARQUE_VM=all` (with every other test of `tests/integration/runc`).
 """
 COMMANDS = "Commands and flags"
 
