@@ -184,10 +184,15 @@ def sync_directory(path: StrPath) -> None:
         os.close(fd)
 
 
-def sync_filesystem(fd: int) -> None:
-    """syncfs(2): all that was written to the filesystem of `fd` is durable when this returns."""
-    if _syncfs(fd) < 0:
-        raise_errno("syncfs", fd)
+def sync_filesystem(path: StrPath) -> None:
+    """syncfs(2): all that was written to the filesystem of the directory `path` is durable when
+    this returns."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _syncfs(fd) < 0:
+            raise_errno("syncfs", fd)
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: StrPath) -> None:

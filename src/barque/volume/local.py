@@ -178,7 +178,7 @@ class LocalVolumes:
 
     def install(self, staged: Path, name: str) -> None:
         """Give a filled volume its name, durably. Raises Conflict when a directory has it."""
-        self._settle(staged)
+        sync_filesystem(staged)
         try:
             rename_new(staged, self._paths.volume(check_name(name)))
         except FileExistsError:
@@ -189,17 +189,10 @@ class LocalVolumes:
 
     def swap(self, staged: Path, name: str) -> None:
         """Let the volume have the data of `staged`, which gets the volume's, in one step."""
-        self._settle(staged)
+        sync_filesystem(staged)
         exchange(staged / DATA, self._paths.data(name))
         self._paths.copying(name).unlink(missing_ok=True)
         sync_directory(self._paths.volume(name))
-
-    def _settle(self, staged: Path) -> None:
-        fd = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sync_filesystem(fd)
-        finally:
-            os.close(fd)
 
     def mounted_inside(self, name: str) -> str | None:
         """A mount point inside the volume, None when there is none."""

@@ -28,7 +28,7 @@ from functools import partial
 from barque.containerd.content.growth import Growth
 from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import followed
-from barque.containerd.diff.applying import Target, apply, sync
+from barque.containerd.diff.applying import Target, apply
 from barque.containerd.diff.decompress import Layer, looks_like_layer
 from barque.containerd.room import check_room
 from barque.containerd.snapshots import unknown_parents
@@ -37,6 +37,7 @@ from barque.containerd.snapshots.store import Aside, SnapshotStore
 from barque.containerd.snapshots.stores import SnapshotStores
 from barque.containerd.threads import finished, in_thread
 from barque.errors import BarqueError, InvalidArgument, ResourceExhausted
+from barque.linux.fs import sync_filesystem
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Ahead:
             if found is None or not await in_thread(_moved, one.aside.directory, target):
                 return None
             if durable:
-                await in_thread(sync, target.directory)
+                await in_thread(sync_filesystem, target.directory)
             return found
         finally:
             self._drop(one)

@@ -74,17 +74,8 @@ def apply(
         _take(events, applier)
         applier.finish()
     if durable:
-        sync(target.directory)
+        sync_filesystem(target.directory)
     return layer.digest, layer.size
-
-
-def sync(directory: str) -> None:
-    """What is on the file system of `directory` is durable when this returns."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sync_filesystem(fd)
-    finally:
-        os.close(fd)
 
 
 def _take(events: tar.Reader, applier: Applier) -> None:

@@ -16,14 +16,13 @@ from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots.disk import (
     Trash,
     numbers_in,
-    sync_around,
     usage_above,
 )
 from barque.containerd.snapshots.mounts import bind
 from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage
 from barque.linux import btrfs
-from barque.linux.fs import remove_tree
+from barque.linux.fs import remove_tree, sync_filesystem
 from barque.oci.id_maps import IdMaps
 
 
@@ -89,7 +88,7 @@ class Btrfs:
         assert not rebased
         directory = self._paths.directory(number)
         usage = self.usage(number, parents)
-        sync_around(directory)
+        sync_filesystem(directory)
         return usage
 
     def sealed(self, number: int) -> None:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
-from barque.containerd.snapshots.disk import Trash, numbers_in, sync_around, usage_above
+from barque.containerd.snapshots.disk import Trash, numbers_in, usage_above
 from barque.containerd.snapshots.erofs import mounted_below
 from barque.containerd.snapshots.mounts import bind
 from barque.containerd.snapshots.pool import DEVICE_BYTES, Pool
@@ -32,7 +32,7 @@ from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import VIEW, Mount, Usage
 from barque.errors import Conflict, DataLoss, NotFound, ResourceExhausted, Unsupported
 from barque.linux import device_mapper, loop_device
-from barque.linux.fs import remove_tree, sync_directory
+from barque.linux.fs import remove_tree, sync_directory, sync_filesystem
 from barque.linux.mount import (
     MNT_DETACH,
     MS_RDONLY,
@@ -115,7 +115,7 @@ class Devmapper:
     def seal(self, number: int, parents: Sequence[int], *, rebased: bool = False) -> Usage:
         assert not rebased
         usage = self.usage(number, parents)
-        sync_around(self._paths.files(number))
+        sync_filesystem(self._paths.files(number))
         return usage
 
     def sealed(self, number: int) -> None:
@@ -225,7 +225,7 @@ class Devmapper:
         try:
             if kind != "xfs":
                 os.rmdir(f"{place}/lost+found")
-            sync_around(place)
+            sync_filesystem(place)
         finally:
             umount2(place)
         os.rmdir(place)

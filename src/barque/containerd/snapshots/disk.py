@@ -125,17 +125,8 @@ def _stats(directory: str) -> Iterator[os.stat_result]:
 def sync_and_measure(directory: str) -> Usage:
     """`usage_of`, and everything on the file system of `directory` is durable."""
     usage = usage_of(directory)
-    sync_around(directory)
+    sync_filesystem(directory)
     return usage
-
-
-def sync_around(directory: str) -> None:
-    """Everything on the file system of `directory` is durable when this returns."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        sync_filesystem(fd)
-    finally:
-        os.close(fd)
 
 
 def numbers_in(directory: str) -> set[int]:

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
 from barque.containerd.snapshots import unknown_parents
-from barque.containerd.snapshots.disk import Trash, numbers_in, sync_around, usage_of
+from barque.containerd.snapshots.disk import Trash, numbers_in, usage_of
 from barque.containerd.snapshots.mounts import bind, overlay
 from barque.containerd.snapshots.quota import ProjectQuota
 from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import APART, QUOTA, VIEW, Mount, Usage
+from barque.linux.fs import sync_filesystem
 from barque.linux.inode_flags import spread_subdirectories
 from barque.oci.id_maps import IdMaps
 
@@ -97,7 +98,7 @@ class Overlay:
         return usage_of(files)
 
     def sync(self) -> None:
-        sync_around(self._paths.base)
+        sync_filesystem(self._paths.base)
 
     def sealed(self, number: int) -> None:
         return
