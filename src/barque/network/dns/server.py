@@ -20,10 +20,10 @@ import _socket
 import json
 import os
 import resource
-import select
 import signal
 import time
 
+from barque.network.control import Control
 from barque.network.dns.sandbox import Resolver
 from barque.network.dns.upstream import Upstream
 from barque.network.dns.zone import Place, Zone
@@ -40,62 +40,30 @@ LINE_BYTES: Final = 1 << 20
 
 class Server:
     def __init__(self, listening: _socket.socket) -> None:
-        self._listening = listening
-        self._listening.setblocking(False)
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._watch = Watch()
         self._zone = Zone()
         self._upstream = Upstream(self._watch, self._home, time.monotonic)
         self._resolvers: dict[str, Resolver] = {}
-        self._controls: dict[int, tuple[_socket.socket, bytes]] = {}
-        self._served = False  # whether a daemon has come yet
         self._leaving = False
-        self._watch.add(listening.fileno(), select.EPOLLIN, self._accept)
+        self._control = Control(self._watch, listening, self._perform, LINE_BYTES)
 
     def run(self) -> None:
         """Serve until nobody needs us."""
         while not self._leaving:
             self._watch.wait(self._upstream.timeout())
             self._upstream.expire()
-            if self._served and not self._controls and not self._resolvers:
+            if self._control.served and not (self._control or self._resolvers):
                 return
 
-    def _accept(self, _events: int) -> None:
-        try:
-            fd, _ = self._listening._accept()  # type: ignore[attr-defined]
-        except OSError:
-            return
-        opened = _socket.socket(fileno=fd)
-        opened.setblocking(True)
-        self._served = True
-        self._controls[fd] = (opened, b"")
-        self._watch.add(fd, select.EPOLLIN, lambda _events: self._requests(fd))
-
-    def _requests(self, fd: int) -> None:
-        opened, before = self._controls[fd]
-        try:
-            part = opened.recv(65536)
-            *lines, rest = (before + part).split(b"\n")
-            if not part or len(rest) > LINE_BYTES:
-                raise ConnectionResetError
-            answers = [json.dumps(self._perform(line)) + "\n" for line in lines]
-            if answers:
-                opened.sendall("".join(answers).encode())
-        except OSError:
-            self._watch.remove(fd)
-            del self._controls[fd]
-            opened.close()
-            return
-        self._controls[fd] = (opened, rest)
-
-    def _perform(self, line: bytes) -> dict[str, Any]:
+    def _perform(self, line: bytes, _descriptors: list[int]) -> tuple[dict[str, Any], int]:
         try:
             request = json.loads(line)
-            return {"ok": True, **(self._verbs()[request["op"]](request) or {})}
+            return {"ok": True, **(self._verbs()[request["op"]](request) or {})}, -1
         except OSError as error:
-            return {"error": f"{error.strerror}: {error.filename or ''}".rstrip(": ")}
+            return {"error": f"{error.strerror}: {error.filename or ''}".rstrip(": ")}, -1
         except (ValueError, KeyError, TypeError) as error:
-            return {"error": f"bad request: {error!r}"}
+            return {"error": f"bad request: {error!r}"}, -1
 
     def _verbs(self) -> Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any] | None]]:
         return {"hello": self._hello, "put": self._put, "drop": self._drop, "leave": self._leave}

@@ -26,9 +26,9 @@ import os
 import resource
 import select
 import signal
-import sys
 import time
 
+from barque.network.control import Control
 from barque.network.proxy.datagrams import Datagrams
 from barque.network.proxy.streams import Stream, dial
 from barque.network.readiness import Watch
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 LINE_BYTES: Final = 1 << 16
-FD_BYTES: Final = 4
 LOOK_S: Final = 15.0  # between looks for clients of udp that are gone
 PAUSE_S: Final = 1.0  # without new connections when there are too many
 
@@ -100,16 +99,12 @@ class Listener:
 
 class Server:
     def __init__(self, listening: _socket.socket) -> None:
-        self._listening = listening
-        self._listening.setblocking(False)
         self._watch = Watch()
+        self._control = Control(self._watch, listening, self._perform, LINE_BYTES)
         self._ports: dict[str, tuple[_socket.socket, Listener | Datagrams]] = {}
         self._ending: list[Listener] = []  # their ports are gone, not yet all connections
-        self._controls: dict[int, tuple[_socket.socket, bytes]] = {}
-        self._served = False  # whether a daemon has come yet
         self._leaving = False
         self._next_look = 0.0
-        self._watch.add(listening.fileno(), select.EPOLLIN, self._accept)
 
     def run(self) -> None:
         """Serve until nobody needs us."""
@@ -117,7 +112,7 @@ class Server:
             self._watch.wait(self._timeout())
             self._expire(time.monotonic())
             self._ending = [one for one in self._ending if len(one)]
-            if self._served and not (self._controls or self._ports or self._ending):
+            if self._control.served and not (self._control or self._ports or self._ending):
                 return
 
     def _expire(self, now: float) -> None:
@@ -134,50 +129,6 @@ class Server:
         if any(isinstance(one, Datagrams) and len(one) for one in served):
             return LOOK_S
         return -1
-
-    def _accept(self, _events: int) -> None:
-        try:
-            fd, _ = self._listening._accept()  # type: ignore[attr-defined]
-        except OSError:
-            return
-        opened = _socket.socket(fileno=fd)
-        opened.setblocking(True)
-        self._served = True
-        self._controls[fd] = (opened, b"")
-        self._watch.add(fd, select.EPOLLIN, lambda _events: self._requests(fd))
-
-    def _requests(self, fd: int) -> None:
-        opened, before = self._controls[fd]
-        sockets: list[int] = []
-        try:
-            part, ancillary, _, _ = opened.recvmsg(LINE_BYTES, _socket.CMSG_SPACE(FD_BYTES))
-            for _, _, data in ancillary:
-                sockets += memoryview(data).cast("i")
-            *lines, rest = (before + part).split(b"\n")
-            if not part or len(rest) > LINE_BYTES:
-                raise ConnectionResetError
-            for line in lines:
-                answer, given = self._perform(line, sockets)
-                self._answer(opened, answer, given)
-        except OSError:
-            self._watch.remove(fd)
-            del self._controls[fd]
-            opened.close()
-            return
-        finally:
-            for left in sockets:
-                os.close(left)
-        self._controls[fd] = (opened, rest)
-
-    @staticmethod
-    def _answer(opened: _socket.socket, answer: Mapping[str, Any], given: int) -> None:
-        line = json.dumps(answer).encode() + b"\n"
-        ancillary = []
-        if given >= 0:
-            rights = given.to_bytes(FD_BYTES, sys.byteorder)
-            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)]
-        sent = opened.sendmsg([line], ancillary)
-        opened.sendall(line[sent:])
 
     def _perform(self, line: bytes, sockets: list[int]) -> tuple[dict[str, Any], int]:
         """The answer to a request, and the descriptor that goes with it, -1 for none."""
