@@ -1,8 +1,31 @@
-"""Whom a proxy is not asked for: NO_PROXY, as curl and Go read it. No I/O."""
+"""Proxies as the environment names them, as curl and Go read it. No I/O."""
 
 from __future__ import annotations
 
 import ipaddress
+from binascii import b2a_base64
+from urllib.parse import unquote, urlsplit
+
+from barque.errors import InvalidArgument
+
+DEFAULT_PORT = 80
+
+
+def parse(text: str) -> tuple[str, int, str]:
+    """Host, port, and the header that authorizes, "" for none, of `http://user:password@host:port`;
+    the scheme may be missing. Raises InvalidArgument."""
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    try:
+        port = parts.port or DEFAULT_PORT
+    except ValueError:
+        port = -1
+    if parts.scheme != "http" or not parts.hostname or port < 0:
+        raise InvalidArgument(f"proxy of scheme {parts.scheme!r}: only http:// is there")
+    authorization = ""
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = "Basic " + b2a_base64(pair.encode(), newline=False).decode()
+    return parts.hostname, port, authorization
 
 
 def is_loopback(host: str) -> bool:

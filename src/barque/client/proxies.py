@@ -6,18 +6,16 @@ encrypted, or becomes a raw stream, goes through a tunnel. Source: RFC 9110, CON
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from posix import environ
 
 from barque import errors
 from barque.client import http
-from barque.proxied import is_direct
+from barque.proxied import is_direct, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from barque.client.connection import Stream
 
-DEFAULT_PORT = 80
 ANSWER_BYTES = 16 << 10
 
 
@@ -54,25 +52,8 @@ def of(address: tuple[str, int], *, encrypted: bool) -> Proxy | None:
     text = _variable("HTTPS_PROXY" if encrypted else "HTTP_PROXY")
     if not text or is_direct(address[0].lower(), address[1], _variable("NO_PROXY")):
         return None
-    return parse(text)
-
-
-def parse(text: str) -> Proxy:
-    """`http://user:password@host:port`; the scheme may be missing."""
-    from urllib.parse import unquote, urlsplit
-
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    try:
-        port = parts.port or DEFAULT_PORT
-    except ValueError:
-        port = -1
-    if parts.scheme != "http" or not parts.hostname or port < 0:
-        raise errors.InvalidArgument(f"proxy of scheme {parts.scheme!r}: only http:// is there")
-    authorization = ""
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = "Basic " + b2a_base64(pair.encode(), newline=False).decode()
-    return Proxy((parts.hostname, port), authorization)
+    host, port, authorization = parse(text)
+    return Proxy((host, port), authorization)
 
 
 def _variable(name: str) -> str:

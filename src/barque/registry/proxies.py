@@ -6,15 +6,10 @@ directly; loopback always is.
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
-from barque import errors
-from barque.proxied import is_direct
+from barque import proxied
 from barque.registry.addresses import Address
-
-DEFAULT_PORT = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,7 @@ class Proxies:
     def of(self, address: Address) -> Proxy | None:
         """Raises InvalidArgument for a proxy that is no URL."""
         text = self.https if address.scheme == "https" else self.http
-        if not text or is_direct(address.host, address.port, self.none):
+        if not text or proxied.is_direct(address.host, address.port, self.none):
             return None
         return parse(text)
 
@@ -49,15 +44,5 @@ def shown(text: str) -> str:
 
 def parse(text: str) -> Proxy:
     """`http://user:password@host:port`; the scheme may be missing. Raises InvalidArgument."""
-    parts = urlsplit(text if "://" in text else f"http://{text}")
-    try:
-        port = parts.port or DEFAULT_PORT
-    except ValueError:
-        port = -1
-    if parts.scheme != "http" or not parts.hostname or port < 0:
-        raise errors.InvalidArgument(f"proxy of scheme {parts.scheme!r}: only http:// is there")
-    authorization = ""
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
-    return Proxy(Address("http", parts.hostname, port, "/"), authorization)
+    host, port, authorization = proxied.parse(text)
+    return Proxy(Address("http", host, port, "/"), authorization)
