@@ -167,7 +167,7 @@ class Sandbox:
         yield from self._tasks.remove_all()
         yield from self._first.remove(target["id"])
         self.id = ""
-        self._loop.after(0, self._shut_down)  # once this is answered
+        self._loop.afterwards(self._shut_down)
         return {}
 
     # looking
