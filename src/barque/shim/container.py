@@ -15,7 +15,7 @@ from barque.errors import (
 from barque.linux.cgroup import UNIFIED, Cgroup, hierarchies, locate, own_paths
 from barque.shim import paths, rootfs, wire
 from barque.shim.console import ConsoleSocket
-from barque.shim.messages import CREATED, LINUX_OPTIONS, RUNC_OPTIONS, STOPPED
+from barque.shim.messages import CREATED, LINUX_OPTIONS, RESTORE_OPTIONS, RUNC_OPTIONS, STOPPED
 from barque.shim.metrics import measure
 from barque.shim.oom import OomWatch, has_killed
 from barque.shim.process import Process, is_first_of_namespace, read_pid, with_terminal
@@ -447,8 +447,9 @@ def parse_options(options: Values | None, table: wire.Table = RUNC_OPTIONS) -> V
     name = options["type_url"].rpartition("/")[2]
     if name == LINUX_OPTIONS.name and table is RUNC_OPTIONS:
         known = wire.decode(LINUX_OPTIONS, options["value"])
-        if known.pop("criu_image_path"):
-            raise Unsupported(f"criu_image_path in task options of type {name}")
+        for option in RESTORE_OPTIONS:
+            if known.pop(option):
+                raise Unsupported(f"{option} in task options of type {name}")
         return {**wire.decode(table, b""), **known}
     if name != table.name:
         raise InvalidArgument(f"task options of type {name} are not supported")

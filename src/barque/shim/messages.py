@@ -83,12 +83,23 @@ RUNC_OPTIONS: Final = Table(
 LINUX_OPTIONS: Final = Table(
     "containerd.linux.runc.CreateOptions",
     Field(1, "no_pivot_root", BOOL),
+    Field(2, "open_tcp", BOOL),
+    Field(3, "external_unix_sockets", BOOL),
+    Field(4, "terminal", BOOL),
+    Field(5, "file_locks", BOOL),
+    Field(6, "empty_namespaces", STRING, many=True),
+    Field(7, "cgroups_mode", STRING),
     Field(8, "no_new_keyring", BOOL),
     Field(9, "shim_cgroup", STRING),
     Field(10, "io_uid", UINT),
     Field(11, "io_gid", UINT),
     Field(12, "criu_work_path", STRING),
     Field(13, "criu_image_path", STRING),
+)
+# Of these, what is for criu when the task is restored: not by these options here.
+RESTORE_OPTIONS: Final = (
+    *("open_tcp", "external_unix_sockets", "terminal", "file_locks", "empty_namespaces"),
+    *("cgroups_mode", "criu_image_path"),
 )
 CHECKPOINT_OPTIONS: Final = Table(
     "containerd.runc.v1.CheckpointOptions",

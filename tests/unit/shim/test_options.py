@@ -28,9 +28,16 @@ def test_runtimes_of_any_name_get_the_same(table: wire.Table) -> None:
     assert parse_options(options(table, **wanted)) == {**DEFAULTS, **wanted}
 
 
-def test_images_of_a_checkpoint_are_refused_rather_than_left_out() -> None:
-    with pytest.raises(Unsupported, match="criu_image_path"):
-        parse_options(options(messages.LINUX_OPTIONS, criu_image_path="/i"))
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *((name, True) for name in ("open_tcp", "external_unix_sockets", "terminal", "file_locks")),
+        *(("empty_namespaces", ["network"]), ("cgroups_mode", "soft"), ("criu_image_path", "/i")),
+    ],
+)
+def test_what_is_for_criu_is_refused_rather_than_left_out(option: str, value: Any) -> None:
+    with pytest.raises(Unsupported, match=option):
+        parse_options(options(messages.LINUX_OPTIONS, **{option: value}))
 
 
 @pytest.mark.parametrize("table", [messages.RUNC_OPTIONS, messages.CHECKPOINT_OPTIONS])
