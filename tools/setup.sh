@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stage=${1:?run, dev, peers or suites}
 
-RUN_PACKAGES="busybox-static nftables libseccomp2 iproute2"
+RUN_PACKAGES="python3 python3-venv busybox-static nftables libseccomp2 iproute2"
 PEER_PACKAGES="docker.io docker-compose iperf3 containerd runc crun podman buildah skopeo umoci openssl docker-registry debootstrap
     iptables ufw firewalld uidmap openssh-server zsh fish strace curl apache2-utils procps bash e2fsprogs btrfs-progs xfsprogs mount"
 # Go and its libraries as Debian packages: what the suites are built with comes from nowhere else.
@@ -48,24 +48,23 @@ packages() {
     return 0
 }
 
-# The first Python that is new enough, by its true path: a shim in front would cost every start.
+# The first Python that is new enough, by its true path: a shim in front would cost every start. The distribution's own
+# comes first: docs/adr/project-interpreter.md.
 python() {
     local name path
-    for name in python3.11 python3.12 python3.13 python3.14 python3; do
+    for name in /usr/bin/python3 python3.11 python3.12 python3.13 python3.14 python3; do
         path=$("$name" -c 'import os, sys, venv, ensurepip
 if sys.version_info >= (3, 11): print(os.path.realpath(sys.executable))' 2>/dev/null) || continue
         [ -n "$path" ] && echo "$path" && return
     done
-    return 1
+    say "no Python 3.11 or newer with venv is here"
+    exit 1
 }
 
 environment() {
     [ -x .venv/bin/pip ] && return
-    if ! python >/dev/null; then
-        packages python3 python3-venv
-    fi
     local interpreter
-    interpreter=$(python) || { say "no Python 3.11 or newer with venv is here"; exit 1; }
+    interpreter=$(python)
     "$interpreter" -m venv .venv
 }
 

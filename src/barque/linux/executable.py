@@ -2,9 +2,10 @@
 
 A process of a container may reach the binary its ancestor ran through /proc/PID/exe
 (CVE-2019-5736). To execute a sealed copy of the interpreter (`barque.linux.memfd`) starts it a
-second time; here the process that runs already lets go of the file instead: each of its mappings
-is replaced by the same bytes in anonymous memory, and the kernel is told that the executable is
-another file: prctl(2), PR_SET_MM_MAP, which refuses while a mapping of the old one is left.
+second time; here the process that runs already lets go of the file instead, and the kernel is told
+that the executable is another one: prctl(2), PR_SET_MM_MAP, which refuses while a mapping of the
+old one is left. What the process may write to becomes anonymous memory; the rest is mapped anew,
+the same pages of the same file, through a mount of its own that is read-only and nowhere attached.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import ctypes
 import os
 
 from barque.linux.libc import libc, prototype, raise_errno
-from barque.linux.memfd import create, is_sealed, seal
+from barque.linux.memfd import create, forget_library_path, is_sealed, reexec_sealed, seal
+from barque.linux.mount import MOUNT_ATTR_RDONLY, mount_setattr, open_tree
 
 PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
-MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE = 0x02, 0x20, 0x8000
+MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_POPULATE = 0x02, 0x10, 0x20, 0x8000
 MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 NAME_FIELD = 5  # of a line of /proc/self/maps
+AT_PHDR, AT_PHNUM = 3, 5
+PT_LOAD, PT_PHDR = 1, 6
+PF_W = 2
+CONTEXT_BYTES = 1 << 13  # a ucontext_t is shorter on every architecture
+STACK_BYTES = 1 << 14
 # the fields of struct prctl_mm_map that /proc/self/stat has, by their numbers in proc(5)
 STAT_FIELDS = {
     "start_code": 26,
@@ -50,8 +57,40 @@ class _Map(ctypes.Structure):
     )
 
 
+class _Segment(ctypes.Structure):
+    """Elf64_Phdr. elf(5)."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint32) for name in ("type", "flags")),
+        *((name, ctypes.c_uint64) for name in ("offset", "address", "physical")),
+        *((name, ctypes.c_uint64) for name in ("file_size", "size", "alignment")),
+    )
+
+
+class _Context(ctypes.Structure):
+    """How a ucontext_t begins."""
+
+    _fields_ = (
+        ("flags", ctypes.c_ulong),
+        ("link", ctypes.c_void_p),
+        ("stack", ctypes.c_void_p),
+        ("stack_flags", ctypes.c_int),
+        ("stack_size", ctypes.c_size_t),
+    )
+
+
 _prctl = prototype("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
-_mprotect = prototype("mprotect", ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+
+
+def run_sealed() -> None:
+    """Be a process of which nothing that can be written to is to be had through /proc/PID/exe.
+
+    For start-up code with one thread and nothing open: where `put_away` cannot, the program begins
+    anew.
+    """
+    if not is_sealed() and not put_away():
+        reexec_sealed()
+    forget_library_path()
 
 
 def put_away() -> bool:
@@ -59,26 +98,70 @@ def put_away() -> bool:
 
     For a process with one thread. What was done before it turned out so does no harm.
     """
+    if os.geteuid():
+        return False
     try:
-        for first, end, protection in mappings(os.fsencode(os.readlink("/proc/self/exe"))):
-            _replace(first, end - first, protection)
+        written = _written()
+        file = _elsewhere()
+        try:
+            for one in mappings(os.fsencode(os.readlink("/proc/self/exe"))):
+                if any(one.first < end and first < one.end for first, end in written):
+                    _copy(one)
+                else:
+                    _map_anew(one, file)
+        finally:
+            os.close(file)
         _become_other()
     except (OSError, ValueError):
         return False
     return is_sealed()
 
 
-def mappings(path: bytes) -> list[tuple[int, int, int]]:
-    """First address, end and protection of each mapping of the file `path`. proc_pid_maps(5)."""
+class Mapping:
+    __slots__ = ("end", "first", "offset", "protection")
+
+    def __init__(self, first: int, end: int, offset: int, protection: int) -> None:
+        self.first = first
+        self.end = end
+        self.offset = offset
+        self.protection = protection
+
+
+def mappings(path: bytes) -> list[Mapping]:
+    """Where the file `path` is mapped. proc_pid_maps(5)."""
     with open("/proc/self/maps", "rb", buffering=0) as file:
         lines = file.readall().split(b"\n")
     found = []
     for line in lines:
         fields = line.split(None, NAME_FIELD)
         if len(fields) > NAME_FIELD and fields[NAME_FIELD] == path:
-            first, end = fields[0].split(b"-")
-            found.append((int(first, 16), int(end, 16), _protection(fields[1])))
+            first, end = (int(address, 16) for address in fields[0].split(b"-"))
+            found.append(Mapping(first, end, int(fields[2], 16), _protection(fields[1])))
     return found
+
+
+def _written() -> list[tuple[int, int]]:
+    """First address and end of what the loader or the program has written to, be it read-only by
+    now (relocations): no longer what the file has."""
+    getauxval = _function("getauxval", 1)
+    start = getauxval(AT_PHDR)
+    segments = (_Segment * getauxval(AT_PHNUM)).from_address(start)
+    moved = next(start - segment.address for segment in segments if segment.type == PT_PHDR)
+    return [
+        (moved + segment.address, moved + segment.address + segment.size)
+        for segment in segments
+        if segment.type == PT_LOAD and segment.flags & PF_W
+    ]
+
+
+def _elsewhere() -> int:
+    """The executable, open for reading, at another place than where it was started from."""
+    tree = open_tree("/proc/self/exe")
+    try:
+        mount_setattr(tree, attr_set=MOUNT_ATTR_RDONLY)
+        return os.open(f"/proc/self/fd/{tree}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(tree)
 
 
 def _protection(letters: bytes) -> int:
@@ -86,21 +169,50 @@ def _protection(letters: bytes) -> int:
     return sum(bit for bit, letter in zip(bits, letters[:3], strict=True) if letter != ord("-"))
 
 
-def _replace(address: int, length: int, protection: int) -> None:
-    """The same bytes at the same place, of no file. One call moves them there: what runs from
-    these very pages goes on."""
-    if not protection & PROT_READ:
+def _map_anew(one: Mapping, file: int) -> None:
+    length = one.end - one.first
+    kind = MAP_PRIVATE | MAP_FIXED
+    if _function("mmap", 6)(one.first, length, one.protection, kind, file, one.offset) == -1:
+        raise_errno("mmap")
+
+
+def _copy(one: Mapping) -> None:
+    """The same bytes at the same place, of no file. What is copied has the interpreter's own state:
+    nothing of Python may run between the copy and its move to this place."""
+    if not one.protection & PROT_READ:
         raise ValueError("a mapping that cannot be copied")
-    mmap, mremap = _function("mmap", 6), _function("mremap", 5)
+    length = one.end - one.first
     kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE
-    copy = mmap(0, length, PROT_READ | PROT_WRITE, kind, -1, 0)
+    copy = _function("mmap", 6)(0, length, PROT_READ | PROT_WRITE, kind, -1, 0)
     if copy == -1:
         raise_errno("mmap")
-    ctypes.memmove(copy, address, length)
-    if _mprotect(copy, length, protection) < 0:
-        raise_errno("mprotect")
-    if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, address) != address:
-        raise_errno("mremap")
+    _at_once(
+        ("memmove", copy, one.first, length),
+        ("mprotect", copy, length, one.protection),
+        ("mremap", copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, one.first),
+    )
+
+
+def _at_once(*calls: tuple[str, *tuple[int, ...]]) -> None:
+    """Call these functions of the C library with nothing between: each is a context that goes on
+    with the next one when it returns. What they return is not known. makecontext(3)."""
+    back = ctypes.create_string_buffer(CONTEXT_BYTES)
+    following = ctypes.addressof(back)
+    kept = []
+    for name, *arguments in reversed(calls):
+        context = ctypes.create_string_buffer(CONTEXT_BYTES)
+        stack = ctypes.create_string_buffer(STACK_BYTES)
+        if libc.getcontext(context) < 0:
+            raise_errno("getcontext")
+        head = _Context.from_buffer(context)
+        head.link = following
+        head.stack, head.stack_size = ctypes.addressof(stack), STACK_BYTES
+        values = [ctypes.c_ssize_t(argument) for argument in arguments]
+        libc.makecontext(context, libc[name], len(values), *values)
+        following = ctypes.addressof(context)
+        kept += [context, stack]
+    if libc.swapcontext(back, ctypes.c_void_p(following)) < 0:
+        raise_errno("swapcontext")
 
 
 def _function(name: str, arguments: int) -> ctypes._NamedFuncPointer:

@@ -29,7 +29,9 @@ def main(argv: Sequence[str]) -> NoReturn:
         gc.disable()
     finder = archive.use("barque-runc", load)
     if any(word in FORKING for word in argv):
-        run_from_sealed_file()
+        from barque.linux.executable import run_sealed
+
+        run_sealed()
     import barque.runc.main
 
     for word in argv:
@@ -44,19 +46,3 @@ def load() -> None:
     """What the commands of a container's life need."""
     for name in ("linux.executable", "runc.main", *(f"runc.commands.{word}" for word in FREQUENT)):
         __import__(f"barque.{name}")
-
-
-def run_from_sealed_file() -> None:
-    from barque.linux.memfd import forget_library_path, is_sealed, reexec_sealed
-
-    if not is_sealed() and not put_away():
-        reexec_sealed()
-    forget_library_path()
-
-
-def put_away() -> bool:
-    if os.geteuid():
-        return False
-    from barque.linux import executable
-
-    return executable.put_away()

@@ -24,7 +24,7 @@ import struct
 import sys
 
 from barque.errors import BarqueError, InvalidArgument
-from barque.linux import bare, memfd, process
+from barque.linux import bare, executable, process
 from barque.oci import document
 from barque.shim import binary, keeper, paths
 from barque.shim.ground import IGNORED_SIGNALS, Ground
@@ -53,8 +53,7 @@ ASKED: Final = struct.Struct("ii")  # a descriptor, whether it is of a spare
 
 def run(socket_path: str) -> int:
     """Be the zygote until standard input ends."""
-    memfd.reexec_sealed()
-    memfd.forget_library_path()
+    executable.run_sealed()
     process.set_name("barque-zygote")
     if os.path.lexists(socket_path):
         os.unlink(socket_path)
