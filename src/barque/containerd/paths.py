@@ -123,6 +123,11 @@ class SnapshotPaths:
     def trash(self) -> str:
         return f"{self.base}.trash"
 
+    @property
+    def spare(self) -> str:
+        """Of overlayfs: the directory that is there before a snapshot asks for it."""
+        return f"{self.base}/spare"
+
     def directory(self, number: int) -> str:
         return f"{self.base}/{number}"
 

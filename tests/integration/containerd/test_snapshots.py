@@ -357,3 +357,38 @@ def taken(directory: Path) -> int:
     subprocess.run(["sync", "-f", directory], check=True)
     found = os.statvfs(directory)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+class TestDirectoriesAhead:
+    """Of overlayfs: the directory of the next writable snapshot is there before it is asked for."""
+
+    def test_it_becomes_the_next_ones(self) -> None:
+        with place_of("overlayfs") as place:
+            base = place.base / "overlayfs"
+            place.make("w")
+            place.commit("base", "w")
+            assert not (base / "spare").exists()
+            place.make("first", "base")
+            place.snapshotter.wait()
+            ahead = (base / "spare/fs").stat().st_ino
+            place.make("look", "base", VIEW)
+            assert (base / "spare/fs").stat().st_ino == ahead
+            place.make("second", "base")
+            assert Path(upper_of(place.how("second"))).stat().st_ino == ahead
+            with place.mounted("second") as root:
+                (root / "f").touch()
+            place.store.remove("n", "first")
+            place.snapshotter.wait()
+            assert sorted(os.listdir(base / "spare")) == ["fs", "work"]
+            assert (base / "spare").stat().st_mode & 0o7777 == 0o700
+            assert len(place.snapshotter.numbers()) == 3
+
+    def test_what_a_crash_left_is_thrown(self) -> None:
+        with temporary() as base:
+            (base / "s/spare/fs/stale").mkdir(parents=True)
+            (base / "s/spare.new/fs").mkdir(parents=True)
+            place = Place(base, Overlay(SnapshotPaths(str(base / "s"))))
+            try:
+                assert os.listdir(base / "s") == []
+            finally:
+                place.close()

@@ -226,4 +226,6 @@ def test_a_snapshot_holds_no_more_than_its_size(bounded: tuple[Path, Snapshotter
     place.make("again", "one", labels={SIZE_LABEL: str(8 * MEBIBYTE)})
     with place.mounted("again") as root:
         assert "exceeded" not in fill(root, 6)
+        said = fill(root, 10)  # whatever was made ahead
+        assert any(words in said for words in FULL), said
     place.metadata.close()

@@ -51,6 +51,10 @@ class Trash:
             self.throw(path)
             os.mkdir(path, 0o700)
 
+    def then(self, work: Callable[[], None]) -> None:
+        """Do `work` when all that was thrown so far is deleted, on the same thread."""
+        self._worker.submit(self._do, work)
+
     def wait(self) -> None:
         """Returns when all that was thrown so far is deleted."""
         self._worker.submit(lambda: None).result()
@@ -59,6 +63,10 @@ class Trash:
         """Stop soon; what is left is deleted at the next start."""
         self._closed.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        if not self._closed.is_set():
+            work()
 
     def _delete(self, name: str) -> None:
         if self._closed.is_set():

@@ -19,6 +19,7 @@ from barque.containerd.snapshots.mounts import bind, overlay
 from barque.containerd.snapshots.quota import ProjectQuota
 from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import APART, QUOTA, VIEW, Mount, Usage
+from barque.containerd.snapshots.spare import Spare
 from barque.linux.fs import sync_filesystem
 from barque.linux.inode_flags import spread_subdirectories
 from barque.oci.id_maps import IdMaps
@@ -41,6 +42,7 @@ class Overlay:
             self._options += ("userxattr",)
         os.makedirs(paths.base, mode=0o700, exist_ok=True)
         spread_subdirectories(paths.base)
+        self._spare = Spare(paths.spare, _fill)
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -61,16 +63,19 @@ class Overlay:
     ) -> None:
         self._remapping.check(ids)
         directory = self._paths.directory(number)
-        self._trash.new_directory(directory)
-        if size:
-            self._quota.bound(directory, number, size)
-        if kind == VIEW and parents:
-            return
-        files = self._paths.files(number)
-        os.mkdir(files, 0o755)
-        if parents:
-            os.mkdir(self._paths.work(number), 0o711)
-            copy_root(self._paths.files(parents[0]), files, ids)
+        writable = bool(parents) and kind != VIEW
+        # What is in a directory already is not counted by a quota that it gets.
+        if not (writable and not size and self._spare.take(directory)):
+            self._trash.new_directory(directory)
+            if size:
+                self._quota.bound(directory, number, size)
+            if writable:
+                _fill(directory)
+                self._trash.then(self._spare.renew)
+            elif not parents:
+                os.mkdir(self._paths.files(number), 0o755)
+        if writable:
+            copy_root(self._paths.files(parents[0]), self._paths.files(number), ids)
 
     def mounts(
         self, number: int, parents: Sequence[int], kind: int, ids: IdMaps | None = None
@@ -109,6 +114,7 @@ class Overlay:
     def remove(self, number: int) -> None:
         self._quota.free(number)
         self._trash.throw(self._paths.directory(number))
+        self._trash.then(self._spare.renew)
 
     def numbers(self) -> set[int]:
         return numbers_in(self._paths.base)
@@ -118,6 +124,12 @@ class Overlay:
 
     def close(self) -> None:
         self._trash.close()
+
+
+def _fill(directory: str) -> None:
+    """What the directory of a writable snapshot above others has."""
+    os.mkdir(f"{directory}/fs", 0o755)
+    os.mkdir(f"{directory}/work", 0o711)
 
 
 def in_user_namespace() -> bool:

@@ -1,0 +1,46 @@
+"""A directory that is there before a snapshot asks for it.
+
+Where each directory begins in a block group of its own (`barque.linux.inode_flags`), the first look
+at a group reads the disk: 0.4 to 2 ms of a container's start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from barque.linux.fs import remove_tree
+
+log = logging.getLogger(__name__)
+
+
+class Spare:
+    """One directory at `path`, filled by `fill`; what a crash left there goes first."""
+
+    def __init__(self, path: str, fill: Callable[[str], None]) -> None:
+        self._path = path
+        self._making = f"{path}.new"
+        self._fill = fill
+        for left in (self._path, self._making):
+            remove_tree(left)
+
+    def take(self, place: str) -> bool:
+        """Let it be `place`; False when there is none, or something is at `place`."""
+        try:
+            os.rename(self._path, place)
+        except OSError:
+            return False
+        return True
+
+    def renew(self) -> None:
+        """Make one if there is none. For one thread."""
+        if os.path.lexists(self._path):
+            return
+        try:
+            remove_tree(self._making)
+            os.mkdir(self._making, 0o700)
+            self._fill(self._making)
+            os.rename(self._making, self._path)
+        except OSError as error:
+            log.debug("no snapshot's directory made ahead: %s", error)
