@@ -107,9 +107,10 @@ class Cgroup:
         """The directories without repetition (controllers may share a hierarchy)."""
         return dict.fromkeys(self.directories.values())
 
-    def create(self) -> None:
-        """Make the directories; on version 2 with every controller that can be had: the container
-        may limit what is below it, with controllers that its own config does not name.
+    def create(self, names: Iterable[str] | None = None) -> None:
+        """Make the directories, or those in the hierarchies `names`; on version 2 with every
+        controller that can be had: the container may limit what is below it, with controllers that
+        its own config does not name.
 
         A directory that is there already is taken when nothing is in it, neither a process nor a
         cgroup, and what enters it will run: OSError EBUSY else. After a failure what was made is
@@ -118,7 +119,8 @@ class Cgroup:
         made: list[str] = []
         taken = False
         try:
-            for name, directory in self.directories.items():
+            for name in self.directories if names is None else names:
+                directory = self.directories[name]
                 if self.unified_only:
                     self._delegate(directory)
                 if make_directory(directory):

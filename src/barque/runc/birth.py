@@ -79,7 +79,8 @@ class Birth:
     def _clone(self, sibling: bool) -> int:
         launch, ours = self._launch, self._channel
         unified = self._container.cgroup.open_unified()
-        launch.entries = self._container.cgroup.open_entries()
+        if not launch.awaits_cgroups:
+            launch.entries = self._container.cgroup.open_entries()
         flags = kinds.CLONE_PARENT if sibling else 0
         for kind in launch.spec.linux.namespaces:
             if kind != "cgroup" and is_new(launch.spec.linux, kind):
@@ -93,6 +94,17 @@ class Birth:
         finally:
             if unified >= 0:
                 os.close(unified)
+
+    def let_in(self) -> None:
+        """The cgroups that the process waits for are there. One that has failed says so itself."""
+        entries = self._container.cgroup.open_entries()
+        try:
+            self._channel.give_entries(entries)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            for entry in entries:
+                os.close(entry)
 
     def fileno(self) -> int:
         """Readable when there is a message."""

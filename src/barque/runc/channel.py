@@ -8,6 +8,8 @@ One SOCK_SEQPACKET pair, one packet a message: a letter, then text, then maybe a
        |  GO: its ids are mapped              |
        |------------------------------------->|  (waited for in a new user namespace only)
        |                                      |  namespaces, mounts, devices
+       |  ENTRIES of cgroups made meanwhile   |
+       |------------------------------------->|  (version 1 only) enters them
        |            CONSOLE + terminal master |
        |<-------------------------------------|
        |                     MOUNTED (hooks)  |
@@ -32,6 +34,7 @@ import struct
 from barque.errors import BarqueError
 
 GO = b"G"
+ENTRIES = b"E"
 MOUNTED = b"M"
 CONSOLE = b"C"
 READY = b"R"
@@ -42,6 +45,7 @@ NOT_EXECUTABLE = b"X"
 LONGEST_MESSAGE = 8192  # bytes
 SCM_RIGHTS = _socket.SCM_RIGHTS
 FD_BYTES = 4
+MOST_ENTRIES = 64  # hierarchies of cgroups; there are some twelve controllers
 
 
 class Channel:
@@ -84,6 +88,20 @@ class Channel:
     def send_listener(self, number: int) -> None:
         """By write(2) alone, which no filter with a listener may ask about."""
         os.write(self.fileno(), LISTENER + str(number).encode())
+
+    def give_entries(self, entries: list[int]) -> None:
+        """Descriptors of cgroups that the other end enters by them."""
+        rights = struct.pack(f"{len(entries)}i", *entries)
+        self.socket.sendmsg([ENTRIES], [(_socket.SOL_SOCKET, SCM_RIGHTS, rights)])
+
+    def take_entries(self) -> list[int]:
+        """Wait for them."""
+        data, ancillary, _, _ = self.socket.recvmsg(
+            len(ENTRIES), _socket.CMSG_SPACE(MOST_ENTRIES * FD_BYTES), _socket.MSG_CMSG_CLOEXEC
+        )
+        if data != ENTRIES:
+            raise BarqueError("the runtime is gone")
+        return [fd for _, _, content in ancillary for (fd,) in struct.iter_unpack("i", content)]
 
     def expect_go(self) -> None:
         """Wait for the runtime; when it is gone there is nobody to go on for."""

@@ -12,7 +12,7 @@ import os
 from barque.errors import BarqueError, InvalidArgument, NotFound
 from barque.linux import cgroup as control
 from barque.linux import namespaces as kinds
-from barque.linux.cgroup import Cgroup
+from barque.linux.cgroup import UNIFIED, Cgroup
 from barque.linux.fs import (
     NSFS_MAGIC,
     PROC_SUPER_MAGIC,
@@ -24,7 +24,14 @@ from barque.linux.fs import (
 from barque.oci.document import parse
 from barque.oci.runtime import parse_spec
 from barque.runc import devices, init, resources, seccomp
-from barque.runc.birth import NAMESPACE_FLAGS, START_FAILED, Birth, is_new, tell_pid
+from barque.runc.birth import (
+    NAMESPACE_FLAGS,
+    START_FAILED,
+    Birth,
+    intermediary_needed,
+    is_new,
+    tell_pid,
+)
 from barque.runc.container import Container, reserve, unlock
 from barque.runc.identity import Identity
 from barque.runc.log import reason
@@ -177,8 +184,15 @@ class Making:
             launch.streams = None if host is None else host.streams
             sibling = host is not None and host.parent_reaps
             try:
-                self._inhabited = make_cgroup(self.container, spec, undo)
+                launch.awaits_cgroups = awaits_cgroups(self.container, launch)
+                if not launch.awaits_cgroups:
+                    self._inhabited = make_cgroup(self.container, spec, undo)
+                else:
+                    make_unified(self.container.cgroup, undo)
                 self._birth = Birth(self.container, launch, options, undo, sibling=sibling)
+                if launch.awaits_cgroups:
+                    self._inhabited = make_cgroup(self.container, spec, undo, but=UNIFIED)
+                    self._birth.let_in()
             except OSError as error:
                 raise BarqueError(START_FAILED + reason(error)) from error
             finally:
@@ -371,8 +385,25 @@ def discard(group: Cgroup) -> None:
     group.remove()
 
 
-def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], None]:
-    """The cgroup with its limits, before anything of the container is in it.
+def awaits_cgroups(container: Container, launch: init.Launch) -> bool:
+    """Whether the cgroups are made while the process sets itself up: those of version 1 are many,
+    and it enters them itself. Not where others make them, or others make the process."""
+    if container.unit or container.cgroup.unified_only or launch.unprivileged:
+        return False
+    return not (launch.user_namespace or intermediary_needed(launch.spec.linux))
+
+
+def make_unified(group: Cgroup, undo: Undo) -> None:
+    """The directory of version 2 beside those of version 1, where there is one: the process is
+    born in it."""
+    if UNIFIED in group.directories:
+        group.create((UNIFIED,))
+        undo.add(discard, Cgroup({UNIFIED: group.directories[UNIFIED]}))
+
+
+def make_cgroup(container: Container, spec: Spec, undo: Undo, but: str = "") -> Callable[[], None]:
+    """The cgroup with its limits, before anything of the container is in it; the directory in the
+    hierarchy `but` is there already.
 
     Returns what is to be called once the container's process is in it.
     """
@@ -387,7 +418,7 @@ def make_cgroup(container: Container, spec: Spec, undo: Undo) -> Callable[[], No
     else:
         done = nothing_more
         try:
-            group.create()
+            group.create(name for name in group.directories if name != but)
         except OSError as error:
             if not container.paths.rootless:
                 raise

@@ -103,6 +103,7 @@ def prepare(container: Container, process: Process, options: Options, log: Log) 
     profile = process.apparmor_profile or spec.process.apparmor_profile
     launch.apparmor = profile if has_apparmor() else ""
     launch.label = process.selinux_label or spec.process.selinux_label
+    launch.awaits_cgroups = False
     launch.entries = []
     launch.preserved = options.preserved
     launch.affinity = affinity_of(process)

@@ -61,6 +61,7 @@ class Launch:
     __slots__ = (
         "affinity",
         "apparmor",
+        "awaits_cgroups",
         "bundle",
         "cgroup_directories",
         "channel",
@@ -93,6 +94,7 @@ class Launch:
     )
     container: str
     affinity: Affinity | None  # CPUs of an exec
+    awaits_cgroups: bool  # its entries come by the channel: they are made beside its own steps
     apparmor: str  # profile to change to at execve; empty: none
     label: str  # of SELinux, that it gets at execve; empty: the caller's
     bundle: str
@@ -179,6 +181,7 @@ def set_up(launch: Launch) -> tuple[str, list[str], dict[str, str]]:
         if kind != CLONE_NEWPID:  # born in it
             setns(fd, kind)
     if launch.unshared_cgroup:
+        join_cgroups(launch)
         unshare(CLONE_NEWCGROUP)
     tree = build_tree(launch)
     home = home_of(tree.fd, launch.process.uid)
@@ -214,6 +217,7 @@ def build_tree(launch: Launch) -> Rootfs:
         tree = rootfs.detached(launch.rootfs, launch.bundle, label)
     for index, mount in enumerate(spec.mounts):
         if mount.type == "cgroup":
+            join_cgroups(launch)
             tree.mount_cgroups(mount, launch.cgroup_directories)
         else:
             tree.mount(mount, launch.sources.get(index, -1))
@@ -224,6 +228,7 @@ def build_tree(launch: Launch) -> Rootfs:
         take_terminal(launch, tree)
     else:
         devices.reopen_null(tree)
+    join_cgroups(launch)
     run_outer_hooks(launch, tree)
     tree.make_directory(launch.process.cwd)
     tree.finish()
@@ -234,6 +239,13 @@ def build_tree(launch: Launch) -> Rootfs:
     for path in spec.linux.masked_paths:
         tree.mask(path)
     return tree
+
+
+def join_cgroups(launch: Launch) -> None:
+    """Enter the cgroups that were not there yet, before anything can tell the difference."""
+    if launch.awaits_cgroups:
+        launch.awaits_cgroups = False
+        enter_cgroups(launch.channel.take_entries())
 
 
 def enter_cgroups(entries: list[int]) -> None:

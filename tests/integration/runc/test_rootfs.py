@@ -507,6 +507,18 @@ class TestHooks:
         assert set(order[2:4]) == {"run", "poststart"}
         assert case.id in (case.place / "createRuntime.state").read_text()
 
+    @pytest.mark.parametrize("point", ["prestart", "createRuntime"])
+    def test_they_find_the_process_in_its_cgroups(self, case: Case, point: str) -> None:
+        number = r"""sed 's/.*"pid":\([0-9]*\).*/\1/'"""
+        script = f"cat /proc/$({number})/cgroup >{case.place}/groups"
+        spec = case.configure("true")
+        spec["linux"]["cgroupsPath"] = f"/bq-{case.id}"
+        spec["hooks"] = {point: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+        case.create(spec=spec).check()
+        groups = (case.place / "groups").read_text().splitlines()
+        assert all(line.endswith(f":/bq-{case.id}") for line in groups if ":memory:" in line)
+        assert any(line.endswith(f":/bq-{case.id}") for line in groups)
+
     @pytest.mark.parametrize("point", ["prestart", "createRuntime", "createContainer"])
     def test_a_failure_undoes_the_container(self, case: Case, point: str) -> None:
         spec = case.configure("true")
