@@ -38,6 +38,7 @@ SOON_S: Final = 5.0  # a worker that is needed again within this time has left t
 QUIET_MAX_S: Final = 48.0  # and the next one stays twice as long
 FAREWELL_S: Final = 5.0  # for containerd to take the last events
 LINGER_S: Final = 30.0  # for slow clients to take the last output
+LAST_S: Final = 0.05  # then: the end of a process takes 2 ms, which who was answered can use now
 
 
 class Config:
@@ -211,7 +212,10 @@ class Shim:
 
     def _linger(self) -> None:
         self._loop.after(LINGER_S, self._loop.stop)
-        self._loop.when_idle(self._loop.stop)
+        self._loop.when_idle(self._end)
+
+    def _end(self) -> None:
+        self._loop.after(LAST_S, self._loop.stop)
 
 
 def quiet_s() -> float:
