@@ -82,9 +82,11 @@ class Birth:
         if not launch.awaits_cgroups:
             launch.entries = self._container.cgroup.open_entries()
         flags = kinds.CLONE_PARENT if sibling else 0
+        joined = {flag for _, flag in launch.joined}
         for kind in launch.spec.linux.namespaces:
-            if kind != "cgroup" and is_new(launch.spec.linux, kind):
-                flags |= NAMESPACE_FLAGS[kind]
+            flag = NAMESPACE_FLAGS[kind]
+            if kind != "cgroup" and is_new(launch.spec.linux, kind) and flag not in joined:
+                flags |= flag
         try:
             pid = clone(launch, ours, flags, unified)
             if pid == 0:

@@ -182,6 +182,9 @@ class Making:
             self._options = options
             launch = prepare_launch(self.container, spec, options, log)
             launch.streams = None if host is None else host.streams
+            self.new_network = wants_network(spec.linux)
+            if host is not None and host.network >= 0 and self.new_network:
+                launch.joined.append((os.dup(host.network), kinds.CLONE_NEWNET))
             sibling = host is not None and host.parent_reaps
             try:
                 launch.awaits_cgroups = awaits_cgroups(self.container, launch)
@@ -228,11 +231,14 @@ class Making:
 class Host:
     """A process that makes a container among other things, and lives on."""
 
-    __slots__ = ("parent_reaps", "streams")
+    __slots__ = ("network", "parent_reaps", "streams")
 
-    def __init__(self, streams: tuple[int, int, int], *, parent_reaps: bool) -> None:
+    def __init__(
+        self, streams: tuple[int, int, int], *, parent_reaps: bool, network: int = -1
+    ) -> None:
         self.streams = streams  # descriptors that become the container's 0, 1 and 2
         self.parent_reaps = parent_reaps  # the container's process is to be its parent's child
+        self.network = network  # a new network namespace for who wants one, or -1; the host's
 
 
 def check(spec: Spec, options: Options) -> None:
@@ -314,6 +320,11 @@ def open_sources(spec: Spec, bundle: str, joined_user: int) -> dict[int, int]:
     from barque.runc import sources
 
     return sources.open_all(spec, bundle, joined_user)
+
+
+def wants_network(linux: Linux) -> bool:
+    """Whether a network namespace is to be new, and may have been made before."""
+    return is_new(linux, "network") and "user" not in linux.namespaces
 
 
 def is_id_mapped(mount: Mount) -> bool:

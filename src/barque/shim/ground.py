@@ -31,7 +31,10 @@ NOBODY: Final = -1
 class Ground:
     """Descriptors, and the process's handlers of signals."""
 
-    __slots__ = ("epoll", "epoll_fd", "keeper", "reports", "state", "told", "wake", "woken")
+    __slots__ = (
+        *("epoll", "epoll_fd", "keeper", "network", "new_network", "reports", "state", "told"),
+        *("wake", "woken"),
+    )
 
     def __init__(self) -> None:
         self.epoll = select.epoll()
@@ -40,6 +43,8 @@ class Ground:
         self.keeper = 0  # the process that orphans fall to, where that is not who runs the loop
         self.reports = self.told = NOBODY  # a pipe: of whom the keeper has reaped
         self.state = NOBODY  # a file in memory: what the last worker left for the next
+        self.network = NOBODY  # a network namespace made ahead, which nobody has yet
+        self.new_network = False  # whether a container wanted one
         self._hear()
 
     def _hear(self) -> None:

@@ -17,7 +17,7 @@ from barque.linux.process import close_range, fork, place_stdio
 from barque.oci import document
 from barque.program import command
 from barque.shim import paths
-from barque.shim.ground import IGNORED_SIGNALS
+from barque.shim.ground import IGNORED_SIGNALS, NOBODY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     class Making(Protocol):
         """A container that our runtime is making."""
+
+        new_network: bool  # it wants a network namespace of its own
 
         def fileno(self) -> int:
             """Readable when `step` has not to wait."""
@@ -137,13 +139,20 @@ class Runtime:
     def _do_here(self, argv: list[str], stdio: tuple[int, int, int] | None) -> Routine:
         """Do what our runtime can do in this process; False: it is not done."""
         ours = None if self.binary else self._entry
-        if ours is None:
-            return False
-        if stdio is None:
-            return ours.at_once(argv)
-        making = ours.begin(argv, stdio, parent_reaps=self._loop.ground.keeper != 0)
+        ground = self._loop.ground
+        network, ground.network = ground.network, NOBODY
+        try:
+            if ours is None:
+                return False
+            if stdio is None:
+                return ours.at_once(argv)
+            making = ours.begin(argv, stdio, parent_reaps=ground.keeper != 0, network=network)
+        finally:
+            if network >= 0:
+                os.close(network)
         if making is None:
             return False
+        ground.new_network = making.new_network
         try:
             yield self._loop.readable(making.fileno())
             while not making.step():

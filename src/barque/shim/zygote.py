@@ -35,7 +35,6 @@ from barque.shim.warm import Warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
     from barque.shim.runtime import Entry
@@ -242,9 +241,10 @@ class Forker:
         close_all_but({fd, *ground.descriptors()})
         if ahead:
             self._warm.up()
+            ground.network = self._warm.network()
             if (fd := awaited(fd)) < 0:
                 return 0
-        return handle(fd, self._entry, ground, self._warm.note)
+        return handle(fd, self._entry, ground, self._warm)
 
     def _later(self, ground: Ground) -> int:
         return binary.resume(self._entry, ground)
@@ -264,9 +264,9 @@ def refuse(fd: int, reason: str) -> None:
     reply(fd, 1, "", f"{NAME}: fork: {reason}\n")
 
 
-def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], None]) -> int:
-    """One request, in a process of its own, to its answer and beyond: its exit code. `leaves` is
-    called by what has been a shim."""
+def handle(fd: int, entry: Entry | None, ground: Ground, warm: Warm) -> int:
+    """One request, in a process of its own, to its answer and beyond: its exit code. What has been
+    a shim tells `warm` of itself."""
     try:
         request = Request(fd)
         invocation = request.invocation
@@ -290,7 +290,7 @@ def handle(fd: int, entry: Entry | None, ground: Ground, leaves: Callable[[], No
                 request.stdin,
                 request.connection,
             )
-            leaves()
+            warm.note(network=ground.new_network)
             return code
         if invocation.action != "delete":
             raise InvalidArgument(f"unknown command {invocation.action!r}: start or delete")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,9 +85,48 @@ def dumpable() -> Iterator[None]:
     set_dumpable(True)
 
 
-def making(case: Case, *flags: str, streams: tuple[int, int, int] = (0, 1, 2)) -> Making | None:
-    argv = ["create", "--bundle", str(case.bundle), *flags, case.id]
-    return begin(["--root", str(case.runtime.root), *argv], streams, parent_reaps=False)
+def making(
+    case: Case, *flags: str, streams: tuple[int, int, int] = (0, 1, 2), network: int = -1
+) -> Making | None:
+    create = ["create", "--bundle", str(case.bundle), *flags, case.id]
+    argv = ["--root", str(case.runtime.root), *create]
+    return begin(argv, streams, parent_reaps=False, network=network)
+
+
+def new_network() -> int:
+    """A network namespace with nobody in it."""
+    with subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE) as holder:
+        name = f"/proc/{holder.pid}/ns/net"
+        wait_for(lambda: os.readlink(name) != os.readlink("/proc/self/ns/net"))
+        return os.open(name, os.O_RDONLY)
+
+
+@pytest.mark.parametrize("wants", ["new", "path", "none"])
+def test_a_network_that_was_made_before(case: Case, wants: str) -> None:
+    """Who wants a new one gets it; nobody else does, and it stays the caller's."""
+    spec = case.configure("sleep", "1000")
+    kinds = spec["linux"]["namespaces"]
+    spec["linux"]["namespaces"] = [kind for kind in kinds if kind["type"] != "network"]
+    if wants == "new":
+        spec["linux"]["namespaces"].append({"type": "network"})
+    elif wants == "path":
+        spec["linux"]["namespaces"].append({"type": "network", "path": "/proc/self/ns/net"})
+    case.write(spec)
+    network = new_network()
+    before = os.listdir("/proc/self/fd")
+    made = making(case, network=network)
+    assert made is not None
+    assert made.new_network == (wants == "new")
+    while not made.step():
+        pass
+    pid = case.runtime.pid(case.id)
+    has = os.stat(f"/proc/{pid}/ns/net").st_ino
+    given, own = os.fstat(network).st_ino, os.stat("/proc/self/ns/net").st_ino
+    assert has == (given if wants == "new" else own)
+    assert os.listdir("/proc/self/fd") == before
+    os.close(network)
+    case.call("delete", "--force", case.id).check()
+    os.waitpid(pid, 0)
 
 
 def test_a_container_is_made_in_the_callers_process(case: Case) -> None:

@@ -56,6 +56,45 @@ def test_it_has_nothing_of_the_zygotes_but_what_it_waits_at(ours: Shims) -> None
     assert sum(link.startswith("socket:") for link in found) == 1
 
 
+def networks(it: Shims) -> set[str]:
+    """Of the spare shim: the network namespaces it has descriptors of."""
+    (worker,) = children(spare(it))
+    found = {os.readlink(fd) for fd in Path(f"/proc/{worker}/fd").iterdir()}
+    return {link for link in found if link.startswith("net:")}
+
+
+def run(it: Shims, identity: str, *, network: bool) -> str:
+    """A container's whole life; its network namespace."""
+    config = rootfs.config("sleep", "1000")
+    kinds = config["linux"]["namespaces"]
+    kinds[:] = [kind for kind in kinds if kind["type"] != "network"]
+    if network:
+        kinds.append({"type": "network"})
+    shim = it.start(identity, config)
+    pid = shim.create()
+    had = os.readlink(f"/proc/{pid}/ns/net")
+    assert not [fd for fd in Path(f"/proc/{shim.pid}/fd").iterdir() if "net:" in os.readlink(fd)]
+    shim.call("Kill", signal=9)
+    shim.call("Wait")
+    shim.end()
+    return had
+
+
+def test_it_has_a_network_for_whom_the_last_one_wanted_one(ours: Shims) -> None:
+    own = os.readlink("/proc/self/ns/net")
+    assert run(ours, "one", network=True) != own
+    spare(ours)
+    second = run(ours, "two", network=True)  # whose shim was made while the first one lived
+    (ahead,) = networks(ours)
+    assert ahead not in (own, second)
+    assert run(ours, "three", network=True) == ahead
+    assert networks(ours) not in ({ahead}, set())
+    assert run(ours, "four", network=False) == own
+    spare(ours)  # made while that one lived: it may have one
+    assert run(ours, "five", network=False) == own
+    assert not networks(ours)
+
+
 @pytest.mark.parametrize("which", ["keeper", "worker"])
 def test_one_that_is_killed_is_not_missed(ours: Shims, which: str) -> None:
     ours.start("one", rootfs.config("true"))
