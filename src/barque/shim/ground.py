@@ -75,6 +75,11 @@ class Ground:
         self._hear()
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
+    def take_network(self) -> int:
+        """The network namespace that was made ahead, the caller's to close, or `NOBODY`."""
+        network, self.network = self.network, NOBODY
+        return network
+
     def drain(self) -> None:
         """Take notice of the signals that came."""
         try:

@@ -140,7 +140,7 @@ class Runtime:
         """Do what our runtime can do in this process; False: it is not done."""
         ours = None if self.binary else self._entry
         ground = self._loop.ground
-        network, ground.network = ground.network, NOBODY
+        network = ground.take_network()
         try:
             if ours is None:
                 return False
@@ -148,7 +148,7 @@ class Runtime:
                 return ours.at_once(argv)
             making = ours.begin(argv, stdio, parent_reaps=ground.keeper != 0, network=network)
         finally:
-            if network >= 0:
+            if network != NOBODY:
                 os.close(network)
         if making is None:
             return False

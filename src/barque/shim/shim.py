@@ -15,7 +15,7 @@ from barque.oci import document
 from barque.shim import keeper, paths
 from barque.shim.container import Host
 from barque.shim.events import Publisher
-from barque.shim.ground import read_state, write_state
+from barque.shim.ground import NOBODY, read_state, write_state
 from barque.shim.jsonlines import stamp
 from barque.shim.loop import Loop
 from barque.shim.sandbox import Sandbox
@@ -190,6 +190,8 @@ class Shim:
             "left": time.monotonic(),
             "quiet_s": self._loop.quiet_s,
         }
+        if (network := self._ground.take_network()) != NOBODY:
+            os.close(network)  # nobody came for it
         write_state(self._ground, marshal.dumps(state))
         self._left = True
         self._loop.stop()
