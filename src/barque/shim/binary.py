@@ -7,6 +7,7 @@ import sys
 import time
 
 from barque.errors import BarqueError, InvalidArgument
+from barque.linux.fs import write_atomic
 from barque.linux.process import place_stdio
 from barque.oci import document
 from barque.shim import group, keeper, paths, rootfs, shim, wire
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 STDIN: Final = 0
+PUBLIC: Final = 0o644  # of what containerd reads
 OPTIONS_BYTES_MAX: Final = 1 << 16
 KILLED: Final = 128 + 9
 JSON_SINCE_VERSION: Final = 2
@@ -49,7 +51,7 @@ def start(invocation: Invocation) -> int:
                 ),
                 lambda ground: resume(None, ground),
             ).keep()
-        write(paths.SHIM_PID, str(pid))
+        write_atomic(paths.SHIM_PID, b"%d" % pid, PUBLIC)
         server.close()
     sys.stdout.write(answer(socket_path))
     sys.stdout.flush()
@@ -91,7 +93,7 @@ def prepare(invocation: Invocation) -> tuple[str, _socket.socket | None]:
         return prepare_group(directory, *identity, wanted)
     path = paths.socket(directory)
     server = listen(path)
-    write(paths.ADDRESS, f"unix://{path}")
+    write_atomic(paths.ADDRESS, f"unix://{path}".encode(), PUBLIC)
     return path, server
 
 
@@ -104,12 +106,12 @@ def prepare_group(
         pid = group.join(path, identity)
         server = None
         if pid:
-            write(paths.SHIM_PID, str(pid))
+            write_atomic(paths.SHIM_PID, b"%d" % pid, PUBLIC)
         else:
             if os.path.lexists(path):
                 os.unlink(path)
             server = listen(path)
-        write(paths.ADDRESS, f"unix://{path}")
+        write_atomic(paths.ADDRESS, f"unix://{path}".encode(), PUBLIC)
     return path, server
 
 
@@ -228,10 +230,3 @@ def remove_socket(address_file: str) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def write(path: str, text: str) -> None:
-    """Write a small file at once: readers see all of it or none."""
-    with open(f"{path}~", "w") as file:
-        file.write(text)
-    os.rename(f"{path}~", path)

@@ -23,6 +23,7 @@ except ImportError:  # Python 3.12 and later
     from _sha2 import sha256  # type: ignore[import-not-found]
 
 from barque.errors import BarqueError
+from barque.linux.fs import read_bounded
 from barque.oci import document
 from barque.shim import paths, ttrpc
 from barque.shim.wire import INT, STRING, Field, Table, decode, encode
@@ -45,8 +46,7 @@ def of_bundle(bundle: str) -> str:
     """The group that the bundle's container is in, or empty. What is no config.json has none: its
     Create will say so."""
     try:
-        with open(paths.bundle_file(bundle, paths.CONFIG), "rb") as file:
-            data = file.read(CONFIG_BYTES_MAX)
+        data = read_bounded(paths.bundle_file(bundle, paths.CONFIG), CONFIG_BYTES_MAX)
     except OSError:
         return ""
     if not any(name.encode() in data for name in ANNOTATIONS):

@@ -13,6 +13,7 @@ import _signal  # type: ignore[import-not-found]  # the module without its enums
 import os
 
 from barque.errors import BarqueError, NotFound
+from barque.linux.fs import write_atomic
 from barque.linux.process import close_range, fork, place_stdio
 from barque.oci import document
 from barque.program import command
@@ -97,10 +98,7 @@ class Runtime:
             "binary": self.binary,
             "systemd_cgroup": self.systemd_cgroup,
         }
-        name = paths.bundle_file(self._bundle, paths.OPTIONS)
-        with open(f"{name}~", "wb") as file:
-            file.write(document.dump(options))
-        os.rename(f"{name}~", name)
+        write_atomic(paths.bundle_file(self._bundle, paths.OPTIONS), document.dump(options))
 
     def call(
         self, what: str, *arguments: str, stdio: tuple[int, int, int] | None = None

@@ -25,6 +25,7 @@ import sys
 
 from barque.errors import BarqueError, InvalidArgument
 from barque.linux import bare, executable, process
+from barque.linux.fs import write_atomic
 from barque.oci import document
 from barque.shim import binary, keeper, paths
 from barque.shim.ground import IGNORED_SIGNALS, Ground
@@ -275,7 +276,7 @@ def handle(fd: int, entry: Entry | None, ground: Ground, warm: Warm) -> int:
             if server is None:
                 reply(fd, 0, binary.answer(socket_path), "")
                 return 0
-            binary.write(paths.SHIM_PID, str(ground.keeper))
+            write_atomic(paths.SHIM_PID, b"%d" % ground.keeper, binary.PUBLIC)
             told = reply(fd, 0, binary.answer(socket_path), "", taken=request.connection >= 0)
             os.close(fd)
             if not told and binary.leaves(socket_path):
