@@ -82,7 +82,8 @@ class LogFile:
             self._lose(records, done, error)
             return
         self._size += done
-        self.lost_to = ""
+        if not self.lost_lines:  # else that is still to be noted
+            self.lost_to = ""
 
     def _lose(self, records: bytes, done: int, error: OSError) -> None:
         kept = self._framing.within(records, done)

@@ -117,6 +117,27 @@ def local_texts(data: bytes) -> list[str]:
     return [line.log for line in LocalFormat().decode(data)]
 
 
+def test_a_failure_that_ends_after_the_note_is_noted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    log = json_file(str(path), 0, 1, {}, [].append)
+    write, fails = os.write, iter([True, True])  # a line, and the note of it
+
+    def sometimes_full(fd: int, data: bytes) -> int:
+        if next(fails, False):
+            raise OSError(28, "No space left on device")
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", sometimes_full)
+    for line in (b"one\n", b"two\n", b"three\n"):
+        log.write(1, line)
+    monkeypatch.undo()
+    log.close()
+    note = "[barque: 1 lines of this log are lost: No space left on device]\n"
+    assert texts(path) == ["two\n", note, "three\n"]
+
+
 def test_a_local_log_rotates_at_whole_records(tmp_path: Path) -> None:
     path = tmp_path / "local-logs" / "container.log"
     log = local(str(path), 200, 3, warned)
