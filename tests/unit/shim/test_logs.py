@@ -120,8 +120,9 @@ def local_texts(data: bytes) -> list[str]:
 def test_a_failure_that_ends_after_the_note_is_noted_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warnings: list[str] = []
     path = tmp_path / "log"
-    log = json_file(str(path), 0, 1, {}, [].append)
+    log = json_file(str(path), 0, 1, {}, warnings.append)
     write, fails = os.write, iter([True, True])  # a line, and the note of it
 
     def sometimes_full(fd: int, data: bytes) -> int:
