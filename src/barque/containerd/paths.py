@@ -125,8 +125,8 @@ class SnapshotPaths:
 
     @property
     def spare(self) -> str:
-        """Of overlayfs: the directory that is there before a snapshot asks for it."""
-        return f"{self.base}/spare"
+        """Of overlayfs: where the directory is that is there before a snapshot asks for it."""
+        return f"{self.base}.spare"
 
     def directory(self, number: int) -> str:
         return f"{self.base}/{number}"

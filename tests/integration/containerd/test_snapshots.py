@@ -364,31 +364,52 @@ class TestDirectoriesAhead:
 
     def test_it_becomes_the_next_ones(self) -> None:
         with place_of("overlayfs") as place:
-            base = place.base / "overlayfs"
+            whole = place.base / "overlayfs.spare/whole"
             place.make("w")
             place.commit("base", "w")
-            assert not (base / "spare").exists()
+            assert not whole.exists()
             place.make("first", "base")
             place.snapshotter.wait()
-            ahead = (base / "spare/fs").stat().st_ino
+            ahead = (whole / "fs").stat().st_ino
             place.make("look", "base", VIEW)
-            assert (base / "spare/fs").stat().st_ino == ahead
+            assert (whole / "fs").stat().st_ino == ahead
             place.make("second", "base")
             assert Path(upper_of(place.how("second"))).stat().st_ino == ahead
             with place.mounted("second") as root:
                 (root / "f").touch()
             place.store.remove("n", "first")
             place.snapshotter.wait()
-            assert sorted(os.listdir(base / "spare")) == ["fs", "work"]
-            assert (base / "spare").stat().st_mode & 0o7777 == 0o700
+            assert sorted(os.listdir(whole)) == ["fs", "work"]
+            assert whole.stat().st_mode & 0o7777 == 0o700
             assert len(place.snapshotter.numbers()) == 3
 
     def test_what_a_crash_left_is_thrown(self) -> None:
         with temporary() as base:
-            (base / "s/spare/fs/stale").mkdir(parents=True)
-            (base / "s/spare.new/fs").mkdir(parents=True)
+            (base / "s.spare/whole/fs/stale").mkdir(parents=True)
+            (base / "s.spare/making/fs").mkdir(parents=True)
             place = Place(base, Overlay(SnapshotPaths(str(base / "s"))))
             try:
-                assert os.listdir(base / "s") == []
+                assert os.listdir(base / "s.spare") == []
             finally:
                 place.close()
+
+    def test_one_that_cannot_be_made_is_not_missed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with place_of("overlayfs") as place:
+            place.make("w")
+            place.commit("base", "w")
+            mkdir = os.mkdir
+
+            def full(path: str, mode: int = 0o777) -> None:
+                if ".spare/making/" in path:
+                    raise OSError(28, "No space left on device")
+                mkdir(path, mode)
+
+            monkeypatch.setattr(os, "mkdir", full)
+            for key in ("first", "second"):
+                place.make(key, "base")
+                place.snapshotter.wait()
+                assert os.listdir(place.base / "overlayfs.spare") == ["making"]
+            monkeypatch.undo()
+            place.store.remove("n", "first")
+            place.snapshotter.wait()
+            assert os.listdir(place.base / "overlayfs.spare") == ["whole"]

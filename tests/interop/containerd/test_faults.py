@@ -96,7 +96,6 @@ def forget(it: Node) -> None:
         ("mkdir:error=ENOMEM:when=1", "", ("snapshots", "prepare", "one")),
         ("mkdir:error=ENOSPC:when=2", "", ("snapshots", "prepare", "one")),
         ("openat:error=EMFILE:when=1", "", ("containers", "create", IMAGE, "one")),
-        ("mkdir:error=EIO:when=2", "", ("containers", "create", IMAGE, "one")),
     ],
 )
 def test_what_cannot_be_written_is_not_there(

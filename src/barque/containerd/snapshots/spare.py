@@ -11,17 +11,20 @@ import os
 from collections.abc import Callable
 
 from barque.linux.fs import remove_tree
+from barque.linux.inode_flags import spread_subdirectories
 
 log = logging.getLogger(__name__)
 
 
 class Spare:
-    """One directory at `path`, filled by `fill`; what a crash left there goes first."""
+    """One directory in `place`, which is made, filled by `fill`; what a crash left there goes."""
 
-    def __init__(self, path: str, fill: Callable[[str], None]) -> None:
-        self._path = path
-        self._making = f"{path}.new"
+    def __init__(self, place: str, fill: Callable[[str], None]) -> None:
+        self._path = f"{place}/whole"
+        self._making = f"{place}/making"
         self._fill = fill
+        os.makedirs(place, mode=0o700, exist_ok=True)
+        spread_subdirectories(place)
         for left in (self._path, self._making):
             remove_tree(left)
 
