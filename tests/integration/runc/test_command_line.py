@@ -5,12 +5,13 @@ In the lines, @ID is a container, @PLACE a directory of the test.
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from tests.integration.runc.conftest import Case
 from tests.support.cgroups import VERSION_2, group, limit
-from tests.support.runtimes import Result
+from tests.support.runtimes import Result, wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.runtimes("warm", "runc")]
 
@@ -198,6 +199,8 @@ def test_help(case: Case) -> None:
 def test_lists_and_processes(case: Case) -> None:
     """`--quiet` comes before the format; `ps` gives on what it is given."""
     case.started("sleep", "1000")
+    pid = case.runtime.pid(case.id)
+    wait_for(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     for argv in (("-q",), ("-q", "-f", "json"), ("-q", "-f", "bad")):
         assert case.call("list", *argv).check().out == f"{case.id}\n"
     heading, line = case.call("ps", case.id, "-eo", "pid,args").check().out.splitlines()

@@ -71,6 +71,7 @@ def test_interrupt_reaches_the_process(barque: Stack, command: list[str]) -> Non
         child.expect(PROMPT)
         child.sendline("echo code $?")
         child.expect("code 130")
+        child.expect(PROMPT)
         child.sendeof()
         ended(child)
 

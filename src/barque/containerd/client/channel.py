@@ -7,6 +7,7 @@ fails with Unavailable, the next one finds the new server.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -71,7 +72,9 @@ class _Connecting:
         while True:
             try:
                 _, made = await loop.create_unix_connection(ClientConnection, self._path)
-            except (ConnectionRefusedError, FileNotFoundError):
+                if not await made.greeted():
+                    raise ConnectionResetError(errno.ECONNRESET, "the connection is closed")
+            except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
                 if loop.time() >= deadline:
                     raise
                 await asyncio.sleep(RESTART_POLL_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from barque.containerd.http2 import frames
 from barque.containerd.http2.connection import Connection
 from barque.containerd.http2.frames import ConnectionFault
@@ -25,6 +27,21 @@ class ClientConnection(Connection):
         super().__init__()
         self._next = 1
         self._paths: dict[str, bytes] = {}  # header blocks by path
+        self._greeting = asyncio.Event()
+
+    async def greeted(self) -> bool:
+        """Wait for the server's settings. False: it is gone without them, as one is that has died
+        and whose socket was still listening."""
+        await self._greeting.wait()
+        return self.usable
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._greeting.set()
+
+    def _take_settings(self, flags: int, stream: int, payload: bytes) -> None:
+        super()._take_settings(flags, stream, payload)
+        self._greeting.set()
 
     @property
     def usable(self) -> bool:
