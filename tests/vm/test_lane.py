@@ -23,7 +23,8 @@ WITH_SELINUX = ("test_selinux.py", "test_engine_selinux.py")
 ALL = os.environ.get("BARQUE_VM") == "all"
 # What takes minutes: the whole suite, with the rest of this, is to take less than half an hour.
 LONG = (
-    *("test_containerd.py", "test_engine_checkpoints.py", "test_engine_selinux.py"),
+    *("test_checkpoint.py", "test_containerd.py", "test_engine_checkpoints.py"),
+    *("test_engine_selinux.py",),
     *("test_podman.py", "test_shim.py", "test_snapshotters.py", "test_storage_devicemapper.py"),
 )
 LEFT_OUT = () if ALL else LONG
