@@ -26,6 +26,7 @@ NAME_FIELD = 5  # of a line of /proc/self/maps
 AT_PHDR, AT_PHNUM = 3, 5
 PT_LOAD, PT_PHDR = 1, 6
 PF_W = 2
+ADDRESS_BYTES = 8  # where `_Segment` is what it says
 CONTEXT_BYTES = 1 << 13  # a ucontext_t is shorter on every architecture
 STACK_BYTES = 1 << 14
 # the fields of struct prctl_mm_map that /proc/self/stat has, by their numbers in proc(5)
@@ -112,7 +113,7 @@ def put_away() -> bool:
         finally:
             os.close(file)
         _become_other()
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # of a C library that has not these functions
         return False
     return is_sealed()
 
@@ -146,7 +147,9 @@ def _written() -> list[tuple[int, int]]:
     getauxval = _function("getauxval", 1)
     start = getauxval(AT_PHDR)
     segments = (_Segment * getauxval(AT_PHNUM)).from_address(start)
-    moved = next(start - segment.address for segment in segments if segment.type == PT_PHDR)
+    moved = next((start - one.address for one in segments if one.type == PT_PHDR), None)
+    if moved is None or ctypes.sizeof(ctypes.c_void_p) != ADDRESS_BYTES:
+        raise ValueError("an executable of another kind")
     return [
         (moved + segment.address, moved + segment.address + segment.size)
         for segment in segments
