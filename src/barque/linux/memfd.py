@@ -1,8 +1,9 @@
-"""Sealed memory files, and the sealed copy of the interpreter that container processes come from.
+"""Sealed memory files, and a sealed copy of the interpreter.
 
 A process of a container may reach the binary its ancestor ran through /proc/PID/exe
-(CVE-2019-5736). So a process that becomes a container's process runs from a copy in memory that
-nobody can write: `reexec_sealed` makes the copy and executes the program again from it.
+(CVE-2019-5736). Where a process cannot let go of that file (`barque.linux.executable`),
+`reexec_sealed` makes a copy in memory that nobody can write, and executes the program again from
+it.
 """
 
 from __future__ import annotations

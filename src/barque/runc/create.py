@@ -238,7 +238,7 @@ class Host:
     ) -> None:
         self.streams = streams  # descriptors that become the container's 0, 1 and 2
         self.parent_reaps = parent_reaps  # the container's process is to be its parent's child
-        self.network = network  # a new network namespace for who wants one, or -1; the host's
+        self.network = network  # a new network namespace, or -1; it stays that process's
 
 
 def check(spec: Spec, options: Options) -> None:

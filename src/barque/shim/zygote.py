@@ -8,8 +8,8 @@
 
 The zygote accepts, a second process forks (`Forker`). They read nothing themselves, so there is
 nothing of a request in the memory that all shims share. Once there was a request, one child is
-forked ahead (`Spare`) and gets the next connection. The zygote
-runs from a sealed copy of the interpreter: so do all that are forked from it.
+forked ahead (`Spare`) and gets the next connection. The zygote's executable is a sealed file
+(`barque.linux.executable`): so is that of all that are forked from it.
 """
 
 from __future__ import annotations

@@ -13,11 +13,7 @@ import os
 from collections.abc import Sequence
 
 from barque.containerd.paths import SnapshotPaths
-from barque.containerd.snapshots.disk import (
-    Trash,
-    numbers_in,
-    usage_above,
-)
+from barque.containerd.snapshots.disk import Trash, numbers_in, usage_above
 from barque.containerd.snapshots.mounts import bind
 from barque.containerd.snapshots.remapping import REMAP, Remapping
 from barque.containerd.snapshots.snapshotter import QUOTA, VIEW, Mount, Usage

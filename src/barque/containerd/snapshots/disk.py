@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from barque.containerd.snapshots.snapshotter import Usage
 from barque.linux.fs import remove_tree, sync_filesystem
@@ -32,7 +33,7 @@ class Trash:
         self._closed = threading.Event()
         os.makedirs(directory, mode=0o700, exist_ok=True)
         for name in os.listdir(directory):
-            self._worker.submit(self._delete, name)
+            self.then(partial(self._delete, name))
 
     def throw(self, path: str) -> None:
         """Move `path` (on the same file system) here; one that is gone is done."""
@@ -41,7 +42,7 @@ class Trash:
             os.rename(path, f"{self._directory}/{name}")
         except FileNotFoundError:
             return
-        self._worker.submit(self._delete, name)
+        self.then(partial(self._delete, name))
 
     def new_directory(self, path: str) -> None:
         """`path` made, for us alone; what a crash left there is thrown."""
@@ -69,8 +70,6 @@ class Trash:
             work()
 
     def _delete(self, name: str) -> None:
-        if self._closed.is_set():
-            return
         try:
             self._delete_path(f"{self._directory}/{name}")
         except OSError as error:  # something is still mounted there: the next start tries again
