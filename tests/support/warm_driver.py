@@ -44,7 +44,8 @@ def in_place(argv: list[str], fds: list[int]) -> bool:
     if barque.runc.main.at_once(argv):
         return True
     streams = fds[0], fds[1], fds[2]
-    making = barque.runc.main.begin(argv, streams, parent_reaps=True, network=-1)
+    begin = barque.runc.main.begin
+    making = begin(argv, streams, parent_reaps=True, forked=lambda: None, network=-1)
     try:
         while making is not None and not making.step():
             pass

@@ -9,7 +9,8 @@ A handler is named by its method and has the shape that the method's descriptor 
     both streams    async def write(call: Call, requests: AsyncIterator) -> AsyncIterator[Reply]
 
 (The streaming ones are async generators; one with a reply stream may give a message instead, which
-is then all.) What never waits is marked, `{"Get": AtOnce(images.get)}`, and takes no task.
+is then all.) What never waits is marked, `{"Get": AtOnce(images.get)}`, and takes no task; what is
+asked for again and again, with the same answer, `{"Info": Kept(content.info, content.version)}`.
 
 Errors of `barque.errors` become gRPC codes here and nowhere else. Texts are passed as they are.
 """
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 NAMESPACE_HEADER = "containerd-namespace"
 LEASE_HEADER = "containerd-lease"
+
+KEPT_MOST = 64  # answers of one method
+KEPT_BYTES = 8 << 10  # of each, and of its request
 
 CODES: Mapping[type[Exception], Status] = {
     errors.InvalidArgument: Status.INVALID_ARGUMENT,
@@ -88,7 +92,18 @@ class AtOnce:
     handler: Unary
 
 
-Handler = Unary | Streaming | AtOnce
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What gives a message, or a stream of them, for a namespace and a request, and nothing else.
+
+    A small message is given again to who asks the same while `version` gives the same number.
+    """
+
+    handler: Streaming
+    version: Callable[[], int]
+
+
+Handler = Unary | Streaming | AtOnce | Kept
 Watch = Callable[[MethodDescriptor, Answer], Answer]
 
 
@@ -177,7 +192,10 @@ def _answer(method: MethodDescriptor, handler: Handler) -> tuple[Answer, bool]:
     """What answers calls of a method, and whether it reads a stream of requests."""
     kind: type[Message] = GetMessageClass(method.input_type)
     begin: Begin = _begin_unary
-    if method.client_streaming:
+    if isinstance(handler, Kept):
+        begin = KeptAnswers(handler.version).begin
+        handler = handler.handler
+    elif method.client_streaming:
         assert method.server_streaming, method.full_name
         begin = _begin_duplex
     elif method.server_streaming:
@@ -217,7 +235,7 @@ def _begin_unary(handler: Any, call: Call, stream: ServerStream, kind: type[Mess
     request = _only_request(stream, kind)
 
     async def rest() -> None:
-        if late := _reply(stream, await handler(call, request)):
+        if late := _reply(stream, (await handler(call, request)).SerializeToString()):
             await late()
 
     return rest
@@ -230,9 +248,36 @@ def _begin_at_once(
     try:
         work.send(None)
     except StopIteration as done:
-        return _reply(stream, done.value)
+        return _reply(stream, done.value.SerializeToString())
     work.close()
     raise RuntimeError("a handler that does not wait did wait")
+
+
+class KeptAnswers:
+    """Of one method, by namespace and request: see `Kept`."""
+
+    def __init__(self, version: Callable[[], int]) -> None:
+        self._version_now = version
+        self._version = version()
+        self._kept: dict[tuple[str, bytes], bytes] = {}
+
+    def begin(
+        self, handler: Any, call: Call, stream: ServerStream, kind: type[Message]
+    ) -> Rest | None:
+        request = _only_message(stream)
+        key, now = (call.namespace, request), self._version_now()
+        if self._version != now or len(self._kept) > KEPT_MOST:
+            self._kept.clear()
+            self._version = now
+        answer = self._kept.get(key)
+        if answer is None:
+            found = handler(call, _decoded(request, kind))
+            if not isinstance(found, Message):
+                return partial(_stream, found, stream)
+            answer = found.SerializeToString()
+            if len(request) + len(answer) <= KEPT_BYTES:
+                self._kept[key] = answer
+        return _reply(stream, answer)
 
 
 def _begin_streaming(
@@ -240,13 +285,12 @@ def _begin_streaming(
 ) -> Rest | None:
     found = handler(call, _only_request(stream, kind))
     if isinstance(found, Message):
-        return _reply(stream, found)
+        return _reply(stream, found.SerializeToString())
     return partial(_stream, found, stream)
 
 
-def _reply(stream: ServerStream, reply: Reply) -> Rest | None:
+def _reply(stream: ServerStream, message: bytes) -> Rest | None:
     """The one message of an answer, and its end; what is still to do when it does not fit."""
-    message = reply.SerializeToString()
     if not stream.fits(message):
         return partial(_send_one, stream, message)
     stream.answer(message)
@@ -281,13 +325,17 @@ async def _send_all(replies: AsyncIterator[Message], stream: ServerStream) -> No
 
 
 def _only_request(stream: ServerStream, kind: type[Message]) -> Message:
+    return _decoded(_only_message(stream), kind)
+
+
+def _only_message(stream: ServerStream) -> bytes:
     try:
         message = stream.only()
     except TooLarge as error:
         raise errors.ResourceExhausted(str(error)) from None
     if message is None:
         raise errors.InvalidArgument("request has no message")
-    return _decoded(message, kind)
+    return message
 
 
 async def _received(stream: ServerStream) -> bytes | None:

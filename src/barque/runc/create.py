@@ -196,6 +196,8 @@ class Making:
                 if launch.awaits_cgroups:
                     self._inhabited = make_cgroup(self.container, spec, undo, but=UNIFIED)
                     self._birth.let_in()
+                if host is not None:
+                    host.forked()
             except OSError as error:
                 raise BarqueError(START_FAILED + reason(error)) from error
             finally:
@@ -231,13 +233,19 @@ class Making:
 class Host:
     """A process that makes a container among other things, and lives on."""
 
-    __slots__ = ("network", "parent_reaps", "streams")
+    __slots__ = ("forked", "network", "parent_reaps", "streams")
 
     def __init__(
-        self, streams: tuple[int, int, int], *, parent_reaps: bool, network: int = -1
+        self,
+        streams: tuple[int, int, int],
+        *,
+        parent_reaps: bool,
+        forked: Callable[[], None],
+        network: int = -1,
     ) -> None:
         self.streams = streams  # descriptors that become the container's 0, 1 and 2
         self.parent_reaps = parent_reaps  # the container's process is to be its parent's child
+        self.forked = forked  # called when the container's process is at work by itself
         self.network = network  # a new network namespace, or -1; it stays that process's
 
 

@@ -17,7 +17,7 @@ from barque.runc.paths import DEFAULT_ROOT, Paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from barque.runc.create import Making
 
@@ -95,19 +95,25 @@ def at_once(argv: Sequence[str]) -> bool:
 
 
 def begin(
-    argv: Sequence[str], streams: tuple[int, int, int], *, parent_reaps: bool, network: int
+    argv: Sequence[str],
+    streams: tuple[int, int, int],
+    *,
+    parent_reaps: bool,
+    forked: Callable[[], None],
+    network: int,
 ) -> Making | None:
     """Begin the `create` of `argv` in the caller's own process, which has one thread and makes the
     steps. `streams` become the container's 0, 1 and 2; its process is the caller's child or, with
-    `parent_reaps`, the caller's sibling. `network`: a descriptor of a new network namespace, for a
-    container that wants one, or -1; it stays the caller's. None, or a step that raises BarqueError
-    or OSError: it is not done and nothing is left of it; `main` has to do it, and says what is
-    wrong.
+    `parent_reaps`, the caller's sibling. `forked` is called when that is at work by itself.
+    `network`: a descriptor of a new network namespace, for a container that wants one, or -1; it
+    stays the caller's. None, or a step that raises BarqueError or OSError: it is not done and
+    nothing is left of it; `main` has to do it, and says what is wrong.
     """
     from barque.runc import begin
     from barque.runc.create import Host
 
-    return begin.begin(argv, Host(streams, parent_reaps=parent_reaps, network=network))
+    host = Host(streams, parent_reaps=parent_reaps, forked=forked, network=network)
+    return begin.begin(argv, host)
 
 
 def paths_of(given: Arguments) -> Paths:

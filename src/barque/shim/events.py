@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 10.0
 QUEUE_MAX: Final = 10_000
+UNASKED: Final = ("/tasks/exit", "/tasks/oom")  # the others tell what who asked for it knows:
+SOON_S: Final = 0.001  # what that asks for next goes first
 NAMESPACE_KEY: Final = "containerd-namespace-ttrpc"
 
 
@@ -53,15 +55,18 @@ class Publisher:
         self._emptied: Callable[[], None] | None = None
 
     def publish(self, topic: str, values: dict[str, Any]) -> None:
-        """Queue one event of `TASK_EVENTS`; the time is now. It goes out with the loop's next turn:
-        what is answered in this one is not to wait for it."""
+        """Queue one event of `TASK_EVENTS`; the time is now. It goes out in a later turn of the
+        loop: what is answered in this one is not to wait for it."""
         if not self._path:
             return
         if len(self._queue) >= QUEUE_MAX:
             self._warn("queue of events is full, the oldest is lost")
             del self._queue[1]  # the first may be under way
         self._queue.append((topic, values, time.time_ns()))
-        self._loop.afterwards(self._pump)
+        if topic in UNASKED:
+            self._loop.afterwards(self._pump)
+        else:
+            self._loop.after(SOON_S, self._pump)
 
     def rest(self) -> bool:
         """Close the connection, which is made again for the next event. False: some wait."""

@@ -17,6 +17,7 @@ from barque.linux import memfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
 # Whoever stops containerd and all it started must not stop the containers. A handler that does
@@ -32,8 +33,8 @@ class Ground:
     """Descriptors, and the process's handlers of signals."""
 
     __slots__ = (
-        *("epoll", "epoll_fd", "keeper", "network", "new_network", "reports", "state", "told"),
-        *("wake", "woken"),
+        *("epoll", "epoll_fd", "forked", "keeper", "network", "new_network", "reports", "state"),
+        *("told", "wake", "woken"),
     )
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class Ground:
         self.state = NOBODY  # a file in memory: what the last worker left for the next
         self.network = NOBODY  # a network namespace made ahead, which nobody has yet
         self.new_network = False  # whether a container wanted one
+        self.forked: Callable[[], None] = nothing  # called when a container's process has our pages
         self._hear()
 
     def _hear(self) -> None:
@@ -99,6 +101,10 @@ class Ground:
 
 def _ignore(number: int, frame: object) -> None:
     """A handler must be there for the wake-up pipe to be written to."""
+
+
+def nothing() -> None:
+    """Nobody has made pages ahead."""
 
 
 def write_state(ground: Ground, state: bytes) -> None:

@@ -144,7 +144,13 @@ class Runtime:
                 return False
             if stdio is None:
                 return ours.at_once(argv)
-            making = ours.begin(argv, stdio, parent_reaps=ground.keeper != 0, network=network)
+            making = ours.begin(
+                argv,
+                stdio,
+                parent_reaps=ground.keeper != 0,
+                forked=ground.forked,
+                network=network,
+            )
         finally:
             if network != NOBODY:
                 os.close(network)

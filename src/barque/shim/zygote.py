@@ -240,6 +240,7 @@ class Forker:
         """A shim's first worker. Its keeper has the same descriptors: what is the zygote's goes."""
         fd, ahead = self._asked.cells
         close_all_but({fd, *ground.descriptors()})
+        ground.forked = self._warm.up
         if ahead:
             self._warm.up()
             ground.network = self._warm.network()

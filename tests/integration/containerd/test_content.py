@@ -216,3 +216,25 @@ def test_a_plain_layer_is_believed_only_while_its_file_is_the_one_that_was_hashe
         client.close()
 
     asyncio.run(check())
+
+
+def test_what_was_asked_for_before_is_answered_as_it_is_now(server: Node) -> None:
+    data = b"a document"
+
+    async def check() -> None:
+        client, other = [await Containerd.connect(server.address, name) for name in ("n", "m")]
+        await client.content.put("r", data, digest=digest(data))
+        assert [await client.content.read_all(digest(data)) for _ in range(2)] == [data] * 2
+        assert (await client.content.info(digest(data))).labels == {}
+        await client.content.set_labels(digest(data), {"a": "b"})
+        assert (await client.content.info(digest(data))).labels == {"a": "b"}
+        with pytest.raises(NotFound):
+            await other.content.read_all(digest(data))
+        await client.content.delete(digest(data))
+        for asked in (client.content.info, client.content.read_all):
+            with pytest.raises(NotFound):
+                await asked(digest(data))
+        client.close()
+        other.close()
+
+    asyncio.run(check())

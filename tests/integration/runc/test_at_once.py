@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,11 +86,31 @@ def dumpable() -> Iterator[None]:
 
 
 def making(
-    case: Case, *flags: str, streams: tuple[int, int, int] = (0, 1, 2), network: int = -1
+    case: Case,
+    *flags: str,
+    streams: tuple[int, int, int] = (0, 1, 2),
+    forked: Callable[[], None] = lambda: None,
+    network: int = -1,
 ) -> Making | None:
     create = ["create", "--bundle", str(case.bundle), *flags, case.id]
     argv = ["--root", str(case.runtime.root), *create]
-    return begin(argv, streams, parent_reaps=False, network=network)
+    return begin(argv, streams, parent_reaps=False, forked=forked, network=network)
+
+
+def test_who_makes_it_is_told_that_its_process_is_there(case: Case) -> None:
+    case.configure("sleep", "1000")
+    found: list[str] = []
+    made = making(case, forked=lambda: found.append(children()))
+    before = children()
+    assert made is not None
+    assert found == [before]
+    while not made.step():
+        pass
+    assert found == [before]
+
+
+def children() -> str:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
 
 def new_network() -> int:

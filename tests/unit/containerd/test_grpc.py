@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from barque.containerd.client.channel import Channel
-from barque.containerd.grpc import AtOnce, Call, Handler, Server, Service
+from barque.containerd.grpc import (
+    KEPT_BYTES,
+    KEPT_MOST,
+    AtOnce,
+    Call,
+    Handler,
+    Kept,
+    Server,
+    Service,
+)
 from barque.containerd.proto import content_pb2 as api
 from barque.errors import BarqueError, NotFound
 
@@ -115,3 +124,75 @@ def test_streams_of_replies(tmp_path: Path, digest: str, expected: list[bytes]) 
 def test_a_stream_that_fails_before_it_begins(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no such content"):
         serving(tmp_path, {"Read": read}, read_all("missing"))
+
+
+class Counted:
+    """A handler that says how often it was called; what it is asked for, it gives."""
+
+    def __init__(self) -> None:
+        self.calls = self.version = 0
+
+    def read(
+        self, call: Call, request: api.ReadContentRequest
+    ) -> api.ReadContentResponse | AsyncIterator[api.ReadContentResponse]:
+        self.calls += 1
+        if request.digest == "missing":
+            raise NotFound("no such content")
+        if request.digest == "stream":
+            return pieces("x")
+        size = request.size or 1
+        return api.ReadContentResponse(data=f"{call.namespace}{request.digest}".encode() * size)
+
+
+async def read_each(channel: Channel, *digests: str, size: int = 0) -> list[bytes]:
+    found = []
+    for digest in digests:
+        request = api.ReadContentRequest(digest=digest, size=size)
+        async with channel.replies(
+            CONTENT.full_name, "Read", request, api.ReadContentResponse
+        ) as replies:
+            found.append(b"".join([reply.data async for reply in replies]))
+    return found
+
+
+def kept(path: Path, counted: Counted, ask: Ask) -> None:
+    serving(path, {"Read": Kept(counted.read, lambda: counted.version)}, ask)
+
+
+def test_an_answer_is_kept_until_the_version_is_another(tmp_path: Path) -> None:
+    counted = Counted()
+
+    async def ask(channel: Channel) -> None:
+        expected = [b"here/a", b"here/b", b"here/a", b"here/a"]
+        assert await read_each(channel, "a", "b", "a", "a") == expected
+        assert counted.calls == 2
+        counted.version += 1
+        assert await read_each(channel, "a", "a") == [b"here/a"] * 2
+        assert counted.calls == 3
+        other = Channel(str(tmp_path / "s"), "there/")
+        try:
+            assert await read_each(other, "a") == [b"there/a"]
+        finally:
+            other.close()
+
+    kept(tmp_path, counted, ask)
+
+
+def test_only_small_messages_are_kept_and_not_many(tmp_path: Path) -> None:
+    counted = Counted()
+
+    async def ask(channel: Channel) -> None:
+        with pytest.raises(NotFound, match="no such content"):
+            await read_each(channel, "missing")
+        with pytest.raises(NotFound, match="no such content"):
+            await read_each(channel, "missing")
+        assert await read_each(channel, "stream", "stream") == [b"xxx"] * 2
+        large = await read_each(channel, "a", "a", size=KEPT_BYTES)
+        assert [len(data) for data in large] == [len(b"here/a") * KEPT_BYTES] * 2
+        assert counted.calls == 6
+        names = [str(number) for number in range(2 * KEPT_MOST)]
+        for _ in range(2):
+            assert await read_each(channel, *names) == [f"here/{name}".encode() for name in names]
+        assert counted.calls == 6 + 4 * KEPT_MOST  # the first are forgotten when they come again
+
+    kept(tmp_path, counted, ask)

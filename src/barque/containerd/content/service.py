@@ -14,7 +14,7 @@ from barque.containerd.content.ingest import Ingest
 from barque.containerd.content.store import UNCOMPRESSED_LABEL, ContentStore, Info
 from barque.containerd.content.writer import Coming, Writer
 from barque.containerd.events import Events
-from barque.containerd.grpc import AtOnce, Call, OutOfRange, Service
+from barque.containerd.grpc import AtOnce, Call, Kept, OutOfRange, Service
 from barque.containerd.identifiers import check_labels, namespace_of
 from barque.containerd.messages import check_mask, lookup, timestamp, update_map
 from barque.containerd.metadata import Metadata
@@ -54,11 +54,11 @@ class Content:
         return Service(
             api.DESCRIPTOR.services_by_name["Content"],
             {
-                "Info": AtOnce(self.info),
+                "Info": Kept(self.info, self._version),
                 "Update": self.update,
                 "List": self.list_all,
                 "Delete": AtOnce(self.delete),
-                "Read": self.read,
+                "Read": Kept(self.read, self._version),
                 "Status": self.status,
                 "ListStatuses": self.list_statuses,
                 "Write": self.write,
@@ -66,7 +66,11 @@ class Content:
             },
         )
 
-    async def info(self, call: Call, request: api.InfoRequest) -> api.InfoResponse:
+    def _version(self) -> int:
+        """Blobs never change: a client reads an image's documents anew for each container."""
+        return self._store.changes
+
+    def info(self, call: Call, request: api.InfoRequest) -> api.InfoResponse:
         digests.parse(request.digest)
         return api.InfoResponse(info=_message(self._store.info(namespace_of(call), request.digest)))
 

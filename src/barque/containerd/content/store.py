@@ -46,6 +46,7 @@ class ContentStore:
         self._paths = paths
         self._locked: dict[tuple[str, str], Ingest] = {}
         self._verified: dict[str, tuple[int, ...]] = {}
+        self.changes = 0  # grows with every change of what a namespace sees, or of its labels
         self._landing: list[str] = []  # digests whose file is in its place, whose row is not yet
         for directory in (paths.blobs / "sha256", paths.ingests):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -79,6 +80,7 @@ class ContentStore:
     def set_labels(self, namespace: str, digest: str, labels: Mapping[str, str]) -> Info:
         """Replace the labels of a blob. Within the caller's transaction."""
         self.info(namespace, digest)
+        self.changes += 1
         self._metadata.execute(
             "UPDATE content SET labels = ?, updated = ? WHERE namespace = ? AND digest = ?",
             encode_labels(labels),
@@ -92,6 +94,7 @@ class ContentStore:
     def delete(self, namespace: str, digest: str) -> None:
         """The namespace sees the blob no more; the last one takes the file along."""
         self.info(namespace, digest)
+        self.changes += 1
         with self._metadata.transaction():
             self._metadata.execute(
                 "DELETE FROM content WHERE namespace = ? AND digest = ?", namespace, digest
@@ -263,6 +266,7 @@ class ContentStore:
         if self.has(namespace, digest):
             raise AlreadyExists(f"content {digest}: already exists")
         now = now_ns()
+        self.changes += 1
         self._metadata.ensure_namespace(namespace)
         self._metadata.execute(
             "INSERT INTO content VALUES (?, ?, ?, ?, ?, ?)",

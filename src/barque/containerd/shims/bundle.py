@@ -20,18 +20,18 @@ import re
 import secrets
 import shutil
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from barque.errors import AlreadyExists
+from barque.linux.fs import write_all
 from barque.linux.mount import MNT_DETACH, UMOUNT_NOFOLLOW, umount2
 
 USER_NAMESPACE = re.compile(rb'"type"\s*:\s*"user"')
 
 
-@dataclass(frozen=True, slots=True)
-class ShimRecord:
+class ShimRecord(NamedTuple):
     """What is needed to find a bundle's shim again after a restart."""
 
     runtime: str
@@ -53,9 +53,9 @@ class Bundle:
 
     def write_record(self, record: ShimRecord) -> None:
         """Keep `record`; it is whole or not there whatever happens."""
-        temporary = self.path / ".shim.json"
-        temporary.write_text(json.dumps(asdict(record)))
-        temporary.rename(self.path / "shim.json")
+        temporary = f"{self.path}/.shim.json"
+        _write(temporary, json.dumps(record._asdict()).encode(), os.O_TRUNC)
+        os.rename(temporary, f"{self.path}/shim.json")
 
     def record(self) -> ShimRecord | None:
         """The record as last written; None when a start was not finished."""
@@ -106,26 +106,33 @@ def create_bundle(directory: Path, namespace: str, id: str, spec: bytes, runtime
     can clean up.
     """
     bundle = Bundle(directory, namespace, id)
-    directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
-        directory.mkdir(mode=0o700)  # nobody else runs what is setuid in a container
+        try:
+            os.mkdir(directory, 0o700)  # nobody else runs what is setuid in a container
+        except FileNotFoundError:
+            directory.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            os.mkdir(directory, 0o700)
     except FileExistsError as error:
         raise AlreadyExists(f"bundle {directory}: already exists") from error
     with ExitStack() as undo:
         undo.callback(bundle.remove)
         _open_to_its_root(directory, spec)
-        bundle.rootfs.mkdir(mode=0o711)
-        (directory / "work").mkdir(mode=0o700)
+        os.mkdir(f"{directory}/rootfs", 0o711)
+        os.mkdir(f"{directory}/work", 0o700)
         if spec:
-            _write_private(directory / "config.json", spec)
+            _write(f"{directory}/config.json", spec, os.O_EXCL)
         bundle.write_record(ShimRecord(runtime, "", 2))
         undo.pop_all()
     return bundle
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
+def _write(path: str, data: bytes, flag: int) -> None:
+    """In bare calls: two files are written before a shim can be started."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flag, 0o600)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
 
 
 def _open_to_its_root(directory: Path, spec: bytes) -> None:
