@@ -74,6 +74,17 @@ def test_each_line_is_a_frame(server: Stack | Peer, driver: str) -> None:
     assert told == [(1, b"one\n"), (1, b"two\n"), (1, b"end"), (2, b"three\n")]
 
 
+def test_commands_that_copy_get_fewer_frames(barque: Stack) -> None:
+    """docker's command puts one frame after the other into its output, with a write for each."""
+    run(barque, "json-file", script="seq 1000; sleep 0.2; echo three >&2; sleep 0.2; printf end")
+    path = "/v1.41/containers/json-file/logs?stdout=1&stderr=1"
+    answer = ask(
+        barque.socket, "GET", path, headers={"User-Agent": "Docker-Client/20.10.24 (linux)"}
+    )
+    numbers = b"".join(b"%d\n" % number for number in range(1, 1001))
+    assert frames(answer.body) == [(1, numbers), (2, b"three\n"), (1, b"end")]
+
+
 def test_the_local_driver(server: Stack | Peer) -> None:
     run(server, "local")
     done = server.docker("logs", "local")

@@ -7,6 +7,8 @@ import os
 import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, suppress
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote_plus
 
@@ -38,6 +40,8 @@ class Query(NamedTuple):
     until_ns: int = 0
     tail: int = -1
     """The last so many lines; -1 for all."""
+    joined: bool = False
+    """The client wants the bytes of each stream, in whatever frames: fewer are read sooner."""
 
 
 def parse_time(text: str) -> int:
@@ -75,17 +79,25 @@ class Renderer:
         """A line after `until` was seen: no later one can be wanted."""
 
     def render(self, lines: bytes) -> bytes:
-        """Each line in a frame of its own: clients, testcontainers among them, count on it."""
+        """Each line in a frame of its own, unless they may be joined: clients, testcontainers among
+        them, count on it."""
+        wanted = filter(self._wanted, self._format.decode(lines))
+        if self._terminal:
+            return self._payload(wanted)
         out: list[bytes] = []
-        errors_of_text = self._format.text_errors
-        for line in self._format.decode(lines):
-            if not self._wanted(line):
-                continue
-            payload = self._text(line).encode("utf-8", errors_of_text)
-            if not self._terminal:
-                out.append(frame_header(STREAMS.get(line.stream, 1), len(payload)))
-            out.append(payload)
+        if self._query.joined:
+            for stream, neighbours in groupby(wanted, attrgetter("stream")):
+                payload = self._payload(neighbours)
+                out += frame_header(STREAMS.get(stream, 1), len(payload)), payload
+        else:
+            errors_of_text = self._format.text_errors
+            for line in wanted:
+                payload = self._text(line).encode("utf-8", errors_of_text)
+                out += frame_header(STREAMS.get(line.stream, 1), len(payload)), payload
         return b"".join(out)
+
+    def _payload(self, lines: Iterable[Line]) -> bytes:
+        return "".join(map(self._text, lines)).encode("utf-8", self._format.text_errors)
 
     def _wanted(self, line: Line) -> bool:
         query = self._query

@@ -34,6 +34,7 @@ PATH_STAT = "X-Docker-Container-Path-Stat"
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED_SINCE = (1, 42)
 NO_OWN_MAC_SINCE = (1, 52)
+COPIERS = ("Docker-Client/", "Barque-Client")  # whose commands write a log's bytes as they come
 OWN_ALIASES_SINCE = (1, 45)  # before, a container's id was one of its aliases
 
 
@@ -261,6 +262,7 @@ class _Handlers:
             since_ns=logs.parse_time(query.get("since")),
             until_ns=logs.parse_time(query.get("until")),
             tail=logs.parse_tail(query.get("tail")),
+            joined=request.headers.get("user-agent", "").startswith(COPIERS),
         )
         body = self._containers.logs(container.id, asked)
         return Response(200, body, stream_type(request, container.record.config.tty))

@@ -108,6 +108,10 @@ def test_rendering() -> None:
         b"\x01\0\0\0\0\0\0\x04out\n\x01\0\0\0\0\0\0\x04put\n"
         b"\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x05late\n"
     )
+    joined = Renderer(Query(joined=True), terminal=False).render(rows)
+    assert joined == (
+        b"\x01\0\0\0\0\0\0\x08out\nput\n\x02\0\0\0\0\0\0\x04err\n\x01\0\0\0\0\0\0\x05late\n"
+    )
     assert Renderer(Query(stderr=False), terminal=True).render(rows) == b"out\nput\nlate\n"
     stamped = Renderer(Query(stdout=False, timestamps=True), terminal=True).render(rows)
     assert stamped == b"2026-01-02T03:04:05.5Z err\n"
