@@ -79,6 +79,27 @@ def test_a_format_of_events_is_checked_first(commands: Commands, format: str) ->
 
 
 @pytest.mark.parametrize(
+    ("create", "list_all", "remove"),
+    [
+        ("volume create {}", "volume ls -q", "volume rm"),
+        ("network create --config-only {}", "network ls --format {{{{.Name}}}}", "network rm"),
+        ("context create {} --docker host=tcp://x", "context ls -q", "context rm"),
+    ],
+)
+def test_names_are_in_the_order_of_their_numbers(
+    commands: Commands, create: str, list_all: str, remove: str
+) -> None:
+    names = ("9a", "10a", "ab9", "ab10", "ab010", "ab09", "ab9.5", "ab9-x", "aB9", "ab", "010a")
+    try:
+        for name in names:
+            assert commands.theirs(*create.format(name).split())[0] == 0
+        listed = commands.same(*list_all.format().split())[1].decode().split()
+        assert set(names) <= set(listed)
+    finally:
+        commands.theirs(*remove.split(), *names)
+
+
+@pytest.mark.parametrize(
     ("command", "setting"),
     [
         ("images", "imagesFormat"),

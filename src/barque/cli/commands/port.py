@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import terminal
+from barque.cli.order import natural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if len(arguments) == 1:
         lines = [
             f"{port} -> {_address(binding)}"
-            for port in sorted(ports, key=_order)
-            for binding in ports[port] or ()
+            for port, bindings in ports.items()
+            for binding in bindings or ()
         ]
     else:
         wanted = arguments[1] if "/" in arguments[1] else f"{arguments[1]}/tcp"
@@ -36,15 +37,10 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
                 f"Error: No public port '{arguments[1]}' published for {arguments[0]}"
             )
         lines = [_address(binding) for binding in bindings]
-    terminal.out("".join(f"{line}\n" for line in lines))
+    terminal.out("".join(f"{line}\n" for line in sorted(lines, key=natural)))
     return 0
 
 
 def _address(binding: dict[str, Any]) -> str:
     host = binding["HostIp"]
     return f"[{host}]:{binding['HostPort']}" if ":" in host else f"{host}:{binding['HostPort']}"
-
-
-def _order(port: str) -> tuple[int, str]:
-    number, _, protocol = port.partition("/")
-    return int(number), protocol

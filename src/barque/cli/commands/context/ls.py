@@ -5,6 +5,7 @@ from __future__ import annotations
 from barque.cli import tables, terminal
 from barque.cli.contexts.given import default
 from barque.cli.contexts.store import DEFAULT_DESCRIPTION, Contexts, description_of, endpoint_of
+from barque.cli.order import natural
 from barque.cli.session import DEFAULT_CONTEXT, variable
 
 TYPE_CHECKING = False
@@ -30,21 +31,22 @@ COLUMNS = ("Name", "Description", "DockerEndpoint", "Error")
 def run(session: Session, options: Options, arguments: list[str]) -> int:
     current = session.context
     contexts = Contexts(session.config_directory)
-    documents = sorted([default(session), *contexts.list()], key=lambda d: str(d["Name"]))
+    documents = [default(session), *contexts.list()]
+    documents.sort(key=lambda document: natural(str(document["Name"])))
     if current not in [document["Name"] for document in documents]:
         problem = "context not found"
         documents.append({"Name": current, "Error": f'context "{current}": {problem}'})
     if options.flag("quiet"):
         terminal.out("".join(f"{document['Name']}\n" for document in documents))
-        return 0
-    format = options.text("format")
-    tables.show(
-        [{**document, "Current": document["Name"] == current} for document in documents],
-        FIELDS if format in ("", "table") else {**FIELDS, "Name": _PLAIN_NAME},
-        COLUMNS,
-        format,
-        kind="formatter.clientContextContext",
-    )
+    else:
+        format = options.text("format")
+        tables.show(
+            [{**document, "Current": document["Name"] == current} for document in documents],
+            FIELDS if format in ("", "table") else {**FIELDS, "Name": _PLAIN_NAME},
+            COLUMNS,
+            format,
+            kind="formatter.clientContextContext",
+        )
     if variable("DOCKER_HOST"):
         terminal.err(
             "Warning: DOCKER_HOST environment variable overrides the active context. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from barque.cli import tables, terminal
+from barque.cli.order import natural
 from barque.cli.units import short_id
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     from barque.cli.filters import parse
 
     found = session.client.networks.list(parse(options))
-    found.sort(key=lambda network: network["Name"])
+    found.sort(key=lambda network: natural(network["Name"]))
     full = options.flag("no-trunc")
     format = session.format(options, "networksFormat")
     if options.flag("quiet") and format in ("", "table"):

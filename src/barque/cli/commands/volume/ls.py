@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from barque import errors
 from barque.cli import tables, terminal
+from barque.cli.order import natural
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(session: Session, options: Options, arguments: list[str]) -> int:
     if options.flag("cluster"):
         raise errors.Unsupported("cluster volumes are not there yet")
     found = session.client.volumes.list(parse(options))["Volumes"] or []
-    found.sort(key=lambda volume: volume["Name"])
+    found.sort(key=lambda volume: natural(volume["Name"]))
     format = session.format(options, "volumesFormat")
     if options.flag("quiet") and format in ("", "table"):
         terminal.out("".join(f"{volume['Name']}\n" for volume in found))
