@@ -129,7 +129,7 @@ class Container:
             self._recall(saved)
 
     def _process(self, exec_id: str, io: Values, saved: Values | None = None) -> Process:
-        stdio = self._stdio(io, saved and saved["stdio"])
+        stdio = self._stdio(io, bool(exec_id), saved and saved["stdio"])
         process = Process(self.id, exec_id, io, stdio)
         if saved is not None:
             process.restore(saved)
@@ -162,7 +162,7 @@ class Container:
             loop = self._host.loop
             self.oom = OomWatch(loop, self.cgroup(), self._told_oom, saved["oom"])
 
-    def _stdio(self, request: Values, saved: Values | None = None) -> Stdio:
+    def _stdio(self, request: Values, late: bool, saved: Values | None) -> Stdio:
         return Stdio(
             self._host.loop,
             request["terminal"],
@@ -175,6 +175,7 @@ class Container:
                 "CONTAINER_ID": self.id,
                 "CONTAINER_NAMESPACE": self._host.namespace,
             },
+            late=late,
             saved=saved,
         )
 

@@ -151,6 +151,7 @@ class Tasks:
         yield target.turn.take()
         self._loop.expect_pid()
         try:
+            self._process(request)  # it was not deleted while this waited
             target.check(process.START)
             target.starting = Pending()
             yield from container.start(target)
@@ -158,7 +159,7 @@ class Tasks:
             self._announce_start(target)
         finally:
             if target.exec_id and not target.pid:
-                target.stdio.end_output()  # clients wait for its end before they say why
+                target.stdio.take_back()  # clients wait for its end before they say why
             if target.starting is not None:
                 starting, target.starting = target.starting, None
                 starting.set()

@@ -38,12 +38,18 @@ KEPT: Final = (  # attributes that are plain values
     "console",
     "ends_input",
     "is_drained",
+    "is_open",
 )
 LOG_GRACE_S: Final = 30.0  # for a log that does not hold its container back, on a disk that blocks
 
 
 class Stdio:
-    """Made before the runtime is called, with `child` the descriptors for it; closed at Delete."""
+    """Made before the runtime is called, with `child` the descriptors for it; closed at Delete.
+
+    Those of an exec are `late`: what is its client's is opened by `ready` only, as runc's shim does
+    it. A client whose Exec or Start was lost on the way reads its fifos to their end, and nobody
+    but the process may hold that up.
+    """
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class Stdio:
         *,
         owner: tuple[int, int] = (0, 0),
         logger_env: dict[str, str] | None = None,
+        late: bool = False,
         saved: dict[str, Any] | None = None,
     ) -> None:
         """Raises InvalidArgument or Unsupported for addresses, BarqueError when one cannot be
@@ -81,19 +88,13 @@ class Stdio:
         self._child: list[int] = []
         self._ends_input = False
         self._is_drained = False
+        self._is_open = False
+        self._addresses = uri.parse(stdin), uri.parse(stdout), uri.parse(stderr)
         self.child: tuple[int, int, int] | None = None
         if saved is not None:
-            self._restore(saved, uri.parse(stdout))
-            return
-        try:
-            self._open(uri.parse(stdin), uri.parse(stdout), uri.parse(stderr))
-            self.child = self._pipes()
-        except OSError as error:
-            self.close()
-            raise BarqueError(f"stdio cannot be opened: {error}") from error
-        except BaseException:
-            self.close()
-            raise
+            self._restore(saved, self._addresses[1])
+        elif not late or self._addresses[1].kind == uri.BARQUE:
+            self._open_all()
 
     # from one worker to the next
 
@@ -142,6 +143,19 @@ class Stdio:
             self._read_fifo(saved["fifo"])
 
     # opening
+
+    def _open_all(self) -> None:
+        try:
+            if self._attachments is None:
+                self._open(*self._addresses)
+            self.child = self._pipes()
+        except OSError as error:
+            self.close()
+            raise BarqueError(f"stdio cannot be opened: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        self._is_open = True
 
     def _open(self, stdin: uri.Address, stdout: uri.Address, stderr: uri.Address) -> None:
         if stdout.kind == uri.BARQUE:
@@ -271,7 +285,10 @@ class Stdio:
             self.close_stdin()
 
     def ready(self) -> Routine:
-        """Wait for the logging program, if there is one. Raises BarqueError when it fails."""
+        """Open what is not open yet and wait for the logging program, if there is one. Raises
+        BarqueError when that fails."""
+        if not self._is_open:
+            self._open_all()
         if self._logger is not None:
             yield from self._logger.ready()
         return None
@@ -281,6 +298,7 @@ class Stdio:
         for fd in self._child:
             os.close(fd)
         self._child = []
+        self.child = None
 
     def set_console(self, master: int) -> None:
         """The runtime has made the terminal; `master` is ours from here on."""
@@ -314,10 +332,15 @@ class Stdio:
         while self._sinks[stream]:
             self._sinks[stream].pop().close()
 
-    def end_output(self) -> None:
-        """There is no process, and will be none: readers see the end."""
+    def take_back(self) -> None:
+        """The start has failed: readers see the end. Another start finds all as this one did."""
+        ends_input = self._ends_input
         for stream in self._sinks:
             self._source_ended(stream)
+        self._close_streams()
+        self._sources, self._input, self._logger = {}, None, None
+        self._ends_input = ends_input  # as the client has said, not by the end of its fifo
+        self._is_open = False
 
     # input
 
@@ -407,6 +430,16 @@ class Stdio:
 
     def close(self) -> None:
         """Let go of everything. Clients and fifos still get what is queued for them."""
+        self._close_streams()
+        if self._attachments is not None:
+            self._attachments.close()
+            self._attachments = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _close_streams(self) -> None:
+        """All but the shim's own socket and log."""
         self.release_child()
         if self._input_fifo is not None:
             self._input_fifo.close()
@@ -414,15 +447,9 @@ class Stdio:
             source.close()
         if self._input is not None:
             self._input.abandon()
-        if self._attachments is not None:
-            self._attachments.close()
-            self._attachments = None
         for sinks in self._sinks.values():
             while sinks:
                 sinks.pop().close()
-        if self._log is not None:
-            self._log.close()
-            self._log = None
         if self._console >= 0:
             os.close(self._console)
             self._console = -1

@@ -56,6 +56,50 @@ def test_fifos_as_containerd_gives_them(it: Shims) -> None:
     shim.end()
 
 
+def test_nobody_holds_the_fifos_of_an_exec_that_is_not_started(ours: Shims) -> None:
+    """Its client may lose containerd between the two calls: it reads them to their end then."""
+    stdout = str(ours.root / "stdout")
+    os.mkfifo(stdout)
+    shim = running(ours, "sleep", "1000")
+    shim.exec("ex", "echo", "here", stdout=stdout)
+    reader = os.open(stdout, os.O_RDONLY | os.O_NONBLOCK)
+    assert os.read(reader, 100) == b""  # BlockingIOError: somebody may write yet
+    shim.call("Start", exec_id="ex")
+    os.set_blocking(reader, True)
+    assert os.read(reader, 100) == b"here\n"
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    assert shim.call("Wait", exec_id="ex")["exit_status"] == 0
+    shim.call("Delete", exec_id="ex")
+    finish(shim)
+
+
+def test_an_exec_whose_addresses_are_bad_fails_at_its_start(ours: Shims) -> None:
+    shim = running(ours, "sleep", "1000")
+    path = ours.root / "late"
+    shim.exec("ex", "echo", "here", stdout=str(path))
+    with pytest.raises(errors.BarqueError, match="stdio cannot be opened"):
+        shim.call("Start", exec_id="ex")
+    os.mkfifo(path)
+    shim.call("Start", exec_id="ex")
+    assert path.read_bytes() == b"here\n"
+    assert shim.call("Wait", exec_id="ex")["exit_status"] == 0
+    shim.call("Delete", exec_id="ex")
+    finish(shim)
+
+
+def test_an_exec_is_started_again_after_it_failed(ours: Shims) -> None:
+    shim = running(ours, "sleep", "1000")
+    stdout = str(ours.root / "stdout")
+    os.mkfifo(stdout)
+    shim.exec("ex", "/made/later", stdout=stdout)
+    for _ in range(2):
+        with pytest.raises(errors.BarqueError, match="no such file or directory"):
+            shim.call("Start", exec_id="ex")
+    shim.call("Delete", exec_id="ex")
+    finish(shim)
+
+
 def test_close_io_ends_stdin(it: Shims) -> None:
     stdin, stdout = str(it.root / "stdin"), str(it.root / "stdout")
     os.mkfifo(stdin)
