@@ -75,6 +75,7 @@ class Failpoints:
             return False
         if self.kill:
             os.kill(os.getpid(), KILL)
+            os._exit(128 + KILL)  # the first process of a pid namespace, whom its own do not kill
         return True
 
     def names(self) -> list[str]:
