@@ -247,6 +247,7 @@ def test_a_shim_that_hangs_at_a_restart_is_left_alone(root: Path, runtime: str) 
             shim = await first.create("one", sleeper(root), runtime)
             await shim.start("")
             shim_pid = (await shim.connect()).shim_pid
+            await first.event("/tasks/start")
             await first.close()
             os.kill(shim_pid, signal.SIGSTOP)
             async with supervisor(root) as second:
