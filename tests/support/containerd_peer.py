@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from barque import program
-from tests.support import rootfs
+from tests.support import processes, rootfs
 
 SHIM = "containerd-shim-barque-v2"
 RUNTIME = "io.containerd.barque.v2"
@@ -90,11 +90,14 @@ class ContainerdPeer:
     def close(self) -> None:
         if self.process.poll() is not None:
             self.start()
-        for name in self.ctr("task", "ls", "-q").stdout.split():
-            self.ctr("task", "rm", "-f", name, check=False)
+        for namespace in self.ctr("namespaces", "ls", "-q").stdout.split():
+            inside = ("--namespace", namespace, "task")
+            for name in self.ctr(*inside, "ls", "-q").stdout.split():
+                self.ctr(*inside, "rm", "-f", name, check=False)
         self.process.terminate()
         self.process.wait(START_TIMEOUT_S)
         self._log.close()
+        processes.assert_gone(self.root)
         for point in rootfs.mounts_below(self.root):
             subprocess.run(["umount", point], check=False)
 

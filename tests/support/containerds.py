@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from barque import program
+from tests.support import processes
 from tests.support.disks import unmount
 
 START_TIMEOUT_S = 30.0
@@ -115,5 +116,9 @@ def _process(kind: str, root: Path, settings: str = "") -> Iterator[subprocess.P
     finally:
         process.terminate()
         process.wait(timeout=30)
+        if kind == "ours":
+            processes.assert_gone(root)
+        else:  # it may have ended while it started a shim, which waits for it then
+            processes.kill(root)
         mounts = Path("/proc/self/mountinfo").read_text()
         assert f"{root}/" not in mounts, f"mounts left under {root}"

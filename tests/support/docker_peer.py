@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import cgroups
+from tests.support import cgroups, processes
 from tests.support.disks import in_memory
 
 START_LIMIT_S = 180.0
@@ -236,7 +236,7 @@ def _remove_containers(peer: Peer) -> None:
 
 
 def _stop(daemon: subprocess.Popen[bytes], root: Path) -> None:
-    """End dockerd as an administrator does, then whatever of it is left in its session."""
+    """End dockerd as an administrator does, then its containerd and shims, if any are left."""
     if daemon.poll() is None:
         daemon.send_signal(signal.SIGTERM)
         try:
@@ -244,24 +244,7 @@ def _stop(daemon: subprocess.Popen[bytes], root: Path) -> None:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-    for pid in _processes_of(root):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-
-def _processes_of(root: Path) -> list[int]:
-    """Processes that name this peer's root in their arguments: its containerd and its shims."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if f"{root}/".encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                pass
-    return found
+    processes.kill(root)
 
 
 def main() -> int:

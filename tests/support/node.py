@@ -26,11 +26,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import cgroups, rootfs
+from tests.support import cgroups, processes, rootfs
 from tests.support.containerds import _command
 from tests.support.disks import in_memory, unmount
 from tests.support.docker_peer import busybox_tar
-from tests.support.supervisor import processes_below
 
 OURS = "io.containerd.barque.v2"
 RUNC = "io.containerd.runc.v2"
@@ -210,7 +209,7 @@ def node(
             it.stop()
         if run_in_memory:
             unmount(root / "state")
-        assert wait_until(lambda: processes_below(root) == []), processes_below(root)
+        processes.assert_gone(root)
         assert rootfs.mounts_below(root) == []
         assert cgroups.remove(it.word) == []
         shutil.rmtree(root)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -135,16 +134,3 @@ async def supervisor(root: Path, runtime_binary: str = "runc") -> AsyncIterator[
                 await it.end(shim)
         await it.close()
         await it.zygote.close()
-
-
-def processes_below(root: Path) -> list[str]:
-    """Command lines of processes that name `root`, for a test's last assertion."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        if int(directory.name) == os.getpid():
-            continue
-        with suppress(OSError):
-            line = os.fsdecode((directory / "cmdline").read_bytes()).replace("\0", " ")
-            if f"{root}/" in line:
-                found.append(f"{directory.name} {line}")
-    return found

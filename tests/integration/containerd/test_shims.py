@@ -17,13 +17,12 @@ from barque.containerd.proto.task_types_pb2 import Status
 from barque.containerd.shims.bundle import create_bundle
 from barque.containerd.shims.shim import Shim, Stdio
 from barque.errors import AlreadyExists, BarqueError, Conflict, InvalidArgument, NotFound
-from tests.support import rootfs
+from tests.support import processes, rootfs
 from tests.support.supervisor import (
     NAMESPACE,
     OURS,
     RUNC,
     Supervisor,
-    processes_below,
     spec,
     supervisor,
 )
@@ -45,10 +44,7 @@ def root() -> Iterator[Path]:
     """A temporary root; at the end no process, mount or cgroup of it may be left."""
     with rootfs.temporary() as directory:
         yield directory
-        deadline = time.monotonic() + GONE_TIMEOUT_S
-        while processes_below(directory) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert processes_below(directory) == []
+        processes.assert_gone(directory)
         assert list(Path("/sys/fs/cgroup").glob(f"*/{directory.name}")) == []
 
 
