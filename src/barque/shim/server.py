@@ -43,6 +43,10 @@ class Server:
         if self.connected is not None:
             self.connected()
 
+    @property
+    def any_connected(self) -> bool:
+        return bool(self._connections)
+
     def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
 

@@ -93,6 +93,11 @@ class Tasks:
 
     # finding
 
+    @property
+    def any_here(self) -> bool:
+        """Whether there is a container, or is to be one."""
+        return bool(self._containers or self._expected)
+
     def _container(self, request: Values) -> Container:
         found = self._containers.get(request["id"])
         if found is None:
@@ -403,7 +408,7 @@ class Tasks:
         return {}
 
     def _end_if_told(self) -> None:
-        if self._told_to_end and not (self._containers or self._expected):
+        if self._told_to_end and not self.any_here:
             self._shutdown()
 
     def join(self, request: Values) -> Values:

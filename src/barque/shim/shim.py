@@ -36,6 +36,7 @@ REPEATABLE: Final = ("Wait", "WaitSandbox")  # calls that a worker may leave und
 QUIET_S: Final = 1.5  # before a worker leaves
 SOON_S: Final = 5.0  # a worker that is needed again within this time has left too early,
 QUIET_MAX_S: Final = 48.0  # and the next one stays twice as long
+DESERTED_S: Final = 60.0  # for a containerd that started this shim and died to come back
 FAREWELL_S: Final = 5.0  # for containerd to take the last events
 LINGER_S: Final = 30.0  # for slow clients to take the last output
 LAST_S: Final = 0.05  # then: the end of a process takes 2 ms, which who was answered can use now
@@ -123,6 +124,7 @@ class Shim:
         self._socket_path = socket_path
         self._ground = ground
         self._left = False
+        self._ends = False
         self._began = time.monotonic()
         self._log = Log(paths.LOG, config.identity)
         self._loop = Loop(ground)
@@ -145,7 +147,7 @@ class Shim:
         self._rpc = Server(self._loop, methods, self._log.failed)
         self._rpc.connected = self._publisher.hurry
         if ground.keeper:
-            self._loop.quiet_s = quiet_s()
+            self._loop.quiet_s = named_s("BARQUE_SHIM_QUIET_MS", QUIET_S)
             self._loop.quiet = self._leave
 
     def listen(self, server: _socket.socket, connection: int) -> None:
@@ -176,6 +178,10 @@ class Shim:
         stay."""
         if not self._loop.at_rest():
             return
+        if self._is_deserted():
+            deserted_s = named_s("BARQUE_SHIM_DESERTED_MS", DESERTED_S)
+            self._loop.after(deserted_s, self._end_if_deserted)
+            return
         tasks, sandbox = self._tasks.save(), self._sandbox.save()
         connections = self._rpc.save(REPEATABLE)
         if None in (tasks, sandbox, connections) or not self._publisher.rest():
@@ -196,6 +202,14 @@ class Shim:
         self._left = True
         self._loop.stop()
 
+    def _is_deserted(self) -> bool:
+        """Whether it has nothing to keep, and nobody is there to give it something."""
+        return not (self._tasks.any_here or self._sandbox.id or self._rpc.any_connected)
+
+    def _end_if_deserted(self) -> None:
+        if self._is_deserted():
+            self._shut_down()
+
     def _move(self, bundle: str) -> None:
         """Live in another bundle, as the first one is going; a sandbox's stays."""
         if not self._sandbox.id:
@@ -206,6 +220,9 @@ class Shim:
             self._shut_down()
 
     def _shut_down(self) -> None:
+        if self._ends:
+            return
+        self._ends = True
         self._listener.close()
         remove(self._socket_path)
         self._rpc.close()
@@ -220,10 +237,10 @@ class Shim:
         self._loop.after(LAST_S, self._loop.stop)
 
 
-def quiet_s() -> float:
-    """How long nothing happens before a worker leaves. Tests name another time, in milliseconds."""
-    named = os.environ.get("BARQUE_SHIM_QUIET_MS", "")
-    return int(named) / 1000 if named.isdecimal() else QUIET_S
+def named_s(variable: str, usual_s: float) -> float:
+    """How long something takes. Tests name another time in the environment, in milliseconds."""
+    named = os.environ.get(variable, "")
+    return int(named) / 1000 if named.isdecimal() else usual_s
 
 
 def serve(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,28 @@ def test_a_parked_shim_answers_and_keeps_its_descriptors(it: Shims) -> None:
     park(shim)
     assert shim.call("State")["exit_status"] == 137  # kept until it is deleted
     shim.end()
+
+
+def test_a_shim_that_has_nothing_and_nobody_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when containerd died after it had started it."""
+    monkeypatch.setenv("BARQUE_SHIM_QUIET_MS", QUIET_MS)
+    monkeypatch.setenv("BARQUE_SHIM_DESERTED_MS", "400")
+    with shims() as it:
+        busy, shim = start(it, "sleep", "1000"), it.start("two", rootfs.config("true"))
+        busy.client.close()
+        park(shim)  # somebody is there
+        time.sleep(0.8)
+        assert alive(shim.pid)
+        shim.client.close()
+        time.sleep(0.2)
+        Client(shim.address).call("Connect", id="two")  # who is there soon finds it
+        eventually(lambda: not alive(shim.pid), "the shim ends")
+        assert not os.path.exists(shim.address.removeprefix("unix://"))
+        assert alive(busy.pid)
+        busy.client = Client(busy.address)
+        busy.call("Kill", signal=signal.SIGKILL)
+        busy.call("Wait")
+        busy.end()
 
 
 def test_an_exit_wakes_it_and_a_call_that_waits_is_answered(it: Shims) -> None:
