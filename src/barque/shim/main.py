@@ -99,6 +99,9 @@ def run(invocation: Invocation, arguments: list[str]) -> int:
     if invocation.values["bundle"]:
         os.chdir(invocation.values["bundle"])
     if invocation.action == "start":
+        from barque.shim import oom
+
+        oom.raise_score()
         return binary.start(invocation)
     if invocation.action == "delete":
         return binary.delete(invocation)

@@ -1,4 +1,4 @@
-"""Noticing that the kernel killed processes of a container for want of memory."""
+"""Want of memory: whom the kernel kills first, and noticing that it killed some of a container."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import select
 
 from barque.linux import accounting
 from barque.linux.cgroup import UNIFIED
+from barque.linux.fs import read_bounded, write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 
 RECHECK_S: Final = 0.1
+SCORE: Final = "/proc/self/oom_score_adj"
+SCORE_MAX: Final = 1000
+
+
+def raise_score() -> None:
+    """Have this process, and what it starts from here on, killed before the containerd that it
+    has its score from: what serves all goes last. As containerd's own shims."""
+    score = int(read_bounded(SCORE)) + 1
+    if score <= SCORE_MAX:
+        write_file(SCORE, str(score))
 
 
 def directory_of(cgroup: Cgroup) -> str:

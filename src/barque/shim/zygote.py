@@ -27,7 +27,7 @@ from barque.errors import BarqueError, InvalidArgument
 from barque.linux import bare, executable, process
 from barque.linux.fs import write_atomic
 from barque.oci import document
-from barque.shim import binary, keeper, paths
+from barque.shim import binary, keeper, oom, paths
 from barque.shim.ground import IGNORED_SIGNALS, Ground
 from barque.shim.main import NAME, Invocation
 from barque.shim.runtime import load_entry
@@ -54,6 +54,7 @@ ASKED: Final = struct.Struct("ii")  # a descriptor, whether it is of a spare
 def run(socket_path: str) -> int:
     """Be the zygote until standard input ends."""
     executable.run_sealed()
+    oom.raise_score()
     process.set_name("barque-zygote")
     if os.path.lexists(socket_path):
         os.unlink(socket_path)

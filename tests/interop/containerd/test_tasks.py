@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from barque import program
 from barque.containerd.proto.event_types_pb2 import TaskOOM
-from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, wait_until
+from tests.support.node import IMAGE, OURS, RUNC, Node, alive, node, parent, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.peer, pytest.mark.timeout(120)]
 
@@ -27,6 +28,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Node, str]]:
     kind, runtime = request.param
     with node(kind) as it:
         yield it, runtime
+
+
+def oom_score(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 @pytest.fixture
@@ -77,6 +82,13 @@ def test_the_life_of_a_detached_task(containerd: Node, runtime: str) -> None:
     assert "exit with non-zero exit code 137" in deleted.stderr
     assert "long" not in containerd.tasks()
     containerd.ctr("container", "rm", "long")
+
+
+def test_a_shim_is_killed_for_memory_before_its_containerd(containerd: Node, runtime: str) -> None:
+    containerd.run("scored", "sleep", "1000", runtime=runtime, flags=("-d",))
+    shim = parent(containerd.pid("scored"))
+    assert oom_score(shim) == oom_score(containerd.server_pid) + 1
+    containerd.end("scored")
 
 
 def test_exec(containerd: Node, runtime: str) -> None:

@@ -47,6 +47,14 @@ def test_run_with_output_and_exit_status(peer: ContainerdPeer) -> None:
     eventually(lambda: not shims(peer), "the shim ends")
 
 
+def test_it_is_killed_for_memory_before_containerd(peer: ContainerdPeer) -> None:
+    peer.run_detached("scored", "sleep", "1000")
+    scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in shims(peer)]
+    peer.ctr("task", "rm", "--force", "scored")
+    peer.ctr("container", "rm", "scored")
+    assert scores == [int(Path(f"/proc/{peer.process.pid}/oom_score_adj").read_text()) + 1]
+
+
 def test_run_with_input(peer: ContainerdPeer) -> None:
     done = peer.ctr(*run(peer, "two", "sh", "-c", "read a; echo got $a"), text="word\n")
     assert done.stdout == "got word\n"
