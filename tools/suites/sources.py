@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +24,8 @@ def fetch(package: str, cache: Path) -> Path:
     archive = next(path for path in downloads.glob("*.orig.tar.*") if path.suffix != ".asc")
     place = cache / "trees" / package
     shutil.rmtree(place, ignore_errors=True)
-    with tarfile.open(archive) as packed:
-        packed.extractall(place, filter="tar")
+    place.mkdir(parents=True)
+    subprocess.run(["tar", "-xf", archive, "-C", place, "--no-same-owner"], check=True)
     return next(place.iterdir())
 
 
