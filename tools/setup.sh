@@ -12,7 +12,8 @@ PEER_PACKAGES="docker.io docker-compose iperf3 containerd runc crun podman build
 # Go and its libraries as Debian packages: what the suites are built with comes from nowhere else.
 SUITE_PACKAGES="bats jq gawk gcc libc6-dev libseccomp-dev golang-go golang-github-containerd-console-dev
     golang-github-cyphar-filepath-securejoin-dev golang-github-opencontainers-specs-dev golang-github-seccomp-libseccomp-golang-dev
-    golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev golang-golang-x-sys-dev"
+    golang-github-sirupsen-logrus-dev golang-github-urfave-cli-dev golang-golang-x-sys-dev
+    golang-github-containerd-containerd-dev lsof"
 MACHINE_PACKAGES="qemu-system-x86 kmod criu apparmor secilc systemd dbus dmsetup"
 
 say() { printf '%s\n' "$*" >&2; }

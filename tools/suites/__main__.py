@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tools.suites import crun, page, runc
+from tools.suites import containerd, crun, page, runc
 from tools.suites.sources import ROOT
 
 CACHE = ROOT / "build" / "cache" / "suites"
@@ -33,7 +33,7 @@ class Suite(Protocol):
     def run(self, tree: Path, program: str, place: Path, /) -> dict[str, str]: ...
 
 
-SUITES: dict[str, Suite] = {"runc": runc, "crun": crun}
+SUITES: dict[str, Suite] = {"runc": runc, "crun": crun, "containerd": containerd}
 
 
 def results_of(name: str, suite: Suite) -> page.Results:
@@ -60,7 +60,7 @@ def _not_reports(directory: str, names: list[str]) -> list[str]:
 
 def version(program: str) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"version v?(\S+)", done.stdout)
+    found = re.search(r"(?:version|containerd/containerd) v?(\S+)", done.stdout)
     return found[1] if found else ""
 
 
@@ -70,7 +70,7 @@ def main(names: Sequence[str]) -> int:
         results = results_of(name, SUITES[name])
         (CACHE / f"{name}.json").write_text(json.dumps(results, indent=1))
     every = [page.Results(*json.loads(path.read_text())) for path in sorted(CACHE.glob("*.json"))]
-    page.PAGE.write_text(page.page(every))
+    page.PAGE.write_text(page.page(every, page.PAGE.read_text()))
     known = page.reasons()
     left = [f"{one.suite}: {case}" for one in every for case in page.unexplained(one, known)]
     for line in left:

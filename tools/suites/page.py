@@ -10,6 +10,7 @@ from tools.suites.tap import FAILED, PASSED
 
 REASONS = Path(__file__).with_name("reasons.txt")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "suites.md"
+SECTION = "\n## "
 HEAD = """# The peers' own suites, on ours
 
 Made by `make suites`; do not edit. The suites are those of Debian's source packages, run on this
@@ -57,9 +58,13 @@ def unexplained(results: Results, known: Iterable[Reason]) -> list[str]:
     return [case for case, _ in results.differences() if (results.suite, case) not in told]
 
 
-def page(all_results: Iterable[Results]) -> str:
+def page(all_results: Iterable[Results], before: str = "") -> str:
+    """The page. Suites without results have what the page `before` says of them."""
     known = reasons()
-    return "\n".join([HEAD, *(line for one in all_results for line in section(one, known))])
+    told = {text.split()[0]: text for text in before.split(SECTION)[1:]}
+    for one in all_results:
+        told[one.suite] = "\n".join(section(one, known)).removeprefix(SECTION.lstrip())
+    return HEAD + "".join(f"{SECTION}{told[suite]}" for suite in sorted(told))
 
 
 def section(results: Results, known: Iterable[Reason]) -> Iterator[str]:
