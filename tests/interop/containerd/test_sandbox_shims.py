@@ -210,15 +210,15 @@ def test_containers_are_tasks_of_the_sandboxs_shim(it: Node) -> None:
                 assert os.readlink(f"/proc/{one}/ns/{kind}") == os.readlink(
                     f"/proc/{pid}/ns/{kind}"
                 )
-        await client.containerd.tasks.kill("web", 9)
-        await client.containerd.tasks.wait("web")
-        await client.containerd.tasks.delete("web")
-        status = await client.controller("Status", sandbox_id="shared")
-        assert status.state == "SANDBOX_READY"  # its shim has not left with the task
         async with client.told("^/tasks/(exit|delete)") as following:
+            await client.containerd.tasks.kill("web", 9)
+            await client.containerd.tasks.wait("web")
+            await client.containerd.tasks.delete("web")
+            status = await client.controller("Status", sandbox_id="shared")
+            assert status.state == "SANDBOX_READY"  # its shim has not left with the task
+            assert [(await following()).topic for _ in range(2)] == ["/tasks/exit", "/tasks/delete"]
             await client.gone("shared")
-            events = [(await following()).topic for _ in range(2)]
-        assert events == ["/tasks/exit", "/tasks/delete"]
+            assert [(await following()).topic for _ in range(2)] == ["/tasks/exit", "/tasks/delete"]
         assert not any(map(alive, [pid, *found]))
         for name in ("web", "side"):
             await client.containerd.containers.delete(name)
