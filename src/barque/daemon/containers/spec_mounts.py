@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from barque.daemon.containers.host import Host
@@ -63,15 +64,20 @@ def _system(record: Record, facts: StartFacts, writable: bool) -> list[dict[str,
         ),
         _mount("/sys", "sysfs", "sysfs", *plain, *sys_read_only),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", *read_only, *plain),
-        _mount("/dev/mqueue", "mqueue", "mqueue", *plain),
     ]
     if record.host.network_mode == "host":
         result[3] = _mount("/sys", "bind", "/sys", "rbind", "rprivate", *plain, *sys_read_only)
         if record.host.privileged:
             result[3] = _mount("/sys", "sysfs", "sysfs", *plain)
-    if facts.mqueue:
-        result[5] = _mount("/dev/mqueue", "bind", facts.mqueue, "rbind", *plain)
-    return result + _shm(record, facts)
+    return result + _queues(facts, plain) + _shm(record, facts)
+
+
+def _queues(facts: StartFacts, plain: Sequence[str]) -> list[dict[str, Any]]:
+    if facts.mqueue is None:
+        return [_mount("/dev/mqueue", "mqueue", "mqueue", *plain)]
+    if not facts.mqueue:
+        return []
+    return [_mount("/dev/mqueue", "bind", facts.mqueue, "rbind", *plain)]
 
 
 def _shm(record: Record, facts: StartFacts) -> list[dict[str, Any]]:

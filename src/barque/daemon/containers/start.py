@@ -52,6 +52,7 @@ from barque.daemon.remapping import Remap
 from barque.linux import cpu_realtime
 
 MAX_USERS_KEPT = 1024
+QUEUES = "/dev/mqueue"
 log = logging.getLogger(__name__)
 
 
@@ -374,7 +375,8 @@ def _shared_namespaces(
     remap = engine.defaults.remap_of(host.userns_mode)
     if host.ipc_mode == "host":
         result["shm"] = _shm_of_host()
-        result["mqueue"] = "/dev/mqueue" if remap else ""
+        if remap:
+            result["mqueue"] = QUEUES if os.path.isdir(QUEUES) else ""
     elif host.ipc_mode == "shareable":
         owner = remap.root if remap else None
         label = container.record.mount_label

@@ -57,7 +57,7 @@ class StartFacts:
     """Binds and volumes: destination -> source."""
     shm: str = ""
     """A shareable, another container's or the host's /dev/shm."""
-    mqueue: str = ""
-    """The host's queues, where the container may not mount them itself."""
+    mqueue: str | None = None
+    """The host's queues, where the container may not mount them itself; "" where it has none."""
     devices: Sequence[Device] = ()
     init: str = ""

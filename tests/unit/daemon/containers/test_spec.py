@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from barque.daemon.containers import capabilities
 from barque.daemon.containers.documents import Config, HostConfig, parse
 from barque.daemon.containers.host import Defaults, Host
@@ -108,6 +110,16 @@ def test_a_privileged_container_on_the_host() -> None:
     assert document["linux"]["namespaces"] == [{"type": "mount"}]
     assert document["linux"]["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
     assert len(document["process"]["capabilities"]["bounding"]) == 41
+
+
+@pytest.mark.parametrize(
+    ("queues", "expected"), [(None, "mqueue"), ("/dev/mqueue", "/dev/mqueue"), ("", None)]
+)
+def test_message_queues(queues: str | None, expected: str | None) -> None:
+    """The container's own, the machine's, or none where the machine has none to show."""
+    document = spec(record({}, {"IpcMode": "host"}), mqueue=queues)
+    sources = {mount["destination"]: mount["source"] for mount in document["mounts"]}
+    assert sources.get("/dev/mqueue") == expected
 
 
 def test_a_users_mount_stands_in_for_ours_and_hides_no_file() -> None:
