@@ -14,6 +14,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tools.certificates import make_certificates
+from tools.suites.commands import go_environment, run_reported
 from tools.suites.image_server import HOSTS
 from tools.suites.sources import BIN, ROOT, fetch
 from tools.suites.tap import FAILED, PASSED, SKIPPED
@@ -60,20 +62,14 @@ def prepare(cache: Path) -> Path:
     tree.parent.mkdir(parents=True, exist_ok=True)
     (fetched / INSIDE).rename(tree)
     (tree / "go.mod").write_text("module suite\n")  # without it `/v3` in an import is a directory
-    environment = {
-        **os.environ,
-        "GO111MODULE": "off",
-        "GOPATH": f"{cache / 'go'}:/usr/share/gocode",
-        "GOFLAGS": "-p=1",
-    }
     command = ["go", "test", "-c", "-o", PROGRAM, "."]
-    subprocess.run(command, check=True, cwd=tree, env=environment)
+    subprocess.run(command, check=True, cwd=tree, env=go_environment(cache / "go"))
     return tree
 
 
 def run(tree: Path, program: str, place: Path) -> dict[str, str]:
     """The verdicts; what the suite prints stays in `place`."""
-    _certificates(place)
+    make_certificates(place, ",".join(f"DNS:{host}" for host in HOSTS))
     (place / "hosts").write_text(f"127.0.0.1 localhost {' '.join(HOSTS)}\n")
     (place / "lib").mkdir()
     (place / "bin").mkdir()
@@ -93,19 +89,7 @@ def run(tree: Path, program: str, place: Path) -> dict[str, str]:
     command = [*prepared, f"./{PROGRAM}", *FLAGS]
     report = place / "report.tap"
     before = set(CGROUPS.glob("*/*/"))
-    with open(report, "wb") as out, open(report.with_suffix(".err"), "wb") as errors:
-        try:
-            subprocess.run(
-                command,
-                cwd=tree,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-                timeout=TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired:
-            pass  # its cases without a verdict are told as failed
+    run_reported(command, report, directory=tree, environment=environment, limit_s=TIMEOUT_S)
     _remove_cgroups(before)
     shutil.rmtree(RUNC_ROOT, ignore_errors=True)
     return verdicts(report.read_text(errors="replace")) | dict.fromkeys(BY_CHANCE, SKIPPED)
@@ -124,18 +108,3 @@ def _remove_cgroups(before: set[Path]) -> None:
             for directory, _, _ in os.walk(place, topdown=False):
                 with suppress(OSError):
                     os.rmdir(directory)
-
-
-def _certificates(directory: Path) -> None:
-    """ca.pem, and cert.pem with key.pem that it signed for the registries."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl(*new, "-x509", "-keyout", "cakey.pem", "-out", "ca.pem", "-subj", "/CN=ca")
-    openssl(*new, "-keyout", "key.pem", "-out", "csr.pem", "-subj", "/CN=x")
-    names = ",".join(f"DNS:{host}" for host in HOSTS)
-    (directory / "san").write_text(f"subjectAltName={names}\n")
-    sign = ["x509", "-req", "-in", "csr.pem", "-CA", "ca.pem", "-CAkey", "cakey.pem"]
-    openssl(*sign, "-CAcreateserial", "-extfile", "san", "-out", "cert.pem")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.suites.commands import run_reported
 from tools.suites.sources import BIN, fetch
 from tools.suites.tap import verdicts
 
@@ -42,16 +43,4 @@ def _run_file(tree: Path, file: Path, program: str, report: Path) -> None:
     environment = {**os.environ, "OCI_RUNTIME": program, "INIT": str(tree / "tests/init")}
     environment["BARQUE_RUNC"] = str(BIN / "barque-runc")  # which as_crun calls
     command = ["unshare", "-m", "sh", "-c", PREPARED, BESIDE_VERSION_1, sys.executable, str(file)]
-    with open(report, "wb") as out, open(report.with_suffix(".err"), "wb") as errors:
-        try:
-            subprocess.run(
-                command,
-                cwd=tree,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-                timeout=FILE_TIMEOUT_S,
-            )
-        except subprocess.TimeoutExpired:
-            pass  # its cases without a verdict are told as failed
+    run_reported(command, report, directory=tree, environment=environment, limit_s=FILE_TIMEOUT_S)

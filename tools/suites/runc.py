@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from tools import busybox_image, debian_image
+from tools.suites.commands import go_environment
 from tools.suites.sources import BIN, fetch
 from tools.suites.tap import verdicts
 
@@ -36,17 +37,10 @@ def prepare(cache: Path) -> Path:
 
 
 def _build(tree: Path, gopath: Path) -> None:
-    """With Debian's packages of Go libraries, and nothing from elsewhere."""
-    environment = {
-        **os.environ,
-        "GO111MODULE": "off",
-        "GOPATH": f"{gopath}:/usr/share/gocode",
-        "GOFLAGS": "-p=1",
-    }
     for name in PROGRAMS:
         place = f"contrib/cmd/{name}"
         command = ["go", "build", "-tags", "seccomp", "-o", f"{place}/{name}", f"./{place}"]
-        subprocess.run(command, check=True, cwd=tree, env=environment)
+        subprocess.run(command, check=True, cwd=tree, env=go_environment(gopath))
 
 
 def _images(testdata: Path, cache: Path) -> None:

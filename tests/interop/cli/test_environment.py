@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.interop.cli.conftest import BARQUE, Commands
-from tests.support.certificates import make_certificates
 from tests.support.docker_peer import real_docker_cli
+from tools.certificates import make_certificates
 
 pytestmark = pytest.mark.peer
 FAR = "daemon.example"

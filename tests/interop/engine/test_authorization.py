@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from tests.support.barque import Stack, stack
-from tests.support.certificates import make_certificates, server_context
+from tests.support.certificates import server_context
 from tests.support.docker_peer import Peer, docker_peer
 from tests.support.engine_api import ask
+from tools.certificates import make_certificates
 
 pytestmark = [pytest.mark.root, pytest.mark.peer]
 Guarded = tuple["Plugin", str, Stack | Peer]

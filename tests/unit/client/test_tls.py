@@ -14,7 +14,8 @@ from barque import errors
 from barque.client.client import Client
 from barque.client.connection import Host, Tls
 from barque.client.tls import connect
-from tests.support.certificates import make_certificates, server_context
+from tests.support.certificates import server_context
+from tools.certificates import make_certificates
 
 SHUT_WR = 1
 
